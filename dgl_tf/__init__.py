@@ -1,0 +1,1 @@
+"""DGL: Dual-Gradients Localization (Tan et al., ACM MM 2020)."""

@@ -1,0 +1,1 @@
+"""SPOL: Shallow Feature Matters for Weakly Supervised Object Localization (Wei et al., CVPR 2021)."""
