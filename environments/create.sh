@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Makes the environment NAME in .envs/NAME, with whichever of these is found first:
+#   conda, mamba, micromamba; python3.11 with venv and pip; uv.
+#
+#   environments/create.sh dgl_tf|grcam|spol|bas|all [--gpu]
+#
+# all    what the tests and the demo use: the four together
+# --gpu  TensorFlow with CUDA (PyTorch's wheels from PyPI hold CUDA already)
+#
+# Run it again at any time: it does nothing while the environment is as asked for, and finishes one that was interrupted.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+usage="usage: environments/create.sh dgl_tf|grcam|spol|bas|all [--gpu]"
+
+name=${1:-}
+gpu=${2:-}
+case "$name" in dgl_tf | grcam | spol | bas | all) ;; *) echo "error: which environment? $usage" >&2; exit 2 ;; esac
+case "$gpu" in "" | --gpu) ;; *) echo "error: $gpu is no option. $usage" >&2; exit 2 ;; esac
+
+file=$here/$name.yml
+prefix=${WSOL_ENVS:-$here/../.envs}/$name
+stamp=$prefix/.as-asked-for
+asked=$(cat "$file" "$here/pins.txt" <(echo "$gpu") | sha256sum | cut -d' ' -f1)
+
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$asked" ] && "$prefix/bin/python" -c '' 2>/dev/null; then
+  echo "environment $name is ready: $prefix"
+  exit 0
+fi
+
+if [ "$gpu" = --gpu ]; then
+  gpu_file=$here/.$name-gpu.yml # beside the other, whose pins.txt it refers to
+  trap 'rm -f "$gpu_file"' EXIT
+  sed 's/- tensorflow-cpu==/- tensorflow[and-cuda]==/' "$file" >"$gpu_file"
+  file=$gpu_file
+fi
+
+is_311() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; }
+
+# The lines below `- pip:` in the file, as pip's own requirements.
+requirements() { sed -n 's/^      - //p' "$file" | sed "s#^-c #-c $here/#"; }
+
+tool=
+for candidate in conda mamba micromamba; do
+  if command -v "$candidate" >/dev/null; then tool=$candidate; break; fi
+done
+if [ -z "$tool" ]; then
+  for candidate in python3.11 python3; do
+    if command -v "$candidate" >/dev/null && is_311 "$candidate"; then tool=$candidate; break; fi
+  done
+fi
+if [ -z "$tool" ] && command -v uv >/dev/null; then tool=uv; fi
+if [ -z "$tool" ]; then
+  echo "error: neither conda, mamba, micromamba, python3.11 (with venv) nor uv is on PATH. Install one of them." >&2
+  exit 2
+fi
+
+echo "making environment $name in $prefix with $tool"
+mkdir -p "$(dirname "$prefix")"
+rm -f "$stamp"
+case "$tool" in
+  conda | mamba)
+    if [ -d "$prefix/conda-meta" ]; then
+      "$tool" env update --prefix "$prefix" --file "$file" --prune
+    else
+      "$tool" env create --yes --prefix "$prefix" --file "$file"
+    fi
+    ;;
+  micromamba)
+    micromamba create --yes --prefix "$prefix" --file "$file"
+    ;;
+  uv)
+    [ -x "$prefix/bin/python" ] || uv venv --python 3.11 --seed "$prefix"
+    uv pip install --python "$prefix/bin/python" --requirements <(requirements)
+    ;;
+  *)
+    [ -x "$prefix/bin/pip" ] || "$tool" -m venv --clear "$prefix"
+    "$prefix/bin/python" -m pip install --disable-pip-version-check --no-input --requirement <(requirements)
+    ;;
+esac
+echo "$asked" >"$stamp"
+echo "environment $name is ready: $prefix"
