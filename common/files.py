@@ -1,0 +1,67 @@
+"""Files that are whole or not there: written beside their place, flushed to the disk, then renamed."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from common.errors import UserError
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Give `write` a file to fill, then put it in the place of `path`; folders are made as needed.
+
+    A process that is killed in between leaves `path` as it was, and at worst a `.part` file that the next write takes.
+
+    Raises:
+        UserError: the disk is full, or the place can't be written to.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"can't be written ({error.strerror or error})", where=path) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """`write_atomically` for UTF-8 text; line ends are written as they stand."""
+    write_atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_atomically` for JSON, indented by 2."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, do: str | None = None) -> Any:
+    """The parsed file.
+
+    Raises:
+        UserError: missing or not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError("no such file", where=path, do=do) from error
+    except (ValueError, RecursionError, OSError) as error:
+        raise UserError(f"not a JSON file ({error})", where=path, do=do) from error
+
+
+def sha256(path: Path) -> str:
+    """The file's sha256 in hexadecimal.
+
+    Raises:
+        UserError: no such file.
+    """
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"can't be read ({error.strerror})", where=path) from error

@@ -1,0 +1,30 @@
+"""What all tests share."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDS = {"common/pytorch": "torch", "bas": "torch", "spol": "torch", "dgl_tf": "tensorflow", "grcam": "tensorflow"}
+"""Test folders that only an environment with that framework can import."""
+
+ABSENT = {folder: package for folder, package in NEEDS.items() if importlib.util.find_spec(package) is None}
+collect_ignore = [folder for folder in ABSENT if (Path(__file__).parent / folder).is_dir()]
+
+
+def pytest_report_header() -> list[str]:
+    return [f"not collected: tests/{folder}, {ABSENT[folder]} is not in this environment" for folder in collect_ignore]
+
+
+@pytest.fixture
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """Recorded arrays by file, `golden("bas/boxes")`; see tests/golden/README.md."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        with np.load(ROOT / "tests" / "golden" / f"{name}.npz", allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    return load
