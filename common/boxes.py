@@ -1,0 +1,78 @@
+"""Box conventions and intersection over union (IoU).
+
+A box is `x0 y0 x1 y1`, float64, x to the right and y down. Whether `x1, y1` lies on the last pixel or one past it is
+not a property of the numbers but of the measurement, which is why every function here that needs to know takes a
+convention by name:
+
+`continuous`
+    Sides are `x1 - x0`; 1e-12 is added to the union, as SPOL's released code does.
+`inclusive`
+    Coordinates are pixel indices, so each side is one longer: `x1 - x0 + 1`. BAS, ADL and wsolevaluation.
+`inclusive-proper`
+    The same, but a box with `x0 >= x1` or `y0 >= y1` overlaps nothing. GRCAM, and DGL's later evaluation.
+"""
+
+import numpy as np
+
+IOU_CONVENTIONS = ("continuous", "inclusive", "inclusive-proper")
+
+
+def as_boxes(boxes) -> np.ndarray:
+    """`boxes` as a float64 array of shape (N, 4); one box of shape (4,) becomes (1, 4), an empty list (0, 4)."""
+    array = np.asarray(boxes, dtype=np.float64)
+    if array.size == 0:
+        return array.reshape(0, 4)
+    if array.ndim == 1:
+        array = array[None]
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ValueError(f"boxes have shape {np.shape(boxes)}, expected (N, 4)")
+    return array
+
+
+def from_xywh(boxes) -> np.ndarray:
+    """`x y width height` (CUB's own files) to `x0 y0 x1 y1` with `x1 = x + width`, nothing else changed."""
+    boxes = as_boxes(boxes)
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def from_x0x1y0y1(boxes) -> np.ndarray:
+    """`x0 x1 y0 y1` (GRCAM's files) to `x0 y0 x1 y1`."""
+    return as_boxes(boxes)[:, [0, 2, 1, 3]]
+
+
+def to_x0x1y0y1(boxes) -> np.ndarray:
+    """`x0 y0 x1 y1` to `x0 x1 y0 y1` (GRCAM's files)."""
+    return as_boxes(boxes)[:, [0, 2, 1, 3]]
+
+
+def pairwise_iou(boxes_a, boxes_b, convention: str = "continuous") -> np.ndarray:
+    """IoU of every box of `boxes_a` (N, 4) with every box of `boxes_b` (M, 4).
+
+    Args:
+        boxes_a, boxes_b: `x0 y0 x1 y1`, any numbers; degenerate boxes are allowed (evaluation.md, section 9 of BAS).
+        convention: one of `IOU_CONVENTIONS`.
+
+    Returns:
+        float64 (N, M). A pair whose union is not positive has IoU 0.
+
+    Raises:
+        ValueError: unknown convention, or arrays of another shape.
+    """
+    if convention not in IOU_CONVENTIONS:
+        raise ValueError(f"unknown IoU convention {convention!r}, expected one of {', '.join(IOU_CONVENTIONS)}")
+    a, b = as_boxes(boxes_a)[:, None], as_boxes(boxes_b)[None]
+    extra = 0.0 if convention == "continuous" else 1.0
+
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + extra
+    intersection = np.prod(np.maximum(sides, 0.0), axis=-1)
+    area_a = np.prod(a[..., 2:] - a[..., :2] + extra, axis=-1)
+    area_b = np.prod(b[..., 2:] - b[..., :2] + extra, axis=-1)
+    union = area_a + area_b - intersection
+    if convention == "continuous":
+        union = union + 1e-12
+    iou = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+
+    if convention == "inclusive-proper":
+        proper = (a[..., :2] < a[..., 2:]).all(-1) & (b[..., :2] < b[..., 2:]).all(-1)
+        iou = np.where(proper & (iou <= 1.0), iou, 0.0)
+    return iou
