@@ -1,0 +1,126 @@
+"""What every data set is turned into: samples, and the set they belong to."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from common.errors import UserError
+from common.images import read_size
+
+OnProblem = Callable[[UserError], None]
+"""What a reader does with a faulty line or file: raise it, or note it and leave that line out."""
+
+
+def raise_problem(problem: UserError) -> NoReturn:
+    """The readers' default: the first problem ends the reading."""
+    raise problem
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One image.
+
+    Attributes:
+        image_id: path relative to the split's image root, with `/`; unique in its data set.
+        path: where the file lies.
+        label: 0-based class.
+        boxes: float64 (N, 4), `x0 y0 x1 y1` in pixels of the original image, end-exclusive (for CUB `x1 = x + w`;
+            ILSVRC's `xmax` is taken over unchanged, as all papers do). N may be 0 where boxes aren't needed.
+        masks: segmentation masks of the image's size, where the data set has them; the object is their union.
+        ignore: a mask of pixels that pixel metrics leave out.
+    """
+
+    image_id: str
+    path: Path
+    label: int
+    boxes: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
+    masks: tuple[Path, ...] = ()
+    ignore: Path | None = None
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """Width and height, by the image's own header.
+
+        Raises:
+            ImageError: the file is missing or no image.
+        """
+        return read_size(self.path)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples of one split.
+
+    Attributes:
+        name: `cub`, `ilsvrc`, ...; protocols choose their fixed threshold by it.
+        split: as asked for.
+        samples: in the data set's own order.
+        class_names: one for each label.
+        left_out: number of images left out on request, by reason.
+    """
+
+    name: str
+    split: str
+    samples: tuple[Sample, ...]
+    class_names: tuple[str, ...]
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return iter(self.samples)
+
+    def first_classes(self, count: int) -> "Dataset":
+        """The same with only the first `count` classes.
+
+        Raises:
+            UserError: the data set has fewer.
+        """
+        if not 1 <= count <= len(self.class_names):
+            raise UserError(
+                f"{count} classes were asked for", expected=f"1 to {len(self.class_names)} in this data set"
+            )
+        kept = tuple(sample for sample in self.samples if sample.label < count)
+        return replace(self, samples=kept, class_names=self.class_names[:count])
+
+    def fingerprint(self) -> str:
+        """sha256 over ids, labels and boxes: equal for equal annotations, wherever the images lie."""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            digest.update(f"{sample.image_id}\0{sample.label}\0{np.asarray(sample.boxes).tolist()}\n".encode())
+        return digest.hexdigest()
+
+
+def hold_out(samples: Iterable[Sample], per_class: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
+    """Split training samples into those to fit and those held out for choosing thresholds.
+
+    The `per_class` samples of each class whose ids have the smallest sha256 are held out: the same on every machine,
+    and unchanged when other classes join.
+
+    Returns:
+        (fit, held), each in the order of `samples`.
+
+    Raises:
+        UserError: a class would have nothing left to fit.
+    """
+    samples = tuple(samples)
+    by_class: dict[int, list[Sample]] = {}
+    for sample in samples:
+        by_class.setdefault(sample.label, []).append(sample)
+    held = set()
+    for label, members in by_class.items():
+        if per_class >= len(members):
+            raise UserError(
+                f"{per_class} images a class are to be held out, class {label} has {len(members)}",
+                do="hold out fewer",
+            )
+        members.sort(key=lambda sample: hashlib.sha256(sample.image_id.encode()).digest())
+        held.update(sample.image_id for sample in members[:per_class])
+    fit = tuple(sample for sample in samples if sample.image_id not in held)
+    return fit, tuple(sample for sample in samples if sample.image_id in held)
