@@ -1,0 +1,97 @@
+"""Data sets by name, as one typed record that commands take as `--data.*` and manifests store."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from common.datasets import cub, folder, ilsvrc, lists, wsoleval
+from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
+from common.errors import UserError
+
+__all__ = ["DataSource", "Dataset", "OnProblem", "Sample", "hold_out", "raise_problem"]
+
+Name = Literal["demo", "cub", "ilsvrc", "folder", "wsoleval", "list"]
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where images come from."""
+
+    name: Name
+    """demo and cub: CUB's own layout; ilsvrc; folder: class folders; wsoleval: metadata folders; list: a list file."""
+    root: Path
+    """The folder that holds it; for wsoleval and list, the folder that image paths are relative to."""
+    split: str = "test"
+    """train, test, val (ILSVRC), held (training images held out), or any folder's name where splits are folders."""
+    classes: int | None = None
+    """Only the first N classes."""
+    held_per_class: int = 0
+    """How many training images of each class are held out, to choose thresholds on."""
+    metadata: Path | None = None
+    """wsoleval: the folder that holds train/, val/ and test/."""
+    boxes: Path | None = None
+    """folder: a CSV file path,x0,y0,x1,y1. list: BAS's box file."""
+    list_file: Path | None = None
+    """list: the list file."""
+    list_format: Literal["bas", "spol", "dgl"] = "spol"
+    """list: whose format it has."""
+    leave_out: tuple[Literal["blacklist", "odd"], ...] = ()
+    """ilsvrc: leave out the devkit's blacklisted images, or files known to be odd."""
+
+    def load(self, on_problem: OnProblem = raise_problem) -> Dataset:
+        """Read the annotations; no image is decoded.
+
+        Args:
+            on_problem: told of every faulty line or file, which is then left out; by default the first one is raised.
+
+        Raises:
+            UserError: what can't be read or makes no sense.
+        """
+        root = self.root
+        if not root.is_dir():
+            raise UserError("no such folder", where=root, do="name the data set's folder with --data.root")
+        if self.held_per_class < 0:
+            raise UserError(f"--data.held-per-class is {self.held_per_class}", expected="0 or more")
+        if self.name in ("cub", "demo"):
+            dataset = cub.load(root, self.split, self.held_per_class, on_problem, name=self.name)
+        elif self.name == "ilsvrc":
+            dataset = ilsvrc.load(root, self.split, self.held_per_class, self.leave_out, on_problem)
+        elif self.name == "folder":
+            dataset = folder.load(root, self.split, self.boxes, self.held_per_class, on_problem)
+        elif self.name == "wsoleval":
+            dataset = wsoleval.load(root, self._need("metadata"), self.split, on_problem)
+        else:
+            file = self._need("list_file")
+            dataset = lists.load(root, file, self.list_format, self.split, self.boxes, on_problem)
+        if self.classes is not None:
+            dataset = dataset.first_classes(self.classes)
+        if len(dataset) == 0:
+            raise UserError(f"the split {self.split!r} holds no image", where=root)
+        return dataset
+
+    def _need(self, option: str) -> Path:
+        value = getattr(self, option)
+        if value is None:
+            raise UserError(f"--data.name {self.name} needs --data.{option.replace('_', '-')}")
+        return value
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a manifest."""
+        return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any], where: Path) -> "DataSource":
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: an unknown field or one of another type.
+        """
+        known = {field.name for field in fields(cls)}
+        if not isinstance(stored, dict) or not {"name", "root"} <= stored.keys() or not stored.keys() <= known:
+            raise UserError(
+                "the data set's record is not readable", where=where, expected="fields name, root, split ..."
+            )
+        paths = {"root", "metadata", "boxes", "list_file"}
+        values = {key: Path(value) if key in paths and value is not None else value for key, value in stored.items()}
+        values["leave_out"] = tuple(values.get("leave_out") or ())
+        return cls(**values)

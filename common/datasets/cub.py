@@ -1,0 +1,151 @@
+"""CUB-200-2011 from its official layout.
+
+    CUB_200_2011/
+        images.txt                `1 001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg`
+        image_class_labels.txt    `1 1`
+        train_test_split.txt      `1 0`            1 is train
+        bounding_boxes.txt        `1 60.0 27.0 325.0 304.0`     x y width height
+        classes.txt               `1 001.Black_footed_Albatross`
+        images/                   or image/, as SPOL calls it
+        segmentations/            optional; also found beside the folder, where its own archive unpacks it
+
+Labels are class numbers minus one. Boxes become `x0 y0 x1 y1` with `x1 = x + width`, as all four papers take them.
+"""
+
+from pathlib import Path
+
+from common.boxes import from_xywh
+from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
+from common.datasets.text import lines, numbers, whole_number
+from common.errors import UserError, inside
+
+SPLITS = ("train", "test", "held")
+COUNTS = {"classes": 200, "train": 5994, "test": 5794}
+
+_HELP = "name the folder that holds images.txt, bounding_boxes.txt and the rest with --data.root"
+
+
+def load(
+    root: Path, split: str, held_per_class: int = 0, on_problem: OnProblem = raise_problem, name: str = "cub"
+) -> Dataset:
+    """One split of CUB-200-2011, or of any data set in its layout.
+
+    Args:
+        root: the folder described above.
+        split: `train`, `test`, or `held`: training images held out to choose thresholds on.
+        held_per_class: how many training images of each class are `held` and no longer `train`.
+        on_problem: told of every faulty line, which is then left out.
+        name: the data set's name in manifests.
+
+    Raises:
+        UserError: a list file is missing, or by default any faulty line.
+    """
+    if split not in SPLITS:
+        raise UserError(f"unknown split {split!r}", expected=" or ".join(SPLITS))
+    if split == "held" and held_per_class < 1:
+        raise UserError("the split 'held' is empty", do="say how many images a class with --data.held-per-class")
+    image_root = find_image_root(root)
+    segmentations = _find_segmentations(root)
+    class_names = _class_names(root, on_problem)
+    split_rows = _table(root / "train_test_split.txt", 1, on_problem)
+    label_rows = _table(root / "image_class_labels.txt", 1, on_problem)
+    box_rows = _table(root / "bounding_boxes.txt", 4, on_problem)
+
+    wanted = "0" if split == "test" else "1"
+    samples = []
+    for number, (line, (image_id,)) in _table(root / "images.txt", 1, on_problem).items():
+        where = root / "images.txt"
+        try:
+            missing = [
+                path
+                for path, rows in (
+                    ("train_test_split.txt", split_rows),
+                    ("image_class_labels.txt", label_rows),
+                    ("bounding_boxes.txt", box_rows),
+                )
+                if number not in rows
+            ]
+            if missing:
+                raise UserError(f"image {number} has no line in {' and '.join(missing)}", where=where, line=line)
+            split_line, (flag,) = split_rows[number]
+            if flag not in ("0", "1"):
+                raise UserError(f"the split is {flag!r}", where=root / "train_test_split.txt", line=split_line,
+                                expected="0 (test) or 1 (train)")  # fmt: skip
+            if flag != wanted:
+                continue
+            samples.append(
+                Sample(
+                    image_id=image_id,
+                    path=inside(image_root, image_id, where=where, line=line),
+                    label=_label(root, label_rows[number], len(class_names)),
+                    boxes=_box(root, box_rows[number]),
+                    masks=(segmentations / Path(image_id).with_suffix(".png"),) if segmentations else (),
+                )
+            )
+        except UserError as problem:
+            on_problem(problem)
+    if split != "test" and held_per_class:
+        fit, held = hold_out(samples, held_per_class)
+        samples = held if split == "held" else fit
+    return Dataset(name, split, tuple(samples), class_names)
+
+
+def find_image_root(root: Path) -> Path:
+    """`images/` of the official archive, or `image/` of SPOL's layout.
+
+    Raises:
+        UserError: neither is there.
+    """
+    for candidate in ("images", "image"):
+        if (root / candidate).is_dir():
+            return root / candidate
+    raise UserError("neither images/ nor image/ is there", where=root, expected="the folder CUB_200_2011", do=_HELP)
+
+
+def _find_segmentations(root: Path) -> Path | None:
+    for candidate in (root / "segmentations", root.parent / "segmentations"):
+        if candidate.is_dir():
+            return candidate
+    return None
+
+
+def _table(path: Path, columns: int, on_problem: OnProblem) -> dict[int, tuple[int, list[str]]]:
+    """`number value ...` lines as number -> (line, values)."""
+    table: dict[int, tuple[int, list[str]]] = {}
+    for line, text in lines(path, do=_HELP):
+        try:
+            first, *values = text.split()
+            number = whole_number(first, where=path, line=line, least=1, what="the first column")
+            if len(values) != columns:
+                raise UserError(f"{len(values) + 1} columns", where=path, line=line, expected=f"{columns + 1}")
+            if number in table:
+                raise UserError(
+                    f"image {number} stands here twice", where=path, line=line, do="remove one of the lines"
+                )
+            table[number] = (line, values)
+        except UserError as problem:
+            on_problem(problem)
+    return table
+
+
+def _class_names(root: Path, on_problem: OnProblem) -> tuple[str, ...]:
+    path = root / "classes.txt"
+    table = _table(path, 1, on_problem)
+    if sorted(table) != list(range(1, len(table) + 1)) or not table:
+        on_problem(UserError(f"{len(table)} classes not numbered 1 to {len(table)}", where=path))
+    return tuple(values[0] for _, (_, values) in sorted(table.items()))
+
+
+def _label(root: Path, row: tuple[int, list[str]], classes: int) -> int:
+    line, (text,) = row
+    path = root / "image_class_labels.txt"
+    return whole_number(text, where=path, line=line, least=1, most=classes, what="the class") - 1
+
+
+def _box(root: Path, row: tuple[int, list[str]]):
+    line, texts = row
+    path = root / "bounding_boxes.txt"
+    box = numbers(texts, where=path, line=line, what="the box")
+    if (box[2:] <= 0).any():
+        raise UserError(f"the box {' '.join(texts)} is empty", where=path, line=line, expected="x y width height")
+    return from_xywh(box)

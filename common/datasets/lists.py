@@ -1,0 +1,248 @@
+"""The list files that each paper's released code reads: read, and written for any data set.
+
+| paper | files | a line |
+|---|---|---|
+| BAS, CUB | `test_list.txt` (CRLF), `test_gt.txt` = `test_bounding_box.txt` | `path;label`, `x0 y0 x1 y1 HEIGHT WIDTH`|
+| BAS, ILSVRC | `val_list.txt`, `val_gt.txt` (CRLF) | `wnid/file;label`, `wnid\\\\file WIDTH HEIGHT ; x0 y0 x1 y1 ...` |
+| SPOL, CUB | `train.txt`, `val.txt` | `path,label,xmin ymin xmax ymax` (whole numbers) |
+| SPOL, ILSVRC | `train.txt`, `val.txt`, `name.txt`, `cls2idx.npy` | `path label`, class names, wnid to label |
+| DGL, ADL | `labels/<name>/train.txt`, `val.txt` | `path label [xa ya xb yb]`, tabs or blanks |
+| GRCAM | `synset1.txt` (no newline at the end) | `wnid words` |
+"""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from common.boxes import as_boxes, from_xywh
+from common.datasets.sample import Dataset, OnProblem, Sample, raise_problem
+from common.datasets.text import lines, numbers, whole_number
+from common.errors import UserError, inside
+from common.files import write_atomically, write_text
+
+FORMATS = ("bas", "spol", "dgl")
+
+Entry = tuple[str, int, np.ndarray]
+"""`image_id`, 0-based label, boxes (N, 4) `x0 y0 x1 y1`."""
+
+
+def load(
+    root: Path,
+    file: Path,
+    file_format: str,
+    split: str,
+    boxes: Path | None = None,
+    on_problem: OnProblem = raise_problem,
+) -> Dataset:
+    """The images of a list file as a data set.
+
+    Args:
+        root: the folder that the list's paths are relative to.
+        file: the list file.
+        file_format: one of `FORMATS`; whether it is the CUB or the ILSVRC form is seen from the lines.
+        split: the split's name, for manifests.
+        boxes: BAS keeps boxes in a file of their own: `test_gt.txt` or `val_gt.txt`.
+        on_problem: told of every faulty line, which is then left out.
+
+    Raises:
+        UserError: unknown format, a missing file, or by default any faulty line.
+    """
+    readers: dict[str, Callable[[], list[Entry]]] = {
+        "bas": lambda: read_bas(file, boxes, on_problem),
+        "spol": lambda: read_spol(file, on_problem),
+        "dgl": lambda: read_dgl(file, on_problem),
+    }
+    if file_format not in readers:
+        raise UserError(f"unknown list format {file_format!r}", expected=", ".join(FORMATS))
+    samples = []
+    for image_id, label, found in readers[file_format]():
+        try:
+            samples.append(Sample(image_id, inside(root, image_id, where=file), label, found))
+        except UserError as problem:
+            on_problem(problem)
+    names = {sample.label: sample.image_id.split("/")[-2] for sample in samples if "/" in sample.image_id}
+    classes = max((sample.label for sample in samples), default=-1) + 1
+    return Dataset("list", split, tuple(samples), tuple(names.get(label, str(label)) for label in range(classes)))
+
+
+def read_bas(list_file: Path, box_file: Path | None, on_problem: OnProblem = raise_problem) -> list[Entry]:
+    """BAS's `test_list.txt` with `test_gt.txt`, or `val_list.txt` with `val_gt.txt`; without the second, no boxes."""
+    entries: list[tuple[str, int]] = []
+    for line, text in lines(list_file):
+        try:
+            image_id, *rest = text.split(";")
+            if len(rest) != 1:
+                raise UserError(
+                    f"{text!r} has {len(rest)} semicolons", where=list_file, line=line, expected="path;label"
+                )
+            entries.append(
+                (image_id, whole_number(rest[0].strip(), where=list_file, line=line, least=0, what="the label"))
+            )
+        except UserError as problem:
+            on_problem(problem)
+    if box_file is None:
+        return [(image_id, label, as_boxes([])) for image_id, label in entries]
+    rows = list(lines(box_file))
+    if len(rows) != len(entries):
+        raise UserError(f"{len(rows)} lines", where=box_file, expected=f"{len(entries)}, as {list_file.name} has")
+    found = []
+    for (image_id, label), (line, text) in zip(entries, rows, strict=True):
+        try:
+            found.append((image_id, label, _bas_boxes(text, image_id, box_file, line)))
+        except UserError as problem:
+            on_problem(problem)
+    return found
+
+
+def _bas_boxes(text: str, image_id: str, path: Path, line: int) -> np.ndarray:
+    if ";" in text:  # ILSVRC
+        head, _, tail = text.partition(";")
+        name = head.split(" ")[0].replace("\\\\", "/")
+        if name != image_id:
+            raise UserError(f"the boxes are {name}'s", where=path, line=line, expected=image_id)
+        values = numbers(tail.split(), where=path, line=line, what="the boxes")
+        if len(values) == 0 or len(values) % 4:
+            raise UserError(f"{len(values)} box numbers", where=path, line=line, expected="four for each box")
+        return values.reshape(-1, 4)
+    values = numbers(text.split(), where=path, line=line, what="the box")
+    if len(values) != 6:
+        raise UserError(f"{len(values)} numbers", where=path, line=line, expected="x0 y0 x1 y1 HEIGHT WIDTH")
+    return values[None, :4]
+
+
+def read_spol(path: Path, on_problem: OnProblem = raise_problem) -> list[Entry]:
+    """SPOL's CUB lists (with a box) or ImageNet lists (without)."""
+    entries = []
+    for line, text in lines(path):
+        try:
+            cells = text.split(",")
+            if len(cells) == 3:
+                image_id, label, box = (
+                    cells[0],
+                    cells[1],
+                    numbers(cells[2].split(" "), where=path, line=line, what="box"),
+                )
+                if len(box) != 4:
+                    raise UserError(f"{len(box)} box numbers", where=path, line=line, expected="xmin ymin xmax ymax")
+            else:
+                cells = text.split(" ")
+                if len(cells) != 2:
+                    raise UserError(f"{text!r} is no line of SPOL's", where=path, line=line,
+                                    expected="path,label,xmin ymin xmax ymax or path label")  # fmt: skip
+                image_id, label, box = *cells, np.empty(0)
+            number = whole_number(label, where=path, line=line, least=0, what="the label")
+            entries.append((image_id, number, as_boxes(box)))
+        except UserError as problem:
+            on_problem(problem)
+    return entries
+
+
+def read_dgl(path: Path, on_problem: OnProblem = raise_problem, train_of_cub: bool = False) -> list[Entry]:
+    """DGL's and ADL's lists: `path label` or `path label xa ya xb yb` between tabs or blanks.
+
+    Args:
+        path: the list file.
+        on_problem: told of every faulty line.
+        train_of_cub: ADL's CUB `train.txt` and `test.txt` hold `x y width height` instead of two corners.
+    """
+    entries = []
+    for line, text in lines(path):
+        try:
+            cells = text.split()
+            if len(cells) not in (2, 6):
+                raise UserError(f"{len(cells)} fields", where=path, line=line, expected="2 or 6 between tabs or blanks")
+            label = whole_number(cells[1], where=path, line=line, least=0, what="the label")
+            box = numbers(cells[2:], where=path, line=line, what="the box")
+            entries.append((cells[0], label, from_xywh(box) if train_of_cub and len(box) else as_boxes(box)))
+        except UserError as problem:
+            on_problem(problem)
+    return entries
+
+
+def write_all(splits: dict[str, Dataset], target: Path, style: str, words: dict[str, str] | None = None) -> list[Path]:
+    """Write every paper's list files below `target`, in folders `bas/`, `spol/`, `dgl/`, `grcam/`.
+
+    Args:
+        splits: `train` and `test` as loaded; either may be missing, its files then are too.
+        target: the folder to write to.
+        style: `cub` (one box an image in the list) or `ilsvrc`.
+        words: for ILSVRC each wnid's names ("tench, Tinca tinca"); without them SPOL's `name.txt`, which no code reads,
+            is not written, and GRCAM's `synset1.txt` repeats the wnid in their place.
+
+    Returns:
+        The files written.
+    """
+    if style == "cub":
+        texts = _cub_texts(splits)
+    elif style == "ilsvrc":
+        texts = _ilsvrc_texts(splits, words or {})
+    else:
+        raise ValueError(f"unknown style {style!r}, expected cub or ilsvrc")
+    written = []
+    for name, text in texts.items():
+        write_text(target / name, text)
+        written.append(target / name)
+    if style == "ilsvrc":
+        classes = next(iter(splits.values())).class_names
+        numbering = io.BytesIO()
+        np.save(numbering, np.array({wnid: label for label, wnid in enumerate(classes)}, dtype=object))
+        write_atomically(target / "spol/cls2idx.npy", lambda file: file.write(numbering.getvalue()))
+        written.append(target / "spol/cls2idx.npy")
+    return written
+
+
+def _cub_texts(splits: dict[str, Dataset]) -> dict[str, str]:
+    texts = {}
+    for split, name in (("train", "train"), ("test", "val")):
+        if split not in splits:
+            continue
+        rows = [(sample, sample.boxes[0]) for sample in splits[split]]
+        texts[f"spol/{name}.txt"] = "".join(
+            f"{sample.image_id},{sample.label},{' '.join(str(int(value)) for value in box)}\n" for sample, box in rows
+        )
+        # ADL stores corners for val and x y width height for train; nothing reads the latter.
+        texts[f"dgl/labels/CUB/{name}.txt"] = "".join(
+            "\t".join([sample.image_id, str(sample.label), *map(str, _dgl_box(box, split).tolist())]) + "\n"
+            for sample, box in rows
+        )
+    if "test" in splits:
+        samples = splits["test"].samples
+        texts["bas/test_list.txt"] = "".join(f"{sample.image_id};{sample.label}\r\n" for sample in samples)
+        boxes = "".join(
+            f"{' '.join(str(float(value)) for value in sample.boxes[0])} {sample.size[1]} {sample.size[0]}\n"
+            for sample in samples
+        )
+        texts["bas/test_gt.txt"] = texts["bas/test_bounding_box.txt"] = boxes
+    return texts
+
+
+def _dgl_box(box: np.ndarray, split: str) -> np.ndarray:
+    return np.concatenate([box[:2], box[2:] - box[:2]]) if split == "train" else box
+
+
+def _ilsvrc_texts(splits: dict[str, Dataset], words: dict[str, str]) -> dict[str, str]:
+    classes = next(iter(splits.values())).class_names
+    texts = {"grcam/synset1.txt": "\n".join(f"{wnid} {words.get(wnid, wnid)}" for wnid in classes)}
+    if words:
+        texts["spol/name.txt"] = "".join(f"{words[wnid]}\n" for wnid in classes)
+    if "train" in splits:
+        rows = "".join(f"{sample.image_id} {sample.label}\n" for sample in splits["train"])
+        texts["spol/train.txt"] = texts["dgl/labels/ILSVRC12/train.txt"] = rows
+    if "test" in splits:
+        samples = sorted(splits["test"], key=lambda sample: sample.path.name)
+        texts["spol/val.txt"] = "".join(f"{sample.path.name} {sample.label}\n" for sample in samples)
+        texts["bas/val_list.txt"] = "".join(
+            f"{classes[sample.label]}/{sample.path.name};{sample.label}\n" for sample in samples
+        )
+        texts["bas/val_gt.txt"] = "".join(
+            f"{classes[sample.label]}\\\\{sample.path.name} {sample.size[0]} {sample.size[1]} ; "
+            f"{' '.join(f'{value:g}' for value in sample.boxes.ravel())}\r\n"
+            for sample in samples
+        )
+        texts["dgl/labels/ILSVRC12/val.txt"] = "".join(
+            "\t".join([sample.path.name, str(sample.label), *map(str, sample.boxes[:1].ravel().tolist())]) + "\n"
+            for sample in samples
+        )
+    return texts

@@ -1,0 +1,148 @@
+"""wsolevaluation's metadata folders (Choe et al.), read and written.
+
+A metadata folder holds one folder a split, such as `train`, `val`, `test`, and in each:
+
+    image_ids.txt       path
+    class_labels.txt    path,label
+    image_sizes.txt     path,width,height
+    localization.txt    path,x0,y0,x1,y1 (one line a box), or path,mask,ignore (OpenImages; `ignore` may be empty)
+
+Paths are relative to the image folder, which is given apart from it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from common.datasets.sample import Dataset, OnProblem, Sample, raise_problem
+from common.datasets.text import lines, numbers, whole_number
+from common.errors import UserError, inside
+from common.files import write_text
+
+_HELP = "name the folder that holds train/, val/ and test/ with --data.metadata, and the images' with --data.root"
+
+
+def load(root: Path, metadata: Path, split: str, on_problem: OnProblem = raise_problem) -> Dataset:
+    """One split as described by a metadata folder.
+
+    Args:
+        root: the folder that image and mask paths are relative to.
+        metadata: the folder that holds `<split>/image_ids.txt` and the rest.
+        split: a folder's name.
+        on_problem: told of every faulty line, which is then left out.
+
+    Raises:
+        UserError: a file is missing, an image has no label, or by default any faulty line.
+    """
+    folder = metadata / split
+    if not (folder / "image_ids.txt").is_file():
+        found = sorted(path.parent.name for path in metadata.glob("*/image_ids.txt"))
+        raise UserError(f"no image_ids.txt for the split {split!r}", where=metadata,
+                        expected=f"one of {', '.join(found)}" if found else None, do=_HELP)  # fmt: skip
+    ids = {}
+    for line, text in lines(folder / "image_ids.txt"):
+        image_id = text.strip()
+        if image_id in ids:
+            on_problem(UserError(f"{image_id} stands here twice", where=folder / "image_ids.txt", line=line))
+        ids[image_id] = line
+    labels = _labels(folder / "class_labels.txt", ids, on_problem)
+    boxes, masks, ignores = _localization(root, folder / "localization.txt", ids, on_problem)
+    samples = []
+    for image_id, line in ids.items():
+        try:
+            if image_id not in labels:
+                raise UserError(
+                    f"{image_id} has no line in class_labels.txt", where=folder / "image_ids.txt", line=line
+                )
+            samples.append(
+                Sample(
+                    image_id=image_id,
+                    path=inside(root, image_id, where=folder / "image_ids.txt", line=line),
+                    label=labels[image_id],
+                    boxes=np.array(boxes.get(image_id, [])).reshape(-1, 4),
+                    masks=tuple(masks.get(image_id, ())),
+                    ignore=ignores.get(image_id),
+                )
+            )
+        except UserError as problem:
+            on_problem(problem)
+    names = {sample.label: sample.image_id.split("/")[-2] for sample in samples if "/" in sample.image_id}
+    classes = max((sample.label for sample in samples), default=-1) + 1
+    return Dataset("wsoleval", split, tuple(samples), tuple(names.get(label, str(label)) for label in range(classes)))
+
+
+def _labels(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str, int]:
+    labels: dict[str, int] = {}
+    for line, text in lines(path, do=_HELP):
+        try:
+            image_id, cells = _cells(path, line, text, ids, (1,))
+            label = whole_number(cells[0], where=path, line=line, least=0, what="the label")
+            if labels.setdefault(image_id, label) != label:
+                raise UserError(f"{image_id} has label {labels[image_id]} and {label}", where=path, line=line)
+        except UserError as problem:
+            on_problem(problem)
+    return labels
+
+
+def _localization(root: Path, path: Path, ids: dict[str, int], on_problem: OnProblem):
+    boxes: dict[str, list[np.ndarray]] = {}
+    masks: dict[str, list[Path]] = {}
+    ignores: dict[str, Path] = {}
+    if not path.is_file():
+        return boxes, masks, ignores  # training splits have none
+    for line, text in lines(path):
+        try:
+            image_id, cells = _cells(path, line, text, ids, (2, 4))
+            if len(cells) == 4:
+                box = numbers(cells, where=path, line=line, what="the box")
+                if box[0] >= box[2] or box[1] >= box[3] or (box < 0).any():
+                    raise UserError(
+                        f"the box {' '.join(cells)} is empty, inside out or negative", where=path, line=line
+                    )
+                boxes.setdefault(image_id, []).append(box)
+            else:
+                masks.setdefault(image_id, []).append(inside(root, cells[0], where=path, line=line))
+                if cells[1]:
+                    ignores[image_id] = inside(root, cells[1], where=path, line=line)
+        except UserError as problem:
+            on_problem(problem)
+    return boxes, masks, ignores
+
+
+def _cells(path: Path, line: int, text: str, ids: dict[str, int], counts: tuple[int, ...]) -> tuple[str, list[str]]:
+    image_id, *cells = text.strip().split(",")
+    if len(cells) not in counts:
+        expected = " or ".join(str(count + 1) for count in counts)
+        raise UserError(f"{len(cells) + 1} fields", where=path, line=line, expected=f"{expected} between commas")
+    if image_id not in ids:
+        raise UserError(f"{image_id} is not in image_ids.txt", where=path, line=line)
+    return image_id, cells
+
+
+def write(dataset: Dataset, metadata: Path) -> Path:
+    """Write one split as a metadata folder, whole or not at all for each file; returns `<metadata>/<split>`.
+
+    Whole numbers are written without a decimal point, as wsolevaluation's own files have them.
+
+    Raises:
+        UserError: an id holds a comma, which the format can't carry.
+    """
+    folder = metadata / dataset.split
+    for sample in dataset:
+        if "," in sample.image_id:
+            raise UserError(
+                f"the path {sample.image_id!r} holds a comma", expected="none: the format separates with it"
+            )
+    files = {
+        "image_ids.txt": [sample.image_id for sample in dataset],
+        "class_labels.txt": [f"{sample.image_id},{sample.label}" for sample in dataset],
+        "image_sizes.txt": [f"{sample.image_id},{sample.size[0]},{sample.size[1]}" for sample in dataset],
+        "localization.txt": [
+            f"{sample.image_id},{','.join(f'{value:.12g}' for value in box)}"
+            for sample in dataset
+            for box in sample.boxes
+        ],
+    }
+    for name, rows in files.items():
+        write_text(folder / name, "".join(f"{row}\n" for row in rows))
+    return folder

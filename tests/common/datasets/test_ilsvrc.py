@@ -1,0 +1,172 @@
+import shutil
+
+import pytest
+from PIL import Image
+
+from common.datasets import DataSource
+from common.datasets.ilsvrc import class_words, read_annotation
+from common.errors import UserError
+
+WNIDS = ("n01440764", "n01443537", "n01484850")
+WORDS = ("tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark")
+VALIDATION = {1: 2, 2: 0, 3: 1, 4: 0}
+"""Image number to class."""
+
+
+def annotation(*objects, size=(50, 40)):
+    parts = "".join(
+        f"<object><name>{name}</name><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+        for name, (x0, y0, x1, y1) in objects
+    )
+    return f"<annotation><size><width>{size[0]}</width><height>{size[1]}</height></size>{parts}</annotation>"
+
+
+def picture(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (50, 40), (90, 120, 150)).save(path, format="JPEG")
+
+
+def name(number):
+    return f"ILSVRC2012_val_{number:08d}"
+
+
+def make(root, images="", annotations="val_xml", by_class=False):
+    for wnid in WNIDS:
+        for number in range(3):
+            picture(root / images / "train" / wnid / f"{wnid}_{number}.JPEG")
+    (root / annotations).mkdir(parents=True)
+    for number, label in VALIDATION.items():
+        folder = root / images / "val" / WNIDS[label] if by_class else root / images / "val"
+        picture(folder / f"{name(number)}.JPEG")
+        objects = [(WNIDS[label], (number, 2, 20 + number, 30))] * (2 if number == 3 else 1)
+        (root / annotations / f"{name(number)}.xml").write_text(annotation(*objects))
+    return root
+
+
+def load(root, split="val", **options):
+    return DataSource("ilsvrc", root, split, **options).load()
+
+
+@pytest.mark.parametrize(("images", "annotations"), [
+    ("", "val_xml"), ("", "box"), ("", "Annotations/CLS-LOC/val"), ("", "ILSVRC2012_bbox_val_v3/val"),
+    ("ILSVRC/Data/CLS-LOC", "ILSVRC/Annotations/CLS-LOC/val"),
+])  # fmt: skip
+@pytest.mark.parametrize("by_class", [False, True])
+def test_layouts(tmp_path, images, annotations, by_class):
+    root = make(tmp_path, images, annotations, by_class)
+    found = {sample.path.stem: sample for sample in load(root)}
+    assert {number: found[name(number)].label for number in VALIDATION} == VALIDATION
+    assert found[name(1)].boxes.tolist() == [[1, 2, 21, 30]]
+    assert len(found[name(3)].boxes) == 2
+    assert found[name(1)].image_id == (f"n01484850/{name(1)}.JPEG" if by_class else f"{name(1)}.JPEG")
+    train = load(root, "train")
+    assert (len(train), train.class_names, len(train.samples[0].boxes)) == (9, WNIDS, 0)
+
+
+def test_objects_of_other_classes_do_not_count(tmp_path):
+    root = make(tmp_path, by_class=True)
+    (root / "val_xml" / f"{name(1)}.xml").write_text(annotation((WNIDS[0], (0, 0, 5, 5)), (WNIDS[2], (1, 1, 9, 9))))
+    sample = next(sample for sample in load(root) if sample.path.stem == name(1))
+    assert sample.boxes.tolist() == [[1, 1, 9, 9]]
+
+
+def test_an_image_of_unknown_class_is_refused(tmp_path):
+    root = make(tmp_path)
+    (root / "val_xml" / f"{name(1)}.xml").write_text(annotation((WNIDS[0], (0, 0, 5, 5)), (WNIDS[2], (1, 1, 9, 9))))
+    with pytest.raises(UserError, match="its annotation names n01440764 and n01484850"):
+        load(root)
+
+
+def test_classes_from_kaggles_files(tmp_path):
+    root = make(tmp_path)
+    (root / "val_xml" / f"{name(1)}.xml").write_text(annotation((WNIDS[0], (0, 0, 5, 5)), (WNIDS[2], (1, 1, 9, 9))))
+    rows = [f"{name(number)},{WNIDS[label]} 1 2 3 4 " for number, label in VALIDATION.items()]
+    (root / "LOC_val_solution.csv").write_text("ImageId,PredictionString\n" + "\n".join(rows) + "\n")
+    lines = [f"{wnid} {words}" for wnid, words in zip(WNIDS, WORDS, strict=True)]
+    (root / "LOC_synset_mapping.txt").write_text("\n".join(lines))
+    shutil.rmtree(root / "train")
+    found = {sample.path.stem: sample.label for sample in load(root)}
+    assert found == {name(number): label for number, label in VALIDATION.items()}
+    assert class_words(root) == dict(zip(WNIDS, WORDS, strict=True))
+
+
+def devkit(root, blacklist="2\n"):
+    data = root / "ILSVRC2014_devkit" / "data"
+    data.mkdir(parents=True)
+    # The devkit numbers classes in an order of its own: here backwards.
+    (data / "map_clsloc.txt").write_text("".join(f"{wnid} {3 - i} x\n" for i, wnid in enumerate(WNIDS)))
+    (data / "ILSVRC2014_clsloc_validation_ground_truth.txt").write_text(
+        "".join(f"{3 - v}\n" for v in VALIDATION.values())
+    )
+    (data / "ILSVRC2014_clsloc_validation_blacklist.txt").write_text(blacklist)
+    return data
+
+
+def test_classes_and_blacklist_from_the_devkit(tmp_path):
+    root = make(tmp_path)
+    devkit(root)
+    shutil.rmtree(root / "train")
+    assert {sample.path.stem: sample.label for sample in load(root)} == {name(k): v for k, v in VALIDATION.items()}
+    kept = load(root, leave_out=("blacklist",))
+    assert name(2) not in {sample.path.stem for sample in kept}
+    assert kept.left_out == {"on the devkit's blacklist": 1}
+
+
+def test_odd_files_are_left_out_only_on_request(tmp_path):
+    root = make(tmp_path)
+    picture(root / "train" / WNIDS[0] / "n02105855_2933.JPEG")
+    assert len(load(root, "train")) == 10
+    kept = load(root, "train", leave_out=("odd",))
+    assert (len(kept), kept.left_out) == (9, {"a PNG under a JPEG's name": 1})
+
+
+def test_held_images_are_drawn_from_annotated_ones(tmp_path):
+    root = make(tmp_path)
+    for wnid in WNIDS:
+        folder = root / "Annotations/CLS-LOC/train" / wnid
+        folder.mkdir(parents=True)
+        for number in range(2):
+            (folder / f"{wnid}_{number}.xml").write_text(annotation((wnid, (1, 2, 3, 4 + number))))
+    held, train = load(root, "held", held_per_class=1), load(root, "train", held_per_class=1)
+    assert (len(held), len(train)) == (3, 6)
+    assert all(len(sample.boxes) == 1 for sample in held)
+    assert not {sample.image_id for sample in held} & {sample.image_id for sample in train}
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("<annotation>", "malformed XML"),
+    ('<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "declares a document type"),
+    (annotation((WNIDS[2], (30, 2, 3, 40))), "inside out"),
+    (annotation((WNIDS[2], ("x", 2, 3, 40))), "bndbox 1 is 'x 2 3 40'"),
+    ("<annotation><object><name>a</name></object></annotation>", "bndbox 1"),
+    ("", "malformed XML"),
+])  # fmt: skip
+def test_broken_annotations(tmp_path, text, message):
+    root = make(tmp_path)
+    path = root / "val_xml" / f"{name(1)}.xml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_annotation(path)
+    assert str(path) in str(caught.value)
+    problems = []
+    dataset = DataSource("ilsvrc", root, "val").load(on_problem=problems.append)
+    assert (len(dataset), len(problems)) == (3, 1)
+
+
+def test_what_is_missing_is_said(tmp_path):
+    with pytest.raises(UserError, match="no list of classes is there"):
+        load(tmp_path)
+    root = make(tmp_path / "a")
+    (root / "val_xml" / f"{name(4)}.xml").unlink()
+    with pytest.raises(UserError, match="no such annotation"):
+        load(root)
+    shutil.rmtree(root / "val_xml")
+    with pytest.raises(UserError, match="its annotation names nothing"):
+        load(root)
+    with pytest.raises(UserError, match="no training image has an annotation"):
+        load(root, "held", held_per_class=1)
+    with pytest.raises(UserError, match="the devkit's blacklist is not there"):
+        load(root, "train", leave_out=("blacklist",))
+    shutil.rmtree(root / "val")
+    with pytest.raises(UserError, match="val/ is not there"):
+        load(root)

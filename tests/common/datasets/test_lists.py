@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+
+from common.datasets import Dataset, DataSource, Sample, lists
+from common.errors import UserError
+from tests import small_cub
+from tests.common.datasets import test_ilsvrc
+
+
+def write(tmp_path, text, name="list.txt"):
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    return path
+
+
+def plain(entries):
+    return [(image_id, label, boxes.tolist()) for image_id, label, boxes in entries]
+
+
+# --------------------------------------------------------------------------------------- lines as the papers have them
+
+
+def test_bas_cub(tmp_path):
+    images = write(tmp_path, "001.A/x_46_18.jpg;0\r\n002.B/y.jpg;1\r\n")
+    boxes = write(tmp_path, "60.0 27.0 385.0 331.0 335 500\n14.0 112.0 402.0 298.0 347 500\n", "gt.txt")
+    assert plain(lists.read_bas(images, boxes)) == [
+        ("001.A/x_46_18.jpg", 0, [[60, 27, 385, 331]]), ("002.B/y.jpg", 1, [[14, 112, 402, 298]]),
+    ]  # fmt: skip
+
+
+def test_bas_ilsvrc(tmp_path):
+    images = write(tmp_path, "n01751748/ILSVRC2012_val_00000001.JPEG;65\n")
+    boxes = write(tmp_path, "n01751748\\\\ILSVRC2012_val_00000001.JPEG 500 375 ; 111 108 441 193 1 2 3 4\r\n", "gt.txt")
+    assert plain(lists.read_bas(images, boxes)) == [
+        ("n01751748/ILSVRC2012_val_00000001.JPEG", 65, [[111, 108, 441, 193], [1, 2, 3, 4]])
+    ]
+
+
+def test_spol(tmp_path):
+    path = write(tmp_path, "001.A/x.jpg,0,139 30 292 294\n")
+    assert plain(lists.read_spol(path)) == [("001.A/x.jpg", 0, [[139, 30, 292, 294]])]
+    path = write(tmp_path, "n01440764/n01440764_10026.JPEG 0\nILSVRC2012_val_00000001.JPEG 65\n")
+    assert plain(lists.read_spol(path)) == [
+        ("n01440764/n01440764_10026.JPEG", 0, []), ("ILSVRC2012_val_00000001.JPEG", 65, []),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("which", ["imagenet", "tiny", "cub"])
+def test_recorded_lists_of_dgl(golden, tmp_path, which):
+    arrays = golden("dgl/lists")
+    entries = lists.read_dgl(write(tmp_path, str(arrays[f"text_{which}"])))
+    assert [entry[0] for entry in entries] == arrays[f"names_{which}"].tolist()
+    assert [entry[1] for entry in entries] == arrays[f"labels_{which}"].tolist()
+    for (_, _, boxes), expected in zip(entries, arrays[f"boxes_{which}"], strict=True):
+        if len(boxes):
+            np.testing.assert_array_equal(boxes[0], expected.ravel())
+        else:  # the original's stand-in for a line without a box
+            assert expected.tolist() == [[1, 1], [1, 1]]
+
+
+def test_adls_training_list_holds_sides(tmp_path):
+    path = write(tmp_path, "001.A/x.jpg\t0\t60.0\t27.0\t325.0\t304.0\n")
+    assert plain(lists.read_dgl(path, train_of_cub=True)) == [("001.A/x.jpg", 0, [[60, 27, 385, 331]])]
+
+
+# ---------------------------------------------------------------------------------------------- written, and read again
+
+
+def same(entries, dataset):
+    expected = {sample.image_id: (sample.label, sample.boxes.tolist()) for sample in dataset}
+    assert {image_id: (label, boxes.tolist()) for image_id, label, boxes in entries} == expected
+
+
+def test_lists_of_a_cub_like_data_set(tmp_path):
+    root = small_cub.make(tmp_path / "CUB")
+    splits = {split: DataSource("cub", root, split).load() for split in ("train", "test")}
+    out = tmp_path / "lists"
+    written = lists.write_all(splits, out, "cub")
+    assert {path.relative_to(out).as_posix() for path in written} == {
+        "spol/train.txt", "spol/val.txt", "dgl/labels/CUB/train.txt", "dgl/labels/CUB/val.txt",
+        "bas/test_list.txt", "bas/test_gt.txt", "bas/test_bounding_box.txt",
+    }  # fmt: skip
+    same(lists.read_spol(out / "spol/train.txt"), splits["train"])
+    same(lists.read_spol(out / "spol/val.txt"), splits["test"])
+    same(lists.read_bas(out / "bas/test_list.txt", out / "bas/test_gt.txt"), splits["test"])
+    same(lists.read_dgl(out / "dgl/labels/CUB/val.txt"), splits["test"])
+    same(lists.read_dgl(out / "dgl/labels/CUB/train.txt", train_of_cub=True), splits["train"])
+    assert (out / "bas/test_list.txt").read_bytes().startswith(b"001.Red_Bird/bird_2.png;0\r\n")
+    assert (out / "bas/test_gt.txt").read_bytes().startswith(b"2.0 2.0 32.0 42.0 60 80\n")
+    assert (out / "spol/val.txt").read_bytes().startswith(b"001.Red_Bird/bird_2.png,0,2 2 32 42\n")
+    assert (
+        (out / "dgl/labels/CUB/val.txt").read_bytes().startswith(b"001.Red_Bird/bird_2.png\t0\t2.0\t2.0\t32.0\t42.0\n")
+    )
+
+
+def test_lists_of_ilsvrc(tmp_path):
+    root = test_ilsvrc.make(tmp_path / "ILSVRC")
+    splits = {"train": DataSource("ilsvrc", root, "train").load(), "test": DataSource("ilsvrc", root, "val").load()}
+    out = tmp_path / "lists"
+    lists.write_all(splits, out, "ilsvrc", dict(zip(test_ilsvrc.WNIDS, test_ilsvrc.WORDS, strict=True)))
+    assert (out / "spol/val.txt").read_text().splitlines()[0] == "ILSVRC2012_val_00000001.JPEG 2"
+    assert (out / "bas/val_list.txt").read_text().splitlines()[0] == "n01484850/ILSVRC2012_val_00000001.JPEG;2"
+    first = (out / "bas/val_gt.txt").read_bytes().split(b"\r\n")[0]
+    assert first == b"n01484850\\\\ILSVRC2012_val_00000001.JPEG 50 40 ; 1 2 21 30"
+    assert (out / "grcam/synset1.txt").read_text().endswith("n01484850 great white shark")
+    assert (out / "spol/name.txt").read_text().splitlines()[0] == "tench, Tinca tinca"
+    entries = lists.read_bas(out / "bas/val_list.txt", out / "bas/val_gt.txt")
+    assert [(label, len(boxes)) for _, label, boxes in entries] == [(2, 1), (0, 1), (1, 2), (0, 1)]
+    numbering = np.load(out / "spol/cls2idx.npy", allow_pickle=True).item()  # as SPOL's code reads it
+    assert numbering == {wnid: label for label, wnid in enumerate(test_ilsvrc.WNIDS)}
+
+
+def test_a_list_as_a_data_set(tmp_path):
+    root = small_cub.make(tmp_path / "CUB")
+    splits = {"test": DataSource("cub", root, "test").load()}
+    lists.write_all(splits, tmp_path / "lists", "cub")
+    sources = (
+        ("spol", "spol/val.txt", None),
+        ("dgl", "dgl/labels/CUB/val.txt", None),
+        ("bas", "bas/test_list.txt", "bas/test_gt.txt"),
+    )
+    for list_format, file, boxes in sources:
+        dataset = DataSource(
+            "list", root / "images", "test", list_file=tmp_path / "lists" / file, list_format=list_format,
+            boxes=boxes and tmp_path / "lists" / boxes,
+        ).load()  # fmt: skip
+        assert dataset.fingerprint() == splits["test"].fingerprint()
+        assert dataset.class_names == small_cub.CLASSES
+
+
+# ------------------------------------------------------------------------------------------------------- faulty lines
+
+
+@pytest.mark.parametrize(("list_format", "text", "message"), [
+    ("bas", "001.A/x.jpg 0\n", "list.txt:1: '001.A/x.jpg 0' has 0 semicolons"),
+    ("bas", "001.A/x.jpg;zero\n", "list.txt:1: the label is 'zero'"),
+    ("spol", "001.A/x.jpg,0,1 2 3\n", "list.txt:1: 3 box numbers"),
+    ("spol", "001.A/x.jpg,0,1 2 3 4,5\n", "is no line of SPOL's"),
+    ("spol", "a b 0\n", "is no line of SPOL's"),
+    ("dgl", "001.A/x.jpg 0 1 2 3\n", "list.txt:1: 5 fields; expected 2 or 6"),
+    ("dgl", "001.A/x.jpg 0 1 2 3 nan\n", "expected finite numbers"),
+    ("dgl", "../x.jpg 0\n", "path '../x.jpg' is not usable"),
+])  # fmt: skip
+def test_faulty_lines_are_named(tmp_path, list_format, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(UserError, match=message):
+        DataSource("list", tmp_path, list_file=path, list_format=list_format).load()
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("1 2 3 4 5\n", "gt.txt:1: 5 numbers; expected x0 y0 x1 y1 HEIGHT WIDTH"),
+    ("a\\\\y.jpg 50 40 ; 1 2 3 4\n", "gt.txt:1: the boxes are a/y.jpg's; expected a/x.jpg"),
+    ("a\\\\x.jpg 50 40 ; 1 2 3\n", "gt.txt:1: 3 box numbers"),
+    ("1 2 3 4 5 6\n1 2 3 4 5 6\n", "2 lines; expected 1, as list.txt has"),
+])  # fmt: skip
+def test_bas_box_files_that_disagree(tmp_path, text, message):
+    with pytest.raises(UserError, match=message):
+        lists.read_bas(write(tmp_path, "a/x.jpg;0\n"), write(tmp_path, text, "gt.txt"))
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(ValueError, match="unknown style 'voc'"):
+        lists.write_all({"test": Dataset("cub", "test", (), ())}, tmp_path, "voc")
+    with pytest.raises(UserError, match="unknown list format 'voc'"):
+        lists.load(tmp_path, tmp_path, "voc", "test")
+    with pytest.raises(UserError, match="needs --data.list-file"):
+        DataSource("list", tmp_path).load()
+    assert Sample("a", tmp_path, 0).boxes.shape == (0, 4)

@@ -1,0 +1,92 @@
+import pytest
+
+from common.datasets import DataSource, wsoleval
+from common.errors import UserError
+from tests import small_cub
+
+FILES = {
+    "image_ids.txt": "a/1.jpg\nb/2.jpg\n",
+    "class_labels.txt": "a/1.jpg,0\nb/2.jpg,1\n",
+    "image_sizes.txt": "a/1.jpg,80,60\nb/2.jpg,80,60\n",
+    "localization.txt": "a/1.jpg,1,2,30,40\na/1.jpg,5,6,7,8\nb/2.jpg,0,0,79,59\n",
+}
+
+
+@pytest.fixture
+def metadata(tmp_path):
+    folder = tmp_path / "metadata" / "test"
+    folder.mkdir(parents=True)
+    for name, text in FILES.items():
+        (folder / name).write_text(text)
+    return tmp_path / "metadata"
+
+
+def load(metadata, split="test"):
+    return DataSource("wsoleval", metadata.parent, split, metadata=metadata).load()
+
+
+def test_boxes(metadata):
+    dataset = load(metadata)
+    assert [sample.label for sample in dataset] == [0, 1]
+    assert dataset.samples[0].boxes.tolist() == [[1, 2, 30, 40], [5, 6, 7, 8]]
+    assert dataset.class_names == ("a", "b")
+
+
+def test_masks(metadata):
+    (metadata / "test" / "localization.txt").write_text(
+        "a/1.jpg,m/1.png,m/1_ignore.png\na/1.jpg,m/2.png,\nb/2.jpg,m/3.png,\n"
+    )
+    first, second = load(metadata).samples
+    assert [mask.name for mask in first.masks] == ["1.png", "2.png"]
+    assert (first.ignore.name, second.ignore) == ("1_ignore.png", None)
+
+
+def test_written_and_read_again(tmp_path):
+    original = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test").load()
+    folder = wsoleval.write(original, tmp_path / "metadata")
+    assert (folder / "image_sizes.txt").read_text().splitlines()[0] == "001.Red_Bird/bird_2.png,80,60"
+    assert (folder / "localization.txt").read_text().splitlines()[0] == "001.Red_Bird/bird_2.png,2,2,32,42"
+    again = DataSource("wsoleval", tmp_path / "CUB/images", "test", metadata=tmp_path / "metadata").load()
+    assert again.fingerprint() == original.fingerprint()
+    assert again.class_names == original.class_names
+
+
+@pytest.mark.parametrize(("file", "text", "message"), [
+    ("image_ids.txt", "a/1.jpg\na/1.jpg\nb/2.jpg\n", "image_ids.txt:2: a/1.jpg stands here twice"),
+    ("class_labels.txt", "a/1.jpg,0\n", "image_ids.txt:2: b/2.jpg has no line in class_labels.txt"),
+    ("class_labels.txt", "a/1.jpg,0\nb/2.jpg,-1\n", "class_labels.txt:2: the label is '-1'"),
+    ("class_labels.txt", "a/1.jpg,0\na/1.jpg,1\nb/2.jpg,1\n", "a/1.jpg has label 0 and 1"),
+    ("class_labels.txt", "a/1.jpg,0\nc/2.jpg,1\n", "class_labels.txt:2: c/2.jpg is not in image_ids.txt"),
+    ("localization.txt", "a/1.jpg,1,2,3\n", "localization.txt:1: 4 fields; expected 3 or 5"),
+    ("localization.txt", "a/1.jpg,30,2,3,40\n", "localization.txt:1: the box 30 2 3 40 is empty"),
+    ("localization.txt", "a/1.jpg,../m.png,\n", "localization.txt:1: path '../m.png' is not usable"),
+])  # fmt: skip
+def test_faulty_lines_are_named(metadata, file, text, message):
+    (metadata / "test" / file).write_text(text)
+    with pytest.raises(UserError, match=message):
+        load(metadata)
+
+
+def test_a_path_that_leaves_the_folder(metadata):
+    for name, text in FILES.items():
+        (metadata / "test" / name).write_text(text.replace("a/1.jpg", "../1.jpg"))
+    with pytest.raises(UserError, match=r"image_ids.txt:1: path '../1.jpg' is not usable"):
+        load(metadata)
+
+
+def test_what_is_missing_is_said(metadata):
+    with pytest.raises(UserError, match="no image_ids.txt for the split 'val'; expected one of test"):
+        load(metadata, "val")
+    with pytest.raises(UserError, match="needs --data.metadata"):
+        DataSource("wsoleval", metadata).load()
+    (metadata / "test" / "class_labels.txt").unlink()
+    with pytest.raises(UserError, match="class_labels.txt: no such file"):
+        load(metadata)
+
+
+def test_a_comma_in_a_path_cant_be_written(tmp_path):
+    root = small_cub.make(tmp_path / "CUB")
+    text = (root / "images.txt").read_text()
+    (root / "images.txt").write_text(text.replace("bird_2.png", "bird,2.png"))
+    with pytest.raises(UserError, match="holds a comma"):
+        wsoleval.write(DataSource("cub", root, "test").load(), tmp_path / "metadata")
