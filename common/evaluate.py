@@ -1,0 +1,384 @@
+"""Score predictions under every protocol that shares their frame, beside the trivial baselines.
+
+    python -m common.evaluate runs/cam/test/* --validation runs/cam/held/*
+
+Each result line names its protocol, its threshold and where that came from:
+
+    released     fixed in the paper's released code for this data set and backbone
+    validation   the best on the validation predictions, read on these
+    oracle       the best on these very images, hence optimistic; for wsoleval it is MaxBoxAcc itself
+    stored       boxes stored without maps, scored as they are
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from common.datasets import Dataset, DataSource, Sample
+from common.errors import UserError, run_command
+from common.extraction import Extractor
+from common.files import write_json
+from common.metrics import LocalizationEvaluator, LocalizationResult, TrivialBaselines, trivial_baselines
+from common.predictions import Prediction, Predictions
+from common.progress import bar
+from common.protocols import PROTOCOLS, Protocol
+
+
+@dataclass(frozen=True)
+class Row:
+    """One result line.
+
+    Attributes:
+        run: the predictions directory; empty for a trivial baseline.
+        method: its method and architecture, or the baseline's name.
+        protocol: by name.
+        threshold: as read; with several criteria the mean of theirs. None for a baseline.
+        source: `released`, `validation`, `oracle` or `stored`; for the centred box its side.
+        classifier: who classified, with how many crops.
+        images: in the denominator.
+        left_out: of the denominator, by reason; images skipped by the method are among them.
+        top1, top5, gt_known: localization accuracy in percent, None where nobody classified.
+        over_images: GT-known over images where the protocol averages over classes.
+    """
+
+    run: str
+    method: str
+    protocol: str
+    threshold: float | None
+    source: str
+    classifier: str
+    images: int
+    left_out: dict[str, int]
+    top1: float | None
+    top5: float | None
+    gt_known: float
+    over_images: float
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score predictions under every protocol that shares their frame, beside the trivial baselines."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Predictions directories."""
+    validation: tuple[Path, ...] = ()
+    """Predictions of the same checkpoints on held-out images, one for each frame, to choose thresholds on."""
+    protocols: tuple[str, ...] = ()
+    """Only these; by default all that share a directory's frame."""
+    root: Path | None = None
+    """The data set's folder, where it is no longer the one in the manifest."""
+    count_missing: bool = False
+    """Count as misses the images that a protocol leaves out of its denominator (SPOL quirk 2)."""
+    incomplete: bool = False
+    """Accept predictions whose run has not finished."""
+    workers: int = 2
+    """Processes."""
+    format: Literal["text", "markdown"] = "text"
+    """Of the printed table."""
+    json: Path | None = None
+    """Also write the rows and the curves here."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All results of one predictions directory.
+
+    Attributes:
+        predictions: as read.
+        samples: the annotations, by image id.
+        dataset: the split they come from.
+        results: the whole curve under each protocol.
+        rows: the result lines.
+    """
+
+    predictions: Predictions
+    samples: dict[str, Sample]
+    dataset: Dataset
+    results: dict[str, LocalizationResult]
+    rows: tuple[Row, ...]
+
+
+def evaluate(options: Evaluate, need_boxes: bool = True) -> tuple[list[Evaluation], list[Row]]:
+    """Everything the command prints: an `Evaluation` for each directory, and the trivial baselines' rows.
+
+    Args:
+        options: of the command.
+        need_boxes: refuse data sets without any ground-truth box; otherwise their results and rows are empty.
+    """
+    unknown = [name for name in options.protocols if name not in PROTOCOLS]
+    if unknown:
+        raise UserError(f"unknown protocol {unknown[0]!r}", expected=", ".join(PROTOCOLS))
+    wanted = [PROTOCOLS[name] for name in options.protocols or PROTOCOLS]
+    held = [_measure(directory, wanted, options) for directory in options.validation]
+    evaluations, baselines = [], {}
+    for directory in options.runs:
+        measured = _measure(directory, wanted, options, need_boxes)
+        chosen_on = next((other for other in held if _same_model(measured.predictions, other.predictions)), None)
+        rows = tuple(row for name in measured.results for row in _rows(measured, name, chosen_on))
+        evaluations.append(replace(measured, rows=rows))
+        for name in measured.results:
+            key = (name, measured.dataset.fingerprint())
+            if key not in baselines:
+                trivial = trivial_baselines(PROTOCOLS[name], measured.dataset, options.count_missing)
+                baselines[key] = _baseline_rows(name, trivial)
+    for other in held:
+        if not any(_same_model(evaluation.predictions, other.predictions) for evaluation in evaluations):
+            directory = other.predictions.directory
+            raise UserError("validation predictions of another checkpoint or frame than any run's", where=directory)
+    return evaluations, [row for rows in baselines.values() for row in rows]
+
+
+def _same_model(one: Predictions, other: Predictions) -> bool:
+    names = ("method", "architecture", "frame")
+    same = all(one.manifest.get(name) == other.manifest.get(name) for name in names)
+    return same and one.manifest["checkpoint"].get("sha256") == other.manifest["checkpoint"].get("sha256")
+
+
+def _measure(directory: Path, wanted: Sequence[Protocol], options: Evaluate, need_boxes: bool = True) -> Evaluation:
+    predictions = Predictions.open(directory, options.incomplete)
+    source = DataSource.from_json(_source_fields(predictions), directory)
+    dataset = (replace(source, root=options.root) if options.root else source).load()
+    if dataset.fingerprint() != predictions.manifest["data"].get("fingerprint"):
+        raise UserError("the data set's annotations are not those that were predicted on", where=directory,
+                        do=f"check {source.root}, or localize again")  # fmt: skip
+    samples = {sample.image_id: sample for sample in dataset}
+    for entry in predictions.entries:
+        if entry.image_id not in samples:
+            raise UserError(f"{entry.image_id} is not in the data set", where=directory)
+    without = sum(len(sample.boxes) == 0 for sample in dataset)
+    if without == len(dataset) and not need_boxes:
+        return Evaluation(predictions, samples, dataset, {}, ())
+    if without:
+        raise UserError(f"{without} of {len(dataset)} images have no ground-truth box", where=source.root,
+                        do="give boxes, or look at the predictions with common.report")  # fmt: skip
+    protocols = [protocol for protocol in wanted if protocol.frame == predictions.manifest["frame"]]
+    if not protocols:
+        raise UserError(
+            f"no protocol asked for measures in the frame {predictions.manifest['frame']!r}", where=directory
+        )
+    results = score(predictions, samples, protocols, options.count_missing, options.workers)
+    return Evaluation(predictions, samples, dataset, results, ())
+
+
+def _source_fields(predictions: Predictions) -> dict[str, Any]:
+    data = predictions.manifest.get("data")
+    if not isinstance(data, dict):
+        raise UserError("the manifest does not say what was predicted on", where=predictions.directory)
+    return {name: value for name, value in data.items() if name not in ("images", "fingerprint", "left_out")} | {
+        "leave_out": data.get("leave_out", ())
+    }
+
+
+def score(
+    predictions: Predictions,
+    samples: dict[str, Sample],
+    protocols: Sequence[Protocol],
+    count_missing: bool = False,
+    workers: int = 1,
+) -> dict[str, LocalizationResult]:
+    """The whole curve of one predictions directory under each protocol.
+
+    Args:
+        predictions: their maps are cut at every threshold of a protocol; without maps the stored boxes are scored.
+        samples: the annotations by image id.
+        protocols: all of the predictions' frame.
+        count_missing: see `LocalizationEvaluator`.
+        workers: processes; the counts do not depend on how many.
+    """
+    entries = predictions.entries
+    chunks = [entries[start : start + 50] for start in range(0, len(entries), 50)]
+    jobs = [(predictions, chunk, [samples[e.image_id] for e in chunk], protocols, count_missing) for chunk in chunks]
+    evaluators = _evaluators(predictions, protocols, count_missing)
+    with bar(total=len(entries), desc=f"scoring {predictions.directory}") as progress:
+        for chunk, partial in zip(chunks, _run(jobs, workers), strict=True):
+            for evaluator, part in zip(evaluators, partial, strict=True):
+                evaluator.merge(part)
+            progress.update(len(chunk))
+    return {evaluator.protocol.name: evaluator.compute() for evaluator in evaluators}
+
+
+def _run(jobs: list[tuple], workers: int) -> Iterable[list[LocalizationEvaluator]]:
+    if workers <= 1 or len(jobs) <= 1:
+        yield from map(_score_chunk, jobs)
+    else:
+        with ProcessPoolExecutor(min(workers, len(jobs))) as pool:
+            yield from pool.map(_score_chunk, jobs)
+
+
+def _evaluators(predictions: Predictions, protocols: Sequence[Protocol], count_missing: bool):
+    thresholds = None if predictions.has_maps else [float("nan")]
+    return [LocalizationEvaluator(protocol, thresholds, count_missing) for protocol in protocols]
+
+
+def _score_chunk(
+    job: tuple[Predictions, Sequence[Prediction], Sequence[Sample], Sequence[Protocol], bool],
+) -> list[LocalizationEvaluator]:
+    predictions, entries, samples, protocols, count_missing = job
+    evaluators = _evaluators(predictions, protocols, count_missing)
+    for entry, sample in zip(entries, samples, strict=True):
+        localization_map = predictions.map(entry) if predictions.has_maps else None
+        found: dict[tuple[Extractor, tuple[float, ...]], list[np.ndarray]] = {}  # protocols share extractors
+        for evaluator in evaluators:
+            protocol = evaluator.protocol
+            key = (protocol.extractor, protocol.sweep)
+            if localization_map is None:
+                boxes = [np.empty((0, 4)) if entry.box is None else entry.box[None]]
+            else:
+                if key not in found:
+                    found[key] = protocol.extractor.boxes(localization_map, protocol.sweep)
+                boxes = found[key]
+            evaluator.accumulate_boxes(boxes, entry.frame, sample.boxes, entry.label, entry.top5, entry.image_id)
+    return evaluators
+
+
+def _rows(measured: Evaluation, name: str, chosen_on: Evaluation | None) -> list[Row]:
+    result, manifest = measured.results[name], measured.predictions.manifest
+    protocol = result.protocol
+    if not measured.predictions.has_maps:
+        return [_row(measured, result, np.zeros(len(protocol.criteria), int), "stored")]
+    rows = []
+    fixed = protocol.fixed_threshold(measured.dataset.name, manifest["architecture"])
+    if fixed is not None:
+        rows.append(_row(measured, result, result.nearest(fixed), "released"))
+    if chosen_on is not None and name in chosen_on.results:
+        rows.append(_row(measured, result, chosen_on.results[name].best(), "validation"))
+    rows.append(_row(measured, result, result.best(), "oracle"))
+    return rows
+
+
+def _row(measured: Evaluation, result: LocalizationResult, indices: np.ndarray, source: str) -> Row:
+    manifest, values = measured.predictions.manifest, result.at(indices)
+    classifier = manifest.get("classifier") or {}
+    stored = [entry.threshold for entry in measured.predictions.entries]
+    threshold = float(np.mean(stored)) if source == "stored" else float(result.thresholds[indices].mean())
+    counted = int(result.counted[indices].min())
+    left_out = dict(result.left_out)
+    for reason in measured.predictions.skipped.values():
+        left_out[f"skipped: {reason}"] = left_out.get(f"skipped: {reason}", 0) + 1
+    if rest := result.seen - sum(result.left_out.values()) - counted:
+        left_out["no region above the threshold"] = rest
+    return Row(
+        run=str(measured.predictions.directory),
+        method=f"{manifest['method']} {manifest['architecture']}",
+        protocol=result.protocol.name,
+        threshold=threshold,
+        source=source,
+        classifier=f"{classifier.get('name', 'none')}, {classifier.get('crops', 0)} crop(s)",
+        images=counted,
+        left_out=left_out,
+        top1=_known(values["top1"]),
+        top5=_known(values["top5"]),
+        gt_known=values["gt_known"],
+        over_images=values["over_images"],
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
+
+
+def _baseline_rows(protocol: str, trivial: TrivialBaselines) -> list[Row]:
+    def row(method: str, source: str, gt_known: float) -> Row:
+        return Row("", method, protocol, None, source, "none", trivial.images, {}, None, None, gt_known, gt_known)
+
+    return [
+        row("whole image", "-", trivial.whole_image),
+        row("best centred box", f"side {trivial.centred_side:.2f}, oracle", trivial.centred_box),
+    ]
+
+
+def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[list[str]]:
+    """GT-known as a table of cells: a line for each method and source of the threshold, a column for each protocol."""
+    rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
+    columns = [name for name in PROTOCOLS if any(row.protocol == name for row in rows)]
+    lines: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        source = "oracle" if row.source.endswith("oracle") else row.source
+        threshold = "" if row.threshold is None else f" @{row.threshold:.3g}"
+        lines.setdefault((row.method, source), {})[row.protocol] = f"{row.gt_known:.1f}{threshold}"
+    table = [["GT-known", "threshold", *columns]]
+    for (method, source), cells in lines.items():
+        table.append([method, source, *(cells.get(column, "-") for column in columns)])
+    return table
+
+
+def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[list[str]]:
+    """Every result line as cells."""
+    table = [["protocol", "method", "threshold", "from", "classifier", "N", "left out", "Top-1", "Top-5", "GT-known"]]
+    rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
+    for row in sorted(rows, key=lambda row: list(PROTOCOLS).index(row.protocol)):
+        threshold = "-" if row.threshold is None else f"{row.threshold:.3f}"
+        accuracies = ["-" if value is None else f"{value:.2f}" for value in (row.top1, row.top5, row.gt_known)]
+        left_out = str(sum(row.left_out.values()))
+        table.append(
+            [row.protocol, row.method, threshold, row.source, row.classifier, str(row.images), left_out, *accuracies]
+        )
+    return table
+
+
+def render(table: list[list[str]], style: str) -> str:
+    """A table of cells as aligned text or as Markdown; the first row is the header."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = []
+    for number, row in enumerate(table):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append(f"| {' | '.join(cells)} |" if style == "markdown" else "  ".join(cells).rstrip())
+        if number == 0:
+            rule = ["-" * width for width in widths]
+            lines.append(f"| {' | '.join(rule)} |" if style == "markdown" else "  ".join(rule))
+    return "\n".join(lines)
+
+
+def _left_out_lines(evaluations: Sequence[Evaluation]) -> list[str]:
+    lines = []
+    for evaluation in evaluations:
+        for row in evaluation.rows:
+            lines += [f"{row.run}, {row.protocol} ({row.source}): {count} left out: {reason}"
+                      for reason, count in row.left_out.items()]  # fmt: skip
+    return lines
+
+
+def main() -> None:
+    """The command line."""
+    options = tyro.cli(Evaluate, prog="python -m common.evaluate", description=__doc__)
+    if not options.runs:
+        raise UserError("no predictions directory was named", do="name one or more")
+    evaluations, baselines = evaluate(options)
+    for evaluation in evaluations:
+        dataset = evaluation.dataset
+        source = evaluation.predictions.manifest["data"]
+        print(f"{evaluation.predictions.directory}: {dataset.name} {dataset.split}, {len(dataset)} images, "
+              f"{len(dataset.class_names)} classes ({source['root']})")  # fmt: skip
+    print(f"\n{render(side_by_side(evaluations, baselines), options.format)}")
+    print(f"\n{render(in_full(evaluations, baselines), options.format)}")
+    if lines := _left_out_lines(evaluations):
+        print("\n" + "\n".join(lines))
+    if options.json:
+        write_json(options.json, _as_json(evaluations, baselines))
+
+
+def _as_json(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> dict[str, Any]:
+    curves = [
+        {
+            "run": str(evaluation.predictions.directory),
+            "protocol": name,
+            "thresholds": result.thresholds.tolist(),
+            "criteria": list(result.protocol.criteria),
+            **{key: json.loads(json.dumps(getattr(result, key).tolist()).replace("NaN", "null"))
+               for key in ("gt_known", "top1", "top5")},
+        }
+        for evaluation in evaluations
+        for name, result in evaluation.results.items()
+    ]  # fmt: skip
+    rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
+    return {"rows": [asdict(row) for row in rows], "curves": curves}
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,173 @@
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from common.datasets import DataSource
+from common.errors import UserError
+from common.evaluate import Evaluate, evaluate, in_full, render, side_by_side
+from common.protocols import PROTOCOLS
+from tests import runs, small_cub
+
+
+@pytest.fixture
+def source(tmp_path):
+    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+
+
+@pytest.fixture
+def both(tmp_path, source):
+    return tuple(
+        runs.write(tmp_path / name, source, frame, misses=1)
+        for name, frame in (("crop", "resize 256 crop 224"), ("squash", "resize 224"))
+    )
+
+
+def rows_of(evaluations, **fields):
+    rows = [row for evaluation in evaluations for row in evaluation.rows]
+    return [row for row in rows if all(getattr(row, name) == value for name, value in fields.items())]
+
+
+def test_every_protocol_side_by_side(both):
+    evaluations, baselines = evaluate(Evaluate(both))
+    assert {row.protocol for row in rows_of(evaluations)} == set(PROTOCOLS)
+    assert {row.method for row in baselines} == {"whole image", "best centred box"}
+    table = side_by_side(evaluations, baselines)
+    assert table[0] == ["GT-known", "threshold", *PROTOCOLS]
+    assert [row[:2] for row in table[1:]] == [
+        ["whole image", "-"], ["best centred box", "oracle"], ["cam mobilenet_v1", "released"], ["cam mobilenet_v1", "oracle"],
+    ]  # fmt: skip
+
+
+def test_numbers_by_hand(both):
+    # One image of six misses; over classes it is one of the first class's two.
+    evaluations, _ = evaluate(Evaluate(both))
+    (bas,) = rows_of(evaluations, protocol="bas", source="released")
+    assert (bas.threshold, bas.images) == (0.15, 6)
+    assert bas.gt_known == pytest.approx((50 + 100 + 100) / 3)
+    assert bas.over_images == pytest.approx(100 * 5 / 6)
+    (grcam,) = rows_of(evaluations, protocol="grcam", source="oracle")
+    assert grcam.gt_known == pytest.approx(100 * 5 / 6)
+    assert grcam.top1 == grcam.top5 == pytest.approx(100 * 5 / 6)
+    assert grcam.classifier == "mobilenet_v1, 10 crop(s)"
+
+
+def test_a_threshold_from_validation_predictions(tmp_path, source):
+    held = DataSource("cub", source.root, "train")
+    test, validation = runs.write(tmp_path / "test", source), runs.write(tmp_path / "held", held)
+    evaluations, _ = evaluate(Evaluate((test,), validation=(validation,)))
+    (row,) = rows_of(evaluations, protocol="wsoleval-v1", source="validation")
+    (oracle,) = rows_of(evaluations, protocol="wsoleval-v1", source="oracle")
+    assert row.gt_known <= oracle.gt_known
+    other = runs.write(tmp_path / "other", held, checkpoint={"name": "x", "sha256": "1" * 64})
+    with pytest.raises(UserError, match="validation predictions of another checkpoint"):
+        evaluate(Evaluate((test,), validation=(other,)))
+
+
+def test_boxes_without_maps_are_scored_as_they_are(tmp_path, source):
+    run = runs.write(tmp_path / "run", source, maps=False, misses=3)
+    evaluations, _ = evaluate(Evaluate((run,)))
+    assert {row.source for row in rows_of(evaluations)} == {"stored"}
+    assert rows_of(evaluations, protocol="wsoleval-v1")[0].gt_known == 50
+    assert rows_of(evaluations, protocol="wsoleval-v1")[0].threshold == pytest.approx(0.2)
+
+
+def test_the_number_of_processes_changes_nothing(both):
+    results = [evaluate(Evaluate(both, workers=workers))[0] for workers in (1, 3)]
+    for one, other in zip(*results, strict=True):
+        assert one.rows == other.rows
+
+
+def test_a_moved_data_set_is_found_with_root(tmp_path, source, both):
+    source.root.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match="no such folder"):
+        evaluate(Evaluate(both))
+    assert evaluate(Evaluate(both, root=tmp_path / "moved"))[0][0].rows
+
+
+def test_changed_annotations_are_noticed(source, both):
+    text = (source.root / "bounding_boxes.txt").read_text()
+    (source.root / "bounding_boxes.txt").write_text(text.replace("3 2.0 2.0", "3 2.0 3.0"))
+    with pytest.raises(UserError, match="annotations are not those that were predicted on"):
+        evaluate(Evaluate(both))
+
+
+def test_skipped_images_are_counted_and_named(tmp_path, source):
+    run = runs.write(tmp_path / "run", source)
+    lines = (run / "predictions.jsonl").read_text().splitlines()
+    lines[0] = json.dumps({"image_id": json.loads(lines[0])["image_id"], "skipped": "the file is empty"})
+    (run / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    evaluations, _ = evaluate(Evaluate((run,), protocols=("grcam",)))
+    (row,) = rows_of(evaluations)
+    assert (row.images, row.left_out) == (5, {"skipped: the file is empty": 1})
+
+
+def test_spols_missing_boxes_leave_or_count(tmp_path, source):
+    run = runs.write(tmp_path / "run", source, "resize 256 crop 224")
+    path = next((run / "maps").rglob("*.npy"))
+    np.save(path, np.zeros((224, 224), np.float32))
+    (faithful,) = rows_of(evaluate(Evaluate((run,), protocols=("spol",)))[0], source="released")
+    (counted,) = rows_of(evaluate(Evaluate((run,), protocols=("spol",), count_missing=True))[0], source="released")
+    assert (faithful.images, faithful.gt_known) == (5, 100)
+    assert faithful.left_out == {"no region above the threshold": 1}
+    assert (counted.images, counted.gt_known) == (6, pytest.approx(100 * 5 / 6))
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"protocols": ("voc",)}, "unknown protocol 'voc'"),
+    ({"protocols": ("bas",)}, "no protocol asked for measures in the frame 'resize 224'"),
+])  # fmt: skip
+def test_refusals(tmp_path, source, options, message):
+    run = runs.write(tmp_path / "run", source)
+    with pytest.raises(UserError, match=message):
+        evaluate(Evaluate((run,), **options))
+
+
+def test_missing_and_broken_maps_are_refused(tmp_path, source):
+    run = runs.write(tmp_path / "run", source)
+    path = next((run / "maps").rglob("*.npy"))
+    path.write_bytes(b"")
+    with pytest.raises(UserError, match="not a readable"):
+        evaluate(Evaluate((run,)))
+    path.unlink()
+    with pytest.raises(UserError, match="no such map"):
+        evaluate(Evaluate((run,)))
+
+
+def test_tables_render_as_text_and_markdown():
+    table = [["a", "b"], ["longer", "1"]]
+    assert render(table, "text") == "a       b\n------  -\nlonger  1"
+    assert render(table, "markdown") == "| a      | b |\n| ------ | - |\n| longer | 1 |"
+
+
+def test_full_lines_are_sorted_by_protocol(both):
+    evaluations, baselines = evaluate(Evaluate(both))
+    names = [row[0] for row in in_full(evaluations, baselines)[1:]]
+    assert names == sorted(names, key=list(PROTOCOLS).index)
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "common.evaluate", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_the_command(tmp_path, both):
+    done = command(*both, "--json", tmp_path / "out.json", "--format", "markdown")
+    assert done.returncode == 0
+    assert "| whole image" in done.stdout
+    stored = json.loads((tmp_path / "out.json").read_text())
+    assert len(stored["curves"]) == len(PROTOCOLS)
+    assert {row["protocol"] for row in stored["rows"]} == set(PROTOCOLS)
+
+
+def test_the_commands_errors_are_one_line(tmp_path):
+    done = command(tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
+    assert os.fspath(tmp_path) in done.stderr
+    assert command().returncode == 2
