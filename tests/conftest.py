@@ -8,11 +8,18 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NEEDS = {"common/pytorch": "torch", "bas": "torch", "spol": "torch", "dgl_tf": "tensorflow", "grcam": "tensorflow"}
-"""Test folders that only an environment with that framework can import."""
+NEEDS = {
+    "common/pytorch": "torch",
+    "common/pytorch/test_timm.py": "timm",
+    "bas": "torch",
+    "spol": "torch",
+    "dgl_tf": "tensorflow",
+    "grcam": "tensorflow",
+}
+"""Tests that only an environment with that package can import."""
 
 ABSENT = {folder: package for folder, package in NEEDS.items() if importlib.util.find_spec(package) is None}
-collect_ignore = [folder for folder in ABSENT if (Path(__file__).parent / folder).is_dir()]
+collect_ignore = [folder for folder in ABSENT if (Path(__file__).parent / folder).exists()]
 
 
 def pytest_report_header() -> list[str]:

@@ -1,0 +1,221 @@
+"""environments/: the conda files agree with the pins and with pyproject.toml, and create.sh takes what is there."""
+
+import importlib.metadata
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "environments"
+NAMES = ("dgl_tf", "grcam", "spol", "bas", "all")
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def pins():
+    lines = [line for line in (FOLDER / "pins.txt").read_text().splitlines() if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[^=\s]+", line) for line in lines)
+    assert lines == sorted(set(lines))
+    return dict(line.split("==") for line in lines)
+
+
+def conda_file(name):
+    parsed = yaml.safe_load((FOLDER / f"{name}.yml").read_text())
+    (by_pip,) = [item["pip"] for item in parsed["dependencies"] if isinstance(item, dict)]
+    return parsed, by_pip
+
+
+def requirements(name):
+    return {Requirement(line).name: Requirement(line) for line in conda_file(name)[1] if not line.startswith("-c")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_conda_files_pin_what_the_pins_say(name):
+    parsed, by_pip = conda_file(name)
+    assert "python=3.11" in parsed["dependencies"]
+    assert "-c pins.txt" in by_pip
+    known = pins()
+    for package, requirement in requirements(name).items():
+        assert str(requirement.specifier) == f"=={known[package]}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_conda_files_hold_what_pyproject_asks_for(name):
+    extras = project()["optional-dependencies"]
+    asked = project()["dependencies"] + [
+        item for extra in (extras if name == "all" else [name]) for item in extras[extra]
+    ]
+    found = requirements(name)
+    assert {Requirement(item).name for item in asked} == set(found)
+    for item in map(Requirement, asked):
+        assert item.specifier.contains(Version(pins()[item.name])), item
+
+
+def test_they_are_what_render_writes():
+    done = subprocess.run(["python3", FOLDER / "render.py", "--check"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "up to date\n")
+
+
+def test_each_is_the_least_its_paper_needs():
+    assert not {"torch", "torchvision", "timm"} & set(requirements("dgl_tf"))
+    for name in ("bas", "spol"):
+        assert not {"tensorflow-cpu", "tensorpack"} & set(requirements(name))
+    assert {"torch", "tensorflow-cpu", "tensorpack"} <= set(requirements("grcam"))
+    assert not {"pytest", "ruff"} & set(requirements("bas"))
+    union = set().union(*(requirements(name) for name in NAMES[:-1]))
+    assert union < set(requirements("all"))
+
+
+def test_what_is_installed_here_is_what_is_pinned():
+    known, differing = pins(), {}
+    for distribution in importlib.metadata.distributions():
+        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
+        if name in known and distribution.version != known[name]:
+            differing[name] = (distribution.version, known[name])
+    assert differing == {}
+
+
+# ------------------------------------------------------------------------------------------------------- create.sh
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A copy of environments/ and a PATH of our own, on which tools are stand-ins that write down how they are called."""
+    shutil.copytree(FOLDER, tmp_path / "environments", ignore=shutil.ignore_patterns("__pycache__"))
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("bash", "sed", "cat", "cut", "sha256sum", "dirname", "mkdir", "rm", "env"):
+        (tools / tool).symlink_to(shutil.which(tool))
+    return tmp_path
+
+
+def stand_in(machine, tool, body=""):
+    path = machine / "bin" / tool
+    path.write_text(f'#!/bin/bash\necho "{tool} $*" >>{machine}/calls\n{body}')
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+MAKES_PREFIX = """
+while [ $# -gt 0 ]; do [ "$1" = --prefix ] && prefix=$2; [ "$1" = --file ] && cp_file=$2; shift; done
+mkdir -p "$prefix/bin"; echo '#!/bin/bash' >"$prefix/bin/python"; chmod +x "$prefix/bin/python"
+cat "$cp_file" >"%s/installed"
+"""
+
+
+def create(machine, *arguments):
+    environment = {"PATH": str(machine / "bin"), "HOME": str(machine)}
+    command = ["bash", machine / "environments" / "create.sh", *arguments]
+    # chmod is what the stand-ins themselves need.
+    if not (machine / "bin" / "chmod").exists():
+        (machine / "bin" / "chmod").symlink_to(shutil.which("chmod"))
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def calls(machine):
+    path = machine / "calls"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+@pytest.mark.parametrize("tool", ["conda", "mamba", "micromamba"])
+def test_conda_and_its_kin_come_first(machine, tool):
+    stand_in(machine, tool, MAKES_PREFIX % machine)
+    stand_in(machine, "python3.11", "exit 0")
+    stand_in(machine, "uv")
+    done = create(machine, "bas")
+    assert done.returncode == 0, done.stderr
+    assert f"with {tool}" in done.stdout
+    (call,) = calls(machine)
+    assert call.startswith(f"{tool} {'env create' if tool != 'micromamba' else 'create'} --yes --prefix")
+    assert call.endswith("environments/bas.yml")
+
+
+def test_then_python_with_venv_and_pip(machine):
+    stand_in(machine, "python3.11", f"""
+case "$1 $2" in "-m venv") for last; do :; done; mkdir -p "$last/bin"
+printf '#!/bin/bash\\necho "pip $*" >>{machine}/calls\\nfor a; do [ -r "$a" ] && cat "$a" >{machine}/installed; done; exit 0' >"$last/bin/python"
+chmod +x "$last/bin/python";; esac
+""")  # fmt: skip
+    stand_in(machine, "uv")
+    done = create(machine, "bas")
+    assert done.returncode == 0, done.stderr
+    assert "with python3.11" in done.stdout
+    installed = (machine / "installed").read_text().splitlines()
+    assert f"torch=={pins()['torch']}" in installed
+    assert f"-c {machine}/environments/pins.txt" in installed
+    assert not any("tensorflow" in line for line in installed)
+
+
+def test_then_uv(machine):
+    stand_in(machine, "python3.11", "exit 1")  # no venv in it
+    stand_in(machine, "uv", f'case "$1" in venv) for last; do :; done; mkdir -p "$last/bin"; '
+             'printf "#!/bin/bash\\n" >"$last/bin/python"; chmod +x "$last/bin/python";; '
+             f'*) for last; do :; done; cat "$last" >{machine}/installed;; esac')  # fmt: skip
+    done = create(machine, "dgl_tf")
+    assert done.returncode == 0, done.stderr
+    assert "with uv" in done.stdout
+    assert f"tensorflow-cpu=={pins()['tensorflow-cpu']}" in (machine / "installed").read_text().splitlines()
+
+
+def test_with_none_of_them_it_says_what_to_install(machine):
+    done = create(machine, "bas")
+    assert done.returncode == 2
+    assert "neither conda, mamba, micromamba, python3.11 (with venv) nor uv is on PATH" in done.stderr
+
+
+def test_the_second_call_does_nothing(machine):
+    stand_in(machine, "conda", MAKES_PREFIX % machine)
+    create(machine, "bas")
+    done = create(machine, "bas")
+    assert "is ready" in done.stdout
+    assert len(calls(machine)) == 1
+
+
+def test_a_changed_pin_is_taken_up(machine):
+    stand_in(machine, "conda", (MAKES_PREFIX % machine) + 'mkdir -p "$prefix/conda-meta"\n')
+    create(machine, "bas")
+    with open(machine / "environments" / "pins.txt", "a") as file:
+        file.write("zzz==1\n")
+    create(machine, "bas")
+    assert [call.split()[1:3] for call in calls(machine)] == [["env", "create"], ["env", "update"]]
+
+
+def test_an_interrupted_one_is_made_again(machine):
+    stand_in(machine, "conda", "exit 1")
+    assert create(machine, "bas").returncode != 0
+    stand_in(machine, "conda", MAKES_PREFIX % machine)
+    assert create(machine, "bas").returncode == 0
+    assert len(calls(machine)) == 2
+
+
+def test_gpu_takes_tensorflow_with_cuda(machine):
+    stand_in(machine, "conda", MAKES_PREFIX % machine)
+    create(machine, "dgl_tf")
+    done = create(machine, "dgl_tf", "--gpu")
+    assert done.returncode == 0, done.stderr
+    installed = (machine / "installed").read_text()
+    assert f"tensorflow[and-cuda]=={pins()['tensorflow-cpu']}" in installed
+    assert "tensorflow-cpu" not in installed.split("dependencies:")[1]
+    assert not list((machine / "environments").glob(".*-gpu.yml"))
+
+
+@pytest.mark.parametrize("arguments", [(), ("vgg",), ("bas", "--cuda")])
+def test_wrong_arguments(machine, arguments):
+    done = create(machine, *arguments)
+    assert done.returncode == 2
+    assert "usage: " in done.stderr
+
+
+def test_scripts_are_executable():
+    for path in (ROOT / "run_tests.sh", ROOT / "run_demo.sh", FOLDER / "create.sh", ROOT / ".ci" / "run"):
+        assert os.access(path, os.X_OK), path
