@@ -1,0 +1,321 @@
+"""Check a data set before hours are spent on it, and write the list files that each paper's code reads.
+
+    python -m common.prepare cub --root /data/CUB_200_2011
+    python -m common.prepare demo --root data/demo          renders the embedded data set first
+
+Every image is decoded. Problems are printed one to a line and the exit status is then 2; notes are not problems.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from common.datasets import Dataset, DataSource, Sample, cub, demo, ilsvrc, lists, wsoleval
+from common.errors import UserError, run_command
+from common.evaluate import render
+from common.images import ImageError, read_mask, read_rgb, read_size
+from common.progress import bar
+
+SPLITS = {
+    "demo": ("train", "test"),
+    "cub": ("train", "test"),
+    "ilsvrc": ("train", "val"),
+    "folder": ("train", "test"),
+    "wsoleval": ("train", "val", "test"),
+}
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Check a data set, print what is in it, write list files."""
+
+    name: tyro.conf.Positional[Literal["demo", "cub", "ilsvrc", "folder", "wsoleval"]]
+    """Which kind of data set."""
+    root: Path
+    """The folder that holds it."""
+    splits: tuple[str, ...] = ()
+    """Only these; by default all that such a data set has."""
+    classes: int | None = None
+    """Only the first N classes."""
+    metadata: Path | None = None
+    """wsoleval: the folder that holds train/, val/ and test/."""
+    boxes: Path | None = None
+    """folder: a CSV file path,x0,y0,x1,y1."""
+    leave_out: tuple[Literal["blacklist", "odd"], ...] = ()
+    """ilsvrc: leave out the devkit's blacklisted images, or files known to be odd."""
+    decode: Literal["all", "headers", "none"] = "all"
+    """Decode every image, read headers only, or don't open images."""
+    lists: Path | None = None
+    """Write the papers' list files, and wsolevaluation's metadata, below this folder."""
+    workers: int = 2
+    """Processes."""
+    recipe: demo.Recipe = field(default_factory=demo.Recipe)
+    """demo: what is rendered where the folder isn't there."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        rows: the table, one list of cells a split.
+        problems: one line each.
+        notes: worth knowing, but no problem.
+        splits: the data sets as read, faulty lines left out.
+    """
+
+    rows: list[list[str]]
+    problems: list[str]
+    notes: list[str]
+    splits: dict[str, Dataset]
+
+
+HEADER = ["split", "images", "classes", "boxes", "images of several boxes", "least and most a class", "sizes"]
+
+
+def check(options: Prepare) -> Report:
+    """Read every split, look for what is wrong, and compare with what is known of the data set."""
+    report = Report([], [], [], {})
+    for split in _splits(options):
+        dataset = _read(options, split, report.problems)
+        if dataset is None:
+            continue
+        report.splits[split] = dataset
+        report.notes.extend(f"{split}: {count} images left out: {reason}" for reason, count in dataset.left_out.items())
+        sizes, undecodable = _look_at_images(dataset, options)
+        report.problems.extend(undecodable)
+        report.problems.extend(_check_boxes(dataset, sizes, report.notes))
+        report.rows.append(_row(dataset, sizes))
+    _compare_with_known(options, report)
+    _compare_splits(report)
+    _compare_lists(options, report)
+    return report
+
+
+def _read(options: Prepare, split: str, problems: list[str]) -> Dataset | None:
+    """One split; every problem is noted once, though splits share files."""
+
+    def note(problem: UserError) -> None:
+        if str(problem) not in problems:
+            problems.append(str(problem))
+
+    source = DataSource(
+        options.name,
+        options.root,
+        split,
+        classes=options.classes,
+        metadata=options.metadata,
+        boxes=options.boxes,
+        leave_out=options.leave_out,
+    )
+    try:
+        return source.load(on_problem=note)
+    except UserError as problem:
+        note(problem)
+        return None
+
+
+def _splits(options: Prepare) -> Sequence[str]:
+    if options.splits:
+        return options.splits
+    if options.name == "folder":
+        present = [split for split in SPLITS["folder"] if (options.root / split).is_dir()]
+        return present or ["test"]
+    if options.name == "wsoleval" and options.metadata:
+        return sorted(path.parent.name for path in options.metadata.glob("*/image_ids.txt")) or SPLITS["wsoleval"]
+    return SPLITS[options.name]
+
+
+def _look_at_images(dataset: Dataset, options: Prepare) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """Sizes by image id, and the problems of files that are missing or can't be decoded."""
+    if options.decode == "none":
+        return {}, []
+    look = _decode if options.decode == "all" else _read_header
+    sizes, problems = {}, []
+    with ProcessPoolExecutor(max(1, options.workers)) as pool:
+        found: Iterable = pool.map(look, dataset.samples, chunksize=32)
+        for sample, (size, problem) in zip(
+            dataset.samples, bar(found, total=len(dataset), desc=f"looking at {dataset.split}"), strict=True
+        ):
+            if problem:
+                problems.append(problem)
+            if size:
+                sizes[sample.image_id] = size
+    return sizes, problems
+
+
+def _decode(sample: Sample) -> tuple[tuple[int, int] | None, str | None]:
+    try:
+        height, width = read_rgb(sample.path).shape[:2]
+        for mask in sample.masks:
+            if read_mask(mask).shape != (height, width):
+                raise ImageError(
+                    "the mask is of another size than its image", where=mask, expected=f"{width} x {height}"
+                )
+    except ImageError as problem:
+        return None, str(problem)
+    return (width, height), None
+
+
+def _read_header(sample: Sample) -> tuple[tuple[int, int] | None, str | None]:
+    try:
+        return read_size(sample.path), None
+    except ImageError as problem:
+        return None, str(problem)
+
+
+def _check_boxes(dataset: Dataset, sizes: dict[str, tuple[int, int]], notes: list[str]) -> list[str]:
+    """Boxes that are empty, inside out, or wholly outside their image; boxes that stick out a little are noted."""
+    problems, outside = [], 0
+    for sample in dataset:
+        for box in sample.boxes:
+            text = " ".join(f"{value:g}" for value in box)
+            if box[0] >= box[2] or box[1] >= box[3]:
+                problems.append(f"{sample.path}: the box {text} is empty or inside out")
+            elif sample.image_id in sizes:
+                width, height = sizes[sample.image_id]
+                if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
+                    problems.append(f"{sample.path}: the box {text} lies outside its {width} x {height} pixels")
+                elif box.min() < 0 or box[2] > width or box[3] > height:
+                    outside += 1
+    if outside:
+        notes.append(
+            f"{dataset.split}: {outside} boxes stick out of their image; protocols clip, or don't, as released"
+        )
+    return problems
+
+
+def _row(dataset: Dataset, sizes: dict[str, tuple[int, int]]) -> list[str]:
+    counts = Counter(sample.label for sample in dataset)
+    boxes = [len(sample.boxes) for sample in dataset]
+    span = "-"
+    if sizes:
+        smallest, largest = (pick(sizes.values(), key=lambda size: size[0] * size[1]) for pick in (min, max))
+        span = f"{smallest[0]}x{smallest[1]} to {largest[0]}x{largest[1]}"
+    return [
+        dataset.split,
+        str(len(dataset)),
+        f"{len(counts)} of {len(dataset.class_names)}",
+        str(sum(boxes)),
+        str(sum(count > 1 for count in boxes)),
+        f"{min(counts.values())} {max(counts.values())}" if counts else "-",
+        span,
+    ]
+
+
+def _compare_with_known(options: Prepare, report: Report) -> None:
+    """Totals that are not the data set's; a subset of CUB's classes is worth a note only."""
+    known = {"cub": cub.COUNTS, "ilsvrc": ilsvrc.COUNTS}.get(options.name)
+    if known is None or options.classes is not None:
+        return
+    for split, dataset in report.splits.items():
+        found = {split: len(dataset) + sum(dataset.left_out.values()), "classes": len(dataset.class_names)}
+        if split == "val" and not dataset.left_out:
+            found["boxes"] = sum(len(sample.boxes) for sample in dataset)
+        subset = options.name == "cub" and found["classes"] < known["classes"]
+        for what, count in found.items():
+            if count != known[what]:
+                unit = what if what in ("classes", "boxes") else f"{what} images"
+                line = f"{options.root}: {count} {unit}, the whole data set has {known[what]}"
+                lines = report.notes if subset else report.problems
+                if line not in lines:
+                    lines.append(line)
+    if options.name == "ilsvrc":
+        present = {sample.path.name for dataset in report.splits.values() for sample in dataset}
+        report.notes.extend(f"{name} is {why}" for name, why in ilsvrc.ODD_FILES.items() if name in present)
+
+
+def _compare_splits(report: Report) -> None:
+    """Images that stand in two splits, splits that disagree on the classes, classes without an image."""
+    loaded = list(report.splits.values())
+    for position, one in enumerate(loaded):
+        paths = {sample.path for sample in one}
+        for other in loaded[position + 1 :]:
+            names, (few, many) = (one.split, other.split), (len(one.class_names), len(other.class_names))
+            if shared := sum(sample.path in paths for sample in other):
+                report.problems.append(f"{shared} images stand in both {names[0]} and {names[1]}")
+            if few != many:
+                report.problems.append(f"{names[0]} has {few} classes, {names[1]} {many}")
+    for dataset in loaded:
+        labels = {sample.label for sample in dataset}
+        without = [name for label, name in enumerate(dataset.class_names) if label not in labels]
+        if without:
+            report.problems.append(f"{dataset.split}: no image of {len(without)} classes, {without[0]} among them")
+
+
+def _compare_lists(options: Prepare, report: Report) -> None:
+    """The papers' own list files, where they lie in the folder, against the annotations beside them."""
+    if options.name != "cub" or options.classes is not None:
+        return
+    root = options.root
+    readers: dict[tuple[str, str], Callable[[], list[lists.Entry]]] = {
+        ("train", "train.txt"): lambda: lists.read_spol(root / "train.txt"),
+        ("test", "val.txt"): lambda: lists.read_spol(root / "val.txt"),
+        ("test", "test_list.txt"): lambda: lists.read_bas(root / "test_list.txt", root / "test_gt.txt"),
+    }
+    for (split, name), read in readers.items():
+        if split not in report.splits or not (root / name).is_file():
+            continue
+        try:
+            listed = {image_id: (label, box.astype(int).tolist()) for image_id, label, box in read()}
+        except UserError as problem:
+            report.problems.append(str(problem))
+            continue
+        ours = {sample.image_id: (sample.label, sample.boxes.astype(int).tolist()) for sample in report.splits[split]}
+        differing = [image_id for image_id in ours | listed if ours.get(image_id) != listed.get(image_id)]
+        if differing:
+            report.problems.append(
+                f"{root / name}: {len(differing)} images differ from the annotations, {differing[0]} among them"
+            )
+
+
+def write_lists(options: Prepare, splits: dict[str, Dataset]) -> list[Path]:
+    """The papers' list files and wsolevaluation's metadata below `options.lists`.
+
+    Raises:
+        UserError: a CUB-like list needs exactly one box an image, and a split has another number.
+    """
+    named = {"test" if split == "val" else split: dataset for split, dataset in splits.items()}
+    style = "ilsvrc" if options.name == "ilsvrc" else "cub"
+    for dataset in named.values():
+        odd = next((sample for sample in dataset if style == "cub" and len(sample.boxes) != 1), None)
+        if odd is not None:
+            raise UserError(
+                f"{odd.image_id} has {len(odd.boxes)} boxes", expected="one: the papers' CUB lists hold one"
+            )
+    words = ilsvrc.class_words(options.root) if style == "ilsvrc" else None
+    written = lists.write_all(named, options.lists, style, words)
+    for split, dataset in named.items():
+        written.append(wsoleval.write(replace(dataset, split=split), options.lists / "wsoleval"))
+    return written
+
+
+def main() -> int:
+    """The command line."""
+    options = tyro.cli(Prepare, prog="python -m common.prepare", description=__doc__)
+    if options.name == "demo":
+        demo.render(options.root, options.recipe, options.workers)
+    report = check(options)
+    if report.rows:
+        print(render([HEADER, *report.rows], "text"))
+    for note in report.notes:
+        print(f"note: {note}")
+    for problem in report.problems:
+        print(f"problem: {problem}")
+    if options.lists and not report.problems:
+        for path in write_lists(options, report.splits):
+            print(f"written: {path}")
+    elif options.lists:
+        print("problem: no list files are written before the problems above are mended")
+    if not report.problems:
+        print(f"{options.root} is ready")
+    return 2 if report.problems else 0
+
+
+if __name__ == "__main__":
+    run_command(main)

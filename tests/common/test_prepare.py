@@ -1,0 +1,133 @@
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from common.prepare import Prepare, check, write_lists
+from tests import small_cub
+from tests.common.datasets import test_ilsvrc
+
+
+@pytest.fixture
+def root(tmp_path):
+    return small_cub.make(tmp_path / "CUB")
+
+
+def report(root, name="cub", **options):
+    return check(Prepare(name, root, workers=1, **options))
+
+
+def test_a_sound_data_set(root):
+    found = report(root)
+    assert found.problems == []
+    assert [row[:5] for row in found.rows] == [["train", "6", "3 of 3", "6", "0"], ["test", "6", "3 of 3", "6", "0"]]
+    assert f"{root}: 6 test images, the whole data set has 5794" in found.notes
+
+
+def test_images_that_are_missing_or_broken(root):
+    (root / "images/001.Red_Bird/bird_0.png").unlink()
+    (root / "images/001.Red_Bird/bird_2.png").write_bytes(b"")
+    problems = report(root).problems
+    assert len(problems) == 2
+    assert "bird_0.png: no such image" in problems[0]
+    assert "bird_2.png: the file is empty" in problems[1]
+    assert len(report(root, decode="none").problems) == 0
+    assert len(report(root, decode="headers").problems) == 2
+
+
+def test_masks_of_another_size(root):
+    Image.new("L", (9, 9)).save(root / "segmentations/001.Red_Bird/bird_0.png")
+    (problem,) = report(root).problems
+    assert "the mask is of another size than its image; expected 80 x 60" in problem
+
+
+@pytest.mark.parametrize(("box", "message"), [
+    ("90.0 2.0 30.0 40.0", "the box 90 2 120 42 lies outside its 80 x 60 pixels"),
+    ("0.0 2.0 0.0 40.0", "is empty"),
+])  # fmt: skip
+def test_boxes_that_make_no_sense(root, box, message):
+    text = (root / "bounding_boxes.txt").read_text()
+    (root / "bounding_boxes.txt").write_text(text.replace("1 0.0 2.0 30.0 40.0", f"1 {box}", 1))
+    (problem,) = report(root).problems
+    assert message in problem
+
+
+def test_boxes_that_stick_out_are_noted(root):
+    text = (root / "bounding_boxes.txt").read_text()
+    (root / "bounding_boxes.txt").write_text(text.replace("1 0.0 2.0 30.0 40.0", "1 60.0 2.0 30.0 40.0", 1))
+    found = report(root)
+    assert found.problems == []
+    assert any("1 boxes stick out" in note for note in found.notes)
+
+
+def test_a_faulty_line_is_told_once_though_both_splits_read_it(root):
+    with open(root / "images.txt", "a") as file:
+        file.write("99 004.Ghost/x.png\n")
+    assert len(report(root).problems) == 1
+
+
+def test_an_image_in_both_splits(root):
+    first = (root / "images.txt").read_text().splitlines()[0].split()[1]
+    text = (root / "images.txt").read_text()
+    (root / "images.txt").write_text(text.replace("3 001.Red_Bird/bird_2.png", f"3 {first}"))
+    assert "1 images stand in both train and test" in report(root).problems
+
+
+def test_a_class_without_images(root):
+    with open(root / "classes.txt", "a") as file:
+        file.write("4 004.Ghost\n")
+    assert "train: no image of 1 classes, 004.Ghost among them" in report(root).problems
+
+
+def test_list_files_are_written_and_compared(root, tmp_path):
+    options = Prepare("cub", root, workers=1, lists=tmp_path / "lists")
+    written = write_lists(options, check(options).splits)
+    assert (tmp_path / "lists/wsoleval/test/localization.txt").is_file()
+    assert len(written) == 9
+    for name in ("spol/train.txt", "spol/val.txt", "bas/test_list.txt", "bas/test_gt.txt"):
+        (root / name.split("/")[1]).write_bytes((tmp_path / "lists" / name).read_bytes())
+    assert report(root).problems == []
+    text = (root / "val.txt").read_text()
+    (root / "val.txt").write_text(text.replace("bird_2.png,0,2 2 32 42", "bird_2.png,0,2 2 32 43"))
+    (problem,) = report(root).problems
+    assert problem == f"{root / 'val.txt'}: 1 images differ from the annotations, 001.Red_Bird/bird_2.png among them"
+
+
+def test_ilsvrcs_totals_are_known(tmp_path):
+    root = test_ilsvrc.make(tmp_path)
+    problems = report(root, "ilsvrc").problems
+    assert f"{root}: 9 train images, the whole data set has 1281167" in problems
+    assert f"{root}: 4 val images, the whole data set has 50000" in problems
+    assert f"{root}: 5 boxes, the whole data set has 80477" in problems
+    assert f"{root}: 3 classes, the whole data set has 1000" in problems
+
+
+def test_nothing_there(tmp_path):
+    (problem,) = report(tmp_path / "nowhere").problems
+    assert "no such folder" in problem
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "common.prepare", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_the_command(root, tmp_path):
+    done = command("cub", "--root", root, "--lists", tmp_path / "lists")
+    assert done.returncode == 0
+    assert done.stdout.endswith(f"{root} is ready\n")
+    (root / "images/001.Red_Bird/bird_0.png").unlink()
+    done = command("cub", "--root", root, "--lists", tmp_path / "lists")
+    assert done.returncode == 2
+    assert [line for line in done.stdout.splitlines() if line.startswith("problem: ")] == [
+        f"problem: {root / 'images/001.Red_Bird/bird_0.png'}: no such image",
+        "problem: no list files are written before the problems above are mended",
+    ]
+
+
+def test_the_command_renders_the_demo_data(tmp_path):
+    done = command("demo", "--root", tmp_path / "demo", "--recipe.train-per-class", "1", "--recipe.test-per-class", "1")
+    assert done.returncode == 0, done.stderr
+    assert "8 of 8" in done.stdout
