@@ -1,0 +1,167 @@
+"""Batches of images for training and for localization, the same on every machine and with any number of workers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from common.datasets import Sample
+from common.errors import UserError
+from common.geometry import Frame
+from common.images import ImageError, centre_crop, read_rgb, resize, ten_crops
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Training geometry of BAS and SPOL: squash to `resize`, cut a random `crop`, mirror every other image."""
+
+    resize: int = 256
+    crop: int = 224
+    method: str = "pillow"
+
+
+class TrainingImages(Dataset):
+    """Augmented training images as uint8 (3, crop, crop) RGB with their labels.
+
+    What happens to an image depends on the seed, the epoch and the image alone, never on the worker that loads it or
+    on what was loaded before, so a resumed run sees what the uninterrupted one would have.
+    """
+
+    def __init__(self, samples: Sequence[Sample], augmentation: Augmentation, seed: int):
+        self.samples, self.augmentation, self.seed = samples, augmentation, seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | ImageError:
+        epoch, index = key
+        sample, size = self.samples[index], self.augmentation
+        rng = np.random.default_rng((self.seed, epoch, index))
+        try:
+            image = read_rgb(sample.path)
+        except ImageError as problem:
+            return problem
+        image = resize(image, (size.resize, size.resize), size.method)
+        y, x = rng.integers(0, size.resize - size.crop + 1, 2)
+        image = image[y : y + size.crop, x : x + size.crop]
+        if rng.random() < 0.5:
+            image = image[:, ::-1]
+        return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), sample.label
+
+
+class EpochSampler(Sampler):
+    """(epoch, index) keys in the epoch's own shuffled order, from a given batch on."""
+
+    def __init__(self, length: int, seed: int, batch_size: int):
+        self.length, self.seed, self.batch_size = length, seed, batch_size
+        self.epoch, self.first_batch = 0, 0
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        for index in order[self.first_batch * self.batch_size :]:
+            yield self.epoch, int(index)
+
+    def __len__(self) -> int:
+        return self.length - self.first_batch * self.batch_size
+
+
+def training_loader(
+    samples: Sequence[Sample], augmentation: Augmentation, batch_size: int, seed: int, workers: int
+) -> DataLoader:
+    """Batches of (images (B, 3, H, W) uint8, labels (B,)); set `loader.sampler.epoch` before each pass."""
+    sampler = EpochSampler(len(samples), seed, batch_size)
+    return DataLoader(
+        TrainingImages(samples, augmentation, seed),
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_collate_training,
+        # Each pass draws a seed for its workers. From a generator of its own, or a pass that is resumed in its middle
+        # would draw once more than the uninterrupted one and shift every random number after it.
+        generator=torch.Generator(),
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _collate_training(items: list) -> tuple[Tensor, Tensor] | UserError:
+    for item in items:
+        if isinstance(item, ImageError):
+            return item
+    return torch.stack([image for image, _ in items]), torch.tensor([label for _, label in items])
+
+
+@dataclass(frozen=True, eq=False)
+class LocalizationItem:
+    """One image ready for a network.
+
+    Attributes:
+        sample: which.
+        frames: for each kind asked for.
+        views: for each kind the uint8 view (3, H, W) RGB of that frame.
+        crops: (10, 3, H, W) uint8, or None when ten-crop classification isn't wanted.
+        problem: set instead of all that when the image can't be used.
+    """
+
+    sample: Sample
+    frames: tuple[Frame, ...] = ()
+    views: tuple[Tensor, ...] = ()
+    crops: Tensor | None = None
+    problem: str | None = None
+
+
+class LocalizationImages(Dataset):
+    """Images in one or more frames, and their ten crops."""
+
+    def __init__(self, samples: Sequence[Sample], kinds: Sequence[str], crops: int, method: str = "pillow"):
+        if crops not in (1, 10):
+            raise ValueError(f"{crops} crops, expected 1 or 10")
+        self.samples, self.kinds, self.crops, self.method = samples, tuple(kinds), crops, method
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> LocalizationItem:
+        sample = self.samples[index]
+        try:
+            image = read_rgb(sample.path)
+        except ImageError as problem:
+            return LocalizationItem(sample, problem=problem.found)
+        size = (image.shape[1], image.shape[0])
+        frames = tuple(Frame.of_kind(kind, size) for kind in self.kinds)
+        views = tuple(_channels_first(frame_pixels(image, frame, self.method)) for frame in frames)
+        crops = None
+        if self.crops == 10:
+            crops = _channels_first(ten_crops(resize(image, (256, 256), self.method), 224))
+        return LocalizationItem(sample, frames, views, crops)
+
+
+def frame_pixels(image: np.ndarray, frame: Frame, method: str = "pillow") -> np.ndarray:
+    """The part of an image (H, W, 3) that a frame shows, at the frame's size."""
+    resized = resize(image, frame.resized, method)
+    return resized if frame.size == frame.resized else centre_crop(resized, frame.size[0])
+
+
+def _channels_first(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, -3)))
+
+
+def localization_loader(
+    samples: Sequence[Sample], kinds: Sequence[str], crops: int, batch_size: int, workers: int, method: str = "pillow"
+) -> DataLoader:
+    """Lists of `LocalizationItem`, in order."""
+    return DataLoader(
+        LocalizationImages(samples, kinds, crops, method),
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=list,
+    )
+
+
+def normalized(images: Tensor, mean: Sequence[float], std: Sequence[float], device: torch.device) -> Tensor:
+    """uint8 (B, 3, H, W) to float32 on `device`, in channels-last order: (value / 255 - mean) / std."""
+    images = images.to(device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last) / 255.0
+    shape = (1, 3, 1, 1)
+    return (images - torch.tensor(mean, device=device).view(shape)) / torch.tensor(std, device=device).view(shape)

@@ -1,0 +1,191 @@
+"""The training loop that the PyTorch methods share: progress, schedules, mixed precision, checkpoints, resuming.
+
+A method brings its model, its parameter groups and one function from a batch to named losses; see `fit`.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from common.errors import UserError
+from common.progress import bar
+from common.pytorch import checkpoints
+from common.pytorch.runtime import Runtime
+
+FINAL = "final.pth"
+
+
+LossFunction = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
+"""(model, images uint8 on the device, labels) to scalars; `loss` is minimized, the others are shown."""
+
+
+def fit(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: DataLoader,
+    losses: LossFunction,
+    learning_rates: Callable[[int, int], Sequence[float]],
+    epochs: int,
+    folder: Path,
+    config: dict[str, Any],
+    runtime: Runtime,
+) -> Path:
+    """Train, or continue where a killed training ended; the weights are those of an uninterrupted one.
+
+    Args:
+        model: on its device already.
+        optimizer: over the model's parameters.
+        loader: from `data.training_loader`.
+        losses: one batch to named scalars.
+        learning_rates: (epoch, step of all) to one rate for each parameter group.
+        epochs: how many passes.
+        folder: for `step-*.pth`, `log.jsonl` and at the end `final.pth`.
+        config: plain values that identify the training; one that differs from the folder's is refused.
+        runtime: seed, mixed precision, how often to save.
+
+    Returns:
+        The path of `final.pth`.
+
+    Raises:
+        UserError: the folder holds another training, an image can't be read, or the loss is no longer finite.
+    """
+    final = folder / FINAL
+    config = json.loads(json.dumps(config))
+    if final.is_file():
+        _refuse_other(checkpoints.read(final), config, folder)
+        return final
+    device = next(model.parameters()).device
+    if runtime.amp == "fp16" and device.type != "cuda":
+        raise UserError("fp16 mixed precision needs CUDA", do="say --amp bf16 or off")
+    scaler = torch.amp.GradScaler(device.type, enabled=runtime.amp == "fp16")
+    folder.mkdir(parents=True, exist_ok=True)
+    batches = -(-len(loader.dataset) // loader.batch_size)
+    epoch, batch = _resume(model, optimizer, scaler, folder, config)
+    log = _Log(folder / "log.jsonl", before=epoch * batches + batch)
+    progress = bar(total=epochs * batches, initial=epoch * batches + batch, unit="step", desc="training")
+
+    def save(next_epoch: int, next_batch: int) -> None:
+        content = {
+            "config": config,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scaler": scaler.state_dict(),
+            "random": _random_state(),
+            "epoch": next_epoch,
+            "batch": next_batch,
+        }
+        checkpoints.write_step(folder, next_epoch * batches + next_batch, content)
+
+    model.train()
+    while epoch < epochs:
+        loader.sampler.epoch, loader.sampler.first_batch = epoch, batch
+        for item in loader:
+            if isinstance(item, UserError):
+                raise item
+            step = epoch * batches + batch
+            for group, rate in zip(optimizer.param_groups, learning_rates(epoch, step), strict=True):
+                group["lr"] = rate
+            values = _step(model, optimizer, scaler, losses, item, device, runtime.amp)
+            if not np.isfinite(values["loss"]):
+                raise UserError(f"the loss is {values['loss']} at step {step}", where=folder,
+                                do="lower the learning rate or warm up longer")  # fmt: skip
+            log.add(step, epoch, values)
+            progress.update()
+            progress.set_postfix(
+                epoch=epoch + 1, **{name: f"{value:.3f}" for name, value in values.items()}, refresh=False
+            )
+            batch += 1
+            if runtime.save_every and (step + 1) % runtime.save_every == 0 and batch < batches:
+                save(epoch, batch)
+        epoch, batch = epoch + 1, 0
+        save(epoch, batch)
+    progress.close()
+    checkpoints.write(final, {"config": config, "model": model.state_dict()})
+    return final
+
+
+def _step(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    losses: LossFunction,
+    item: tuple[Tensor, Tensor],
+    device: torch.device,
+    amp: str,
+) -> dict[str, float]:
+    images, labels = (part.to(device, non_blocking=True) for part in item)
+    optimizer.zero_grad(set_to_none=True)
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(amp, torch.float32)
+    with torch.autocast(device.type, dtype=dtype, enabled=amp != "off"):
+        values = losses(model, images, labels)
+    scaler.scale(values["loss"]).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    return {name: float(value.detach()) for name, value in values.items()}
+
+
+def _resume(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    folder: Path,
+    config: dict[str, Any],
+) -> tuple[int, int]:
+    """Load the newest checkpoint of this training; the epoch and batch to go on with."""
+    stored = checkpoints.latest_step(folder)
+    if stored is None:
+        return 0, 0
+    _refuse_other(stored, config, folder)
+    model.load_state_dict(stored["model"])
+    optimizer.load_state_dict(stored["optimizer"])
+    scaler.load_state_dict(stored["scaler"])
+    _set_random_state(stored["random"])
+    print(f"continuing {folder} at epoch {stored['epoch'] + 1}, step {stored['batch']}")
+    return stored["epoch"], stored["batch"]
+
+
+def _refuse_other(stored: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
+    theirs = stored.get("config", {}) if isinstance(stored, dict) else {}
+    differing = sorted(key for key in theirs.keys() | config.keys() if theirs.get(key) != config.get(key))
+    if differing:
+        raise UserError(f"the folder holds another training: {', '.join(differing)} differ", where=folder,
+                        do="choose another --out or delete the folder")  # fmt: skip
+
+
+def _random_state() -> dict[str, Any]:
+    state = {"torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+class _Log:
+    """A line of JSON a step; lines from before a resumed step are kept, later ones are cut."""
+
+    def __init__(self, path: Path, before: int):
+        kept = []
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    if json.loads(line)["step"] < before:
+                        kept.append(line)
+                except (ValueError, KeyError, TypeError):
+                    continue  # the half line of a killed process
+        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, open for as long as the training
+
+    def add(self, step: int, epoch: int, values: dict[str, float]) -> None:
+        self._file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+        self._file.flush()

@@ -1,0 +1,193 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from common.datasets import DataSource
+from common.errors import UserError
+from common.extraction import min_max
+from common.images import centre_crop, read_rgb, resize, ten_crops
+from common.predictions import Predictions
+from common.pytorch import cam
+from common.pytorch.data import Augmentation, normalized
+from common.pytorch.runtime import Runtime
+from tests import small_cub
+
+QUICK = {
+    "epochs": 2,
+    "batch_size": 3,
+    "augmentation": Augmentation(72, 64),
+    "runtime": Runtime(device="cpu", workers=0),
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return small_cub.make(tmp_path_factory.mktemp("cam") / "CUB")
+
+
+@pytest.fixture(scope="module")
+def trained(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("trained")
+    cam.train(cam.Train(DataSource("cub", root, "train"), out, **QUICK))
+    return out / "final.pth"
+
+
+def localize(trained, root, out, **options):
+    cam.localize(cam.Localize(str(trained), DataSource("cub", root), out, device="cpu", workers=0, **options))
+    return {name: Predictions.open(out / name) for name in options.get("frames", ("crop", "squash"))}
+
+
+def test_localized_as_by_hand(trained, root, tmp_path):
+    found = localize(trained, root, tmp_path)
+    model, architecture, _ = cam.load_classifier(str(trained), 3)
+    model.eval()
+    assert architecture == "mobilenet_v1"
+    for number, entry in enumerate(found["crop"].entries):
+        image = read_rgb(root / "images" / entry.image_id)
+        crops = torch.from_numpy(ten_crops(resize(image, (256, 256), "pillow"), 224).copy()).permute(0, 3, 1, 2)
+        with torch.inference_mode():
+            output = model(normalized(crops, model.mean, model.std, torch.device("cpu")))
+            probabilities = output.scores.softmax(dim=1).mean(dim=0)
+            expected = torch.einsum("kyx,k->yx", output.features[4], model.head.weight[entry.label])
+        assert list(entry.top5) == probabilities.argsort(descending=True).tolist()
+        np.testing.assert_allclose(entry.top5_scores, probabilities.sort(descending=True).values, atol=1e-5)
+        enlarged = torch.nn.functional.interpolate(expected[None, None], (224, 224), mode="bilinear")[0, 0].numpy()
+        np.testing.assert_allclose(found["crop"].map(entry), min_max(enlarged), atol=2e-4)
+        assert number < 6
+    squash = found["squash"].entries[0]
+    assert (squash.frame.kind, squash.top5) == ("resize 224", found["crop"].entries[0].top5)
+
+
+def test_the_centre_crop_of_ten_is_the_crop_frame(trained, root, tmp_path):
+    ten = localize(trained, root, tmp_path / "ten", frames=("crop",), crops=10)["crop"]
+    one = localize(trained, root, tmp_path / "one", frames=("crop",), crops=1)["crop"]
+    for entry in ten.entries:
+        np.testing.assert_allclose(ten.map(entry), one.map(entry), atol=2e-4)
+    image = read_rgb(root / "images" / ten.entries[0].image_id)
+    np.testing.assert_array_equal(ten_crops(resize(image, (256, 256), "pillow"), 224)[4],
+                                  centre_crop(resize(image, (256, 256), "pillow"), 224))  # fmt: skip
+
+
+def test_the_manifest_says_what_was_done(trained, root, tmp_path):
+    manifest = localize(trained, root, tmp_path, frames=("crop",))["crop"].manifest
+    assert (manifest["method"], manifest["architecture"], manifest["frame"]) == (
+        "cam",
+        "mobilenet_v1",
+        "resize 256 crop 224",
+    )
+    assert manifest["classifier"] == {"name": "mobilenet_v1", "crops": 10}
+    assert len(manifest["checkpoint"]["sha256"]) == 64
+    assert manifest["checkpoint"]["trained_on"]["split"] == "train"
+    assert manifest["data"]["images"] == 6
+    assert manifest["counts"] == {"scored": 6, "skipped": {}}
+
+
+def test_unreadable_images_are_counted_and_named(trained, tmp_path):
+    root = small_cub.make(tmp_path / "CUB")
+    (root / "images/001.Red_Bird/bird_2.png").write_bytes(b"")
+    found = localize(trained, root, tmp_path / "out", crops=1)
+    for predictions in found.values():
+        assert predictions.skipped == {"001.Red_Bird/bird_2.png": "the file is empty"}
+        assert predictions.manifest["counts"] == {"scored": 5, "skipped": {"the file is empty": 1}}
+
+
+def test_a_stopped_localization_goes_on(trained, root, tmp_path, monkeypatch):
+    whole = localize(trained, root, tmp_path / "whole", crops=1, batch_size=2)
+    count = 0
+    batch = cam._localize_batch
+
+    def dying(*arguments):
+        nonlocal count
+        count += 1
+        if count == 2:
+            raise KeyboardInterrupt
+        batch(*arguments)
+
+    monkeypatch.setattr(cam, "_localize_batch", dying)
+    with pytest.raises(KeyboardInterrupt):
+        localize(trained, root, tmp_path / "run", crops=1, batch_size=2)
+    monkeypatch.undo()
+    # One frame is an image ahead, as after a kill between the two.
+    lines = (tmp_path / "run/crop/predictions.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "run/crop/predictions.jsonl").write_text("".join(lines[:-1]))
+    again = localize(trained, root, tmp_path / "run", crops=1, batch_size=2)
+    for name in whole:
+        assert [e.to_json() for e in whole[name].entries] == [e.to_json() for e in again[name].entries]
+
+
+def test_other_options_do_not_overwrite(trained, root, tmp_path):
+    localize(trained, root, tmp_path, crops=1)
+    with pytest.raises(UserError, match="the folder holds another run: its classifier"):
+        localize(trained, root, tmp_path, crops=10)
+    localize(trained, root, tmp_path, crops=10, overwrite=True)
+
+
+def test_predicted_maps_need_no_label(trained, root, tmp_path):
+    by_label = localize(trained, root, tmp_path / "a", frames=("squash",), crops=1)["squash"]
+    by_guess = localize(trained, root, tmp_path / "b", frames=("squash",), crops=1, map_class="predicted")["squash"]
+    for one, other in zip(by_label.entries, by_guess.entries, strict=True):
+        same = np.array_equal(by_label.map(one), by_guess.map(other))
+        assert same == (one.top5[0] == one.label)
+
+
+def test_imagenets_own_head(root, tmp_path):
+    found = localize("imagenet:mobilenet_v1", root, tmp_path, frames=("squash",), crops=1, map_class="predicted")[
+        "squash"
+    ]
+    assert max(entry.top5[0] for entry in found.entries) > 3
+    assert found.manifest["checkpoint"] == {"name": "imagenet:mobilenet_v1", "sha256": None}
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"frames": ()}, "expected crop, squash or both"), ({"frames": ("crop", "crop")}, "expected crop, squash or both"),
+])  # fmt: skip
+def test_refusals(trained, root, tmp_path, options, message):
+    with pytest.raises(UserError, match=message):
+        localize(trained, root, tmp_path, **options)
+
+
+def test_a_checkpoint_of_other_classes_is_refused(trained, tmp_path):
+    root = small_cub.make(tmp_path / "CUB")
+    with pytest.raises(UserError, match="trained on 3 classes; expected 2"):
+        cam.localize(cam.Localize(str(trained), DataSource("cub", root, classes=2), tmp_path / "out", device="cpu"))
+
+
+def test_the_schedule():
+    factors = [cam.warmup_then_cosine(step, 10, 2) for step in range(10)]
+    assert factors[:3] == [0.5, 1.0, 1.0]
+    assert factors[6] == pytest.approx(0.5)
+    assert factors == sorted(factors[:2]) + sorted(factors[2:], reverse=True)
+    assert cam.warmup_then_cosine(0, 1, 0) == 1.0
+
+
+def test_training_learns_and_repeats_itself(root, trained, tmp_path):
+    log = [json.loads(line) for line in (trained.parent / "log.jsonl").read_text().splitlines()]
+    assert len(log) == 4
+    again = tmp_path / "again"
+    cam.train(cam.Train(DataSource("cub", root, "train"), again, **QUICK))
+    one, other = (torch.load(path, weights_only=True)["model"] for path in (trained, again / "final.pth"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def command(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "common.pytorch.cam", *map(str, arguments)], capture_output=True, text=True
+    )
+
+
+def test_the_commands(root, tmp_path):
+    data = ["--data.name", "cub", "--data.root", root]
+    done = command("train", *data, "--data.split", "train", "--out", tmp_path / "run", "--epochs", 1, "--augmentation.resize", 40,
+                   "--augmentation.crop", 32, "--runtime.workers", 0)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    done = command(
+        "localize", *data, "--checkpoint", tmp_path / "run/final.pth", "--out", tmp_path / "out", "--crops", 1
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/crop/manifest.json").is_file()
+    done = command("localize", *data, "--checkpoint", tmp_path / "gone.pth", "--out", tmp_path / "out2")
+    assert (done.returncode, done.stderr) == (2, f"error: {tmp_path / 'gone.pth'}: no such checkpoint\n")

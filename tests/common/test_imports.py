@@ -1,0 +1,33 @@
+"""`common` outside `common.pytorch` works where no framework is installed."""
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import common
+
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(common.__path__, "common.")
+    if not module.name.startswith("common.pytorch")
+)
+BLOCKED = (
+    "import sys\nfor name in ('torch', 'torchvision', 'timm', 'tensorflow', 'tensorpack'): sys.modules[name] = None\n"
+)
+"""A module that is None in sys.modules can't be imported."""
+
+
+def test_modules_are_found():
+    assert {"common.metrics", "common.evaluate", "common.datasets.cub", "common.weights"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+def test_no_framework_is_imported(framework):
+    code = "".join(f"import {name}\n" for name in MODULES) + f"import sys\nassert '{framework}' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_it_imports_without_any_framework():
+    subprocess.run([sys.executable, "-c", BLOCKED + "".join(f"import {name}\n" for name in MODULES)], check=True)
