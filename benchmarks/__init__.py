@@ -1,0 +1,1 @@
+"""What is fast, measured: one script a claim."""
