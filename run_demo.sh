@@ -21,7 +21,7 @@ $python -m common.prepare demo --root "$data" --decode headers
 
 stage "3 of 5: the CAM baseline, trained on class labels only"
 $python -m common.pytorch.cam train "${source[@]}" --data.split train --out "$out/cam" \
-  --epochs 10 --lr 0.001 --warmup-steps 10 --augmentation.resize 148 --augmentation.crop 128
+  --epochs 10 --lr 0.01 --warmup-steps 20 --augmentation.resize 148 --augmentation.crop 128
 
 stage "4 of 5: localization of the test images, and of held-out training images to choose thresholds on"
 $python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${source[@]}" --data.split test --out "$out/cam/test"

@@ -11,8 +11,7 @@ Each result line names its protocol, its threshold and where that came from:
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -22,12 +21,11 @@ import tyro
 
 from common.datasets import Dataset, DataSource, Sample
 from common.errors import UserError, run_command
-from common.extraction import Extractor
 from common.files import write_json
-from common.metrics import LocalizationEvaluator, LocalizationResult, TrivialBaselines, trivial_baselines
-from common.predictions import Prediction, Predictions
-from common.progress import bar
+from common.metrics import LocalizationResult, PixelResult, TrivialBaselines, trivial_baselines
+from common.predictions import Predictions
 from common.protocols import PROTOCOLS, Protocol
+from common.scoring import score
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,8 @@ class Evaluation:
         predictions: as read.
         samples: the annotations, by image id.
         dataset: the split they come from.
-        results: the whole curve under each protocol.
+        results: the whole curve under each protocol; none where there are masks only.
+        pixels: PxAP and pIoU, None where there are no masks or no maps.
         rows: the result lines.
     """
 
@@ -101,6 +100,7 @@ class Evaluation:
     samples: dict[str, Sample]
     dataset: Dataset
     results: dict[str, LocalizationResult]
+    pixels: PixelResult | None
     rows: tuple[Row, ...]
 
 
@@ -152,8 +152,9 @@ def _measure(directory: Path, wanted: Sequence[Protocol], options: Evaluate, nee
         if entry.image_id not in samples:
             raise UserError(f"{entry.image_id} is not in the data set", where=directory)
     without = sum(len(sample.boxes) == 0 for sample in dataset)
-    if without == len(dataset) and not need_boxes:
-        return Evaluation(predictions, samples, dataset, {}, ())
+    if without == len(dataset) and (all(sample.masks for sample in dataset) or not need_boxes):
+        results, pixels = score(predictions, dataset, (), options.count_missing, options.workers)
+        return Evaluation(predictions, samples, dataset, results, pixels, ())
     if without:
         raise UserError(f"{without} of {len(dataset)} images have no ground-truth box", where=source.root,
                         do="give boxes, or look at the predictions with common.report")  # fmt: skip
@@ -162,8 +163,8 @@ def _measure(directory: Path, wanted: Sequence[Protocol], options: Evaluate, nee
         raise UserError(
             f"no protocol asked for measures in the frame {predictions.manifest['frame']!r}", where=directory
         )
-    results = score(predictions, samples, protocols, options.count_missing, options.workers)
-    return Evaluation(predictions, samples, dataset, results, ())
+    results, pixels = score(predictions, dataset, protocols, options.count_missing, options.workers)
+    return Evaluation(predictions, samples, dataset, results, pixels, ())
 
 
 def _source_fields(predictions: Predictions) -> dict[str, Any]:
@@ -173,68 +174,6 @@ def _source_fields(predictions: Predictions) -> dict[str, Any]:
     return {name: value for name, value in data.items() if name not in ("images", "fingerprint", "left_out")} | {
         "leave_out": data.get("leave_out", ())
     }
-
-
-def score(
-    predictions: Predictions,
-    samples: dict[str, Sample],
-    protocols: Sequence[Protocol],
-    count_missing: bool = False,
-    workers: int = 1,
-) -> dict[str, LocalizationResult]:
-    """The whole curve of one predictions directory under each protocol.
-
-    Args:
-        predictions: their maps are cut at every threshold of a protocol; without maps the stored boxes are scored.
-        samples: the annotations by image id.
-        protocols: all of the predictions' frame.
-        count_missing: see `LocalizationEvaluator`.
-        workers: processes; the counts do not depend on how many.
-    """
-    entries = predictions.entries
-    chunks = [entries[start : start + 50] for start in range(0, len(entries), 50)]
-    jobs = [(predictions, chunk, [samples[e.image_id] for e in chunk], protocols, count_missing) for chunk in chunks]
-    evaluators = _evaluators(predictions, protocols, count_missing)
-    with bar(total=len(entries), desc=f"scoring {predictions.directory}") as progress:
-        for chunk, partial in zip(chunks, _run(jobs, workers), strict=True):
-            for evaluator, part in zip(evaluators, partial, strict=True):
-                evaluator.merge(part)
-            progress.update(len(chunk))
-    return {evaluator.protocol.name: evaluator.compute() for evaluator in evaluators}
-
-
-def _run(jobs: list[tuple], workers: int) -> Iterable[list[LocalizationEvaluator]]:
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(_score_chunk, jobs)
-    else:
-        with ProcessPoolExecutor(min(workers, len(jobs))) as pool:
-            yield from pool.map(_score_chunk, jobs)
-
-
-def _evaluators(predictions: Predictions, protocols: Sequence[Protocol], count_missing: bool):
-    thresholds = None if predictions.has_maps else [float("nan")]
-    return [LocalizationEvaluator(protocol, thresholds, count_missing) for protocol in protocols]
-
-
-def _score_chunk(
-    job: tuple[Predictions, Sequence[Prediction], Sequence[Sample], Sequence[Protocol], bool],
-) -> list[LocalizationEvaluator]:
-    predictions, entries, samples, protocols, count_missing = job
-    evaluators = _evaluators(predictions, protocols, count_missing)
-    for entry, sample in zip(entries, samples, strict=True):
-        localization_map = predictions.map(entry) if predictions.has_maps else None
-        found: dict[tuple[Extractor, tuple[float, ...]], list[np.ndarray]] = {}  # protocols share extractors
-        for evaluator in evaluators:
-            protocol = evaluator.protocol
-            key = (protocol.extractor, protocol.sweep)
-            if localization_map is None:
-                boxes = [np.empty((0, 4)) if entry.box is None else entry.box[None]]
-            else:
-                if key not in found:
-                    found[key] = protocol.extractor.boxes(localization_map, protocol.sweep)
-                boxes = found[key]
-            evaluator.accumulate_boxes(boxes, entry.frame, sample.boxes, entry.label, entry.top5, entry.image_id)
-    return evaluators
 
 
 def _rows(measured: Evaluation, name: str, chosen_on: Evaluation | None) -> list[Row]:
@@ -322,6 +261,17 @@ def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list
     return table
 
 
+def without_thresholds(evaluations: Sequence[Evaluation]) -> list[list[str]]:
+    """What no protocol changes, as cells: classification accuracy, and pixel metrics where there are masks."""
+    table = [["run", "classification Top-1", "Top-5", "PxAP", "pIoU", "mean IoU of images"]]
+    for evaluation in evaluations:
+        predictions, pixels = evaluation.predictions, evaluation.pixels
+        values = [predictions.accuracy(1), predictions.accuracy(5)]
+        values += [None] * 3 if pixels is None else [pixels.pxap, pixels.piou, pixels.mean_iou]
+        table.append([str(predictions.directory), *("-" if value is None else f"{value:.2f}" for value in values)])
+    return table
+
+
 def render(table: list[list[str]], style: str) -> str:
     """A table of cells as aligned text or as Markdown; the first row is the header."""
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
@@ -355,8 +305,10 @@ def main() -> None:
         source = evaluation.predictions.manifest["data"]
         print(f"{evaluation.predictions.directory}: {dataset.name} {dataset.split}, {len(dataset)} images, "
               f"{len(dataset.class_names)} classes ({source['root']})")  # fmt: skip
-    print(f"\n{render(side_by_side(evaluations, baselines), options.format)}")
-    print(f"\n{render(in_full(evaluations, baselines), options.format)}")
+    print(f"\n{render(without_thresholds(evaluations), options.format)}")
+    if any(evaluation.rows for evaluation in evaluations):
+        print(f"\n{render(side_by_side(evaluations, baselines), options.format)}")
+        print(f"\n{render(in_full(evaluations, baselines), options.format)}")
     if lines := _left_out_lines(evaluations):
         print("\n" + "\n".join(lines))
     if options.json:
@@ -376,8 +328,17 @@ def _as_json(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> dic
         for evaluation in evaluations
         for name, result in evaluation.results.items()
     ]  # fmt: skip
+    runs = [
+        {
+            "run": str(evaluation.predictions.directory),
+            "classification_top1": evaluation.predictions.accuracy(1),
+            "classification_top5": evaluation.predictions.accuracy(5),
+            "pixels": None if evaluation.pixels is None else asdict(evaluation.pixels),
+        }
+        for evaluation in evaluations
+    ]
     rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
-    return {"rows": [asdict(row) for row in rows], "curves": curves}
+    return {"runs": runs, "rows": [asdict(row) for row in rows], "curves": curves}
 
 
 if __name__ == "__main__":

@@ -332,6 +332,15 @@ class PixelEvaluator:
         self._iou_sum += _iou_by_threshold(object_bins, background_bins)
         self._images += 1
 
+    def merge(self, other: "PixelEvaluator") -> None:
+        """Add what another evaluator of the same thresholds has accumulated, on other images."""
+        if not np.array_equal(other._edges, self._edges):
+            raise ValueError("evaluators of different thresholds can't be merged")
+        self._object += other._object
+        self._background += other._background
+        self._iou_sum += other._iou_sum
+        self._images += other._images
+
     def compute(self) -> PixelResult:
         """The metrics over everything accumulated.
 

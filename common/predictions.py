@@ -277,6 +277,12 @@ class Predictions:
                 entries.append(_parse(record, directory / LINES, line))
         return cls(directory, manifest, tuple(entries), skipped, (directory / MAPS).is_dir())
 
+    def accuracy(self, among: int) -> float | None:
+        """Percent of images whose true class is among the classifier's first `among`; None where nobody classified."""
+        if not self.entries or any(entry.top5 is None for entry in self.entries):
+            return None
+        return 100.0 * sum(entry.label in entry.top5[:among] for entry in self.entries) / len(self.entries)
+
     def map(self, entry: Prediction) -> np.ndarray:
         """The entry's localization map; see `read_map`."""
         return read_map(map_path(self.directory, entry.image_id), entry.frame)

@@ -173,6 +173,10 @@ def _check_boxes(dataset: Dataset, sizes: dict[str, tuple[int, int]], notes: lis
     """Boxes that are empty, inside out, or wholly outside their image; boxes that stick out a little are noted."""
     problems, outside = [], 0
     for sample in dataset:
+        found = sizes.get(sample.image_id, sample.declared_size)
+        if sample.declared_size != found and sample.declared_size is not None:
+            problems.append(f"{sample.path}: {found[0]} x {found[1]} pixels; image_sizes.txt says "
+                            f"{sample.declared_size[0]} x {sample.declared_size[1]}")  # fmt: skip
         for box in sample.boxes:
             text = " ".join(f"{value:g}" for value in box)
             if box[0] >= box[2] or box[1] >= box[3]:

@@ -13,6 +13,8 @@ from common.geometry import GROUND_TRUTH_RULES, Frame
 
 CENTRE_CROP = "resize 256 crop 224"
 SQUASH = "resize 224"
+FRAMES = {"crop": CENTRE_CROP, "squash": SQUASH}
+"""The two frames by the names that commands take."""
 
 MISSING = ("whole frame", "zero box", "unit box", "left out")
 """What an image counts as that has no region above the threshold: a box, or out of the denominator."""

@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from common.errors import UserError, run_command
-from common.evaluate import Evaluate, Evaluation, Row, evaluate, in_full, side_by_side
+from common.evaluate import Evaluate, Evaluation, Row, evaluate, in_full, side_by_side, without_thresholds
 from common.files import write_text
 from common.geometry import Frame
 from common.images import ImageError, read_rgb
@@ -96,6 +96,7 @@ def build(options: Report) -> str:
         title=_title(evaluations),
         summary=side_by_side(evaluations, baselines) if scored else None,
         full=in_full(evaluations, baselines) if scored else None,
+        runs=without_thresholds(evaluations),
         left_out=[
             f"{row.run}, {row.protocol} ({row.source}): {count} images, {reason}"
             for evaluation in evaluations

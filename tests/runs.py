@@ -35,13 +35,23 @@ def map_around(box: np.ndarray, frame: Frame) -> np.ndarray:
 
 
 def write(
-    directory: Path, source: DataSource, frame: str = "resize 224", maps: bool = True, misses: int = 0, **fields
+    directory: Path,
+    source: DataSource,
+    frame: str = "resize 224",
+    maps: bool = True,
+    misses: int = 0,
+    boxes: dict[str, np.ndarray] | None = None,
+    **fields,
 ) -> Path:
-    """A finished run whose maps hit every box, except those of the first `misses` images, which point elsewhere."""
+    """A finished run whose maps hit every box, except those of the first `misses` images, which point elsewhere.
+
+    `boxes` says what to hit, by image id, where the data set has no boxes.
+    """
     writer = PredictionsWriter(directory, header(source, frame, **fields))
     for number, sample in enumerate(source.load()):
         where = Frame.of_kind(frame, sample.size)
-        box = sample.boxes[0] if number >= misses else np.array([sample.size[0] - 9, sample.size[1] - 9, *sample.size])
+        hit = sample.boxes[0] if boxes is None else boxes[sample.image_id][0]
+        box = hit if number >= misses else np.array([sample.size[0] - 9, sample.size[1] - 9, *sample.size])
         predicted = where.clip(where.to_frame(box))[0]
         others = [label for label in range(3) if label != sample.label]
         entry = Prediction(

@@ -87,7 +87,7 @@ def load(
     if split != "test" and held_per_class:
         fit, held = hold_out(samples, held_per_class)
         samples = held if split == "held" else fit
-    return Dataset(name, split, tuple(samples), class_names)
+    return Dataset(name, split, tuple(samples), class_names, mask_over=128)
 
 
 def find_image_root(root: Path) -> Path:

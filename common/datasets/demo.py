@@ -1,7 +1,7 @@
 """The embedded data set: pictures of invented birds in CUB's own layout, rendered from a seed, free of any licence.
 
-It has the difficulty that weakly supervised localization is about: all species share one large body and differ in a
-small part of the head, so a classifier, and its class activation map, needs the head only. Boxes and masks are exact.
+It has the difficulty that weakly supervised localization is about: all species share one large body and differ most
+surely on the head, so a classifier looks there, and so does its class activation map. Boxes and masks are exact.
 `load` is CUB's reader; masks are in `segmentations/`.
 """
 

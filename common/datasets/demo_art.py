@@ -1,8 +1,8 @@
 """The embedded data's pictures: invented birds on branches, painted with numpy and OpenCV from a seed alone.
 
-All species share one body and differ in crest, bill and face, a small part of the bird; their plumages are alike in
-kind and vary. Some birds are young and have no marks on the head yet. Pose, size, light, place and clutter are drawn at
-random for each picture.
+All species share one body and differ in crest, bill and face, a small part of the bird. A species mostly wears its own
+plumage, but not always, so the head is the surer evidence; one bird in ten is young and has no marks on its head yet,
+so the body is evidence too. Pose, size, light, place and clutter are drawn at random for each picture.
 """
 
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Species:
-    """What tells one species from another, all of it on the head.
+    """What tells one species from another: marks on the head, and less reliably the plumage.
 
     Attributes:
         name: as the class folder is called.
         crest: `none`, `spikes`, `fan`, `plumes` or `cap`, and its colour.
         bill: `cone`, `needle`, `hook` or `spoon`, and its colour.
         face: `none`, `mask`, `disc`, `ring` or `throat`, and its colour.
-        plumage: the body colour that is a little more frequent with it.
+        plumage: number of the one that most of its birds wear, see `PLUMAGES`.
     """
 
     name: str

@@ -33,6 +33,7 @@ class Sample:
             ILSVRC's `xmax` is taken over unchanged, as all papers do). N may be 0 where boxes aren't needed.
         masks: segmentation masks of the image's size, where the data set has them; the object is their union.
         ignore: a mask of pixels that pixel metrics leave out.
+        declared_size: width and height by an annotation file, where there is one.
     """
 
     image_id: str
@@ -41,15 +42,16 @@ class Sample:
     boxes: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
     masks: tuple[Path, ...] = ()
     ignore: Path | None = None
+    declared_size: tuple[int, int] | None = None
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Width and height, by the image's own header.
+        """Width and height, as declared or else by the image's own header.
 
         Raises:
-            ImageError: the file is missing or no image.
+            ImageError: not declared, and the file is missing or no image.
         """
-        return read_size(self.path)
+        return self.declared_size or read_size(self.path)
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Dataset:
         samples: in the data set's own order.
         class_names: one for each label.
         left_out: number of images left out on request, by reason.
+        mask_over: mask values above it are object; CUB's masks hold the annotators' agreement in grey.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Dataset:
     samples: tuple[Sample, ...]
     class_names: tuple[str, ...]
     left_out: dict[str, int] = field(default_factory=dict)
+    mask_over: int = 0
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -46,6 +46,7 @@ def load(root: Path, metadata: Path, split: str, on_problem: OnProblem = raise_p
             on_problem(UserError(f"{image_id} stands here twice", where=folder / "image_ids.txt", line=line))
         ids[image_id] = line
     labels = _labels(folder / "class_labels.txt", ids, on_problem)
+    sizes = _sizes(folder / "image_sizes.txt", ids, on_problem)
     boxes, masks, ignores = _localization(root, folder / "localization.txt", ids, on_problem)
     samples = []
     for image_id, line in ids.items():
@@ -62,6 +63,7 @@ def load(root: Path, metadata: Path, split: str, on_problem: OnProblem = raise_p
                     boxes=np.array(boxes.get(image_id, [])).reshape(-1, 4),
                     masks=tuple(masks.get(image_id, ())),
                     ignore=ignores.get(image_id),
+                    declared_size=sizes.get(image_id),
                 )
             )
         except UserError as problem:
@@ -82,6 +84,20 @@ def _labels(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str,
         except UserError as problem:
             on_problem(problem)
     return labels
+
+
+def _sizes(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str, tuple[int, int]]:
+    """Width and height by id; training splits, and images that the file does not name, have none."""
+    sizes = {}
+    for line, text in lines(path) if path.is_file() else ():
+        try:
+            image_id, cells = _cells(path, line, text, ids, (2,))
+            width, height = (whole_number(cell, where=path, line=line, least=1, what="the size") for cell in cells)
+            if sizes.setdefault(image_id, (width, height)) != (width, height):
+                raise UserError(f"{image_id} has two sizes", where=path, line=line)
+        except UserError as problem:
+            on_problem(problem)
+    return sizes
 
 
 def _localization(root: Path, path: Path, ids: dict[str, int], on_problem: OnProblem):

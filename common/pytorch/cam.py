@@ -25,14 +25,13 @@ from common.extraction import Extractor, min_max
 from common.files import sha256
 from common.predictions import Prediction, PredictionsWriter
 from common.progress import bar
-from common.protocols import CENTRE_CROP, SQUASH
+from common.protocols import FRAMES
 from common.pytorch import backbones, checkpoints
 from common.pytorch.data import Augmentation, LocalizationItem, localization_loader, normalized, training_loader
 from common.pytorch.runtime import Runtime, pick_device, seed_everything
 from common.pytorch.training import fit
 
 METHOD = "cam"
-FRAMES = {"crop": CENTRE_CROP, "squash": SQUASH}
 CENTRE = 4
 """The centre crop's place among `images.ten_crops`."""
 

@@ -4,6 +4,8 @@ import sys
 import pytest
 from PIL import Image
 
+from common.datasets import DataSource
+from common.datasets.wsoleval import write as write_metadata
 from common.prepare import Prepare, check, write_lists
 from tests import small_cub
 from tests.common.datasets import test_ilsvrc
@@ -40,6 +42,14 @@ def test_masks_of_another_size(root):
     Image.new("L", (9, 9)).save(root / "segmentations/001.Red_Bird/bird_0.png")
     (problem,) = report(root).problems
     assert "the mask is of another size than its image; expected 80 x 60" in problem
+
+
+def test_sizes_that_disagree_with_the_images(tmp_path, root):
+    write_metadata(DataSource("cub", root, "test").load(), tmp_path / "metadata")
+    sizes = tmp_path / "metadata/test/image_sizes.txt"
+    sizes.write_text(sizes.read_text().replace("80,60", "60,80", 1))
+    (problem,) = report(root / "images", "wsoleval", metadata=tmp_path / "metadata").problems
+    assert problem.endswith("bird_2.png: 80 x 60 pixels; image_sizes.txt says 60 x 80")
 
 
 @pytest.mark.parametrize(("box", "message"), [

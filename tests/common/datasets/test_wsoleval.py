@@ -41,6 +41,16 @@ def test_masks(metadata):
     assert (first.ignore.name, second.ignore) == ("1_ignore.png", None)
 
 
+def test_sizes_stand_in_for_images(metadata):
+    assert [sample.size for sample in load(metadata)] == [(80, 60), (80, 60)]
+    (metadata / "test" / "image_sizes.txt").write_text("a/1.jpg,80,0\n")
+    with pytest.raises(UserError, match="the size"):
+        load(metadata)
+    (metadata / "test" / "image_sizes.txt").write_text("a/1.jpg,80,60\na/1.jpg,81,60\n")
+    with pytest.raises(UserError, match="two sizes"):
+        load(metadata)
+
+
 def test_written_and_read_again(tmp_path):
     original = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test").load()
     folder = wsoleval.write(original, tmp_path / "metadata")

@@ -1,0 +1,114 @@
+"""Take in localization maps that other code made, so that they can be scored and drawn like any method's.
+
+    python -m common.adopt scoremaps --method mine --out runs/mine/test --data.name cub --data.root CUB_200_2011
+
+The folder holds an `.npy` map for each image, `<image_id>.npy` as wsolevaluation writes them: floats in [0, 1], of the
+frame's size. The maps stay where they are; the predictions directory points to them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from common.datasets import DataSource, Sample
+from common.errors import UserError, inside, run_command
+from common.extraction import Extractor
+from common.geometry import Frame
+from common.images import ImageError
+from common.predictions import MAPS, Prediction, PredictionsWriter, read_map
+from common.progress import bar
+from common.protocols import FRAMES
+
+BOX = Extractor("value", "largest-component", "exclusive")
+
+
+@dataclass(frozen=True)
+class Adopt:
+    """Make a predictions directory around a folder of maps."""
+
+    maps: tyro.conf.Positional[Path]
+    """The folder that holds <image_id>.npy for every image of the split."""
+    data: DataSource
+    """The images the maps are of."""
+    out: Path
+    """The predictions directory, new."""
+    method: str
+    """What to call these maps in tables."""
+    architecture: str = "unknown"
+    """The backbone; released thresholds are chosen by it."""
+    frame: Literal["crop", "squash"] = "squash"
+    """What the maps show. squash: the image resized to 224 x 224. crop: resized to 256 x 256, the central 224 x 224."""
+    threshold: float = 0.2
+    """Of the box that is stored beside each map; protocols choose their own."""
+    overwrite: bool = False
+    """Start anew where the folder holds other predictions."""
+
+
+def adopt(options: Adopt) -> None:
+    """The command.
+
+    Raises:
+        UserError: a map is missing, damaged, of another size, or leaves [0, 1].
+    """
+    if not options.maps.is_dir():
+        raise UserError("no such folder", where=options.maps, do="name the folder that holds the .npy maps")
+    dataset = options.data.load()
+    header = {
+        "method": options.method,
+        "architecture": options.architecture,
+        "data": {**options.data.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint(),
+                 "left_out": dataset.left_out},
+        "checkpoint": {"name": "adopted maps", "sha256": None},
+        "classifier": None,
+        "frame": FRAMES[options.frame],
+        "options": {"maps": str(options.maps.resolve()), "threshold": options.threshold},
+    }  # fmt: skip
+    writer = PredictionsWriter(options.out, header, options.overwrite)
+    _point_to(options.out / MAPS, options.maps.resolve())
+    for sample in bar(dataset, total=len(dataset), desc="reading maps"):
+        if sample.image_id in writer.done:
+            continue
+        try:
+            size = sample.size
+        except ImageError as problem:
+            writer.skip(sample.image_id, problem.found)
+            continue
+        writer.write(_prediction(options, sample, size))
+    if not writer.complete:
+        writer.finish()
+    print(f"predictions: {writer.directory}")
+
+
+def _prediction(options: Adopt, sample: Sample, size: tuple[int, int]) -> Prediction:
+    frame = Frame.of_kind(FRAMES[options.frame], size)
+    localization_map = read_map(inside(options.maps, f"{sample.image_id}.npy"), frame)
+    (boxes,) = BOX.boxes(localization_map, [options.threshold])
+    return Prediction(
+        image_id=sample.image_id,
+        label=sample.label,
+        size=size,
+        frame=frame,
+        top5=None,
+        top5_scores=None,
+        box=boxes[0] if len(boxes) else None,
+        threshold=options.threshold,
+    )
+
+
+def _point_to(link: Path, target: Path) -> None:
+    if link.is_symlink():
+        link.unlink()
+    elif link.exists():
+        raise UserError("the folder holds maps of its own", where=link, do="choose another --out")
+    link.symlink_to(target, target_is_directory=True)
+
+
+def main() -> None:
+    """The command line."""
+    adopt(tyro.cli(Adopt, prog="python -m common.adopt", description=__doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,155 @@
+"""One predictions directory against its ground truth: every protocol's whole curve, and pixel metrics where masks are.
+
+Maps are read once for all protocols; chunks of images are scored in parallel, and the counts do not depend on how.
+"""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from common.datasets import Dataset, Sample
+from common.errors import UserError
+from common.extraction import Extractor
+from common.geometry import Frame
+from common.images import read_mask
+from common.metrics import LocalizationEvaluator, LocalizationResult, PixelEvaluator, PixelResult
+from common.predictions import Prediction, Predictions
+from common.progress import bar
+from common.protocols import Protocol
+
+CHUNK = 50
+"""Images a job."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some images of one predictions directory, and how to score them."""
+
+    predictions: Predictions
+    entries: Sequence[Prediction]
+    samples: Sequence[Sample]
+    mask_over: int
+    protocols: Sequence[Protocol]
+    count_missing: bool
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Evaluators, one a protocol, and the pixel evaluator, which needs maps and a mask for each image."""
+
+    boxes: list[LocalizationEvaluator]
+    pixels: PixelEvaluator | None
+
+    def merge(self, other: "Tally") -> None:
+        """Add what was counted on other images."""
+        for ours, theirs in zip(self.boxes, other.boxes, strict=True):
+            ours.merge(theirs)
+        if self.pixels is not None:
+            self.pixels.merge(other.pixels)
+
+
+def score(
+    predictions: Predictions,
+    dataset: Dataset,
+    protocols: Sequence[Protocol],
+    count_missing: bool = False,
+    workers: int = 1,
+) -> tuple[dict[str, LocalizationResult], PixelResult | None]:
+    """The whole curve of one predictions directory under each protocol, and pixel metrics.
+
+    Args:
+        predictions: their maps are cut at every threshold of a protocol; without maps the stored boxes are scored.
+        dataset: holds the annotations of every prediction.
+        protocols: all of the predictions' frame; none where only pixels are to be scored.
+        count_missing: see `LocalizationEvaluator`.
+        workers: processes; the counts do not depend on how many.
+
+    Returns:
+        Results by protocol; and PxAP and pIoU over the images that were localized, None without maps or masks.
+
+    Raises:
+        UserError: a map or mask is missing, damaged or of another size.
+    """
+    samples = {sample.image_id: sample for sample in dataset}
+    entries = predictions.entries
+    jobs = []
+    for start in range(0, len(entries), CHUNK):
+        chunk = entries[start : start + CHUNK]
+        wanted = [samples[entry.image_id] for entry in chunk]
+        jobs.append(Job(predictions, chunk, wanted, dataset.mask_over, protocols, count_missing))
+    masks = predictions.has_maps and len(entries) > 0 and all(samples[entry.image_id].masks for entry in entries)
+    total = _new_tally(predictions, protocols, count_missing, masks)
+    with bar(total=len(entries), desc=f"scoring {predictions.directory}") as progress:
+        for job, partial in zip(jobs, _run(jobs, workers, masks), strict=True):
+            total.merge(partial)
+            progress.update(len(job.entries))
+    results = {evaluator.protocol.name: evaluator.compute() for evaluator in total.boxes}
+    try:
+        return results, None if total.pixels is None else total.pixels.compute()
+    except ValueError as error:
+        raise UserError(str(error), where=predictions.directory, do="check the data set's masks") from error
+
+
+def _run(jobs: Sequence[Job], workers: int, masks: bool) -> Iterable[Tally]:
+    if workers <= 1 or len(jobs) <= 1:
+        yield from (_score_chunk(job, masks) for job in jobs)
+    else:
+        with ProcessPoolExecutor(min(workers, len(jobs))) as pool:
+            yield from pool.map(_score_chunk, jobs, [masks] * len(jobs))
+
+
+def _new_tally(predictions: Predictions, protocols: Sequence[Protocol], count_missing: bool, masks: bool) -> Tally:
+    thresholds = None if predictions.has_maps else [float("nan")]
+    evaluators = [LocalizationEvaluator(protocol, thresholds, count_missing) for protocol in protocols]
+    return Tally(evaluators, PixelEvaluator() if masks else None)
+
+
+def _score_chunk(job: Job, masks: bool) -> Tally:
+    predictions = job.predictions
+    tally = _new_tally(predictions, job.protocols, job.count_missing, masks)
+    for entry, sample in zip(job.entries, job.samples, strict=True):
+        localization_map = predictions.map(entry) if predictions.has_maps else None
+        found: dict[tuple[Extractor, tuple[float, ...]], list[np.ndarray]] = {}  # protocols share extractors
+        for evaluator in tally.boxes:
+            protocol = evaluator.protocol
+            key = (protocol.extractor, protocol.sweep)
+            if localization_map is None:
+                boxes = [np.empty((0, 4)) if entry.box is None else entry.box[None]]
+            else:
+                if key not in found:
+                    found[key] = protocol.extractor.boxes(localization_map, protocol.sweep)
+                boxes = found[key]
+            evaluator.accumulate_boxes(boxes, entry.frame, sample.boxes, entry.label, entry.top5, entry.image_id)
+        if tally.pixels is not None:
+            tally.pixels.accumulate(localization_map, *object_and_ignore(sample, entry.frame, job.mask_over))
+    return tally
+
+
+def object_and_ignore(sample: Sample, frame: Frame, mask_over: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The object's pixels (H, W) bool in a frame, the union of the sample's masks, and those to ignore or None.
+
+    Args:
+        sample: with one mask or more.
+        frame: masks are brought into it with OpenCV's nearest neighbour, as wsolevaluation does.
+        mask_over: mask values above it are object.
+
+    Raises:
+        UserError: a mask is missing, damaged, or of another size than its image.
+    """
+    masks = [_in_frame(path, frame) > mask_over for path in sample.masks]
+    ignore = None if sample.ignore is None else _in_frame(sample.ignore, frame) > 0
+    return np.any(masks, axis=0), ignore
+
+
+def _in_frame(path: Path, frame: Frame) -> np.ndarray:
+    mask = read_mask(path)
+    if mask.shape[::-1] != tuple(frame.original):
+        raise UserError(
+            f"the mask is {mask.shape[1]}x{mask.shape[0]}", where=path, expected=f"{'x'.join(map(str, frame.original))}"
+        )
+    x, y, width, height = frame.crop
+    return cv2.resize(mask, frame.resized, interpolation=cv2.INTER_NEAREST)[y : y + height, x : x + width]

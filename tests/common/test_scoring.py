@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.datasets import DataSource, Sample
+from common.errors import UserError
+from common.evaluate import Evaluate, evaluate, without_thresholds
+from common.geometry import Frame
+from common.predictions import Predictions
+from common.scoring import object_and_ignore, score
+from tests import runs, small_cub
+
+
+@pytest.fixture
+def source(tmp_path):
+    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+
+
+@pytest.mark.parametrize("frame", ["resize 224", "resize 256 crop 224"])
+def test_maps_that_are_the_masks_score_in_full(tmp_path, source, frame):
+    run = Predictions.open(runs.write(tmp_path / "run", source, frame))
+    dataset = source.load()
+    for sample, entry in zip(dataset, run.entries, strict=True):
+        mask, _ = object_and_ignore(sample, entry.frame, dataset.mask_over)
+        np.save(tmp_path / f"run/maps/{sample.image_id}.npy", mask.astype(np.float32))
+    _, pixels = score(run, dataset, ())
+    assert (pixels.pxap, pixels.piou, pixels.mean_iou, pixels.images) == (100, 100, 100, 6)
+
+
+def test_processes_change_no_pixel(tmp_path, source, monkeypatch):
+    monkeypatch.setattr("common.scoring.CHUNK", 2)
+    run = Predictions.open(runs.write(tmp_path / "run", source, misses=2))
+    one, other = (score(run, source.load(), (), workers=workers)[1] for workers in (1, 3))
+    assert one == other
+    assert 0 < one.piou < 100
+
+
+def test_masks_by_hand(tmp_path):
+    grey = np.zeros((4, 4), np.uint8)
+    grey[0], grey[1] = 200, 100
+    other = np.zeros((4, 4), np.uint8)
+    other[3, 3] = 255
+    for name, pixels in (("grey", grey), ("other", other)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    both = Sample("x", tmp_path, 0, masks=(tmp_path / "grey.png", tmp_path / "other.png"), ignore=tmp_path / "grey.png")
+    mask, ignore = object_and_ignore(both, Frame.squash((4, 4), 8), mask_over=128)
+    assert mask.sum() == 2 * 8 + 4  # the row over 128, and a pixel of the other mask, each pixel now four
+    assert ignore.sum() == 4 * 8
+    assert object_and_ignore(both, Frame.squash((4, 4), 4), mask_over=0)[0].sum() == 9
+    cropped, _ = object_and_ignore(both, Frame.centre_crop((4, 4), 8, 4), mask_over=0)
+    assert cropped.tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
+
+
+@pytest.mark.parametrize(("size", "message"), [((9, 9), "the mask is 9x9; expected 80x60"), (None, "no such image")])
+def test_masks_that_do_not_fit(tmp_path, source, size, message):
+    path = source.load().samples[0].masks[0]
+    path.unlink()
+    if size:
+        Image.new("L", size).save(path)
+    with pytest.raises(UserError, match=message):
+        evaluate(Evaluate((runs.write(tmp_path / "run", source),)))
+
+
+def test_masks_without_any_object(tmp_path, source):
+    for sample in source.load():
+        Image.new("L", (80, 60), 128).save(sample.masks[0])  # not above 128
+    with pytest.raises(UserError, match="no mask holds an object pixel"):
+        evaluate(Evaluate((runs.write(tmp_path / "run", source),)))
+
+
+def test_masks_alone_are_enough(tmp_path, source):
+    """OpenImages has masks and no boxes: pixels are scored, boxes are not."""
+    metadata, root = tmp_path / "metadata/test", source.root
+    metadata.mkdir(parents=True)
+    samples = source.load().samples
+    (metadata / "image_ids.txt").write_text("".join(f"images/{s.image_id}\n" for s in samples))
+    (metadata / "class_labels.txt").write_text("".join(f"images/{s.image_id},{s.label}\n" for s in samples))
+    (metadata / "localization.txt").write_text(
+        "".join(f"images/{s.image_id},segmentations/{s.image_id},\n" for s in samples)
+    )
+    boxes = {f"images/{s.image_id}": s.boxes for s in samples}
+    masked = DataSource("wsoleval", root, "test", metadata=tmp_path / "metadata")
+    run = runs.write(tmp_path / "run", masked, boxes=boxes)
+    (evaluation,), baselines = evaluate(Evaluate((run,)))
+    assert (evaluation.rows, baselines) == ((), [])
+    assert evaluation.pixels.piou > 90
+
+
+def test_classification_is_counted(tmp_path, source):
+    run = runs.write(tmp_path / "run", source)
+    lines = (run / "predictions.jsonl").read_text().splitlines()
+    lines[0] = lines[0].replace('"top5": [0, 1, 2]', '"top5": [1, 0, 2]')
+    (run / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    predictions = Predictions.open(run)
+    assert predictions.accuracy(1) == pytest.approx(100 * 5 / 6)
+    assert predictions.accuracy(5) == 100
+    evaluations, _ = evaluate(Evaluate((run,)))
+    assert without_thresholds(evaluations)[1][1:3] == ["83.33", "100.00"]
