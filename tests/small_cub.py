@@ -7,13 +7,14 @@ from PIL import Image
 from tests import fill
 
 CLASSES = ("001.Red_Bird", "002.Blue_Bird", "003.Grey_Bird")
-PER_CLASS = 4
-"""The first two images of each class are for training, the others for testing."""
 
 
-def make(root: Path, height: int = 60, width: int = 80) -> Path:
-    """Write images, masks and the five lists; image k of a class has the box `k 2 30 40`, x y width height."""
-    rows = [(label, number) for label in range(len(CLASSES)) for number in range(PER_CLASS)]
+def make(root: Path, height: int = 60, width: int = 80, train: int = 2, test: int = 2) -> Path:
+    """Write images, masks and the five lists; image k of a class has the box `k 2 30 40`, x y width height.
+
+    The first `train` images of each class are for training, the others for testing.
+    """
+    rows = [(label, number) for label in range(len(CLASSES)) for number in range(train + test)]
     lists: dict[str, list[str]] = {"images": [], "image_class_labels": [], "train_test_split": [], "bounding_boxes": []}
     for line, (label, number) in enumerate(rows, start=1):
         image_id = f"{CLASSES[label]}/bird_{number}.png"
@@ -27,7 +28,7 @@ def make(root: Path, height: int = 60, width: int = 80) -> Path:
         shape.save(mask)
         lists["images"].append(f"{line} {image_id}")
         lists["image_class_labels"].append(f"{line} {label + 1}")
-        lists["train_test_split"].append(f"{line} {int(number < 2)}")
+        lists["train_test_split"].append(f"{line} {int(number < train)}")
         lists["bounding_boxes"].append(f"{line} {number}.0 2.0 30.0 40.0")
     lists["classes"] = [f"{number} {name}" for number, name in enumerate(CLASSES, start=1)]
     for name, lines in lists.items():

@@ -55,7 +55,7 @@ class Train:
     """Passes over the training images."""
     batch_size: int = 32
     """Images a step."""
-    lr: float = 0.005
+    lr: float = 0.003
     """Learning rate of the features; a fresh head gets `head_lr_factor` times that."""
     head_lr_factor: float = 10.0
     """For the linear layer."""
@@ -63,7 +63,7 @@ class Train:
     """Of SGD, Nesterov."""
     weight_decay: float = 1e-4
     """On every parameter."""
-    warmup_steps: int = 0
+    warmup_steps: int = 20
     """Steps over which the rate rises from zero; after that it falls to zero along a half cosine."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Sizes of the resize and the random crop."""

@@ -1,0 +1,47 @@
+"""The README's commands, run as they stand there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import small_cub
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+SET_UP = ("environments/create.sh", ". .envs/")
+
+
+def commands() -> list[str]:
+    (block,) = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    return [line for line in block.splitlines() if not line.startswith(SET_UP)]
+
+
+def test_the_first_commands_are_there():
+    first = re.findall(r"^    (\./\S+)", README, re.MULTILINE)
+    assert first == ["./run_demo.sh", "./run_tests.sh"]
+    assert all(os.access(ROOT / name, os.X_OK) for name in first)
+
+
+def test_links_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md")]:
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page}: {target}"
+
+
+def test_commands_for_ones_own_images(tmp_path):
+    """As they stand there, but that 8 photographs a class stand in for CUB and runs/ lies elsewhere."""
+    pytest.importorskip("torch")
+    environment = {
+        **os.environ,
+        "CUB": str(small_cub.make(tmp_path / "CUB", train=6, test=2)),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    script = "\n".join(["set -e", *commands()]).replace("runs/", f"{tmp_path}/runs/")
+    done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "best centred box" in done.stdout
+    assert (tmp_path / "runs/cub/report.html").stat().st_size > 50_000
