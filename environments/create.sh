@@ -19,7 +19,7 @@ case "$name" in dgl_tf | grcam | spol | bas | all) ;; *) echo "error: which envi
 case "$gpu" in "" | --gpu) ;; *) echo "error: $gpu is no option. $usage" >&2; exit 2 ;; esac
 
 file=$here/$name.yml
-prefix=${WSOL_ENVS:-$here/../.envs}/$name
+prefix=${WSOL_ENVS:-$(dirname "$here")/.envs}/$name
 stamp=$prefix/.as-asked-for
 asked=$(cat "$file" "$here/pins.txt" <(echo "$gpu") | sha256sum | cut -d' ' -f1)
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def test_each_is_the_least_its_paper_needs():
 
 def test_what_is_installed_here_is_what_is_pinned():
     known, differing = pins(), {}
-    for distribution in importlib.metadata.distributions():
+    for distribution in importlib.metadata.distributions(path=[sysconfig.get_path("purelib")]):
         name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
         if name in known and distribution.version != known[name]:
             differing[name] = (distribution.version, known[name])

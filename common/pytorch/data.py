@@ -12,6 +12,7 @@ from common.datasets import Sample
 from common.errors import UserError
 from common.geometry import Frame
 from common.images import ImageError, centre_crop, read_rgb, resize, ten_crops
+from common.pytorch import distributed
 
 
 @dataclass(frozen=True)
@@ -52,31 +53,41 @@ class TrainingImages(Dataset):
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), sample.label
 
 
-class EpochSampler(Sampler):
-    """(epoch, index) keys in the epoch's own shuffled order, from a given batch on."""
+class EpochBatches(Sampler):
+    """Batches of (epoch, index) keys in the epoch's own shuffled order; of several processes each takes its share.
+
+    Attributes:
+        epoch, first_batch: where the next pass begins; set before each pass.
+        batches: how many a whole pass has, the last one as small as it comes.
+    """
 
     def __init__(self, length: int, seed: int, batch_size: int):
         self.length, self.seed, self.batch_size = length, seed, batch_size
         self.epoch, self.first_batch = 0, 0
+        self.batches = -(-length // batch_size)
+        smallest = length - (self.batches - 1) * batch_size
+        if smallest < distributed.world_size():
+            raise UserError(f"{distributed.world_size()} processes can't share a batch of {smallest} images",
+                            do="choose another --batch-size or fewer processes")  # fmt: skip
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        for index in order[self.first_batch * self.batch_size :]:
-            yield self.epoch, int(index)
+        for number in range(self.first_batch, self.batches):
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
+            share = np.array_split(batch, distributed.world_size())[distributed.rank()]
+            yield [(self.epoch, int(index)) for index in share]
 
     def __len__(self) -> int:
-        return self.length - self.first_batch * self.batch_size
+        return self.batches - self.first_batch
 
 
 def training_loader(
     samples: Sequence[Sample], augmentation: Augmentation, batch_size: int, seed: int, workers: int
 ) -> DataLoader:
-    """Batches of (images (B, 3, H, W) uint8, labels (B,)); set `loader.sampler.epoch` before each pass."""
-    sampler = EpochSampler(len(samples), seed, batch_size)
+    """Batches of (images (B, 3, H, W) uint8, labels (B,)); set `loader.batch_sampler.epoch` before each pass."""
     return DataLoader(
         TrainingImages(samples, augmentation, seed),
-        batch_size=batch_size,
-        sampler=sampler,
+        batch_sampler=EpochBatches(len(samples), seed, batch_size),
         num_workers=workers,
         collate_fn=_collate_training,
         # Each pass draws a seed for its workers. From a generator of its own, or a pass that is resumed in its middle

@@ -20,12 +20,14 @@ class Runtime:
     """auto, cpu, cuda or cuda:N."""
     workers: int = 2
     """Processes that load images."""
-    seed: int = 0
-    """Of weights, order, augmentation and dropout."""
+    seed: int | None = None
+    """Of weights, order, augmentation and dropout; None takes the method's own, else 0."""
     amp: Literal["off", "fp16", "bf16"] = "off"
     """Mixed precision; fp16 needs CUDA."""
     save_every: int = 0
     """Steps between checkpoints; 0 saves after each epoch only."""
+    compile: bool = False
+    """Run the step through torch.compile."""
 
 
 def pick_device(name: str) -> torch.device:

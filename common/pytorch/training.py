@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from common.errors import UserError
 from common.progress import bar
-from common.pytorch import checkpoints
+from common.pytorch import checkpoints, distributed
 from common.pytorch.runtime import Runtime
 
 FINAL = "final.pth"
@@ -35,6 +36,8 @@ def fit(
     folder: Path,
     config: dict[str, Any],
     runtime: Runtime,
+    after_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
+    after_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> Path:
     """Train, or continue where a killed training ended; the weights are those of an uninterrupted one.
 
@@ -48,6 +51,8 @@ def fit(
         folder: for `step-*.pth`, `log.jsonl` and at the end `final.pth`.
         config: plain values that identify the training; one that differs from the folder's is refused.
         runtime: seed, mixed precision, how often to save.
+        after_step: told of the step's number and losses; may raise.
+        after_epoch: told of the epoch's number once its checkpoint is written; may look at the model, in eval mode.
 
     Returns:
         The path of `final.pth`.
@@ -65,12 +70,18 @@ def fit(
         raise UserError("fp16 mixed precision needs CUDA", do="say --amp bf16 or off")
     scaler = torch.amp.GradScaler(device.type, enabled=runtime.amp == "fp16")
     folder.mkdir(parents=True, exist_ok=True)
-    batches = -(-len(loader.dataset) // loader.batch_size)
+    batches = loader.batch_sampler.batches
     epoch, batch = _resume(model, optimizer, scaler, folder, config)
-    log = _Log(folder / "log.jsonl", before=epoch * batches + batch)
-    progress = bar(total=epochs * batches, initial=epoch * batches + batch, unit="step", desc="training")
+    step_module = _parallel(_Step(model, losses), device, runtime)
+    main = distributed.rank() == 0
+    log = _Log(folder / "log.jsonl", before=epoch * batches + batch) if main else None
+    progress = bar(
+        total=epochs * batches, initial=epoch * batches + batch, unit="step", desc="training", disable=not main
+    )
 
     def save(next_epoch: int, next_batch: int) -> None:
+        if not main:
+            return
         content = {
             "config": config,
             "model": model.state_dict(),
@@ -84,18 +95,20 @@ def fit(
 
     model.train()
     while epoch < epochs:
-        loader.sampler.epoch, loader.sampler.first_batch = epoch, batch
+        loader.batch_sampler.epoch, loader.batch_sampler.first_batch = epoch, batch
         for item in loader:
             if isinstance(item, UserError):
                 raise item
             step = epoch * batches + batch
             for group, rate in zip(optimizer.param_groups, learning_rates(epoch, step), strict=True):
                 group["lr"] = rate
-            values = _step(model, optimizer, scaler, losses, item, device, runtime.amp)
+            values = _step(step_module, optimizer, scaler, item, device, runtime.amp)
             if not np.isfinite(values["loss"]):
                 raise UserError(f"the loss is {values['loss']} at step {step}", where=folder,
                                 do="lower the learning rate or warm up longer")  # fmt: skip
-            log.add(step, epoch, values)
+            after_step(step, values)
+            if log is not None:
+                log.add(step, epoch, values)
             progress.update()
             progress.set_postfix(
                 epoch=epoch + 1, **{name: f"{value:.3f}" for name, value in values.items()}, refresh=False
@@ -105,16 +118,38 @@ def fit(
                 save(epoch, batch)
         epoch, batch = epoch + 1, 0
         save(epoch, batch)
+        after_epoch(epoch)
+        model.train()
     progress.close()
-    checkpoints.write(final, {"config": config, "model": model.state_dict()})
+    if main:
+        checkpoints.write(final, {"config": config, "model": model.state_dict()})
+    distributed.wait_for_all()
     return final
 
 
+class _Step(nn.Module):
+    """Model and losses as one module, so that one forward pass of it is all of a step's work."""
+
+    def __init__(self, model: nn.Module, losses: LossFunction):
+        super().__init__()
+        self.model, self.losses = model, losses
+
+    def forward(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        return self.losses(self.model, images, labels)
+
+
+def _parallel(step: nn.Module, device: torch.device, runtime: Runtime) -> nn.Module:
+    if runtime.compile:
+        step = torch.compile(step)
+    if distributed.world_size() == 1:
+        return step
+    return DistributedDataParallel(step, device_ids=[device.index] if device.type == "cuda" else None)
+
+
 def _step(
-    model: nn.Module,
+    step_module: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
-    losses: LossFunction,
     item: tuple[Tensor, Tensor],
     device: torch.device,
     amp: str,
@@ -123,11 +158,11 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(amp, torch.float32)
     with torch.autocast(device.type, dtype=dtype, enabled=amp != "off"):
-        values = losses(model, images, labels)
+        values = step_module(images, labels)
     scaler.scale(values["loss"]).backward()
     scaler.step(optimizer)
     scaler.update()
-    return {name: float(value.detach()) for name, value in values.items()}
+    return distributed.averaged({name: float(value.detach()) for name, value in values.items()}, device)
 
 
 def _resume(

@@ -37,7 +37,9 @@ def trained(root, tmp_path_factory):
 
 
 def localize(trained, root, out, **options):
-    cam.localize(cam.Localize(str(trained), DataSource("cub", root), out, device="cpu", workers=0, **options))
+    cam.localize(
+        cam.Localize(checkpoint=str(trained), data=DataSource("cub", root), out=out, device="cpu", workers=0, **options)
+    )
     return {name: Predictions.open(out / name) for name in options.get("frames", ("crop", "squash"))}
 
 
@@ -98,7 +100,7 @@ def test_unreadable_images_are_counted_and_named(trained, tmp_path):
 def test_a_stopped_localization_goes_on(trained, root, tmp_path, monkeypatch):
     whole = localize(trained, root, tmp_path / "whole", crops=1, batch_size=2)
     count = 0
-    batch = cam._localize_batch
+    batch = cam.localization._localize_batch
 
     def dying(*arguments):
         nonlocal count
@@ -107,7 +109,7 @@ def test_a_stopped_localization_goes_on(trained, root, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         batch(*arguments)
 
-    monkeypatch.setattr(cam, "_localize_batch", dying)
+    monkeypatch.setattr(cam.localization, "_localize_batch", dying)
     with pytest.raises(KeyboardInterrupt):
         localize(trained, root, tmp_path / "run", crops=1, batch_size=2)
     monkeypatch.undo()
@@ -153,7 +155,11 @@ def test_refusals(trained, root, tmp_path, options, message):
 def test_a_checkpoint_of_other_classes_is_refused(trained, tmp_path):
     root = small_cub.make(tmp_path / "CUB")
     with pytest.raises(UserError, match="trained on 3 classes; expected 2"):
-        cam.localize(cam.Localize(str(trained), DataSource("cub", root, classes=2), tmp_path / "out", device="cpu"))
+        cam.localize(
+            cam.Localize(
+                checkpoint=str(trained), data=DataSource("cub", root, classes=2), out=tmp_path / "out", device="cpu"
+            )
+        )
 
 
 def test_the_schedule():

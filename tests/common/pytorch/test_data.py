@@ -26,7 +26,7 @@ def samples(tmp_path):
 
 def epoch(samples, workers, number, seed=0, first_batch=0):
     loader = training_loader(samples, SMALL, 4, seed, workers)
-    loader.sampler.epoch, loader.sampler.first_batch = number, first_batch
+    loader.batch_sampler.epoch, loader.batch_sampler.first_batch = number, first_batch
     return list(loader)
 
 
