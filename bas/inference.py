@@ -1,0 +1,112 @@
+"""Localize a split with a BAS network, ours or an authors' checkpoint as it is.
+
+    python -m bas.inference --checkpoint runs/bas/final.pth --data.name cub --data.root CUB_200_2011 --out runs/bas/test
+
+The result is scored by `python -m common.evaluate`, under the protocol `bas` and any other.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from bas import weights
+from bas.config import recipe
+from bas.models import Network
+from common.errors import UserError, run_command
+from common.images import IMAGENET_MEAN, IMAGENET_STD
+from common.protocols import BAS
+from common.pytorch import localization
+from common.pytorch.data import normalized
+from common.pytorch.localization import LocalizeOptions
+from common.pytorch.runtime import pick_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Infer(LocalizeOptions):
+    """Write maps, boxes and classes of a split as predictions directories OUT/crop and OUT/squash."""
+
+    checkpoint: Path
+    """A final.pth of bas.train, or an authors' file."""
+    arch: Literal["vgg", "mobilenet", "resnet", "inception"] | None = None
+    """Of an authors' file; recognized by its names where not given."""
+    variant: Literal["CUB", "ILSVRC", "EXT"] | None = None
+    """Of an authors' file; recognized by its container where not given."""
+    top_k: Literal["gt"] | int | None = None
+    """gt: the true class's map (what the release calls 1). N: the mean of the N best classes' maps. By default as
+    released."""
+    threshold: float | None = None
+    """Of the box that is stored beside the map; as released by default. Protocols choose their own."""
+
+
+class BasLocalizer:
+    """Foreground maps of a BAS network, as `common.pytorch.localization` asks for them.
+
+    Args:
+        network: on its device, in eval mode.
+        top_k: None for the true class's map, else how many of the best classes' are averaged.
+    """
+
+    def __init__(self, network: Network, top_k: int | None):
+        self.network, self.top_k = network, top_k
+
+    def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 images to scores and features."""
+        return self.network.look(normalized(images, IMAGENET_MEAN, IMAGENET_STD, images.device))
+
+    def maps(self, features: Tensor, scores: Tensor, labels: Tensor | None) -> Tensor:
+        """The foreground map (N, h, w) of each image."""
+        return self.network.foreground_map(features, scores, labels, self.top_k)[:, 0]
+
+    def enlarge(self, raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Min-max normalized at its own size, then enlarged bilinearly."""
+        return cv2.resize(normalize(raw, self.network.variant.epsilon), size, interpolation=cv2.INTER_LINEAR)
+
+
+def normalize(raw: np.ndarray, epsilon: float) -> np.ndarray:
+    """(map - min) / (max - min + epsilon).
+
+    A constant map becomes all zero. The release divides 0 by 0 there; either way no region is found, and the whole
+    frame is the box.
+    """
+    span = raw.max() - raw.min() + np.float32(epsilon)
+    return (raw - raw.min()) / span if span > 0 else np.zeros_like(raw)
+
+
+def infer(options: Infer) -> list[Path]:
+    """The command; gives the predictions directories."""
+    device = pick_device(options.device)
+    dataset = options.data.load()
+    loaded = weights.load(options.checkpoint, options.arch, options.variant)
+    network = loaded.network
+    if network.num_classes != len(dataset.class_names):
+        raise UserError(f"the checkpoint has {network.num_classes} classes", where=options.checkpoint,
+                        expected=f"{len(dataset.class_names)}, as the data set has")  # fmt: skip
+    released = recipe(loaded.variant, options.data.name, loaded.arch)
+    top_k = released.top_k if options.top_k is None else None if options.top_k == "gt" else options.top_k
+    if top_k is not None and top_k < 1:
+        raise UserError(f"--top-k {top_k}", expected="gt, or 1 and more")
+    threshold = released.threshold if options.threshold is None else options.threshold
+    network.to(device, memory_format=torch.channels_last).eval()
+    header = {
+        "method": weights.METHOD,
+        "architecture": loaded.arch,
+        "checkpoint": loaded.record,
+        "options": {"variant": loaded.variant, "top_k": "gt" if top_k is None else top_k},
+    }
+    localizer = BasLocalizer(network, top_k)
+    return localization.localize(options, dataset, localizer, device, header, BAS.extractor, threshold)
+
+
+def main() -> None:
+    """The command line."""
+    infer(tyro.cli(Infer, prog="python -m bas.inference", description=__doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)

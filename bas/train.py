@@ -1,0 +1,256 @@
+"""Train a BAS network on class labels alone.
+
+    python -m bas.train --arch mobilenet --data.name cub --data.root CUB_200_2011 --data.split train --out runs/bas
+    torchrun --nproc_per_node 4 -m bas.train --arch resnet --variant ILSVRC --data.name ilsvrc ...
+
+Options that are not given take the released values of the variant, the data set and the backbone; see `bas.config`.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from bas import losses, weights
+from bas.config import LEARNING_RATE, MOMENTUM, RATE_FACTORS, VARIANTS, WEIGHT_DECAY, Recipe, recipe
+from bas.models import Network, build
+from bas.validation import Validation
+from common.datasets import Dataset, DataSource
+from common.errors import UserError, run_command
+from common.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pytorch import distributed
+from common.pytorch.data import Augmentation, normalized, training_loader
+from common.pytorch.runtime import Runtime, pick_device, seed_everything
+from common.pytorch.training import fit
+
+DEAD_AFTER = 20
+"""Steps without a positive score after which a network counts as dead."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a BAS network on class labels alone."""
+
+    data: DataSource
+    """The training split, such as --data.split train."""
+    out: Path
+    """Folder for checkpoints; the last is final.pth."""
+    arch: Literal["vgg", "mobilenet", "resnet", "inception"] = "vgg"
+    """The backbone."""
+    variant: Literal["CUB", "ILSVRC", "EXT"] = "CUB"
+    """Which release: the two of CVPR 2022, or the authors' later one."""
+    pretrained: Literal["imagenet", "tf-slim", "none"] = "imagenet"
+    """imagenet: the files the release names. tf-slim: mobilenet from common.weights. none: from scratch."""
+    epochs: int | None = None
+    """Passes over the training images."""
+    decay_epochs: int | None = None
+    """The learning rates are divided by ten after each that many epochs."""
+    batch_size: int | None = None
+    """Images a step, over all processes."""
+    lr: float = LEARNING_RATE
+    """Of the backbone's weights; its biases get 2 times that, head and generator 10, their biases 20 times."""
+    momentum: float = MOMENTUM
+    """Of SGD, Nesterov."""
+    weight_decay: float = WEIGHT_DECAY
+    """On every parameter, biases and batch norm included."""
+    warmup_steps: int = 0
+    """Steps over which the rates rise from zero; none were released. With few classes try 40."""
+    alpha: float | None = None
+    """Weight of the foreground region guidance."""
+    beta: float | None = None
+    """Weight of the area constraint."""
+    bn_chunks: int | None = None
+    """Parts of a batch that batch norm looks at one by one, over all processes: 4 in the ILSVRC release."""
+    sync_bn: bool = False
+    """Batch norm over all processes' images, as EXT does on ILSVRC; needs CUDA."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    """Sizes of the resize and the random crop."""
+    validate: Literal["no", "held", "test"] = "no"
+    """Measure after each epoch and keep the best one's weights. EXT does so on the test split, which is an oracle."""
+    validate_from: int = 1
+    """The first epoch to do so after; EXT starts after 31."""
+    runtime: Runtime = field(default_factory=Runtime)
+    """Device, workers, seed, mixed precision."""
+
+
+class Losses:
+    """A batch to its losses, for `fit`; in several chunks as DataParallel did, where asked for.
+
+    Args:
+        arch, recipe: backbone and hyper-parameters.
+        chunks: of this process's batch.
+    """
+
+    def __init__(self, arch: str, settings: Recipe, chunks: int):
+        self.arch, self.settings, self.chunks = arch, settings, chunks
+
+    def __call__(self, network: Network, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """uint8 images (B, 3, H, W) to scalars; `loss` is the sum that is minimized, chunks weighing the same."""
+        images = normalized(images, IMAGENET_MEAN, IMAGENET_STD, images.device)
+        parts = [
+            self._losses(network, chunk, chunk_labels, first=number == 0)
+            for number, (chunk, chunk_labels) in enumerate(
+                zip(images.chunk(self.chunks), labels.chunk(self.chunks), strict=True)
+            )
+        ]
+        return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
+
+    def _losses(self, network: Network, images: Tensor, labels: Tensor, first: bool) -> dict[str, Tensor]:
+        if first:
+            output = network(images, labels)
+        else:  # batch norm's running statistics come from the first chunk alone
+            buffers = {name: value.clone() for name, value in network.named_buffers()}
+            output = functional_call(network, buffers, (images, labels))
+        output = output._replace(**{name: value.float() for name, value in output._asdict().items()})
+        settings = self.settings
+        values = losses.total(output, labels, network.variant, self.arch, settings.alpha, settings.beta)
+        with torch.no_grad():
+            values["accuracy"] = (output.scores.argmax(dim=1) == labels).float().mean()
+            values["alive"] = (output.scores > 0).float().mean()
+        return values
+
+
+class DeadNetwork:
+    """Stops a training whose scores have all been zero for a while: behind the head's ReLU nothing comes back."""
+
+    def __init__(self):
+        self.steps = 0
+
+    def __call__(self, step: int, values: dict[str, float]) -> None:
+        """Told of each step's losses.
+
+        Raises:
+            UserError: the network is dead.
+        """
+        self.steps = self.steps + 1 if values["alive"] == 0 else 0
+        if self.steps >= DEAD_AFTER:
+            raise UserError(
+                f"the network is dead: at step {step} every class score has been zero for {self.steps} steps",
+                do="lower --lr or raise --warmup-steps, and start in another --out",
+            )
+
+
+def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """The four groups of the release, by name: weights and biases of the backbone, then of head and generator."""
+    groups: list[list[nn.Parameter]] = [[], [], [], []]
+    for name, parameter in network.named_parameters():
+        groups[2 * ("classifier" in name) + ("weight" not in name)].append(parameter)
+    return [{"params": group} for group in groups]
+
+
+def learning_rates(lr: float, decay_epochs: int, warmup_steps: int) -> Callable[[int, int], list[float]]:
+    """(epoch, step) to the four groups' rates: a tenth after each `decay_epochs`, times a linear warm-up."""
+
+    def rates(epoch: int, step: int) -> list[float]:
+        factor = 0.1 ** (epoch // decay_epochs) * min(1.0, (step + 1) / max(1, warmup_steps))
+        return [lr * factor * group for group in RATE_FACTORS]
+
+    return rates
+
+
+def resolved(options: Train) -> tuple[Train, Recipe]:
+    """The options with every released value filled in, and the recipe that they make."""
+    try:
+        released = recipe(options.variant, options.data.name, options.arch)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    names = ("epochs", "decay_epochs", "batch_size", "alpha", "beta", "bn_chunks")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    settings = replace(released, **given)
+    seed = settings.seed if options.runtime.seed is None else options.runtime.seed
+    filled = {name: getattr(settings, name) for name in names}
+    return replace(options, **filled, runtime=replace(options.runtime, seed=seed)), replace(settings, seed=seed)
+
+
+def train(options: Train) -> Path:
+    """The command; gives the path of `final.pth`."""
+    with distributed.processes(pick_device(options.runtime.device)) as device:
+        return _train(options, device)
+
+
+def _train(options: Train, device: torch.device) -> Path:
+    options, settings = resolved(options)
+    processes = distributed.world_size()
+    if settings.bn_chunks > processes and settings.bn_chunks % processes:
+        raise UserError(f"--bn-chunks {settings.bn_chunks} for {processes} processes", expected="a multiple of them")
+    if options.sync_bn and device.type != "cuda":
+        raise UserError("--sync-bn needs CUDA", do="leave it out; --bn-chunks 1 in one process is the same on a CPU")
+    seed_everything(settings.seed)
+    dataset = options.data.load()
+    network = build(options.arch, options.variant, len(dataset.class_names))
+    weights.start_from(network, options.arch, options.pretrained)
+    if options.sync_bn:
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    network.to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        parameter_groups(network),
+        lr=options.lr,
+        momentum=options.momentum,
+        weight_decay=options.weight_decay,
+        nesterov=options.momentum > 0,
+    )
+    loader = training_loader(
+        dataset.samples, options.augmentation, settings.batch_size, settings.seed, options.runtime.workers
+    )
+    if distributed.rank() == 0:
+        print(_announcement(options, settings, dataset, loader.batch_sampler.batches))
+    return fit(
+        network,
+        optimizer,
+        loader,
+        Losses(options.arch, settings, max(1, settings.bn_chunks // processes)),
+        learning_rates(options.lr, settings.decay_epochs, options.warmup_steps),
+        settings.epochs,
+        options.out,
+        _config(options, dataset),
+        options.runtime,
+        after_step=DeadNetwork() if VARIANTS[options.variant].head_relu else lambda step, values: None,
+        after_epoch=_validation(options, settings, network, device),
+    )
+
+
+def _announcement(options: Train, settings: Recipe, dataset: Dataset, batches: int) -> str:
+    return (
+        f"BAS {options.variant} {options.arch} on {dataset.name} {dataset.split}: {len(dataset)} images, "
+        f"{len(dataset.class_names)} classes, {settings.epochs} epochs of {batches} steps, alpha {settings.alpha}, "
+        f"beta {settings.beta}, {distributed.world_size()} process(es)"
+    )
+
+
+def _validation(options: Train, settings: Recipe, network: Network, device: torch.device) -> Callable[[int], None]:
+    if options.validate == "no":
+        return lambda epoch: None
+    source = replace(options.data, split=options.validate)
+    return Validation(source, network, settings, options.validate_from, options.out, device, options.runtime.workers)
+
+
+def _config(options: Train, dataset: Dataset) -> dict[str, Any]:
+    """What identifies this training: everything that its weights depend on."""
+    values = asdict(options)
+    for name in ("data", "out", "arch", "variant", "validate", "validate_from"):
+        del values[name]
+    runtime = values.pop("runtime")
+    return {
+        "method": weights.METHOD,
+        "architecture": options.arch,
+        "variant": options.variant,
+        "class_names": list(dataset.class_names),
+        "trained_on": {**options.data.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint()},
+        "options": {**values, "seed": runtime["seed"], "amp": runtime["amp"], "processes": distributed.world_size()},
+    }
+
+
+def main() -> None:
+    """The command line."""
+    path = train(tyro.cli(Train, prog="python -m bas.train", description=__doc__))
+    if distributed.rank() == 0:
+        print(f"trained: {path}")
+
+
+if __name__ == "__main__":
+    run_command(main)

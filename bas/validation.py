@@ -1,0 +1,101 @@
+"""Measuring a network after an epoch, and keeping the best epoch's weights.
+
+EXT does this on the test split, from its 31st epoch on, and releases the best: an oracle. The same can be done here, it
+is said on the screen, and the last epoch's weights are kept in any case.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from bas.config import Recipe
+from bas.inference import BasLocalizer
+from bas.models import Network
+from common.datasets import DataSource
+from common.metrics import LocalizationEvaluator
+from common.progress import bar
+from common.protocols import BAS_EXTENSION
+from common.pytorch import checkpoints, distributed
+from common.pytorch.data import localization_loader
+
+LOG = "validation.jsonl"
+
+
+class Validation:
+    """Called with each epoch's number; writes `validation.jsonl` and `best_top1.pth`, `best_gt.pth`, `best_loc.pth`.
+
+    Accuracy is that of the protocol `bas-extension` at the recipe's threshold, on centre crops, with their scores as
+    the classifier; `best_loc` is the best sum of Top-1 and GT-known.
+
+    Args:
+        source: the split to measure on.
+        network: as it is being trained.
+        settings: top-k and threshold.
+        first_epoch: the first to measure after, counted from 1.
+        folder: the training's.
+        device, workers: as for training.
+    """
+
+    def __init__(
+        self,
+        source: DataSource,
+        network: Network,
+        settings: Recipe,
+        first_epoch: int,
+        folder: Path,
+        device: torch.device,
+        workers: int,
+    ):
+        self.samples = source.load().samples
+        self.network, self.settings, self.first_epoch, self.folder = network, settings, first_epoch, folder
+        self.device, self.workers = device, workers
+        if source.split == "test" and distributed.rank() == 0:
+            print("note: the best epoch is chosen on the test split, so its figures are an oracle's")
+
+    def __call__(self, epoch: int) -> None:
+        """After epoch number `epoch`, counted from 1."""
+        if epoch >= self.first_epoch and distributed.rank() == 0:
+            found = {"epoch": epoch, **self.measure()}
+            earlier = self._earlier(epoch)
+            for name in ("top1", "gt", "loc"):
+                if all(found[name] > other[name] for other in earlier):
+                    checkpoints.write(self.folder / f"best_{name}.pth", self._content(found))
+            lines = [json.dumps(line) for line in (*earlier, found)]
+            (self.folder / LOG).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            print(f"epoch {epoch}: Top-1 {found['top1']:.2f}, GT-known {found['gt']:.2f}")
+        distributed.wait_for_all()
+
+    def _earlier(self, epoch: int) -> list[dict[str, float]]:
+        if not (self.folder / LOG).is_file():
+            return []
+        lines = [json.loads(line) for line in (self.folder / LOG).read_text(encoding="utf-8").splitlines()]
+        return [line for line in lines if line["epoch"] < epoch]
+
+    def _content(self, found: dict[str, float]) -> dict:
+        config = checkpoints.latest_step(self.folder)["config"]
+        return {"config": {**config, "chosen": found}, "model": self.network.state_dict()}
+
+    @torch.inference_mode()
+    def measure(self) -> dict[str, float]:
+        """Top-1 (`top1`), GT-known (`gt`) and their sum (`loc`), in percent; unreadable images are misses."""
+        self.network.eval()
+        localizer = BasLocalizer(self.network, self.settings.top_k)
+        evaluator = LocalizationEvaluator(BAS_EXTENSION, [self.settings.threshold])
+        loader = localization_loader(self.samples, [BAS_EXTENSION.frame], 1, 32, self.workers)
+        for items in bar(loader, total=len(loader), desc="validating", unit="batch"):
+            usable = [item for item in items if not item.problem]
+            if not usable:
+                continue
+            scores, features = localizer.look(torch.stack([item.views[0] for item in usable]).to(self.device))
+            labels = torch.tensor([item.sample.label for item in usable], device=self.device)
+            maps = localizer.maps(features, scores, labels).float().cpu().numpy()
+            for item, raw, best in zip(
+                usable, maps, scores.topk(min(5, scores.shape[1])).indices.tolist(), strict=True
+            ):
+                localization_map = localizer.enlarge(raw, item.frames[0].size)
+                evaluator.accumulate(localization_map, item.frames[0], item.sample.boxes, item.sample.label, best)
+        result = evaluator.compute()
+        share = evaluator.seen / len(self.samples)
+        top1, gt = float(result.top1[0, 0]) * share, float(result.gt_known[0, 0]) * share
+        return {"top1": top1, "gt": gt, "loc": top1 + gt}
