@@ -84,9 +84,7 @@ def infer(options: Infer) -> list[Path]:
     dataset = options.data.load()
     loaded = weights.load(options.checkpoint, options.arch, options.variant)
     network = loaded.network
-    if network.num_classes != len(dataset.class_names):
-        raise UserError(f"the checkpoint has {network.num_classes} classes", where=options.checkpoint,
-                        expected=f"{len(dataset.class_names)}, as the data set has")  # fmt: skip
+    weights.check_classes(loaded, len(dataset.class_names), options.checkpoint)
     released = recipe(loaded.variant, options.data.name, loaded.arch)
     top_k = released.top_k if options.top_k is None else None if options.top_k == "gt" else options.top_k
     if top_k is not None and top_k < 1:

@@ -28,8 +28,8 @@ from common.pytorch.data import Augmentation, normalized, training_loader
 from common.pytorch.runtime import Runtime, pick_device, seed_everything
 from common.pytorch.training import fit
 
-DEAD_AFTER = 20
-"""Steps without a positive score after which a network counts as dead."""
+DEAD_AFTER, DEAD_BELOW = 20, 0.05
+"""A network is dead when for that many steps less than this share of images scored above zero for their own class."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +111,12 @@ class Losses:
         values = losses.total(output, labels, network.variant, self.arch, settings.alpha, settings.beta)
         with torch.no_grad():
             values["accuracy"] = (output.scores.argmax(dim=1) == labels).float().mean()
-            values["alive"] = (output.scores > 0).float().mean()
+            values["alive"] = (output.activation > 0).float().mean()
         return values
 
 
 class DeadNetwork:
-    """Stops a training whose scores have all been zero for a while: behind the head's ReLU nothing comes back."""
+    """Stops a training whose images hardly score for their own class: behind the head's ReLU nothing comes back."""
 
     def __init__(self):
         self.steps = 0
@@ -127,10 +127,11 @@ class DeadNetwork:
         Raises:
             UserError: the network is dead.
         """
-        self.steps = self.steps + 1 if values["alive"] == 0 else 0
+        self.steps = self.steps + 1 if values["alive"] < DEAD_BELOW else 0
         if self.steps >= DEAD_AFTER:
             raise UserError(
-                f"the network is dead: at step {step} every class score has been zero for {self.steps} steps",
+                f"the network is dead: for {self.steps} steps, until step {step}, hardly an image scored above zero for "
+                "its own class",
                 do="lower --lr or raise --warmup-steps, and start in another --out",
             )
 

@@ -165,6 +165,17 @@ def load(path: Path, arch: str | None = None, variant: str | None = None) -> Loa
     return Loaded(network, config["architecture"], config["variant"], record, class_names)
 
 
+def check_classes(loaded: Loaded, classes: int, path: Path) -> None:
+    """Refuse a network with another number of classes than the data set's.
+
+    Raises:
+        UserError: so it is.
+    """
+    if loaded.network.num_classes != classes:
+        raise UserError(f"the checkpoint has {loaded.network.num_classes} classes", where=path,
+                        expected=f"{classes}, as the data set has")  # fmt: skip
+
+
 def released_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """An authors' state dict without `module.` and without the stale copies of f2."""
     plain = {name.removeprefix("module."): value for name, value in state.items()}

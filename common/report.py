@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import jinja2
 import markupsafe
 import numpy as np
@@ -22,9 +21,9 @@ import tyro
 from common.errors import UserError, run_command
 from common.evaluate import Evaluate, Evaluation, Row, evaluate, in_full, side_by_side, without_thresholds
 from common.files import write_text
-from common.geometry import Frame
 from common.images import ImageError, read_rgb
 from common.metrics import score_boxes
+from common.overlays import draw, encode_jpeg
 from common.predictions import Prediction
 from common.progress import bar
 from common.protocols import PROTOCOLS, Protocol
@@ -34,8 +33,6 @@ THUMBNAIL = 300
 GALLERY_ORDER = ("bas", "wsoleval-v1", "spol", "grcam", "dgl", "adl", "bas-extension", "wsoleval-v2")
 """Which protocol calls a picture a hit, the first that was evaluated."""
 COLOURS = ("#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be123c", "#0f766e", "#4338ca")
-PREDICTED, TRUE = (255, 176, 0), (90, 230, 90)
-"""RGB of the predicted and of the true boxes."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +202,7 @@ def _card(
         return None
     names = evaluation.dataset.class_names
     localization_map = evaluation.predictions.map(entry) if evaluation.predictions.has_maps else None
-    picture, overlay = draw(image, entry.frame, localization_map, box, sample.boxes)
+    picture, overlay = draw(image, entry.frame, localization_map, box, sample.boxes, THUMBNAIL)
     predicted = None
     if entry.top5:
         predicted = names[entry.top5[0]] if entry.top5[0] < len(names) else f"class {entry.top5[0]}"
@@ -213,64 +210,8 @@ def _card(
     return Card(entry.image_id, hit, iou, label, predicted, _data_url(picture), _data_url(overlay))
 
 
-def draw(
-    image: np.ndarray,
-    frame: Frame,
-    localization_map: np.ndarray | None,
-    box: np.ndarray | None,
-    ground_truth: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """An image with its boxes, and the same under its localization map, both in the original's proportions.
-
-    Args:
-        image: (H, W, 3) uint8 RGB, the original.
-        frame: where map and predicted box lie in it.
-        localization_map: of the frame's size, or None.
-        box: (4,) predicted, in the frame; None where nothing was found.
-        ground_truth: (M, 4) in the original.
-
-    Returns:
-        Two (h, w, 3) uint8 RGB pictures, their longest side `THUMBNAIL`. What a centre crop leaves out is dimmed.
-    """
-    scale = THUMBNAIL / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    shrunk = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    overlay = _under_map(shrunk, frame, localization_map)
-    pictures = (shrunk.copy(), overlay)
-    for picture in pictures:
-        for truth in np.asarray(ground_truth).reshape(-1, 4):
-            _outline(picture, truth * scale, TRUE)
-        if box is not None:
-            _outline(picture, frame.to_original(box)[0] * scale, PREDICTED)
-    return pictures
-
-
-def _under_map(picture: np.ndarray, frame: Frame, localization_map: np.ndarray | None) -> np.ndarray:
-    if localization_map is None:
-        return picture.copy()
-    x, y, width, height = frame.crop
-    canvas = np.full((frame.resized[1], frame.resized[0]), -1.0, np.float32)
-    canvas[y : y + height, x : x + width] = localization_map
-    seen = cv2.resize((canvas >= 0).astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
-    values = cv2.resize(np.maximum(canvas, 0), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    heat = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1].astype(np.float32)
-    grey = picture.mean(axis=2, keepdims=True)
-    shown = seen * (0.45 * grey + 0.55 * heat) + (1 - seen) * 0.45 * grey
-    return np.ascontiguousarray(np.clip(shown, 0, 255).astype(np.uint8))
-
-
-def _outline(picture: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> None:
-    height, width = picture.shape[:2]
-    x0, y0, x1, y1 = np.clip(np.round(box), 0, [width - 1, height - 1, width - 1, height - 1]).astype(int).tolist()
-    cv2.rectangle(picture, (x0, y0), (x1, y1), (0, 0, 0), 4)
-    cv2.rectangle(picture, (x0, y0), (x1, y1), colour, 2)
-
-
 def _data_url(picture: np.ndarray) -> str:
-    done, content = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
-    if not done:
-        raise RuntimeError("OpenCV could not encode a picture")
-    return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(encode_jpeg(picture)).decode()
 
 
 # -------------------------------------------------------------------------------------------------------- the curves
