@@ -16,6 +16,7 @@ from torchvision.models import inception
 from torchvision.models.resnet import Bottleneck
 
 from bas.config import VARIANTS, Variant
+from common.pytorch import mobilenet_v1
 
 HEAD_WIDTH = 1024
 
@@ -206,7 +207,12 @@ class VGG(Network):
 
 
 class MobileNet(Network):
-    """MobileNetV1 whose block 6 has stride 1; F follows block 11."""
+    """MobileNetV1 whose block 6 has stride 1; F follows block 11.
+
+    Args:
+        slim: TF-Slim's details instead of the release's: ReLU6, SAME padding, a batch-norm epsilon of 1e-3. Slim's
+            weights need them: without its ceiling of 6 the first layers' values come out several times as large.
+    """
 
     SECOND_HALF = ("model.12.", "model.13.")
     BLOCKS = (
@@ -215,13 +221,14 @@ class MobileNet(Network):
     )  # fmt: skip
     """Output channels and stride of blocks 1 to 13."""
 
-    def __init__(self, variant: Variant, num_classes: int):
+    def __init__(self, variant: Variant, num_classes: int, slim: bool = False):
         super().__init__(variant, num_classes, tap_channels=512, head_channels=1024)
-        blocks = [nn.Sequential(*_unit(3, 32, 3, 2))]
+        unit = mobilenet_v1.unit if slim else _unit
+        blocks = [nn.Sequential(*unit(3, 32, 3, 2))]
         channels = 32
         for width, stride in self.BLOCKS:
-            depthwise = _unit(channels, channels, 3, stride, groups=channels)
-            blocks.append(nn.Sequential(*depthwise, *_unit(channels, width, 1, 1)))
+            depthwise = unit(channels, channels, 3, stride, groups=channels)
+            blocks.append(nn.Sequential(*depthwise, *unit(channels, width, 1, 1)))
             channels = width
         self.model = nn.Sequential(*blocks)
 
@@ -337,13 +344,14 @@ class _PaddedD(inception.InceptionD):
 NETWORKS: dict[str, type[Network]] = {"vgg": VGG, "mobilenet": MobileNet, "resnet": ResNet, "inception": Inception}
 
 
-def build(arch: str, variant: str = "CUB", num_classes: int | None = None) -> Network:
+def build(arch: str, variant: str = "CUB", num_classes: int | None = None, slim: bool = False) -> Network:
     """A freshly initialized network.
 
     Args:
         arch: `vgg`, `mobilenet`, `resnet` or `inception`.
         variant: `CUB`, `ILSVRC` or `EXT`.
         num_classes: None for as many as were released.
+        slim: TF-Slim's MobileNetV1; see `MobileNet`.
 
     Raises:
         ValueError: an unknown name.
@@ -352,7 +360,10 @@ def build(arch: str, variant: str = "CUB", num_classes: int | None = None) -> Ne
         raise ValueError(f"unknown architecture {arch!r}, expected one of {', '.join(NETWORKS)}")
     if variant not in VARIANTS:
         raise ValueError(f"unknown variant {variant!r}, expected one of {', '.join(VARIANTS)}")
-    network = NETWORKS[arch](VARIANTS[variant], num_classes or VARIANTS[variant].classes)
+    if slim and arch != "mobilenet":
+        raise ValueError(f"no TF-Slim details for {arch!r}, expected mobilenet")
+    details = {"slim": True} if slim else {}
+    network = NETWORKS[arch](VARIANTS[variant], num_classes or VARIANTS[variant].classes, **details)
     if arch != "vgg":  # the released VGG keeps PyTorch's initialization until ImageNet weights are loaded
         network.apply(_initialize)
     return network

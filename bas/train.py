@@ -130,7 +130,7 @@ class DeadNetwork:
         self.steps = self.steps + 1 if values["alive"] < DEAD_BELOW else 0
         if self.steps >= DEAD_AFTER:
             raise UserError(
-                f"the network is dead: for {self.steps} steps, until step {step}, hardly an image scored above zero for "
+                f"the network is dead: for {self.steps} steps, until step {step}, hardly an image scored above 0 for "
                 "its own class",
                 do="lower --lr or raise --warmup-steps, and start in another --out",
             )
@@ -183,7 +183,10 @@ def _train(options: Train, device: torch.device) -> Path:
         raise UserError("--sync-bn needs CUDA", do="leave it out; --bn-chunks 1 in one process is the same on a CPU")
     seed_everything(settings.seed)
     dataset = options.data.load()
-    network = build(options.arch, options.variant, len(dataset.class_names))
+    if options.pretrained == "tf-slim" and options.arch != "mobilenet":
+        raise UserError(f"no TF-Slim weights for {options.arch}", expected="--arch mobilenet, or --pretrained imagenet")
+    slim = options.pretrained == "tf-slim"
+    network = build(options.arch, options.variant, len(dataset.class_names), slim)
     weights.start_from(network, options.arch, options.pretrained)
     if options.sync_bn:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)

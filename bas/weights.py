@@ -40,8 +40,8 @@ def start_from(network: Network, arch: str, source: str) -> None:
     Args:
         network: from `models.build`; head and generator keep their fresh values.
         arch: its name.
-        source: `imagenet`, the files that the release names; `tf-slim`, MobileNetV1 as `common.weights` has it; or
-            `none`.
+        source: `imagenet`, the files that the release names; `tf-slim`, MobileNetV1 as `common.weights` has it, for a
+            network built with `slim=True`; or `none`.
 
     Raises:
         UserError: weights that can't be had, or that don't fit.
@@ -49,8 +49,6 @@ def start_from(network: Network, arch: str, source: str) -> None:
     if source == "none":
         return
     if source == "tf-slim":
-        if arch != "mobilenet":
-            raise UserError(f"no TF-Slim weights for {arch}", expected="--arch mobilenet, or --pretrained imagenet")
         state = tf_slim_state(load_mobilenet_v1())
     elif arch == "mobilenet":
         path = download(MOBILENET_FILE, weights_folder(), "MobileNetV1 (pytorch-ssd)")
@@ -91,10 +89,8 @@ def _fill_backbone(network: Network, state: dict[str, Tensor]) -> None:
 def tf_slim_state(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     """TF-Slim's MobileNetV1 as this network's state, for images normalized with ImageNet's mean and deviation.
 
-    Slim's network expects x / 127.5 - 1 and a batch-norm epsilon of 1e-3. The scale goes into the first kernel, the
-    shift into the first batch norm's mean, exact but at the border, and the epsilon into the variances. ReLU6, which
-    this network doesn't have, and the padding of stride-2 convolutions, which here is symmetric, remain different: the
-    numbers are close to Slim's, not equal.
+    Slim's network expects x / 127.5 - 1. The scale goes into the first kernel and the shift into the first batch norm's
+    mean, which is exact but at the border. Meant for a network that is built with `slim=True`.
     """
     slim, _, _ = from_tf_slim(arrays)
     state = {}
@@ -106,9 +102,6 @@ def tf_slim_state(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     kernel = state["model.0.0.weight"]
     state["model.0.1.running_mean"] -= (kernel * (2 * mean - 1)).sum(dim=(1, 2, 3))
     state["model.0.0.weight"] = kernel * (2 * deviation)
-    for name in state:
-        if name.endswith("running_var"):
-            state[name] += 1e-3 - 1e-5
     return state
 
 
@@ -157,7 +150,8 @@ def load(path: Path, arch: str | None = None, variant: str | None = None) -> Loa
         raise UserError(
             "no generator in this checkpoint", where=path, expected=f"a tensor {head}, as BAS networks have"
         )
-    network = build(config["architecture"], config["variant"], len(state[head]))
+    slim = config.get("options", {}).get("pretrained") == "tf-slim"
+    network = build(config["architecture"], config["variant"], len(state[head]), slim)
     if config["architecture"] == "inception":
         state = {re.sub(r"^classifier(_cls)?\.", f"{network.head_name}.", name): value for name, value in state.items()}
     checkpoints.load_strictly(network, state, path)

@@ -35,7 +35,8 @@ class SameConv(nn.Conv2d):
         return F.conv2d(F.pad(images, padding), self.weight, None, self.stride, 0, 1, self.groups)
 
 
-def _unit(channels_in: int, channels_out: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
+def unit(channels_in: int, channels_out: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:
+    """A convolution with SAME padding, its batch norm, ReLU6."""
     # Batch norm keeps PyTorch's momentum: at TF-Slim's, 0.003, a short fine-tuning ends with ImageNet's statistics.
     return nn.Sequential(
         SameConv(channels_in, channels_out, kernel, stride, groups),
@@ -55,12 +56,12 @@ class MobileNetV1Features(nn.Sequential):
     def __init__(self, output_stride: int = 32):
         if output_stride not in (16, 32):
             raise ValueError(f"output stride {output_stride}, expected 16 or 32")
-        units = [("conv_0", _unit(3, 32, 3, 2))]
+        units = [("conv_0", unit(3, 32, 3, 2))]
         channels_in = 32
         for number, (channels, stride) in enumerate(BLOCKS, start=1):
             stride = 1 if number == 12 and output_stride == 16 else stride
-            units.append((f"depthwise_{number}", _unit(channels_in, channels_in, 3, stride, groups=channels_in)))
-            units.append((f"pointwise_{number}", _unit(channels_in, channels, 1, 1)))
+            units.append((f"depthwise_{number}", unit(channels_in, channels_in, 3, stride, groups=channels_in)))
+            units.append((f"pointwise_{number}", unit(channels_in, channels, 1, 1)))
             channels_in = channels
         super().__init__(OrderedDict(units))
 
