@@ -30,7 +30,7 @@ from common.files import write_atomically, write_text
 from common.geometry import Frame
 from common.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, read_rgb
 from common.progress import bar
-from common.pytorch.data import frame_pixels, normalized
+from common.pytorch.data import channels_first, frame_pixels, normalized
 from common.pytorch.runtime import pick_device
 from common.scoring import object_and_ignore
 
@@ -147,7 +147,7 @@ def explore_image(
     frame = Frame.centre_crop((image.shape[1], image.shape[0]))
     mask = true_mask(sample, frame, mask_over)
     names, masks = series(mask, steps)
-    pixels = torch.from_numpy(np.ascontiguousarray(frame_pixels(image, frame))).permute(2, 0, 1)[None]
+    pixels = channels_first(frame_pixels(image, frame))[None]
     images = normalized(pixels, IMAGENET_MEAN, IMAGENET_STD, device)
     found = measure(network, images, torch.from_numpy(masks).to(device), sample.label, pool)
     areas = masks.mean(axis=(1, 2))

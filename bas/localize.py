@@ -25,7 +25,7 @@ from common.geometry import Frame
 from common.images import ImageError, read_rgb
 from common.overlays import draw, encode_jpeg
 from common.protocols import BAS, FRAMES
-from common.pytorch.data import frame_pixels
+from common.pytorch.data import channels_first, frame_pixels
 from common.pytorch.runtime import pick_device
 
 
@@ -99,7 +99,7 @@ def _localize_one(
     image = read_rgb(path)
     size = (image.shape[1], image.shape[0])
     frame = Frame.of_kind(FRAMES[options.frame], size)
-    pixels = torch.from_numpy(np.ascontiguousarray(frame_pixels(image, frame))).permute(2, 0, 1)[None]
+    pixels = channels_first(frame_pixels(image, frame))[None]
     scores, features = localizer.look(pixels.to(device))
     raw = localizer.maps(features, scores, None)[0].cpu().numpy()
     localization_map = localizer.enlarge(raw, frame.size)

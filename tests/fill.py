@@ -1,6 +1,26 @@
-"""Images that a seed alone determines, on every machine: the inputs of the recorded numbers."""
+"""Images and weights that a name and a seed alone determine, on every machine: what recorded numbers were made from."""
+
+import zlib
 
 import numpy as np
+
+SCALES = {"kernel": (0.0, None), "bias": (0.0, 0.01), "scale": (1.0, 0.1), "shift": (0.0, 0.1), "mean": (0.0, 0.1)}
+"""Centre and deviation of each kind of tensor; a kernel's deviation is sqrt(gain / inputs)."""
+
+
+def values(name: str, shape: tuple[int, ...], kind: str, seed: int, gain: float = 2.0, inputs: int = 1) -> np.ndarray:
+    """float32 values of the tensor `name`; kinds are those of `SCALES`, and `var`, a running variance."""
+    drawn = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32).standard_normal(int(np.prod(shape)))
+    if kind == "var":
+        return (1.0 + 0.1 * np.abs(drawn)).reshape(shape).astype(np.float32)
+    centre, deviation = SCALES[kind]
+    deviation = np.sqrt(gain / inputs) if deviation is None else deviation
+    return (centre + deviation * drawn).reshape(shape).astype(np.float32)
+
+
+def batch(count: int, height: int, width: int, seed: int) -> np.ndarray:
+    """Several images, (N, H, W, 3) uint8."""
+    return np.stack([image(height, width, 1000 * seed + number) for number in range(count)])
 
 
 def image(height: int = 375, width: int = 500, seed: int = 0) -> np.ndarray:

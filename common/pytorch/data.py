@@ -142,10 +142,10 @@ class LocalizationImages(Dataset):
             return LocalizationItem(sample, problem=problem.found)
         size = (image.shape[1], image.shape[0])
         frames = tuple(Frame.of_kind(kind, size) for kind in self.kinds)
-        views = tuple(_channels_first(frame_pixels(image, frame, self.method)) for frame in frames)
+        views = tuple(channels_first(frame_pixels(image, frame, self.method)) for frame in frames)
         crops = None
         if self.crops == 10:
-            crops = _channels_first(ten_crops(resize(image, (256, 256), self.method), 224))
+            crops = channels_first(ten_crops(resize(image, (256, 256), self.method), 224))
         return LocalizationItem(sample, frames, views, crops)
 
 
@@ -155,8 +155,9 @@ def frame_pixels(image: np.ndarray, frame: Frame, method: str = "pillow") -> np.
     return resized if frame.size == frame.resized else centre_crop(resized, frame.size[0])
 
 
-def _channels_first(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(images, -1, -3)))
+def channels_first(images: np.ndarray) -> Tensor:
+    """(..., H, W, 3) to a tensor (..., 3, H, W) of its own memory."""
+    return torch.from_numpy(np.array(np.moveaxis(images, -1, -3)))
 
 
 def localization_loader(
