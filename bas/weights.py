@@ -6,6 +6,10 @@ Released files, all of tensors only (EXT's two numbers apart):
     ILSVRC  the state dict under `module.`, with f2's copies, `*_copy` and MobileNet's `erase_branch`: their values are
             stale (they were overwritten at each forward, in DataParallel's replicas only), so they are left out
     EXT     a dict of `model` (as CUB, now and then under `module.`), `best_thr` and `epoch`
+
+    python -m bas.weights runs/bas/final.pth mobilenet99.pth.tar
+
+writes a checkpoint in the authors' format.
 """
 
 import io
@@ -16,10 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
+import tyro
 from torch import Tensor, nn
 
+from bas.config import recipe
 from bas.models import Network, build
-from common.errors import UserError
+from common.errors import UserError, run_command
 from common.files import sha256, write_atomically
 from common.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import checkpoints
@@ -226,3 +232,28 @@ def _copies(state: dict[str, Tensor], arch: str) -> dict[str, Tensor]:
         elif name.startswith(("model.12.", "model.13.")) and arch == "mobilenet":
             copies[f"erase_branch.{rest}"] = value
     return copies
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a checkpoint in the format of the release that it is a variant of."""
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Ours."""
+    out: tyro.conf.Positional[Path]
+    """The new file."""
+    epoch: int = 0
+    """EXT's file holds it."""
+
+
+def main() -> None:
+    """The command line."""
+    options = tyro.cli(Export, prog="python -m bas.weights", description=__doc__)
+    loaded = load(options.checkpoint)
+    threshold = recipe(loaded.variant, "cub", loaded.arch).threshold
+    export(loaded.network, loaded.arch, options.out, options.epoch, threshold)
+    print(f"written: {options.out}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -42,7 +42,7 @@ class Row:
         images: in the denominator.
         left_out: of the denominator, by reason; images skipped by the method are among them.
         top1, top5, gt_known: localization accuracy in percent, None where nobody classified.
-        over_images: GT-known over images where the protocol averages over classes.
+        over_images: GT-known over images, also where the protocol averages over classes; None for the baselines.
     """
 
     run: str
@@ -56,7 +56,7 @@ class Row:
     top1: float | None
     top5: float | None
     gt_known: float
-    over_images: float
+    over_images: float | None
 
 
 @dataclass(frozen=True)
@@ -224,7 +224,7 @@ def _known(value: float) -> float | None:
 
 def _baseline_rows(protocol: str, trivial: TrivialBaselines) -> list[Row]:
     def row(method: str, source: str, gt_known: float) -> Row:
-        return Row("", method, protocol, None, source, "none", trivial.images, {}, None, None, gt_known, gt_known)
+        return Row("", method, protocol, None, source, "none", trivial.images, {}, None, None, gt_known, None)
 
     return [
         row("whole image", "-", trivial.whole_image),
@@ -249,11 +249,16 @@ def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) ->
 
 def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[list[str]]:
     """Every result line as cells."""
-    table = [["protocol", "method", "threshold", "from", "classifier", "N", "left out", "Top-1", "Top-5", "GT-known"]]
+    table = [
+        ["protocol", "method", "threshold", "from", "classifier", "N", "left out",
+         "Top-1", "Top-5", "GT-known", "over images"]
+    ]  # fmt: skip
     rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
     for row in sorted(rows, key=lambda row: list(PROTOCOLS).index(row.protocol)):
         threshold = "-" if row.threshold is None else f"{row.threshold:.3f}"
-        accuracies = ["-" if value is None else f"{value:.2f}" for value in (row.top1, row.top5, row.gt_known)]
+        accuracies = [
+            "-" if value is None else f"{value:.2f}" for value in (row.top1, row.top5, row.gt_known, row.over_images)
+        ]
         left_out = str(sum(row.left_out.values()))
         table.append(
             [row.protocol, row.method, threshold, row.source, row.classifier, str(row.images), left_out, *accuracies]

@@ -166,6 +166,19 @@ def test_channels_last_changes_nothing(small):
         torch.testing.assert_close(one, two.contiguous(), rtol=1e-4, atol=1e-5)
 
 
+def test_the_step_compiles_as_one_graph(small):
+    """Traced with its gradient and run without a C++ compiler."""
+    small.train()
+    pixels, labels = filled.images(2, seed=3, side=64), torch.tensor([1, 4])
+    state = {name: value.clone() for name, value in small.state_dict().items()}
+    plain = small(pixels, labels)
+    small.load_state_dict(state)
+    compiled = torch.compile(small, backend="aot_eager", fullgraph=True)(pixels, labels)
+    small.load_state_dict(state)
+    for one, two in zip(plain, compiled, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+
+
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="unknown architecture 'alexnet'"):
         build("alexnet")

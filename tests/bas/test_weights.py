@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ from bas import weights
 from bas.models import build
 from common.errors import UserError
 from common.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pytorch import checkpoints
 from common.pytorch.backbones import TORCHVISION_FILES
 from common.pytorch.mobilenet_v1 import MobileNetV1Features, from_tf_slim
 from common.weights import load_mobilenet_v1
@@ -33,6 +36,27 @@ def test_released_files_load_as_they_are(tmp_path, variant, arch):
     loaded = weights.load(tmp_path / "released.pth.tar")
     assert (loaded.arch, loaded.variant, loaded.class_names) == (arch, variant, None)
     assert equal(loaded.network.state_dict(), network.state_dict())
+
+
+def test_our_checkpoint_in_the_authors_format(tmp_path):
+    network = filled.network("ILSVRC", "mobilenet", classes=3)
+    config = {
+        "method": "bas",
+        "architecture": "mobilenet",
+        "variant": "ILSVRC",
+        "class_names": ["a", "b", "c"],
+        "options": {},
+    }
+    checkpoints.write(tmp_path / "final.pth", {"config": config, "model": network.state_dict()})
+    done = subprocess.run(
+        [sys.executable, "-m", "bas.weights", tmp_path / "final.pth", tmp_path / "mobilenet8_final.pth.tar"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    content = torch.load(tmp_path / "mobilenet8_final.pth.tar", weights_only=True)
+    assert len(content) == 200
+    assert torch.equal(content["module.erase_branch.13.0.weight"], network.model[13][0].weight)
+    assert weights.load(tmp_path / "final.pth").class_names == ("a", "b", "c")
 
 
 def test_ext_files_of_ilsvrc_carry_module(tmp_path):
