@@ -116,7 +116,7 @@ def test_boxes_are_drawn_where_they_are():
     image = np.zeros((100, 200, 3), np.uint8)
     frame = Frame.centre_crop((200, 100))
     box = frame.to_frame([50, 25, 150, 75])[0]
-    plain, heat = draw(image, frame, np.ones((224, 224), np.float32), box, np.array([[20.0, 10, 180, 90]]))
+    plain, heat = draw(image, frame, np.ones((224, 224), np.float32), box, np.array([[20.0, 10, 180, 90]]), 300)
     assert plain.shape == heat.shape == (150, 300, 3)
     assert tuple(plain[60, 75]) == (255, 176, 0)  # the predicted box's left side, at 1.5 times its place
     assert tuple(plain[60, 30]) == (90, 230, 90)  # the true one's
