@@ -30,7 +30,7 @@ class DataSource:
     metadata: Path | None = None
     """wsoleval: the folder that holds train/, val/ and test/."""
     boxes: Path | None = None
-    """folder: a CSV file path,x0,y0,x1,y1. list: BAS's box file."""
+    """folder: a CSV file path,x0,y0,x1,y1. list: BAS's box file, or SPOL's folder box/ of ILSVRC."""
     list_file: Path | None = None
     """list: the list file."""
     list_format: Literal["bas", "spol", "dgl"] = "spol"

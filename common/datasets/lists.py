@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from common.boxes import as_boxes, from_xywh
+from common.datasets import ilsvrc
 from common.datasets.sample import Dataset, OnProblem, Sample, raise_problem
 from common.datasets.text import lines, numbers, whole_number
 from common.errors import UserError, inside
@@ -43,7 +44,8 @@ def load(
         file: the list file.
         file_format: one of `FORMATS`; whether it is the CUB or the ILSVRC form is seen from the lines.
         split: the split's name, for manifests.
-        boxes: BAS keeps boxes in a file of their own: `test_gt.txt` or `val_gt.txt`.
+        boxes: BAS keeps boxes in a file of their own: `test_gt.txt` or `val_gt.txt`. SPOL, for ILSVRC, in a folder
+            `box/` of XML files, beside which `train/` or a list of synsets numbers the classes.
         on_problem: told of every faulty line, which is then left out.
 
     Raises:
@@ -51,7 +53,7 @@ def load(
     """
     readers: dict[str, Callable[[], list[Entry]]] = {
         "bas": lambda: read_bas(file, boxes, on_problem),
-        "spol": lambda: read_spol(file, on_problem),
+        "spol": lambda: read_spol(file, on_problem, boxes),
         "dgl": lambda: read_dgl(file, on_problem),
     }
     if file_format not in readers:
@@ -112,8 +114,9 @@ def _bas_boxes(text: str, image_id: str, path: Path, line: int) -> np.ndarray:
     return values[None, :4]
 
 
-def read_spol(path: Path, on_problem: OnProblem = raise_problem) -> list[Entry]:
-    """SPOL's CUB lists (with a box) or ImageNet lists (without)."""
+def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Path | None = None) -> list[Entry]:
+    """SPOL's CUB lists (with a box) or ImageNet lists (without, or with those of an XML file for each image)."""
+    wnids = ilsvrc.class_wnids(box_folder.parent) if box_folder else ()
     entries = []
     for line, text in lines(path):
         try:
@@ -132,7 +135,11 @@ def read_spol(path: Path, on_problem: OnProblem = raise_problem) -> list[Entry]:
                     raise UserError(f"{text!r} is no line of SPOL's", where=path, line=line,
                                     expected="path,label,xmin ymin xmax ymax or path label")  # fmt: skip
                 image_id, label, box = *cells, np.empty(0)
-            number = whole_number(label, where=path, line=line, least=0, what="the label")
+            most = len(wnids) - 1 if wnids else None
+            number = whole_number(label, where=path, line=line, least=0, most=most, what="the label")
+            if box_folder:
+                objects = ilsvrc.read_annotation(box_folder / f"{Path(image_id).stem}.xml")
+                box = ilsvrc.boxes_of(objects, wnids[number])
             entries.append((image_id, number, as_boxes(box)))
         except UserError as problem:
             on_problem(problem)

@@ -1,0 +1,1 @@
+"""SPOL's first stage: a classifier of its own, whose verdicts alone are used."""
