@@ -1,6 +1,6 @@
 """Released hyper-parameters of SPOL's three stages on its two data sets, as frozen records.
 
-The original keeps a folder for each stage and data set; here a stage is one code and what differs stands in these records.
+The original keeps a folder for each stage and data set; here a stage is one code, what differs stands in these records.
 """
 
 from dataclasses import dataclass
@@ -43,9 +43,7 @@ class Recipe:
 
 
 RECIPES: dict[tuple[str, str], Recipe] = {
-    ("cls", "cub"): Recipe(
-        20, 16, 0.05, 0.1, linear_decay=True, save_epochs_over=11, tested=20, resize=685, crop=600
-    ),
+    ("cls", "cub"): Recipe(20, 16, 0.05, 0.1, linear_decay=True, save_epochs_over=11, tested=20, resize=685, crop=600),
     ("cam", "cub"): Recipe(32, 64, 0.02, 0.1, save_epochs_over=17, tested=32, two_branches=True),
     ("seg", "cub"): Recipe(8, 128, 0.02, 1.0, save_epochs_over=0, tested=8, threshold=0.2),
     ("cam", "imagenet"): Recipe(1, 128, 0.02, 0.1, save_steps=2000, tested=6000, frozen_stem=True),

@@ -1,4 +1,4 @@
-"""From the true class's map to a pseudo mask: the map itself, and a sharpened Gaussian for each piece of its middle band.
+"""From the true class's map to a pseudo mask: the map itself, and a sharp Gaussian for each piece of its middle band.
 
 What a map shows surely is over 0.25, and what it hardly shows at all under 0.01; in between it is unsure. The band from
 0.1 to 0.5, where objects end, is cut into its contours; a Gaussian fitted to each, with a tenth of its covariance, says
@@ -6,9 +6,12 @@ where the band is thickest, and that counts as object too.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
+
+from common.files import write_atomically
 
 SIDE = 256
 """The grid that Gaussians are fitted on; maps are enlarged to it."""
@@ -82,9 +85,7 @@ def _fit(contour: np.ndarray, band: np.ndarray) -> Gaussian:
     return Gaussian(float(centre_x), float(centre_y), *covariance.tolist())
 
 
-def pseudo_mask(
-    raw: np.ndarray, size: tuple[int, int], holes: bool = True, truncate: bool = True
-) -> np.ndarray:
+def pseudo_mask(raw: np.ndarray, size: tuple[int, int], holes: bool = True, truncate: bool = True) -> np.ndarray:
     """The pseudo mask of one image.
 
     Args:
@@ -123,3 +124,10 @@ def encoded(mask: np.ndarray, file_format: str) -> bytes:
     if not done:
         raise RuntimeError("OpenCV could not encode a pseudo mask")
     return content.tobytes()
+
+
+def write(path: Path, raw: np.ndarray, size: tuple[int, int], mask_format: str, holes: bool, truncate: bool) -> None:
+    """One map (h, w) to its pseudo mask's file, whole or not at all; see `pseudo_mask`."""
+    cv2.setNumThreads(1)
+    content = encoded(pseudo_mask(raw, size, holes, truncate), mask_format)
+    write_atomically(path, lambda file: file.write(content))

@@ -110,9 +110,7 @@ def run(
         masks: the folder of pseudo masks, for seg.
     """
     network.to(device, memory_format=torch.channels_last)
-    images = TrainingImages(
-        dataset.samples, settings.resize, settings.crop, options.preprocessing, options.seed, masks
-    )
+    images = TrainingImages(dataset.samples, settings.resize, settings.crop, options.preprocessing, options.seed, masks)
     loader = training_loader(images, settings.batch_size, options.runtime.workers)
     released = ReleasedFiles(network, settings, options.out)
     released.make_up()
@@ -127,9 +125,7 @@ def run(
     )  # fmt: skip
 
 
-def _identity(
-    options: TrainOptions, settings: Recipe, dataset: Dataset, config: dict[str, Any]
-) -> dict[str, Any]:
+def _identity(options: TrainOptions, settings: Recipe, dataset: Dataset, config: dict[str, Any]) -> dict[str, Any]:
     """What identifies this training: everything that its weights depend on."""
     values = {**asdict(options), **asdict(settings)}
     for name in ("data", "out", "runtime", "recipe", "arch", "backbone", "masks"):

@@ -50,21 +50,22 @@ def start_from_imagenet(network: MffNet, backbone: str) -> None:
         state = checkpoints.read_state_dict(download(address, weights_folder(), backbone))
     else:
         state = torchvision_weights(backbone)
-    fill_trunk(network.bkbone, state)
+    fill(network.bkbone, state, fresh=("fc.",))
 
 
-def fill_trunk(trunk: nn.Module, state: dict[str, Tensor]) -> None:
-    """Take over every tensor of the trunk; a classifier in the file is left out, anything else must fit.
+def fill(network: nn.Module, state: dict[str, Tensor], fresh: tuple[str, ...] = ()) -> None:
+    """Take over every tensor of a file; only what is named `fresh` stays as it was, and is left out of the file.
 
     Raises:
         UserError: a tensor is missing, unexpected, or of another shape.
     """
-    state = {name: value for name, value in state.items() if not name.startswith("fc.")}
-    own = trunk.state_dict()
-    for name, value in own.items():  # files of before PyTorch 0.4.1 don't count batches
-        if name.endswith("num_batches_tracked"):
-            state.setdefault(name, value)
-    checkpoints.load_strictly(trunk, state, Path("the ImageNet weights"))
+    own = network.state_dict()
+    taken = {name: value for name, value in state.items() if not name.startswith(fresh)}
+    for name, value in own.items():
+        # Files of before PyTorch 0.4.1 don't count batches.
+        if name.startswith(fresh) or name.endswith("num_batches_tracked"):
+            taken.setdefault(name, value)
+    checkpoints.load_strictly(network, taken, Path("the ImageNet weights"))
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Train(TrainOptions):
     backbone: Literal["resnet50", "resnet101", "resnet152", "mobilenet_v1"] = "resnet50"
     """resnet50 as released; mobilenet_v1 is an extension that a CPU can train."""
     two_branches: bool | None = None
-    """The deep branch learns the label and teaches the fused one (CUB); otherwise the fused one learns it (ImageNet)."""
+    """The deep branch learns the label and teaches the fused one (CUB); otherwise there is only the fused one."""
     frozen_stem: bool | None = None
     """Leave the trunk's first convolution and batch norm out of the optimizer (ImageNet)."""
     head_relu: bool = True

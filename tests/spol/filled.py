@@ -18,7 +18,11 @@ def network(stage: str, classes: int = 200, backbone: str = "resnet50") -> MffNe
 
 def images(count: int, side: int, seed: int) -> torch.Tensor:
     """Normalized float32 (N, 3, side, side)."""
-    return torch.from_numpy(np.stack([normalized(image) for image in fill.batch(count, side, side, seed)])).permute(0, 3, 1, 2).contiguous()
+    return (
+        torch.from_numpy(np.stack([normalized(image) for image in fill.batch(count, side, side, seed)]))
+        .permute(0, 3, 1, 2)
+        .contiguous()
+    )
 
 
 def close(found, recorded: np.ndarray, tolerance: float, name: str = "") -> None:

@@ -22,7 +22,12 @@ def test_every_part_is_the_recorded_one(golden, name, stage, classes, side):
     gated = [gate * feature for gate, feature in zip(gates, features, strict=True)]
     projected = network.project(features, gates)
     fused = network.fuse(images).fused
-    found = {"input_sub": images[:, :, ::8, ::8], "mca_vector": vector.flatten(1), "fused_sub": fused[:, ::16, ::2, ::2], "fused_mean": fused.mean(dim=(2, 3))}
+    found = {
+        "input_sub": images[:, :, ::8, ::8],
+        "mca_vector": vector.flatten(1),
+        "fused_sub": fused[:, ::16, ::2, ::2],
+        "fused_mean": fused.mean(dim=(2, 3)),
+    }
     for stage_number, feature in zip((2, 3, 4, 5), (trunk.layer1(stem), *features), strict=True):
         step, spatial = (32, 64)[stage_number > 3], {2: 8, 3: 4, 4: 2, 5: 1}[stage_number]
         found[f"stage{stage_number}_sub"] = feature[:, ::step, ::spatial, ::spatial]
@@ -75,7 +80,9 @@ def test_mobilenet_sees_what_its_weights_expect():
     """Pixels 0 and 255, normalized with ImageNet's mean and deviation, reach the first convolution as -1 and 1."""
     trunk, seen = build("cam", 3, "mobilenet_v1").bkbone.eval(), []
     trunk.features.conv_0.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    black_and_white = torch.from_numpy(np.stack([filled.normalized(np.full((32, 32, 3), grey, np.uint8)) for grey in (0, 255)]))
+    black_and_white = torch.from_numpy(
+        np.stack([filled.normalized(np.full((32, 32, 3), grey, np.uint8)) for grey in (0, 255)])
+    )
     trunk(black_and_white.permute(0, 3, 1, 2))
     np.testing.assert_allclose(seen[0][:, :, 0, 0], [[-1] * 3, [1] * 3], atol=1e-5)
 

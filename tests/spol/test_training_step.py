@@ -14,7 +14,11 @@ from spol.training import learning_rates, optimizer_of
 from tests import fill
 from tests.spol import filled
 
-CASES = [("train_cub_cam", "cam", "cub", 200), ("train_imagenet_cam", "cam", "imagenet", 1000), ("train_cub_seg", "seg", "cub", 1)]
+CASES = [
+    ("train_cub_cam", "cam", "cub", 200),
+    ("train_imagenet_cam", "cam", "imagenet", 1000),
+    ("train_cub_seg", "seg", "cub", 1),
+]
 
 
 class RecordedDropout(nn.Module):
@@ -48,7 +52,9 @@ def prepared(stage, dataset, classes, tmp_path):
     options = TrainOptions(data=TrainSource("cub", tmp_path), out=tmp_path)
     stem = ["bkbone.conv1.", "bkbone.bn1."] if recipe(stage, dataset).frozen_stem else []
     optimizer = optimizer_of(network, options, ["bkbone."], stem)
-    for group, rate in zip(optimizer.param_groups, learning_rates(optimizer, recipe(stage, dataset))(0, 0), strict=True):
+    for group, rate in zip(
+        optimizer.param_groups, learning_rates(optimizer, recipe(stage, dataset))(0, 0), strict=True
+    ):
         group["lr"] = rate
     return network, optimizer
 

@@ -1,0 +1,174 @@
+"""Make the pseudo masks of training images, from the map of each image's true class.
+
+    python -m spol.cam.test --checkpoint runs/spol/cam/final.pth --data.name cub --datapath CUB_200_2011 \\
+        --masks runs/spol/masks
+
+The network runs in batches; processes of their own turn maps into masks. A run that is stopped goes on where it ended.
+"""
+
+from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+
+from common.datasets import Dataset, Sample
+from common.errors import UserError, run_command
+from common.files import read_json, write_json
+from common.predictions import provenance
+from common.progress import bar
+from common.pytorch.runtime import pick_device
+from spol import pseudo_masks, weights
+from spol.data import MASK_ENDINGS, Images, Item, image_batches, mask_path, stacked, without_problems
+from spol.options import TestOptions, also, described
+
+ENDINGS = dict(zip(("png", "jpeg"), MASK_ENDINGS, strict=True))
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test(TestOptions):
+    """Make pseudo masks."""
+
+    out: Annotated[Path, also("masks", "savepath")]
+    """Folder for the pseudo masks, one for each image; the original's is DATAPATH/seg."""
+    resize: int | None = None
+    """Side that images are squashed to; 256 as released, or that of our own training."""
+    mask_format: Literal["png", "jpeg"] = "png"
+    """jpeg loses up to 80 grey levels at edges, as the release does on ImageNet, by a slip."""
+    holes: bool = True
+    """Borders of holes count as contours with a Gaussian of their own, as released."""
+    truncate: bool = True
+    """Cut grey levels to whole numbers, as released; otherwise round them."""
+    processes: int = 2
+    """Processes that turn maps into masks."""
+
+
+@torch.inference_mode()
+def test(options: Test) -> Path:
+    """The command; gives the folder of masks.
+
+    Raises:
+        UserError: an unusable checkpoint, two images with one mask, or a folder that holds another run's masks.
+    """
+    device = pick_device(options.device)
+    source = options.data.plain()
+    dataset = source.load()
+    loaded = weights.load(options.snapshot, "cam")
+    weights.check_outputs(loaded, len(dataset.class_names), options.clsnum, options.snapshot)
+    ending = ENDINGS[options.mask_format]
+    _refuse_shared_masks(dataset, options.out, ending)
+    side = options.resize or loaded.options.get("resize", 256)
+    header = {
+        "method": weights.METHODS["cam"],
+        "architecture": loaded.backbone,
+        "checkpoint": loaded.record,
+        "data": described(source, dataset),
+        "options": {
+            **vars(options.preprocessing), "resize": side, "mask_format": options.mask_format,
+            "holes": options.holes, "truncate": options.truncate, "mode": options.mode,
+        },
+    }  # fmt: skip
+    _claim(options.out, header, options.overwrite)
+    network = loaded.network.to(device, memory_format=torch.channels_last).eval()
+    network.dropout.train(options.mode == "train")
+    pending = [sample for sample in dataset if not mask_path(options.out, sample.image_id, ending).is_file()]
+    images = Images(pending, [f"resize {side}"], options.preprocessing)
+    skipped: dict[str, str] = {}
+    progress = bar(total=len(dataset), initial=len(dataset) - len(pending), desc="pseudo masks")
+    with progress, _Writers(options, ending, progress) as writers:
+        for items in image_batches(images, options.batch_size, options.workers):
+            usable = without_problems(items, skipped.__setitem__)
+            progress.update(len(items) - len(usable))
+            if usable:
+                labels = torch.tensor([item.sample.label for item in usable], device=device)
+                maps = network.label_maps(stacked(usable, 0, device), labels).float().cpu().numpy()
+                for item, raw in zip(usable, maps, strict=True):
+                    writers.submit(item, raw)
+    return _finish(options.out, header, skipped, len(dataset))
+
+
+class _Writers:
+    """A pool of processes that turn maps into mask files, with as many waiting as keep it busy."""
+
+    def __init__(self, options: Test, ending: str, progress: Any):
+        self.options, self.ending, self.progress = options, ending, progress
+        self.waiting: deque[Future] = deque()
+        self.pool = ProcessPoolExecutor(options.processes) if options.processes > 0 else None
+
+    def __enter__(self) -> "_Writers":
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        while self.waiting and problem[0] is None:
+            self._take()
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+    def submit(self, item: Item, raw: np.ndarray) -> None:
+        options = self.options
+        path = mask_path(options.out, item.sample.image_id, self.ending)
+        job = (path, raw, item.frames[0].original, options.mask_format, options.holes, options.truncate)
+        if self.pool is None:
+            pseudo_masks.write(*job)
+            self.progress.update()
+            return
+        self.waiting.append(self.pool.submit(pseudo_masks.write, *job))
+        while len(self.waiting) > 32 * options.processes:
+            self._take()
+
+    def _take(self) -> None:
+        self.waiting.popleft().result()
+        self.progress.update()
+
+
+def _refuse_shared_masks(dataset: Dataset, folder: Path, ending: str) -> None:
+    owners: dict[Path, Sample] = {}
+    for sample in dataset:
+        path = mask_path(folder, sample.image_id, ending)
+        if path in owners:
+            raise UserError(f"{owners[path].image_id} and {sample.image_id} would share the pseudo mask {path.name}",
+                            do="give them names that differ before the ending")  # fmt: skip
+        owners[path] = sample
+
+
+def _claim(folder: Path, header: dict[str, Any], overwrite: bool) -> None:
+    """Say whose masks the folder holds; another run's are refused, or with `overwrite` removed."""
+    path = folder / MANIFEST
+    if path.is_file():
+        stored = read_json(path)
+        differing = [key for key, value in header.items() if not isinstance(stored, dict) or stored.get(key) != value]
+        if not differing:
+            return
+        if not overwrite:
+            raise UserError(f"the folder holds another run's pseudo masks: {', '.join(differing)} differ", where=folder,
+                            do="choose another --masks, or say --overwrite")  # fmt: skip
+        for ending in MASK_ENDINGS:
+            for mask in folder.rglob(f"*{ending}"):
+                mask.unlink()
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise UserError("the folder is not empty and holds no pseudo masks of ours", where=folder,
+                        do="choose another --masks")  # fmt: skip
+    write_json(path, {**header, "complete": False})
+
+
+def _finish(folder: Path, header: dict[str, Any], skipped: dict[str, str], count: int) -> Path:
+    for image_id, reason in skipped.items():
+        print(f"left out: {image_id}: {reason}")
+    made = {"images": count - len(skipped), "skipped": skipped}
+    write_json(folder / MANIFEST, {**header, **provenance(), **made, "complete": True})
+    print(f"{count - len(skipped)} pseudo masks, {len(skipped)} images left out: {folder}")
+    return folder
+
+
+def main() -> None:
+    """The command line."""
+    test(tyro.cli(Test, prog="python -m spol.cam.test", description=__doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,72 @@
+"""Reading a classifier: ours, the original's bare state dict, or ImageNet's stock one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from common.errors import UserError
+from common.files import sha256
+from common.pytorch import checkpoints
+from spol.cls import networks
+
+METHOD = "spol-cls"
+"""What our checkpoints of this stage say that they are."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier read from a checkpoint.
+
+    Attributes:
+        network: images (B, 3, H, W) normalized with ImageNet's mean and deviation to scores (B, classes); on the CPU.
+        arch: its name.
+        record: what a manifest says of the file.
+        resize: the side it was trained at, None where that is unknown.
+        class_names: those it was trained on, None where they are unknown.
+    """
+
+    network: nn.Module
+    arch: str
+    record: dict[str, Any]
+    resize: int | None
+    class_names: tuple[str, ...] | None = None
+
+
+def load(checkpoint: str, classes: int, arch: str = "efficientnet-b7", padded_for: int | None = None) -> Classifier:
+    """A classifier.
+
+    Args:
+        checkpoint: a path, or `imagenet:<arch>` for the stock network with its 1000 classes.
+        classes: how many the data set has; the network may have more.
+        arch: of a bare state dict; our own checkpoints know.
+        padded_for: of EfficientNet-B7; by default as it was trained.
+
+    Raises:
+        UserError: not such a file, or fewer classes than the data set has.
+    """
+    if checkpoint.startswith("imagenet:"):
+        arch = checkpoint.removeprefix("imagenet:")
+        network = networks.build(arch, 1000, True, padded_for or networks.PADDED_FOR)
+        return Classifier(network, arch, {"name": checkpoint, "sha256": None}, None)
+    path, config = Path(checkpoint), {}
+    content = checkpoints.read(path)
+    if isinstance(content, dict) and "config" in content:
+        config, state = checkpoints.read_trained(path, METHOD)
+        arch = config["architecture"]
+    else:
+        state = checkpoints.read_state_dict(path)
+    options = config.get("options", {})
+    heads = [name for name in state if name in ("_fc.weight", "classifier.weight", "classifier.head.weight")]
+    if not heads:
+        raise UserError("no classifier of ours or of the original's", where=path, expected=f"{arch}'s state dict")
+    outputs = len(state[heads[0]])
+    if outputs < classes:
+        raise UserError(f"the checkpoint has {outputs} classes", where=path, expected=f"the data set's {classes}")
+    padded_for = padded_for or options.get("padded_for", networks.PADDED_FOR)
+    network = networks.build(arch, outputs, False, padded_for)
+    checkpoints.load_strictly(network, state, path)
+    record = {"name": path.name, "sha256": sha256(path), "trained_on": config.get("trained_on")}
+    names = tuple(config["class_names"]) if "class_names" in config else None
+    return Classifier(network, arch, record, options.get("resize"), names)

@@ -1,0 +1,118 @@
+"""Classify a split: the verdicts that stage seg is scored with.
+
+    python -m spol.cls.test --checkpoint runs/spol/cls/final.pth --data.name cub --datapath CUB_200_2011 --out verdicts
+    python -m spol.cls.test --checkpoint imagenet:efficientnet-b7 --data.name ilsvrc --datapath ImageNet \\
+        --data.split val --out verdicts
+
+Writes `classification.json`, and with `--npy` the original's `top1top5.npy`. Images are squashed, never cropped.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+from torch import nn
+
+from common.errors import UserError, run_command
+from common.predictions import Prediction, Predictions, PredictionsWriter
+from common.progress import bar
+from common.pytorch.runtime import pick_device
+from spol import verdicts
+from spol.cls.checkpoint import METHOD, load
+from spol.config import recipe
+from spol.data import Images, Item, image_batches, stacked, without_problems
+from spol.options import TestOptions, also, described
+from spol.verdicts import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test(TestOptions):
+    """Classify a split."""
+
+    snapshot: Annotated[str, also("checkpoint")]
+    """A final.pth or model-<number> of spol.cls.train, an authors' file, or imagenet:<arch>."""
+    arch: str = "efficientnet-b7"
+    """Of a bare state dict."""
+    resize: int | None = None
+    """Side that images are squashed to; 685 as released, or that of our own training."""
+    padded_for: int | None = None
+    """efficientnet-b7: the input side that its padding is made for; by default as it was trained, 600."""
+    npy: bool = False
+    """Also write the original's top1top5.npy, which is a pickle."""
+
+
+@torch.inference_mode()
+def test(options: Test) -> Path:
+    """The command; gives the path of `classification.json`.
+
+    Raises:
+        UserError: an unusable image, or a checkpoint that does not fit.
+    """
+    device = pick_device(options.device)
+    source = options.data.plain()
+    dataset = source.load()
+    found = load(options.snapshot, len(dataset.class_names), options.arch, options.padded_for)
+    side = options.resize or found.resize or recipe("cls", "cub").resize
+    network = found.network.to(device, memory_format=torch.channels_last).eval()
+    if options.mode == "train":
+        for module in network.modules():
+            module.train(isinstance(module, nn.Dropout))
+    kind = f"resize {side}"
+    header = {
+        "method": METHOD,
+        "architecture": found.arch,
+        "checkpoint": found.record,
+        "data": described(source, dataset),
+        "classifier": {"name": found.arch, "crops": 1},
+        "frame": kind,
+        "options": {**vars(options.preprocessing), "padded_for": options.padded_for, "mode": options.mode},
+    }
+    writer = PredictionsWriter(options.out / "images", header, options.overwrite)
+    pending = [sample for sample in dataset if sample.image_id not in writer.done]
+    loader = image_batches(Images(pending, [kind], options.preprocessing), options.batch_size, options.workers)
+    with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="classifying") as progress:
+        for items in loader:
+            usable = without_problems(items, writer.skip)
+            if usable:
+                _classify(network, usable, writer, device)
+            progress.update(len(items))
+    if not writer.complete:
+        writer.finish()
+    return _hand_over(options, writer.directory, found.arch, header)
+
+
+def _classify(network: nn.Module, items: list[Item], writer: PredictionsWriter, device: torch.device) -> None:
+    probabilities = network(stacked(items, 0, device)).float().softmax(dim=1)
+    best, classes = probabilities.topk(min(5, probabilities.shape[1]), dim=1)
+    for item, top5, scores in zip(items, classes.tolist(), best.tolist(), strict=True):
+        frame = item.frames[0]
+        sample = item.sample
+        writer.write(
+            Prediction(sample.image_id, sample.label, frame.original, frame, tuple(top5), tuple(scores), None, 0.0)
+        )
+
+
+def _hand_over(options: Test, directory: Path, arch: str, header: dict) -> Path:
+    predictions = Predictions.open(directory)
+    found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in predictions.entries}
+    if not found:
+        raise UserError("no image could be classified", where=directory, do="look at its predictions.jsonl")
+    path = options.out / "classification.json"
+    verdicts.write_results(path, found, arch, header)
+    if options.npy:
+        labels = {entry.image_id: entry.label for entry in predictions.entries}
+        verdicts.write_npy(options.out / "top1top5.npy", found, labels)
+    print(f"{arch}: Top-1 {predictions.accuracy(1):.2f}, Top-5 {predictions.accuracy(5):.2f} of {len(found)} images, "
+          f"{len(predictions.skipped)} left out: {path}")  # fmt: skip
+    return path
+
+
+def main() -> None:
+    """The command line."""
+    test(tyro.cli(Test, prog="python -m spol.cls.test", description=__doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Classifies a test split into OUT/verdicts, localizes it into OUT/test/crop and OUT/test/squash, and scores it under every
+# protocol. OUT is run_train.sh's; $SNAPSHOT names another seg checkpoint, such as the authors' model-8, and $TOP1TOP5 verdicts
+# that are there already, such as their top1top5.npy. Options go to both commands, those of one stand in $CLS or $SEG.
+#   spol/run_test.sh cub CUB_200_2011 runs/spol
+#   SNAPSHOT=model-6000 TOP1TOP5=top1top5.npy spol/run_test.sh imagenet /data/imagenet runs/released
+set -euo pipefail
+usage="usage: spol/run_test.sh cub|imagenet DATA OUT [options of both stages]"
+[ $# -ge 3 ] || { echo "error: $usage" >&2; exit 2; }
+recipe=$1
+data=$(realpath "$2")
+out=$(realpath -m "$3")
+shift 3
+snapshot=${SNAPSHOT:+$(realpath "$SNAPSHOT")}
+verdicts=${TOP1TOP5:+$(realpath "$TOP1TOP5")}
+case $recipe in
+  cub) source=(--data.name cub --data.split test) classifier=$out/cls/final.pth released=$out/seg/final.pth ;;
+  imagenet) source=(--data.name ilsvrc --data.split val) classifier=imagenet:efficientnet-b7 released=$out/seg/model-6000 ;;
+  *) echo "error: $recipe is neither cub nor imagenet. $usage" >&2; exit 2 ;;
+esac
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[ -n "${WSOL_PYTHON:-}" ] || environments/create.sh spol
+python=${WSOL_PYTHON:-${WSOL_ENVS:-.envs}/spol/bin/python}
+source=(--recipe "$recipe" "${source[@]}" --datapath "$data" "$@")
+[ -n "$snapshot" ] || { [ -f "$released" ] && snapshot=$released || snapshot=$out/seg/final.pth; }
+read -ra cls <<<"${CLS:-}"
+read -ra seg <<<"${SEG:-}"
+
+if [ -z "$verdicts" ]; then
+  "$python" -m spol.cls.test "${source[@]}" --snapshot "$classifier" --out "$out/verdicts" "${cls[@]}"
+  verdicts=$out/verdicts/classification.json
+fi
+"$python" -m spol.seg.test "${source[@]}" --snapshot "$snapshot" --top1top5 "$verdicts" --out "$out/test" "${seg[@]}"
+exec "$python" -m common.evaluate "$out"/test/*

@@ -1,0 +1,226 @@
+"""Localize a split: segment the foreground, take the box of its largest contour.
+
+    python -m spol.seg.test --checkpoint runs/spol/seg/final.pth --data.name cub --datapath CUB_200_2011 \\
+        --top1top5 verdicts/classification.json --out runs/spol/test
+
+Writes predictions directories OUT/crop and OUT/squash for `python -m common.evaluate`, and prints the original's line,
+once with its denominator and once with every image in it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+
+from common.boxes import as_boxes
+from common.datasets import Dataset
+from common.errors import UserError, run_command
+from common.geometry import Frame
+from common.metrics import LocalizationEvaluator
+from common.predictions import Prediction, Predictions, PredictionsWriter
+from common.progress import bar
+from common.protocols import FRAMES, SPOL, SQUASH
+from common.pytorch.runtime import pick_device
+from spol import verdicts, weights
+from spol.config import recipe, recipe_name
+from spol.data import Images, Item, image_batches, stacked, without_problems
+from spol.models import MffNet
+from spol.options import TestOptions, described
+from spol.segmentation import foreground, input_kind
+from spol.verdicts import Verdicts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Test(TestOptions):
+    """Localize a split."""
+
+    top1top5: Path | None = None
+    """Verdicts of stage cls: classification.json, a predictions directory, or the original's top1top5.npy. Without
+    them only GT-known is measured."""
+    threshold: float | None = None
+    """Foreground is what exceeds it: 0.2 on CUB and 0.8 on ImageNet, as released."""
+    frames: tuple[Literal["crop", "squash"], ...] = ("crop", "squash")
+    """crop: squashed to 256, the central 224, as released. squash: the whole image, for other papers' protocols."""
+    maps: bool = True
+    """Store the probabilities; without them only the one box can be scored."""
+    count_missing: bool = False
+    """In the printed line count images without a contour or without a true box left as misses."""
+    full_image_boxes: bool = False
+    """In the printed line compare boxes in the whole image, not in the crop that cuts the true ones."""
+
+
+@torch.inference_mode()
+def test(options: Test) -> list[Path]:
+    """The command; gives the predictions directories.
+
+    Raises:
+        UserError: a checkpoint or verdicts that don't fit, or another run's results in the folder.
+    """
+    if not options.frames or len(set(options.frames)) != len(options.frames):
+        raise UserError(f"--frames {' '.join(options.frames)}", expected="crop, squash or both")
+    device = pick_device(options.device)
+    source = options.data.plain()
+    dataset = source.load()
+    threshold = options.threshold
+    if threshold is None:
+        threshold = recipe("seg", recipe_name(options.data.name, options.recipe)).threshold
+    loaded = weights.load(options.snapshot, "seg")
+    classified = verdicts.read(options.top1top5) if options.top1top5 else None
+    if classified:
+        classified.check(dataset, options.top1top5)
+    network = loaded.network.to(device, memory_format=torch.channels_last).eval()
+    network.dropout.train(options.mode == "train")
+    header = {
+        "method": "spol",
+        "architecture": loaded.backbone,
+        "checkpoint": loaded.record,
+        "data": described(source, dataset),
+        "classifier": {"name": classified.classifier, "crops": 1} if classified else None,
+        "options": {
+            **vars(options.preprocessing), "threshold": threshold, "maps": options.maps, "mode": options.mode,
+            "trained_resize": loaded.options.get("resize", 256),
+        },
+    }  # fmt: skip
+    directories = _localize(options, dataset, network, classified, threshold, header, device)
+    if "crop" in options.frames:
+        print_released_line(directories[options.frames.index("crop")], dataset, options)
+    return directories
+
+
+def _localize(
+    options: Test,
+    dataset: Dataset,
+    network: MffNet,
+    classified: Verdicts | None,
+    threshold: float,
+    header: dict[str, Any],
+    device: torch.device,
+) -> list[Path]:
+    kinds = [FRAMES[name] for name in options.frames]
+    inputs = [input_kind(kind, header["options"]["trained_resize"]) for kind in kinds]
+    writers = [
+        PredictionsWriter(options.out / name, {**header, "frame": kind}, options.overwrite)
+        for name, kind in zip(options.frames, kinds, strict=True)
+    ]
+    pending = [sample for sample in dataset if any(sample.image_id not in writer.done for writer in writers)]
+
+    def skip(image_id: str, reason: str) -> None:
+        for writer in writers:
+            if image_id not in writer.done:
+                writer.skip(image_id, reason)
+
+    images = Images(pending, inputs, options.preprocessing)
+    with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="localizing") as progress:
+        for items in image_batches(images, options.batch_size, options.workers):
+            usable = without_problems(items, skip)
+            for number, (writer, kind) in enumerate(zip(writers, kinds, strict=True)):
+                if usable:
+                    size = Frame.of_kind(kind, usable[0].frames[number].original).size
+                    maps = foreground(network, stacked(usable, number, device), size)
+                    _write(usable, maps, kind, number, writer, classified, len(dataset.class_names), threshold, options)
+            progress.update(len(items))
+    for writer in writers:
+        if not writer.complete:
+            writer.finish()
+        print(f"predictions: {writer.directory}")
+    return [writer.directory for writer in writers]
+
+
+def _write(
+    items: Sequence[Item],
+    maps: np.ndarray,
+    kind: str,
+    number: int,
+    writer: PredictionsWriter,
+    classified: Verdicts | None,
+    classes: int,
+    threshold: float,
+    options: Test,
+) -> None:
+    for item, probability in zip(items, maps, strict=True):
+        sample, size = item.sample, item.frames[number].original
+        if sample.image_id in writer.done:
+            continue
+        verdict = classified.of(sample, classes) if classified else None
+        (boxes,) = SPOL.extractor.boxes(probability, [threshold])
+        prediction = Prediction(
+            image_id=sample.image_id,
+            label=sample.label,
+            size=size,
+            frame=Frame.of_kind(kind, size),
+            top5=verdict.top5 if verdict else None,
+            top5_scores=verdict.scores if verdict else None,
+            box=boxes[0] if len(boxes) else None,
+            threshold=threshold,
+        )
+        writer.write(prediction, probability if options.maps else None)
+
+
+def print_released_line(directory: Path, dataset: Dataset, options: Test) -> dict[str, float]:
+    """Score the stored boxes as the original does, and print its line.
+
+    Args:
+        directory: predictions in the frame `crop`.
+        dataset: the annotations.
+        options: `count_missing` and `full_image_boxes` change the measurement; see `Test`.
+
+    Returns:
+        `count`, and `top1`, `top5`, `gt_known` as shares; empty where no image has a true box.
+    """
+    predictions = Predictions.open(directory)
+    if not any(len(sample.boxes) for sample in dataset):
+        return {}
+    lines = {}
+    for counted in (options.count_missing, not options.count_missing):
+        lines[counted] = score_boxes(predictions, dataset, counted, options.full_image_boxes)
+    for counted, line in lines.items():
+        what = "every image" if counted else "images with a contour and a true box left, as released"
+        where = "whole image" if options.full_image_boxes else "crop"
+        print(f"count={line['count']:.0f} | top1={line['top1']:.5f} | top5={line['top5']:.5f} | "
+              f"GT-Known={line['gt_known']:.5f}   ({what}; boxes in the {where})")  # fmt: skip
+    return lines[options.count_missing]
+
+
+def score_boxes(
+    predictions: Predictions, dataset: Dataset, count_missing: bool = False, full_image: bool = False
+) -> dict[str, float]:
+    """The original's four numbers, over stored boxes.
+
+    Args:
+        predictions: in the frame `crop`.
+        dataset: the annotations.
+        count_missing: images without a contour, without a true box left, or unreadable count as misses.
+        full_image: predicted and true boxes are compared in the whole image, which no crop cuts.
+
+    Returns:
+        `count`; `top1`, `top5` and `gt_known` as shares, NaN where nobody classified.
+    """
+    protocol = replace(SPOL, frame=SQUASH) if full_image else SPOL
+    evaluator = LocalizationEvaluator(protocol, [float("nan")], count_missing)
+    samples = {sample.image_id: sample for sample in dataset}
+    for entry in predictions.entries:
+        boxes, frame = as_boxes([] if entry.box is None else entry.box), entry.frame
+        if full_image:
+            original, frame = frame.to_original(boxes), Frame.of_kind(SQUASH, entry.size)
+            boxes = frame.to_frame(original)
+        truth = samples[entry.image_id].boxes
+        evaluator.accumulate_boxes([boxes], frame, truth, entry.label, entry.top5, entry.image_id)
+    result = evaluator.compute()
+    unreadable = len(predictions.skipped) if count_missing else 0
+    count = int(result.counted[0]) + unreadable
+    share = int(result.counted[0]) / count / 100 if count else float("nan")
+    names = {"top1": result.top1, "top5": result.top5, "gt_known": result.gt_known}
+    return {"count": count, **{name: float(values[0, 0]) * share for name, values in names.items()}}
+
+
+def main() -> None:
+    """The command line."""
+    test(tyro.cli(Test, prog="python -m spol.seg.test", description=__doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)

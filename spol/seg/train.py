@@ -1,0 +1,98 @@
+"""Train MFF-Net on pseudo masks to tell foreground from background, whatever the class.
+
+    python -m spol.seg.train --data.name cub --datapath CUB_200_2011 --masks runs/spol/masks --out runs/spol/seg
+
+The network starts from ImageNet, not from the cam stage. Options that are not given take the released values.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+from torch import Tensor
+
+from common.datasets import Dataset
+from common.errors import UserError, run_command
+from common.files import read_json
+from common.pytorch import distributed
+from common.pytorch.runtime import pick_device, seed_everything
+from spol import weights
+from spol.cam.test import MANIFEST
+from spol.losses import segmentation_loss
+from spol.models import MffNet, build
+from spol.options import TrainOptions
+from spol.training import optimizer_of, run, start
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(TrainOptions):
+    """Train MFF-Net on pseudo masks."""
+
+    backbone: Literal["resnet50", "resnet101", "resnet152", "mobilenet_v1"] = "resnet50"
+    """resnet50 as released; mobilenet_v1 is an extension that a CPU can train."""
+    masks: Path | None = None
+    """Folder of pseudo masks; by default DATAPATH/seg as in the original."""
+    ignored_in_divisor: bool = True
+    """The loss is divided by all pixels, the ignored ones too, as released."""
+
+
+class Losses:
+    """A batch to its losses, for `fit`."""
+
+    def __init__(self, ignored_in_divisor: bool):
+        self.ignored_in_divisor = ignored_in_divisor
+
+    def __call__(self, network: MffNet, images: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Normalized images (B, 3, H, W) and targets (B, H, W) uint8 to scalars."""
+        return segmentation_loss(network(images), targets, self.ignored_in_divisor)
+
+
+def train(options: Train) -> Path:
+    """The command; gives the path of `final.pth`."""
+    settings = options.settings("seg")
+    with distributed.processes(pick_device(options.runtime.device)) as device:
+        seed_everything(options.seed)
+        folder = options.masks or options.data.root / "seg"
+        dataset, record = with_masks(options.data.plain().load(), folder)
+        network = build("seg", backbone=options.backbone)
+        start(network, options, options.backbone, "seg")
+        optimizer = optimizer_of(network, options, ["bkbone."])
+        config = {"method": weights.METHODS["seg"], "architecture": options.backbone, "pseudo_masks": record}
+        losses = Losses(options.ignored_in_divisor)
+        return run(network, optimizer, losses, options, settings, dataset, config, device, masks=folder)
+
+
+def with_masks(dataset: Dataset, folder: Path) -> tuple[Dataset, dict[str, Any]]:
+    """The images that pseudo masks were made of, and what made the masks.
+
+    Args:
+        dataset: the training images.
+        folder: of `spol.cam.test`, or of the original's, which has no manifest.
+
+    Raises:
+        UserError: no such folder, or masks that are not all made yet.
+    """
+    if not folder.is_dir():
+        raise UserError("no such folder of pseudo masks", where=folder, do="make them with spol.cam.test")
+    if not (folder / MANIFEST).is_file():
+        return dataset, {"made_by": "no manifest"}
+    made = read_json(folder / MANIFEST)
+    if not made.get("complete"):
+        raise UserError("not all pseudo masks are made yet", where=folder, do="run spol.cam.test to its end")
+    skipped = set(made.get("skipped", {}))
+    for image_id in sorted(skipped):
+        print(f"left out: {image_id} has no pseudo mask: {made['skipped'][image_id]}")
+    kept = tuple(sample for sample in dataset if sample.image_id not in skipped)
+    return replace(dataset, samples=kept), {"checkpoint": made.get("checkpoint"), "options": made.get("options")}
+
+
+def main() -> None:
+    """The command line."""
+    path = train(tyro.cli(Train, prog="python -m spol.seg.train", description=__doc__))
+    if distributed.rank() == 0:
+        print(f"trained: {path}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,191 @@
+"""What a classifier said of each image, as the hand-over from stage cls to stage seg.
+
+Three forms are read:
+
+| form | holds |
+|---|---|
+| `classification.json`, what `spol.cls.test` writes | the five best classes of each image, and their probabilities |
+| a predictions directory of any method here | the same |
+| the original's `top1top5.npy` | whether the best class, and one of the five best, is right |
+
+The `.npy` is a pickled dictionary, `{path: [bool, bool]}`. It is read by an unpickler that knows numpy's own array
+reconstruction and nothing else, so a file that would run code is refused.
+"""
+
+import io
+import pickle
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.datasets import Sample
+from common.errors import UserError
+from common.files import read_json, write_atomically, write_json
+from common.predictions import Predictions
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One image's classes.
+
+    Attributes:
+        top5: the best classes, best first; from the original's file, which names none, the true class where it was
+            said to be, and as any other class the number after the last.
+        scores: their probabilities; None from the original's file.
+    """
+
+    top5: tuple[int, ...]
+    scores: tuple[float, ...] | None
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """A classifier's verdicts on a data set.
+
+    Attributes:
+        by_image: by image id, or by the path in the original's list file.
+        classifier: its name.
+        record: what a manifest says of the file.
+    """
+
+    by_image: dict[str, Verdict | tuple[bool, bool]]
+    classifier: str
+    record: dict[str, Any]
+
+    def of(self, sample: Sample, classes: int) -> Verdict:
+        """The verdict on an image.
+
+        Raises:
+            KeyError: none is there.
+        """
+        name = sample.image_id
+        found = self.by_image[name if name in self.by_image else name.rsplit("/", 1)[-1]]
+        if isinstance(found, Verdict):
+            return found
+        top1, top5 = found
+        return Verdict((sample.label,) if top1 else (classes, sample.label) if top5 else (classes,), None)
+
+    def check(self, samples: Iterable[Sample], where: Path) -> None:
+        """Refuse a file that lacks images of a data set.
+
+        Raises:
+            UserError: so it is.
+        """
+        names = [sample.image_id for sample in samples]
+        missing = [name for name in names if not {name, name.rsplit("/", 1)[-1]} & self.by_image.keys()]
+        if missing:
+            raise UserError(f"{len(missing)} of {len(names)} images have no verdict, {missing[0]} among them",
+                            where=where, do="classify this split with spol.cls.test")  # fmt: skip
+
+
+def read(path: Path) -> Verdicts:
+    """The verdicts in a file or predictions directory.
+
+    Raises:
+        UserError: in none of the three forms.
+    """
+    if path.is_dir():
+        predictions = Predictions.open(path)
+        if any(entry.top5 is None for entry in predictions.entries):
+            raise UserError("predictions without a classifier", where=path)
+        found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in predictions.entries}
+        name = (predictions.manifest.get("classifier") or {}).get("name", "unknown")
+        return Verdicts(found, name, {"name": path.name, "classifier": name})
+    if path.suffix == ".npy":
+        return Verdicts(read_npy(path), "top1top5.npy", {"name": path.name, "classifier": "as in the file"})
+    return _read_json(path)
+
+
+def _read_json(path: Path) -> Verdicts:
+    content = read_json(path, do="write it with spol.cls.test")
+    try:
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}")
+        found = {}
+        for name, row in content["images"].items():
+            top5, scores = tuple(row["top5"]), tuple(float(score) for score in row["scores"])
+            if not 1 <= len(top5) <= 5 or len(scores) != len(top5) or any(type(c) is not int or c < 0 for c in top5):
+                raise ValueError(f"{name}: {row}")
+            found[name] = Verdict(top5, scores)
+        classifier = str(content["classifier"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"no classification result ({error})", where=path, do="write it with spol.cls.test") from error
+    return Verdicts(found, classifier, {"name": path.name, "classifier": classifier})
+
+
+def write_results(path: Path, verdicts: dict[str, Verdict], classifier: str, header: dict[str, Any]) -> None:
+    """Write `classification.json`.
+
+    Args:
+        path: the file.
+        verdicts: by image id.
+        classifier: its name.
+        header: of the run, for the record.
+    """
+    images = {name: {"top5": list(verdict.top5), "scores": list(verdict.scores)} for name, verdict in verdicts.items()}
+    write_json(path, {"format": FORMAT, "classifier": classifier, "run": header, "images": images})
+
+
+def write_npy(path: Path, verdicts: dict[str, Verdict], labels: dict[str, int]) -> None:
+    """Write `{path: [top-1 is right, top-5 is right]}` as the original's `top1top5.npy`."""
+    flags = {
+        name: [verdict.top5[0] == labels[name], labels[name] in verdict.top5] for name, verdict in verdicts.items()
+    }
+    buffer = io.BytesIO()
+    np.save(buffer, np.array(flags, dtype=object), allow_pickle=True)
+    write_atomically(path, lambda file: file.write(buffer.getbuffer()))
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Knows how numpy rebuilds an array, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return np.empty(0).__reduce__()[0]
+        if module == "numpy" and name in ("ndarray", "dtype"):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def read_npy(path: Path) -> dict[str, tuple[bool, bool]]:
+    """The original's `top1top5.npy`.
+
+    Raises:
+        UserError: missing, damaged, would run code, or of another form.
+    """
+    expected = "a pickled dictionary {path: [bool, bool]}"
+    try:
+        with open(path, "rb") as file:
+            version = np.lib.format.read_magic(file)
+            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+            shape, _, dtype = header[version](file)
+            if shape != () or not dtype.hasobject:
+                raise ValueError(f"an array of shape {shape} and type {dtype}")
+            content = _ArraysOnly(file).load()
+        flags = content.item() if isinstance(content, np.ndarray) and content.shape == () else content
+        if not isinstance(flags, dict) or not flags:
+            raise ValueError(f"a {type(flags).__name__}")
+        return {_name(name): _flags(pair) for name, pair in flags.items()}
+    except FileNotFoundError as error:
+        raise UserError("no such file", where=path, do="write it with spol.cls.test --npy") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(f"refused: {error}", where=path, expected=expected) from error
+    except (ValueError, KeyError, TypeError, EOFError, OSError, AttributeError, IndexError, ImportError) as error:
+        raise UserError(f"not the original's top1top5.npy ({error})", where=path, expected=expected) from error
+
+
+def _name(name: Any) -> str:
+    if not isinstance(name, str):
+        raise ValueError(f"a key {name!r}")
+    return name
+
+
+def _flags(pair: Any) -> tuple[bool, bool]:
+    if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(flag, bool) for flag in pair):
+        raise ValueError(f"a value {pair!r}")
+    return pair[0], pair[1]
