@@ -6,6 +6,7 @@
 The network runs in batches; processes of their own turn maps into masks. A run that is stopped goes on where it ended.
 """
 
+import json
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def _refuse_shared_masks(dataset: Dataset, folder: Path, ending: str) -> None:
 
 def _claim(folder: Path, header: dict[str, Any], overwrite: bool) -> None:
     """Say whose masks the folder holds; another run's are refused, or with `overwrite` removed."""
-    path = folder / MANIFEST
+    path, header = folder / MANIFEST, json.loads(json.dumps(header))  # tuples become lists, as in the file
     if path.is_file():
         stored = read_json(path)
         differing = [key for key, value in header.items() if not isinstance(stored, dict) or stored.get(key) != value]

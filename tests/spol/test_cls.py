@@ -145,8 +145,16 @@ def test_other_classifiers(arch, tmp_path):
 
 
 def test_densenets_old_names():
-    old = {"features.denseblock1.denselayer2.norm.1.weight": 1, "features.denseblock1.denselayer2.conv.2.weight": 2, "features.norm5.bias": 3}
-    new = {"features.denseblock1.denselayer2.norm1.weight": 1, "features.denseblock1.denselayer2.conv2.weight": 2, "features.norm5.bias": 3}
+    old = {
+        "features.denseblock1.denselayer2.norm.1.weight": 1,
+        "features.denseblock1.denselayer2.conv.2.weight": 2,
+        "features.norm5.bias": 3,
+    }
+    new = {
+        "features.denseblock1.denselayer2.norm1.weight": 1,
+        "features.denseblock1.denselayer2.conv2.weight": 2,
+        "features.norm5.bias": 3,
+    }
     assert networks._modern_densenet_names(old) == new
 
 
@@ -160,7 +168,10 @@ def test_verdicts_survive_a_round_trip_and_the_original_file(tmp_path):
     assert again.by_image == found
     assert again.of(SAMPLE, 200) == found["001.A/im_0.jpg"]
     verdicts.write_npy(tmp_path / "top1top5.npy", found, {"001.A/im_0.jpg": 2, "001.A/im_1.jpg": 1})
-    assert np.load(tmp_path / "top1top5.npy", allow_pickle=True).item() == {"001.A/im_0.jpg": [False, True], "001.A/im_1.jpg": [True, True]}
+    assert np.load(tmp_path / "top1top5.npy", allow_pickle=True).item() == {
+        "001.A/im_0.jpg": [False, True],
+        "001.A/im_1.jpg": [True, True],
+    }
     released = verdicts.read(tmp_path / "top1top5.npy")
     assert released.by_image == {"001.A/im_0.jpg": (False, True), "001.A/im_1.jpg": (True, True)}
     assert released.of(SAMPLE, 200) == Verdict((200, 2), None)

@@ -37,7 +37,7 @@ def test_crops_replay_the_recorded_draws(golden, name, resize, crop):
     for row, (which, y, x, flip) in enumerate(recorded[f"{name}_draws"].tolist()):
         random.seed(int(recorded[f"{name}_python_seed0"]) + row)
         for _ in range(4):
-            random.random()
+            random.random()  # noqa: S311
         geometry = Geometry.draw(random.random, resize, crop)
         assert (geometry.y, geometry.x, geometry.flip) == (y, x, bool(flip))
         if row < 2:

@@ -87,9 +87,7 @@ def test_the_whole_script_is_the_recorded_one(golden, tmp_path, capsys, dataset,
     for index, entry in enumerate(forwarded):
         box = calls[calls[:, 0] == index][0, 1:5]
         np.testing.assert_array_equal(entry.box, box)
-        np.testing.assert_allclose(
-            logit_of(predictions.map(entry)), logit_of(up(recorded["logits"][index])), atol=2e-3
-        )
+        np.testing.assert_allclose(logit_of(predictions.map(entry)), logit_of(up(recorded["logits"][index])), atol=2e-3)
     # Boxes in the whole image: other numbers, for the crop cuts the true boxes of most images.
     assert score_boxes(predictions, loaded, full_image=True)["count"] == 8
 
