@@ -5,6 +5,9 @@ What a map shows surely is over 0.25, and what it hardly shows at all under 0.01
 where the band is thickest, and that counts as object too.
 """
 
+import os
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,3 +134,14 @@ def write(path: Path, raw: np.ndarray, size: tuple[int, int], mask_format: str, 
     cv2.setNumThreads(1)
     content = encoded(pseudo_mask(raw, size, holes, truncate), mask_format)
     write_atomically(path, lambda file: file.write(content))
+
+
+def end_with(parent: int) -> None:
+    """Let this process end when the one that started it does, even if that one was killed."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -7,6 +7,7 @@ The network runs in batches; processes of their own turn maps into masks. A run 
 """
 
 import json
+import os
 from collections import deque
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -99,7 +100,11 @@ class _Writers:
     def __init__(self, options: Test, ending: str, progress: Any):
         self.options, self.ending, self.progress = options, ending, progress
         self.waiting: deque[Future] = deque()
-        self.pool = ProcessPoolExecutor(options.processes) if options.processes > 0 else None
+        self.pool = None
+        if options.processes > 0:
+            self.pool = ProcessPoolExecutor(
+                options.processes, initializer=pseudo_masks.end_with, initargs=(os.getpid(),)
+            )
 
     def __enter__(self) -> "_Writers":
         return self
