@@ -118,11 +118,14 @@ def run(
         print(f"{config['method']} {config['architecture']} on {dataset.name} {dataset.split}: {len(dataset)} images, "
               f"{len(dataset.class_names)} classes, {settings.epochs} epochs of {loader.batch_sampler.batches} steps, "
               f"{distributed.world_size()} process(es)")  # fmt: skip
-    return fit(
+    final = fit(
         network, optimizer, loader, losses, learning_rates(optimizer, settings, options.warmup_steps), settings.epochs,
         options.out, _identity(options, settings, dataset, config), options.runtime,
         after_step=released.after_step, after_epoch=released.after_epoch,
     )  # fmt: skip
+    if distributed.rank() == 0:
+        print(f"trained: {final}")
+    return final
 
 
 def _identity(options: TrainOptions, settings: Recipe, dataset: Dataset, config: dict[str, Any]) -> dict[str, Any]:

@@ -69,9 +69,7 @@ def train(options: Train) -> Path:
 
 def main() -> None:
     """The command line."""
-    path = train(tyro.cli(Train, prog="python -m spol.cam.train", description=__doc__))
-    if distributed.rank() == 0:
-        print(f"trained: {path}")
+    train(tyro.cli(Train, prog="python -m spol.cam.train", description=__doc__))
 
 
 if __name__ == "__main__":

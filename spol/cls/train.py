@@ -68,9 +68,7 @@ def _still(network: nn.Module) -> None:
 
 def main() -> None:
     """The command line."""
-    path = train(tyro.cli(Train, prog="python -m spol.cls.train", description=__doc__))
-    if distributed.rank() == 0:
-        print(f"trained: {path}")
+    train(tyro.cli(Train, prog="python -m spol.cls.train", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -89,9 +89,7 @@ def with_masks(dataset: Dataset, folder: Path) -> tuple[Dataset, dict[str, Any]]
 
 def main() -> None:
     """The command line."""
-    path = train(tyro.cli(Train, prog="python -m spol.seg.train", description=__doc__))
-    if distributed.rank() == 0:
-        print(f"trained: {path}")
+    train(tyro.cli(Train, prog="python -m spol.seg.train", description=__doc__))
 
 
 if __name__ == "__main__":
