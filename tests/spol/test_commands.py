@@ -180,6 +180,18 @@ def test_mode_val_trains_without_dropout(root, tmp_path):
     start(build("cam", 3, "mobilenet_v1"), replace(options, mode="train"), "mobilenet_v1", "cam")
 
 
+def test_mixed_precision(trained, root, tmp_path):
+    """bfloat16 on a CPU; the losses are computed in float32 and stay close to the plain run's."""
+    options = training(seg_train, root, tmp_path, masks=trained / "masks")
+    options = replace(options, runtime=replace(options.runtime, amp="bf16"))
+    seg_train.train(options)
+    first = [
+        json.loads((folder / "log.jsonl").read_text().splitlines()[0])["loss"] for folder in (tmp_path, trained / "seg")
+    ]
+    assert first[0] != first[1]
+    assert first[0] == pytest.approx(first[1], rel=0.1)
+
+
 def test_killed_pseudo_masks_go_on_to_the_same_bytes(trained, root, tmp_path, monkeypatch, capsys):
     options = masking(root, trained, out=tmp_path / "masks")
     killed_after(monkeypatch, pseudo_masks, "write", 5)

@@ -10,7 +10,8 @@ import torch
 
 from common.datasets import cub
 from common.errors import UserError
-from common.predictions import Predictions
+from common.geometry import Frame
+from common.predictions import Prediction, Predictions, PredictionsWriter
 from common.protocols import SPOL
 from spol import verdicts
 from spol.models import enlarged
@@ -18,7 +19,7 @@ from spol.options import Source
 from spol.seg.test import Test, score_boxes, test
 from spol.segmentation import foreground, input_kind
 from spol.weights import write_released
-from tests import fill
+from tests import fill, runs, small_cub
 from tests.spol import filled
 
 WNIDS = ("n01440764", "n01443537", "n01484850")
@@ -88,8 +89,6 @@ def test_the_whole_script_is_the_recorded_one(golden, tmp_path, capsys, dataset,
         box = calls[calls[:, 0] == index][0, 1:5]
         np.testing.assert_array_equal(entry.box, box)
         np.testing.assert_allclose(logit_of(predictions.map(entry)), logit_of(up(recorded["logits"][index])), atol=2e-3)
-    # Boxes in the whole image: other numbers, for the crop cuts the true boxes of most images.
-    assert score_boxes(predictions, loaded, full_image=True)["count"] == 8
 
 
 def up(logits):
@@ -125,3 +124,27 @@ def test_refusals(tmp_path):
         cub.find_image_root(tmp_path)
     with pytest.raises(UserError, match="no such file"):
         verdicts.read(tmp_path / "top1top5.npy")
+
+
+def test_boxes_in_the_whole_image_by_hand(tmp_path):
+    """A true box of 30 x 256 at the left edge is 14 x 224 in the crop. Found exactly there, it is a hit in the crop, and in
+    the whole image an IoU of 14 * 224 / (30 * 256) = 0.41, a miss."""
+    root = small_cub.make(tmp_path / "CUB", height=256, width=256, train=1, test=1)
+    rows = (root / "bounding_boxes.txt").read_text().splitlines()
+    (root / "bounding_boxes.txt").write_text("".join(f"{row.split()[0]} 0 0 30 256\n" for row in rows))
+    source = Source("cub", root).plain()
+    crop = "resize 256 crop 224"
+    writer = PredictionsWriter(tmp_path / "run", runs.header(source, crop))
+    for sample in source.load():
+        frame = Frame.of_kind(crop, sample.size)
+        writer.write(Prediction(sample.image_id, sample.label, sample.size, frame, (sample.label,), None, np.array([0, 0, 14, 224]), 0.2))  # fmt: skip
+    writer.finish()
+    predictions = Predictions.open(tmp_path / "run")
+    released = score_boxes(predictions, source.load())
+    assert released == {"count": 3, "top1": 1.0, "top5": 1.0, "gt_known": 1.0}
+    assert score_boxes(predictions, source.load(), full_image=True) == {
+        **released,
+        "top1": 0.0,
+        "top5": 0.0,
+        "gt_known": 0.0,
+    }
