@@ -5,6 +5,7 @@ What a map shows surely is over 0.25, and what it hardly shows at all under 0.01
 where the band is thickest, and that counts as object too.
 """
 
+import math
 import os
 import threading
 import time
@@ -39,17 +40,26 @@ class Gaussian:
     yy: float
     xy: float
 
-    def draw(self) -> np.ndarray:
-        """Its values (256, 256) float64, 1 at the centre.
+    def draw(self, highest: np.ndarray) -> None:
+        """Raise (256, 256) float64 values to the Gaussian's, which is 1 at its centre.
 
         exp(-1 / (2 (1 - k)) ((X - x)^2 / xx - 2 (X - x)(Y - y) xy / (xx yy) + (Y - y)^2 / yy)), k = xy^2 / (xx yy).
         """
         k = self.xy**2 / (self.xx * self.yy)
-        grid = np.arange(SIDE, dtype=np.float64)
-        across, down = grid - self.x, (grid - self.y)[:, None]
+        columns, rows = _reached(self.x, self.xx), _reached(self.y, self.yy)
+        across = np.arange(columns.start, columns.stop) - self.x
+        down = (np.arange(rows.start, rows.stop) - self.y)[:, None]
         slope = 2.0 * self.xy / (self.xx * self.yy)
         distance = across**2 / self.xx - across * (slope * down) + down**2 / self.yy
-        return np.exp(distance * (-1.0 / (2.0 * (1.0 - k))))
+        distance *= -1.0 / (2.0 * (1.0 - k))
+        part = highest[rows, columns]
+        np.maximum(part, np.exp(distance, out=distance), out=part)
+
+
+def _reached(centre: float, variance: float) -> slice:
+    """Where on an axis a Gaussian can exceed exp(-45), which is too little to move a grey level in double precision."""
+    reach = math.sqrt(90 * variance)
+    return slice(max(0, math.floor(centre - reach)), min(SIDE, math.ceil(centre + reach) + 1))
 
 
 def enlarged_map(raw: np.ndarray) -> np.ndarray:
@@ -102,16 +112,12 @@ def pseudo_mask(raw: np.ndarray, size: tuple[int, int], holes: bool = True, trun
         enough the latter is all zero (the released code crashes there).
     """
     enlarged = enlarged_map(raw)
-    gaussians = fit_gaussians(enlarged, holes)
-    if gaussians:
-        highest = gaussians[0].draw()
-        for gaussian in gaussians[1:]:
-            np.maximum(highest, gaussian.draw(), out=highest)
-    else:
-        highest = np.zeros((SIDE, SIDE))
+    highest = np.zeros((SIDE, SIDE))
+    for gaussian in fit_gaussians(enlarged, holes):
+        gaussian.draw(highest)
     channels = [(np.float32(255) * enlarged).astype(np.float64), 255 * highest]
     resized = [cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR) for channel in channels]
-    return np.stack([(channel if truncate else np.rint(channel)).astype(np.uint8) for channel in resized], axis=-1)
+    return cv2.merge([(channel if truncate else np.rint(channel)).astype(np.uint8) for channel in resized])
 
 
 def encoded(mask: np.ndarray, file_format: str) -> bytes:
@@ -121,7 +127,7 @@ def encoded(mask: np.ndarray, file_format: str) -> bytes:
         mask: as `pseudo_mask` gives it.
         file_format: `png`, or `jpeg`, which loses up to 80 grey levels near edges.
     """
-    picture = np.dstack([mask, np.zeros(mask.shape[:2], np.uint8)])
+    picture = cv2.merge([*cv2.split(mask), np.zeros(mask.shape[:2], np.uint8)])
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if file_format == "jpeg" else []
     done, content = cv2.imencode(f".{file_format}", picture, options)
     if not done:
@@ -131,7 +137,6 @@ def encoded(mask: np.ndarray, file_format: str) -> bytes:
 
 def write(path: Path, raw: np.ndarray, size: tuple[int, int], mask_format: str, holes: bool, truncate: bool) -> None:
     """One map (h, w) to its pseudo mask's file, whole or not at all; see `pseudo_mask`."""
-    cv2.setNumThreads(1)
     content = encoded(pseudo_mask(raw, size, holes, truncate), mask_format)
     write_atomically(path, lambda file: file.write(content))
 

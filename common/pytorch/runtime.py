@@ -45,7 +45,7 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UserError(f"the device {name!r} can't be used ({reason})", do="say --device cpu") from error
     if device.type == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     return device
 
 
@@ -56,7 +56,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Ask glibc to keep the memory that tensors free instead of returning it to the system at once.
 
     Without this, each large activation is mapped and zeroed anew by the kernel, which takes about half the time of a

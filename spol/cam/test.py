@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import cv2
 import numpy as np
 import torch
 import tyro
@@ -23,7 +24,7 @@ from common.errors import UserError, run_command
 from common.files import read_json, write_json
 from common.predictions import provenance
 from common.progress import bar
-from common.pytorch.runtime import pick_device
+from common.pytorch.runtime import keep_freed_memory, pick_device
 from spol import pseudo_masks, weights
 from spol.data import MASK_ENDINGS, Images, Item, image_batches, mask_path, stacked, without_problems
 from spol.options import TestOptions, also, described
@@ -102,9 +103,7 @@ class _Writers:
         self.waiting: deque[Future] = deque()
         self.pool = None
         if options.processes > 0:
-            self.pool = ProcessPoolExecutor(
-                options.processes, initializer=pseudo_masks.end_with, initargs=(os.getpid(),)
-            )
+            self.pool = ProcessPoolExecutor(options.processes, initializer=start_worker, initargs=(os.getpid(),))
 
     def __enter__(self) -> "_Writers":
         return self
@@ -130,6 +129,13 @@ class _Writers:
     def _take(self) -> None:
         self.waiting.popleft().result()
         self.progress.update()
+
+
+def start_worker(parent: int) -> None:
+    """What a process that makes pseudo masks does first: it keeps its memory, ends with its parent, takes one core."""
+    keep_freed_memory()
+    pseudo_masks.end_with(parent)
+    cv2.setNumThreads(1)
 
 
 def _refuse_shared_masks(dataset: Dataset, folder: Path, ending: str) -> None:

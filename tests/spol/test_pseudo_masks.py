@@ -69,7 +69,8 @@ def test_masks_of_the_recorded_maps_are_equal(golden, dataset):
 
 def test_a_gaussian_by_hand():
     """Upright, variances 4 and 9: exp(-1/2) one deviation away, on either axis."""
-    drawn = Gaussian(100.0, 50.0, 4.0, 9.0, 0.0).draw()
+    drawn = np.zeros((256, 256))
+    Gaussian(100.0, 50.0, 4.0, 9.0, 0.0).draw(drawn)
     assert drawn[50, 100] == 1
     np.testing.assert_allclose([drawn[50, 102], drawn[53, 100]], np.exp(-0.5))
 
