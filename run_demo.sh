@@ -1,35 +1,107 @@
 #!/usr/bin/env bash
-# Sets up what is missing, trains and localizes on the embedded data, and writes a page about it.
-# Stages that are done are skipped; an interrupted one goes on where it ended.
+# Sets up what is missing, then runs CAM and the four methods on the embedded data, scores them under every protocol and
+# writes a page about them. Stages that are done are skipped; an interrupted one goes on where it ended.
+#   ./run_demo.sh                                      about a quarter of an hour on two cores, after the set-up
+#   ./run_demo.sh --quick                              fewer images and steps: a few minutes, and worse numbers
+#   ./run_demo.sh --data cub --root CUB_200_2011 --classes 10    the same on a data set of yours
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-[ $# -eq 0 ] || { echo "error: $1 is no option. usage: ./run_demo.sh" >&2; exit 2; }
+usage="usage: ./run_demo.sh [--quick] [--data cub|ilsvrc|folder --root DIR [--classes N]]"
+quick= name=demo root= classes=
+while [ $# -gt 0 ]; do
+  case $1 in
+    --quick) quick=yes; shift ;;
+    --data | --root | --classes)
+      [ $# -ge 2 ] || { echo "error: $1 needs a value. $usage" >&2; exit 2; }
+      case $1 in --data) name=$2 ;; --root) root=$2 ;; --classes) classes=$2 ;; esac
+      shift 2 ;;
+    --help | -h) echo "$usage"; exit ;;
+    *) echo "error: $1 is no option. $usage" >&2; exit 2 ;;
+  esac
+done
+case $name in
+  demo) [ -z "$root$classes" ] || { echo "error: --root and --classes go with --data. $usage" >&2; exit 2; } ;;
+  cub | ilsvrc | folder) [ -d "$root" ] || { echo "error: --data $name needs --root, a folder. $usage" >&2; exit 2; } ;;
+  *) echo "error: unknown data set $name. $usage" >&2; exit 2 ;;
+esac
 
 environments/create.sh all
-python=.envs/all/bin/python
-data=data/demo
-out=runs/demo
-source=(--data.name demo --data.root "$data" --data.held-per-class 5)
+export WSOL_PYTHON=$PWD/.envs/all/bin/python
+python=$WSOL_PYTHON
+out=runs/demo${quick:+-quick}
+rendered=()
+case $name in
+  demo)
+    root=data/demo${quick:+-quick}
+    [ -z "$quick" ] || rendered=(--recipe.train-per-class 20 --recipe.test-per-class 8) ;;
+  *) out=$out-$name ;;
+esac
+held=5
+[ -z "$quick" ] || held=3
+data=(--data.name "$name" --data.held-per-class "$held" ${classes:+--data.classes "$classes"})
+test=test
+[ "$name" != ilsvrc ] || test=val
+size=(--augmentation.resize 148 --augmentation.crop 128)
 
-stage() { printf '\n== %s\n' "$*"; }
+if [ -n "$quick" ]; then cam=4 bas=5 dgl=3 spol_cls=2 spol=3; else cam=10 bas=10 dgl=6 spol_cls=4 spol=8; fi
 
-stage "1 of 5: MobileNetV1's ImageNet weights"
+started=$SECONDS
+stages=7
+stage() { # number, what, the share of the time that lies before it in percent
+  local left=""
+  [ "$3" -eq 0 ] || left=", about $(((SECONDS - started) * (100 - $3) / $3 / 60 + 1)) min to go"
+  printf '\n== %s of %s: %s (%s s so far%s)\n' "$1" "$stages" "$2" "$((SECONDS - started))" "$left"
+}
+
+stage 1 "the data, and MobileNetV1's ImageNet weights" 0
 $python -m common.weights mobilenet_v1
-
-stage "2 of 5: the embedded data"
-$python -m common.prepare demo --root "$data" --decode headers
-
-stage "3 of 5: the CAM baseline, trained on class labels only"
-$python -m common.pytorch.cam train "${source[@]}" --data.split train --out "$out/cam" \
-  --epochs 10 --lr 0.01 --warmup-steps 20 --augmentation.resize 148 --augmentation.crop 128
-
-stage "4 of 5: localization of the test images, and of held-out training images to choose thresholds on"
-$python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${source[@]}" --data.split test --out "$out/cam/test"
-$python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${source[@]}" --data.split held --out "$out/cam/held" --crops 1
-
-stage "5 of 5: every protocol, and the page"
-page=$out/report.html
-if [ ! -f "$page" ] || [ "$out/cam/test/squash/manifest.json" -nt "$page" ]; then
-  $python -m common.report "$out"/cam/test/{crop,squash} --validation "$out"/cam/held/{crop,squash} --out "$page" --overwrite
+if [ "$name" = demo ]; then
+  $python -m common.prepare demo --root "$root" --decode headers "${rendered[@]}"
+else
+  $python -m common.prepare "$name" --root "$root" --decode headers ${classes:+--classes "$classes"}
 fi
+
+stage 2 "CAM, the baseline" 3
+$python -m common.pytorch.cam train "${data[@]}" --data.root "$root" --data.split train --out "$out/cam" \
+  --epochs "$cam" --lr 0.01 --warmup-steps 20 "${size[@]}"
+$python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${data[@]}" --data.root "$root" \
+  --data.split "$test" --out "$out/cam/test"
+$python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${data[@]}" --data.root "$root" \
+  --data.split held --out "$out/cam/held" --crops 1
+
+stage 3 "BAS" 20
+bas/run_train.sh mobilenet "$root" "${data[@]}" --pretrained tf-slim --out "$out/bas" --lr 0.0002 --warmup-steps 40 \
+  --epochs "$bas" --decay-epochs "$((bas * 4 / 5))" "${size[@]}"
+bas/run_test.sh "$out/bas/final.pth" "$root" "$out/bas/test" "${data[@]}" --data.split "$test" >"$out/bas/test.txt"
+bas/run_test.sh "$out/bas/final.pth" "$root" "$out/bas/held" "${data[@]}" --data.split held --crops 1 >"$out/bas/held.txt"
+
+stage 4 "SPOL: a classifier, class maps, pseudo masks, segmentation" 45
+recipe=cub
+[ "$name" != ilsvrc ] || recipe=imagenet
+small="--batch-size 16 --resize 146 --crop 128"
+CLS="--arch mobilenet_v1 --epochs $spol_cls --lr 0.02 $small" CAM="--backbone mobilenet_v1 --epochs $spol $small" \
+  SEG="--backbone mobilenet_v1 --epochs $spol $small" spol/run_train.sh "$recipe" "$root" "$out/spol" "${data[@]}"
+spol/run_test.sh "$recipe" "$root" "$out/spol" "${data[@]}" >"$out/spol/test.txt"
+$python -m spol.seg.test --recipe "$recipe" "${data[@]}" --datapath "$root" --data.split held \
+  --snapshot "$out/spol/seg/final.pth" --out "$out/spol/held"
+
+stage 5 "DGL: a classifier in TensorFlow, dual gradients at two of its layers" 72
+dgl_tf/run_train.sh mobilenetv1 "$root" "${data[@]}" --out "$out/dgl" --epochs "$dgl" --steps-per-epoch 12 --drops "$((dgl - 1))" \
+  --warmup-steps 16 --final-size 160 --workers 0
+for split in "$test" held; do
+  dgl_tf/run_test.sh "$out/dgl" "$root" "$out/dgl/$split" "${data[@]}" --data.split "$split" --clayer 2 5 --frames squash crop \
+    --methods dgl >"$out/dgl/$split.txt"
+done
+
+stage 6 "GRCAM: refined maps, pseudo boxes of each class, revision" 88
+for split in "$test" held; do
+  grcam/run_test.sh mobilenetv1 "$out/dgl/final.npz" "$root" "$out/grcam/$split" "${data[@]}" --data.split "$split" \
+    >"$out/grcam-$split.txt"
+done
+
+stage 7 "every protocol, and the page" 95
+page=$out/report.html
+$python -m common.report "$out"/cam/test/* "$out"/bas/test/* "$out"/spol/test/* "$out"/dgl/"$test"/* "$out"/grcam/"$test"/predictions/* \
+  --validation "$out"/cam/held/* "$out"/bas/held/* "$out"/spol/held/* "$out"/dgl/held/* "$out"/grcam/held/predictions/* \
+  --out "$page" --overwrite
 printf '\nThe page is %s\n' "$PWD/$page"
