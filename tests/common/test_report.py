@@ -12,11 +12,13 @@ from PIL import Image
 from common import published
 from common.datasets import DataSource
 from common.errors import UserError
+from common.evaluate import Evaluate, evaluate
 from common.geometry import Frame
 from common.overlays import draw
 from common.predictions import Prediction, PredictionsWriter
 from common.protocols import PROTOCOLS
 from common.report import Report, build
+from common.report.sheet import GAP, WORDS, sheet
 from tests import runs, small_cub
 
 
@@ -185,3 +187,12 @@ def test_a_page_is_not_overwritten_unless_asked_to(both, tmp_path):
     assert again.returncode == 2
     assert "the page is there already" in again.stderr
     assert subprocess.run([*command, "--overwrite"], capture_output=True).returncode == 0
+
+
+def test_a_sheet_has_a_row_for_each_run(both):
+    evaluations, _ = evaluate(Evaluate(both))
+    picture = sheet(evaluations, 3, 120)
+    assert picture.shape == (2 * (WORDS + 90 + GAP), 3 * (120 + GAP), 3)
+    boxes = (np.abs(picture.astype(int) - (255, 176, 0)).sum(axis=2) < 60).sum(axis=1)
+    assert boxes[: WORDS + 90].any()
+    assert boxes[WORDS + 90 + GAP :].any()
