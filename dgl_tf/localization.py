@@ -5,8 +5,9 @@
     D = J^T y                       pixel-level class selection: gradient of the class's logit, pixel by pixel
     M = sum over channels of D A    localization map
 
-where J = dz / dS, p = softmax(z) and y the one-hot class (DGL, sections 3.2 and 3.3). At the last map M is CAM, up to scale
-and a constant. Only what lies between the tap and the logits is gone through backwards, for all images of a batch at once.
+where J = dz / dS, p = softmax(z) and y the one-hot class (DGL, sections 3.2 and 3.3). At the last map M is CAM, up to
+scale and a constant. Only what lies between the tap and the logits is gone through backwards, all images of a batch at
+once.
 """
 
 from dataclasses import dataclass

@@ -172,7 +172,7 @@ def build(
 
 
 def normalized(images: tf.Tensor) -> tf.Tensor:
-    """(N, H, W, 3) BGR in [0, 255], any number type, to the network's input: minus ImageNet's mean, by its deviation."""
+    """(N, H, W, 3) BGR in [0, 255], any number type, to the network's input: minus the mean, by the deviation."""
     mean = tf.constant(IMAGENET_MEAN[::-1], tf.float32) * 255.0
     deviation = tf.constant(IMAGENET_STD[::-1], tf.float32) * 255.0
     return (tf.cast(images, tf.float32) - mean) / deviation
@@ -423,7 +423,7 @@ INCEPTION_BLOCKS = {
     "Mixed_6d": _mixed_6(160),
     "Mixed_6e": _mixed_6(192),
 }
-"""By branch; a convolution is its name, filters, kernel (height x width) and stride. Names are TF-Slim's, oddities too."""
+"""By branch; a convolution is its name, filters, kernel (height x width), stride. Names are TF-Slim's, oddities too."""
 
 
 def _inception(

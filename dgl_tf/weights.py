@@ -32,7 +32,7 @@ _SHOWN = 6
 
 
 class Head(NamedTuple):
-    """A checkpoint's linear layer: its scope, class count, and whether Inception's last convolutions have batch norm."""
+    """A checkpoint's linear layer: its scope and class count; whether Inception's last convolutions have batch norm."""
 
     classifier: str
     num_classes: int
