@@ -107,7 +107,7 @@ def pseudo_boxes(
         cached: bytes of feature maps that are kept for the second look; images beyond are computed twice.
 
     Returns:
-        x0, x1, y0, y1 in pixels of the 224 x 224 frame, by name.
+        x0, x1, y0, y1 in pixels of the 224 x 224 frame, by name, of all images that `features` gave.
     """
     statistics = DescriptorStatistics(channels, device)
     kept: list[tuple[Sequence[str], Tensor]] = []
@@ -116,7 +116,9 @@ def pseudo_boxes(
         statistics.add(maps)
         size += maps.numel() * maps.element_size()
         if size <= cached:
-            kept.append((some, maps.clone()))
+            kept.append((some, maps))
+    if not statistics.count:
+        return {}
     direction, mean = statistics.direction().float(), statistics.mean().float()
     seen = {name for some, _ in kept for name in some}
     rest = [name for name in names if name not in seen]
@@ -125,7 +127,7 @@ def pseudo_boxes(
         for some, maps in chunk:
             scores = torch.einsum("nchw,c->nhw", maps - mean[:, None, None], direction).cpu().numpy()
             boxes.update(zip(some, map(box_of_scores, scores), strict=True))
-    return {name: boxes[name] for name in names}
+    return boxes
 
 
 def box_of_scores(scores: np.ndarray) -> tuple[int, int, int, int]:
