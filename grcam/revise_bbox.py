@@ -53,7 +53,9 @@ class Revise(Images):
     validation_split: str = "held"
     """The split it was filled from."""
     out: Path | None = None
-    """Folder for errors.json and the predictions: original/, revised/ and pseudo/."""
+    """Folder for predictions: boxes/ as step 1 made them, revised/ and pseudo/."""
+    json: Path | None = None
+    """Also write the errors here."""
     th: float | None = None
     """Whose boxes become predictions; by default of the lowest GT-known error, on --validation where there is one."""
     mode: Mode | None = None
@@ -193,7 +195,7 @@ def measure(files: Files, form: str) -> Errors:
 
 
 def revise_command(options: Revise) -> dict[str, Any]:
-    """The command; gives what errors.json holds."""
+    """The command; gives what --json writes."""
     if options.batch_size != 1 or not options.eval:
         print("note: --batch-size and --eval have no effect, as in the release")
     if options.th is not None and options.th not in THRESHOLDS:
@@ -219,6 +221,8 @@ def _revise(options: Revise, source: DataSource) -> dict[str, Any]:
         held_files = read_files(f"{folder}/{BOXES_PREFIX}", folder / CLASS_FILE, folder / PSEUDO_FILE, held, doubled)
         report["validation"] = _at(errors, measure(held_files, options.revise))
         _print_choice(f"chosen on {len(held_files.samples)} held-out images", report["validation"])
+    if options.json is not None:
+        write_json(options.json, report)
     if options.out is not None:
         _write(options, source, files, report)
     return report
@@ -251,11 +255,10 @@ def _print_choice(title: str, at: dict[str, dict[str, dict[str, float]]]) -> Non
 
 
 def _write(options: Revise, source: DataSource, files: Files, report: dict[str, Any]) -> None:
-    """errors.json and three predictions directories, of the boxes of one threshold."""
-    write_json(options.out / "errors.json", report)
+    """Three predictions directories, of the boxes of one threshold."""
     chosen_from = "oracle" if "validation" not in report else "validation"
     revised = revised_boxes(files, options.revise)
-    for name, boxes in (("original", files.boxes), ("revised", revised), ("pseudo", None)):
+    for name, boxes in (("boxes", files.boxes), ("revised", revised), ("pseudo", None)):
         side = "revised" if name == "revised" else "original"
         th = options.th or report[chosen_from][side]["gt_known"]["th"]
         if boxes is None:
@@ -265,7 +268,7 @@ def _write(options: Revise, source: DataSource, files: Files, report: dict[str, 
         else:
             one = boxes[THRESHOLDS.index(th), :, 0]
         origin = "given" if options.th else chosen_from
-        method = {"original": "grcam boxes", "revised": f"grcam revised ({options.revise})", "pseudo": "grcam pseudo"}
+        method = {"boxes": "grcam boxes", "revised": f"grcam revised ({options.revise})", "pseudo": "grcam pseudo"}
         _write_predictions(options, source, files, one, method[name], name, th, origin)
 
 

@@ -61,8 +61,10 @@ def test_underscores_as_the_release_writes_them(released):
 def test_predictions_score_as_the_errors_say(released, tmp_path):
     """Revised, original and pseudo boxes through common.evaluate, at the oracle's threshold."""
     _, _, arguments = released
-    report = revise_command(parse(arguments, "--out", tmp_path / "out", "--mode", "vgg"))
-    evaluations, _ = evaluate(Evaluate(tuple(tmp_path / "out" / name for name in ("original", "revised", "pseudo")),
+    report = revise_command(
+        parse(arguments, "--out", tmp_path / "out", "--mode", "vgg", "--json", tmp_path / "errors.json")
+    )
+    evaluations, _ = evaluate(Evaluate(tuple(tmp_path / "out" / name for name in ("boxes", "revised", "pseudo")),
                                        protocols=("grcam",)))  # fmt: skip
     for evaluation, name in zip(evaluations, ("original", "revised"), strict=False):
         (row,) = evaluation.rows
@@ -71,7 +73,7 @@ def test_predictions_score_as_the_errors_say(released, tmp_path):
         assert row.threshold == pytest.approx(1 - report["oracle"][name]["gt_known"]["th"])
     assert [evaluation.rows[0].method for evaluation in evaluations] == [
         "grcam boxes vgg", "grcam revised (released) vgg", "grcam pseudo vgg"]  # fmt: skip
-    assert json.loads((tmp_path / "out/errors.json").read_text())["oracle"] == report["oracle"]
+    assert json.loads((tmp_path / "errors.json").read_text())["oracle"] == report["oracle"]
     again = revise_command(parse(arguments, "--out", tmp_path / "out", "--mode", "vgg"))
     assert again["oracle"] == report["oracle"]
     with pytest.raises(UserError, match="holds another run: its method"):
@@ -81,9 +83,9 @@ def test_predictions_score_as_the_errors_say(released, tmp_path):
 def test_top1_follows_the_class_file(released, tmp_path):
     _, _, arguments = released
     report = revise_command(parse(arguments, "--out", tmp_path / "out", "--th", 0.85))
-    manifest = Predictions.open(tmp_path / "out/original").manifest
+    manifest = Predictions.open(tmp_path / "out/boxes").manifest
     assert manifest["options"]["th_from"] == "given"
-    (evaluation,), _ = evaluate(Evaluate((tmp_path / "out/original",), protocols=("grcam",)))
+    (evaluation,), _ = evaluate(Evaluate((tmp_path / "out/boxes",), protocols=("grcam",)))
     (row,) = evaluation.rows
     assert [round(1 - value / 100, 5) for value in (row.top1, row.top5)] == [
         report["original"]["top1"][0], report["original"]["top5"][0]]  # fmt: skip
