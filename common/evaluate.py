@@ -37,6 +37,7 @@ class Row:
         method: its method and architecture, or the baseline's name.
         protocol: by name.
         threshold: as read; with several criteria the mean of theirs. None for a baseline.
+        thresholds: one for each criterion; empty for a baseline.
         source: `released`, `validation`, `oracle` or `stored`; for the centred box its side.
         classifier: who classified, with how many crops.
         images: in the denominator.
@@ -57,6 +58,7 @@ class Row:
     top5: float | None
     gt_known: float
     over_images: float | None
+    thresholds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -215,6 +217,7 @@ def _row(measured: Evaluation, result: LocalizationResult, indices: np.ndarray, 
         top5=_known(values["top5"]),
         gt_known=values["gt_known"],
         over_images=values["over_images"],
+        thresholds=tuple(result.thresholds[indices].tolist()),
     )
 
 

@@ -32,6 +32,14 @@ def test_links_lead_somewhere():
             assert target.startswith("http") or (page.parent / target).exists(), f"{page}: {target}"
 
 
+def test_the_tests_that_readmes_name_exist():
+    named = [(page, *name) for page in ROOT.glob("*/README.md")
+             for name in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page.read_text())]  # fmt: skip
+    assert named
+    for page, file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text(), f"{page}: no {name} in {file}"
+
+
 def test_commands_for_ones_own_images(tmp_path):
     """As they stand there, but that 8 photographs a class stand in for CUB and runs/ lies elsewhere."""
     pytest.importorskip("torch")

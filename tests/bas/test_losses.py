@@ -57,6 +57,7 @@ def test_recipes():
     assert (recipe("CUB", "cub", "vgg").top_k, recipe("CUB", "cub", "inception").threshold) == (80, 0.10)
     assert (recipe("ILSVRC", "ilsvrc", "resnet").batch_size, recipe("ILSVRC", "ilsvrc", "resnet").bn_chunks) == (128, 4)
     assert recipe("EXT", "ilsvrc", "vgg").batch_size == 256
+    assert recipe("EXT", "openimages", "resnet").epochs == 120  # the loop's; the table says 50
     assert recipe("CUB", "demo", "resnet") == recipe("CUB", "cub", "resnet")
     with pytest.raises(ValueError, match="no EXT recipe for 'vgg' on openimages, expected one of resnet"):
         recipe("EXT", "openimages", "vgg")

@@ -1,3 +1,5 @@
+import base64
+import json
 import re
 import subprocess
 import sys
@@ -7,12 +9,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common import published
 from common.datasets import DataSource
 from common.errors import UserError
+from common.evaluate import Evaluate, evaluate
 from common.geometry import Frame
+from common.overlays import draw
 from common.predictions import Prediction, PredictionsWriter
 from common.protocols import PROTOCOLS
-from common.report import Report, build, draw
+from common.report import Report, build
+from common.report.sheet import GAP, WORDS, sheet
 from tests import runs, small_cub
 
 
@@ -32,52 +38,102 @@ def both(tmp_path, source):
 class Page(HTMLParser):
     def __init__(self, text):
         super().__init__()
-        self.tags, self.text = [], ""
+        self.tags, self.text, self.scripts, self._script = [], "", {}, None
         self.feed(text)
+        self.data = json.loads(self.scripts["data"])
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
+        self._script = dict(attributes).get("id", "code") if tag == "script" else None
+
+    def handle_endtag(self, tag):
+        self._script = None
 
     def handle_data(self, data):
-        self.text += data
+        if self._script is None:
+            self.text += data
+        else:
+            self.scripts[self._script] = self.scripts.get(self._script, "") + data
 
     def count(self, tag, **attributes):
         return sum(t == tag and all(a.get(k.rstrip("_")) == v for k, v in attributes.items()) for t, a in self.tags)
 
+    def verdicts(self, run):
+        """For each pictured image, whether the run hits it at the threshold the page opens with."""
+        start = self.data["runs"][run]["start"]
+        return [base64.b64decode(image["looks"][run]["verdicts"])[start] >= 128 for image in self.data["images"]]
+
 
 def test_a_page_with_everything(both):
     page = Page(build(Report(both)))
-    assert page.count("svg") == len(PROTOCOLS)
-    assert page.count("figure") == 12
-    assert page.count("figure", class_="miss") == 4
-    assert page.count("figure", class_="hit") == 8
+    assert page.count("svg") == len(PROTOCOLS) + 2  # against the threshold; against the IoU, one for each frame
+    assert [run["protocol"] for run in page.data["runs"]] == ["bas", "wsoleval-v1"]
+    assert [sum(page.verdicts(run)) for run in (0, 1)] == [4, 4]
+    assert [run["hits"][run["start"]] for run in page.data["runs"]] == [4, 4]
+    assert len(page.data["images"]) == 6
     assert all(name in page.text for name in PROTOCOLS)
     assert "whole image" in page.text
     assert "best centred box" in page.text
+
+
+def test_boxes_on_the_page_are_the_protocols(both, source):
+    page = Page(build(Report(both[:1])))
+    image, (look,) = page.data["images"][5], page.data["images"][5]["looks"]
+    start = page.data["runs"][0]["start"]
+    box = np.frombuffer(base64.b64decode(look["boxes"]), np.uint8).reshape(-1, 4)[start]
+    sample = next(sample for sample in source.load() if sample.image_id == image["id"])
+    frame = Frame.centre_crop(sample.size)
+    np.testing.assert_allclose(box, frame.clip(frame.to_frame(sample.boxes))[0], atol=1)
+    assert image["truth"] == sample.boxes.tolist()
+    assert look["frame"] == [256, 256, 16, 16, 224, 224]
 
 
 def test_nothing_is_loaded_from_elsewhere(both):
     text = build(Report(both))
     page = Page(text)
     sources = [a[name] for _, a in page.tags for name in ("src", "href") if name in a]
-    assert sources
-    assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
-    assert not re.search(r"url\(|@import|https?://", text)
+    assert all(source.startswith("#") for source in sources)
+    assert all(image["picture"].startswith("data:image/jpeg;base64,") for image in page.data["images"])
+    assert not re.search(r"url\(|@import|https?://|fetch\(|XMLHttpRequest", text)
 
 
 def test_names_are_escaped(tmp_path, source):
-    evil = "<script>alert(1)</script>"
+    evil = "</script><script>alert(1)</script>"
     text = (source.root / "classes.txt").read_text()
     (source.root / "classes.txt").write_text(text.replace("001.Red_Bird", evil))
     run = runs.write(tmp_path / "run", source, method=f"cam{evil}")
     html = build(Report((run,)))
     assert evil not in html
     assert "&lt;script&gt;" in html
+    assert Page(html).data["classes"][0] == evil
 
 
 def test_a_gallery_of_few_pictures_holds_hits_and_misses(both):
     page = Page(build(Report(both[:1], gallery=4)))
-    assert (page.count("figure", class_="miss"), page.count("figure", class_="hit")) == (2, 2)
+    assert page.verdicts(0).count(True) == page.verdicts(0).count(False) == 2
+    assert page.data["runs"][0]["total"] == 6
+
+
+def test_accuracy_by_class(both):
+    rows = re.findall(r"<tr><th scope=.row.>(\d\d\d\.\w+)</th><td>(\d+)</td><td>([\d.]+)</td>", build(Report(both[:1])))
+    assert [row[1] for row in rows] == ["2", "2", "2"]
+    assert sum(float(row[2]) for row in rows) == pytest.approx(200.0)  # two of six miss
+
+
+def test_published_figures_stand_on_the_whole_data_set_only(both, monkeypatch):
+    assert "README of BAS" not in build(Report(both[:1]))
+    monkeypatch.setitem(
+        published.WHOLE, "cub", len(DataSource("cub", both[0].parent / "CUB", "test").load().class_names)
+    )
+    page = build(Report(both[:1]))
+    assert "README of BAS" in page
+    assert "92.35" in page
+
+
+def test_the_page_stays_small(both):
+    page = Page(build(Report(both)))
+    looks = [len(json.dumps(look)) for image in page.data["images"] for look in image["looks"]]
+    assert max(looks) < 2000
 
 
 def test_without_ground_truth_there_is_a_gallery_only(tmp_path):
@@ -93,7 +149,7 @@ def test_without_ground_truth_there_is_a_gallery_only(tmp_path):
         writer.write(entry, np.full((224, 224), 0.5, np.float32))
     writer.finish()
     page = Page(build(Report((tmp_path / "run",))))
-    assert page.count("figure", class_="unknown") == 3
+    assert [base64.b64decode(image["looks"][0]["verdicts"]) for image in page.data["images"]] == [b"\x7e"] * 3
     assert page.count("svg") == 0
     assert "There is no ground truth" in page.text
 
@@ -102,7 +158,7 @@ def test_images_that_no_longer_decode_are_counted(source, both):
     path = source.root / "images/001.Red_Bird/bird_3.png"
     path.write_bytes(path.read_bytes()[:200])
     page = Page(build(Report(both[:1])))
-    assert page.count("figure") == 5
+    assert len(page.data["images"]) == 5
     assert "1 images are no longer readable and not shown" in page.text
 
 
@@ -131,3 +187,12 @@ def test_a_page_is_not_overwritten_unless_asked_to(both, tmp_path):
     assert again.returncode == 2
     assert "the page is there already" in again.stderr
     assert subprocess.run([*command, "--overwrite"], capture_output=True).returncode == 0
+
+
+def test_a_sheet_has_a_row_for_each_run(both):
+    evaluations, _ = evaluate(Evaluate(both))
+    picture = sheet(evaluations, 3, 120)
+    assert picture.shape == (2 * (WORDS + 90 + GAP), 3 * (120 + GAP), 3)
+    boxes = (np.abs(picture.astype(int) - (255, 176, 0)).sum(axis=2) < 60).sum(axis=1)
+    assert boxes[: WORDS + 90].any()
+    assert boxes[WORDS + 90 + GAP :].any()

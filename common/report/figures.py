@@ -1,0 +1,101 @@
+"""The page's plots as SVG: localization accuracy against the threshold, and against the IoU that is asked for."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+COLOURS = ("#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be123c", "#0f766e", "#4338ca")
+"""Of the runs, in their order."""
+
+WIDTH, LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 360, 34, 24, 316, 168
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a plot.
+
+    Attributes:
+        label: who.
+        colour: as CSS writes it.
+        x: (T,) thresholds or IoUs.
+        y: (T,) percent, NaN where there is none.
+        mark: the x of the dot; None puts it on the highest point.
+    """
+
+    label: str
+    colour: str
+    x: np.ndarray
+    y: np.ndarray
+    mark: float | None = None
+
+
+def chart(title: str, curves: Sequence[Curve], flat: Sequence[tuple[str, float]] = ()) -> str:
+    """An SVG with axes, curves, a dot on each, dashed lines for `flat` (label, percent), and a legend below.
+
+    The script finds the plot's geometry in its data attributes, to read values off under the pointer.
+    """
+    span = 1.0 if max(float(curve.x.max()) for curve in curves) > 0.3 else 0.2
+    parts = [_text("name", LEFT, 15, title), *_axes(span)]
+    parts += [_line("flat", [_at(0, y, span), _at(span, y, span)], tip=f"{label} {y:.1f}") for label, y in flat]
+    for number, curve in enumerate(curves):
+        parts += _curve(curve, number, span)
+    parts.append('<line class="cursor" hidden=""/>')
+    height = TOP + PLOT_HEIGHT + 30 + 13 * len(curves)
+    place = (
+        f'data-left="{LEFT}" data-top="{TOP}" data-width="{PLOT_WIDTH}" data-height="{PLOT_HEIGHT}" data-span="{span}"'
+    )
+    label = f"{html.escape(title)}: {html.escape('; '.join(_words(curve) for curve in curves))}"
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" tabindex="0" aria-label="{label}" {place}>'
+        f"{''.join(parts)}</svg>"
+    )
+
+
+def _at(x: float, y: float, span: float) -> tuple[float, float]:
+    return round(LEFT + PLOT_WIDTH * x / span, 2), round(TOP + PLOT_HEIGHT * (1 - y / 100), 2)
+
+
+def _axes(span: float) -> list[str]:
+    parts = []
+    for y in range(0, 101, 25):
+        parts.append(_line("grid", [_at(0, y, span), _at(span, y, span)]))
+        parts.append(_text("tick", LEFT - 5, _at(0, y, span)[1] + 3, str(y), ' text-anchor="end"'))
+    for x in (span * step / 4 for step in range(5)):
+        parts.append(_text("tick", _at(x, 0, span)[0], TOP + PLOT_HEIGHT + 13, f"{x:g}", ' text-anchor="middle"'))
+    return parts
+
+
+def _curve(curve: Curve, number: int, span: float) -> list[str]:
+    known = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if np.isfinite(y)]
+    mark_x, mark_y = _mark(curve)
+    dot_x, dot_y = _at(mark_x, mark_y, span)
+    tip = html.escape(_words(curve))
+    return [
+        _line("curve", [_at(x, y, span) for x, y in known], curve.colour, curve.label),
+        f'<circle cx="{dot_x}" cy="{dot_y}" r="3.5" fill="{curve.colour}"><title>{tip}</title></circle>',
+        _text("key", LEFT, TOP + PLOT_HEIGHT + 30 + 13 * number, _words(curve), f' fill="{curve.colour}"'),
+    ]
+
+
+def _mark(curve: Curve) -> tuple[float, float]:
+    known = [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if np.isfinite(y)]
+    if curve.mark is not None:
+        return min(known, key=lambda point: abs(point[0] - curve.mark), default=(0.0, 0.0))
+    return max(known, key=lambda point: point[1], default=(0.0, 0.0))
+
+
+def _words(curve: Curve) -> str:
+    x, y = _mark(curve)
+    return f"{curve.label}: {y:.1f} at {x:.3g}"
+
+
+def _line(kind: str, points: Sequence[tuple[float, float]], colour: str = "", tip: str = "") -> str:
+    path = " ".join(f"{x},{y}" for x, y in points)
+    stroke = f' stroke="{colour}" data-label="{html.escape(tip)}"' if colour else ""
+    return f'<polyline class="{kind}"{stroke} points="{path}"><title>{html.escape(tip)}</title></polyline>'
+
+
+def _text(kind: str, x: float, y: float, words: str, extra: str = "") -> str:
+    return f'<text class="{kind}" x="{x}" y="{y}"{extra}>{html.escape(words)}</text>'

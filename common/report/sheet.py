@@ -1,0 +1,102 @@
+"""A picture for a README or a paper: a column an image, a row for each predictions directory, boxes and maps drawn in.
+
+python -m common.report.sheet runs/cam/test/crop runs/bas/test/crop --validation runs/*/held/crop --out sheet.jpg
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tyro
+
+from common.audit import judge
+from common.errors import UserError, run_command
+from common.evaluate import Evaluate, Evaluation, evaluate
+from common.files import write_atomically
+from common.images import read_rgb
+from common.overlays import draw, encode_jpeg
+from common.report.gallery import measure
+
+GAP, WORDS = 6, 18
+"""Pixels between pictures, and above a row for its name."""
+
+
+@dataclass(frozen=True)
+class Sheet(Evaluate):
+    """Draw the same images under several predictions directories into one picture."""
+
+    out: Path = Path("sheet.jpg")
+    """The picture."""
+    images: int = 6
+    """How many, spread evenly over the data set."""
+    width: int = 180
+    """Of each, in pixels; its height is three quarters of that."""
+    overwrite: bool = False
+    """Replace the picture where it is there already."""
+
+
+def sheet(evaluations: Sequence[Evaluation], count: int, width: int, workers: int = 1) -> np.ndarray:
+    """The picture, (H, W, 3) uint8 RGB: a row with a name for each predictions directory, its map and box drawn in.
+
+    Args:
+        evaluations: of one data set.
+        count: images, spread evenly over those that every directory holds.
+        width: of each picture; images are squashed to three quarters of it in height.
+        workers: processes.
+    """
+    held = [{entry.image_id for entry in evaluation.predictions.entries} for evaluation in evaluations]
+    common = [
+        entry.image_id for entry in evaluations[0].predictions.entries if all(entry.image_id in ids for ids in held)
+    ]
+    picked = [common[int(k)] for k in np.linspace(0, len(common) - 1, min(count, len(common))).round()]
+    size = (width, width * 3 // 4)
+    rows = []
+    for evaluation in evaluations:
+        manifest = evaluation.predictions.manifest
+        pictures = _pictures(evaluation, picked, size, workers)
+        name = np.full((WORDS, len(picked) * (width + GAP), 3), 255, np.uint8)
+        words = f"{manifest['method']} {manifest['architecture']}, {manifest['frame']}"
+        cv2.putText(name, words, (2, WORDS - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+        rows += [name, np.concatenate(pictures, axis=1)]
+    return np.concatenate(rows, axis=0)
+
+
+def _pictures(evaluation: Evaluation, picked: Sequence[str], size: tuple[int, int], workers: int) -> list[np.ndarray]:
+    how = measure(evaluation)
+    entries = {entry.image_id: entry for entry in evaluation.predictions.entries}
+    boxes = {image_id: entry.box for image_id, entry in entries.items()}
+    if how.protocol is not None:
+        threshold = (how.thresholds[how.start],)
+        judged = judge(evaluation.predictions, evaluation.samples, how.protocol, threshold, workers=workers)
+        boxes = {one.entry.image_id: one.scores.boxes[0] for one in judged}
+    pictures = []
+    for image_id in picked:
+        sample, entry = evaluation.samples[image_id], entries[image_id]
+        localization_map = evaluation.predictions.map(entry) if evaluation.predictions.has_maps else None
+        _, overlay = draw(
+            read_rgb(sample.path), entry.frame, localization_map, boxes[image_id], sample.boxes, 2 * max(size)
+        )
+        small = cv2.resize(overlay, size, interpolation=cv2.INTER_AREA)
+        pictures.append(cv2.copyMakeBorder(small, 0, GAP, 0, GAP, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
+    return pictures
+
+
+def main() -> None:
+    """The command line."""
+    options = tyro.cli(Sheet, prog="python -m common.report.sheet", description=__doc__)
+    if not options.runs:
+        raise UserError("no predictions directory was named", do="name one or more")
+    if options.out.exists() and not options.overwrite:
+        raise UserError(
+            "the picture is there already", where=options.out, do="choose another --out, or say --overwrite"
+        )
+    evaluations, _ = evaluate(options, need_boxes=False)
+    content = encode_jpeg(sheet(evaluations, options.images, options.width, options.workers))
+    write_atomically(options.out, lambda file: file.write(content))
+    print(options.out.resolve())
+
+
+if __name__ == "__main__":
+    run_command(main)

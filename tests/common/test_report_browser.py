@@ -1,0 +1,150 @@
+"""The page in a real Chromium. Without one these tests are skipped, except where WSOL_REQUIRE_BROWSER says they mustn't."""
+
+import os
+import shutil
+
+import pytest
+
+from common.datasets import DataSource
+from common.report import Report, build
+from tests import runs, small_cub
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+if CHROMIUM is None and not os.environ.get("WSOL_REQUIRE_BROWSER"):
+    pytest.skip("no chromium on PATH (apt-get install chromium)", allow_module_level=True)
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed in this environment")
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory):
+    """Two methods in two frames over six images; method `other` misses two of them."""
+    folder = tmp_path_factory.mktemp("page")
+    source = DataSource("cub", small_cub.make(folder / "CUB"), "test")
+    directories = tuple(
+        runs.write(folder / f"{method}-{kind}", source, frame, method=method, misses=misses)
+        for method, misses in (("cam", 0), ("other", 2))
+        for kind, frame in (("crop", "resize 256 crop 224"), ("squash", "resize 224"))
+    )
+    path = folder / "page.html"
+    path.write_text(build(Report(directories)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, page_file):
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    page.trouble = []
+    page.on("console", lambda message: message.type == "error" and page.trouble.append(message.text))
+    page.on("pageerror", lambda error: page.trouble.append(str(error)))
+    page.on("request", lambda request: request.url.startswith(("file:", "data:")) or page.trouble.append(request.url))
+    page.goto(page_file.as_uri())
+    page.locator("#controls").scroll_into_view_if_needed()
+    page.wait_for_selector(".look[data-box]", state="attached")
+    yield page
+    assert page.trouble == []
+    page.close()
+
+
+def cards(page):
+    return page.locator(".card").count()
+
+
+def test_every_image_stands_under_every_run_of_the_frame(page):
+    assert cards(page) == 6
+    assert page.locator(".look").count() == 12
+    page.select_option("#frame", "resize 224")
+    assert page.locator(".look").count() == 12
+
+
+def slide(page, run, step):
+    page.locator(f"input[data-run='{run}']").evaluate(
+        "(slider, step) => { slider.value = step; slider.dispatchEvent(new Event('input', {bubbles: true})) }", step
+    )
+
+
+def test_the_slider_moves_the_box_and_the_count(page):
+    look = page.locator(".card").first.locator(".look[data-run='0']")
+    page.wait_for_function("document.querySelector('.card .look').dataset.box !== undefined")
+    before, hits = look.get_attribute("data-box"), page.locator("output[data-run='0']").text_content()
+    assert "6 of 6 hit" in hits
+    slide(page, 0, 0)  # at threshold 0 the whole frame is above
+    page.wait_for_function("box => document.querySelector('.card .look').dataset.box !== box", arg=before)
+    assert look.get_attribute("data-box") == "0 0 224 224"
+    assert page.locator("output[data-run='0']").text_content() != hits
+
+
+def test_filters_filter(page):
+    page.select_option("#judge", "2")  # `other` in the first frame
+    page.select_option("#outcome", "miss")
+    assert cards(page) == 2
+    assert "2 of 6" in page.locator("#count").text_content()
+    page.select_option("#outcome", "hit")
+    assert cards(page) == 4
+    page.select_option("#outcome", "differ")
+    assert cards(page) == 2
+    page.select_option("#outcome", "all")
+    page.select_option("#class", "0")
+    assert cards(page) == 2
+    page.select_option("#class", "")
+    page.fill("#find", "bird_3")
+    assert 0 < cards(page) < 6
+
+
+def test_worst_come_first(page):
+    page.select_option("#judge", "2")
+    page.select_option("#order", "worst")
+    page.wait_for_function("document.querySelectorAll('.card')[1].querySelectorAll('.miss').length === 1")
+    page.select_option("#order", "best")
+    page.wait_for_function("document.querySelector('.card .look[data-run=\"2\"] .hit') !== null")
+
+
+def test_canvases_show_the_map_and_the_boxes(page):
+    page.wait_for_function("document.querySelector('.card canvas').width > 100")
+    pixels = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
+    with_map = page.locator(".card canvas").first.evaluate(pixels)
+    found = {tuple(with_map[k : k + 3]) for k in range(0, len(with_map), 4)}
+    assert (255, 176, 0) in found or (90, 230, 90) in found
+    page.uncheck("#heat")
+    page.wait_for_timeout(300)
+    assert page.locator(".card canvas").first.evaluate(pixels) != with_map
+
+
+def test_plots_are_read_with_the_pointer_and_the_keys(page):
+    chart = page.locator(".chart").first
+    chart.scroll_into_view_if_needed()
+    chart.hover()
+    text = page.locator("#reading").text_content()
+    assert text.startswith("bas, at 0.4")
+    assert "cam mobilenet_v1 100.0" in text
+    chart.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#reading").text_content() != text
+
+
+def test_everything_has_a_name_for_a_screen_reader(page):
+    page.wait_for_function("[...document.querySelectorAll('.card canvas')].every(canvas => canvas.ariaLabel)")
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll('input, select, button')].filter(
+            (e) => !(e.ariaLabel || e.labels?.length || e.textContent.trim())).length"""
+    )
+    assert unnamed == 0
+    assert "hit" in page.locator(".card canvas").first.get_attribute("aria-label")
+
+
+def test_dark_and_print(page):
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(28, 25, 23)"
+    page.emulate_media(media="print")
+    assert not page.locator("#controls").is_visible()
+    assert page.locator("h1").is_visible()
