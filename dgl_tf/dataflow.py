@@ -1,0 +1,153 @@
+"""Training images: the release's augmentation, and tensorpack dataflows that feed it to a network.
+
+Images are read as OpenCV reads them, (H, W, 3) uint8 BGR with an EXIF rotation applied.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import cv2
+import numpy as np
+from tensorpack.dataflow import BatchData, DataFlow, MultiProcessRunnerZMQ, ProxyDataFlow, RNGDataFlow
+
+from common.datasets import Sample
+from common.images import read_rgb
+from dgl_tf.config import MARGIN
+
+WORKERS = 4
+"""Processes that read images in the release."""
+
+
+def read_bgr(sample: Sample) -> np.ndarray:
+    """A sample's image.
+
+    Raises:
+        ImageError: it is missing or none.
+    """
+    return read_rgb(sample.path, orientation="apply")[..., ::-1]
+
+
+def cropped(image: np.ndarray, size: int, top: int, left: int, flip: bool = False) -> np.ndarray:
+    """Resize to a square, cut a smaller one out of it.
+
+    The resize works on float32 and its result is truncated, which differs by a level from resizing uint8.
+
+    Args:
+        image: (H, W, 3) uint8.
+        size: side of the crop; the image is resized to `size + MARGIN`.
+        top, left: the crop's corner, 0 to `MARGIN`.
+        flip: mirror the crop left to right.
+
+    Returns:
+        (size, size, 3) uint8.
+    """
+    side = size + MARGIN
+    resized = cv2.resize(image.astype(np.float32), (side, side), interpolation=cv2.INTER_LINEAR)
+    crop = resized[top : top + size, left : left + size]
+    crop = crop[:, ::-1] if flip else crop
+    return np.clip(crop, 0, 255).astype(np.uint8)
+
+
+def augmented(image: np.ndarray, size: int, random: np.random.RandomState) -> np.ndarray:
+    """`cropped` at a random place, mirrored half the time; the draws are in the order of tensorpack's augmentors."""
+    top, left = random.randint(MARGIN + 1), random.randint(MARGIN + 1)
+    return cropped(image, size, top, left, flip=random.uniform() < 0.5)
+
+
+def centred(image: np.ndarray, size: int) -> np.ndarray:
+    """`cropped` in the middle, as for validation."""
+    return cropped(image, size, MARGIN // 2, MARGIN // 2)
+
+
+class Shuffled(RNGDataFlow):
+    """Samples for ever, in a new order each pass, as [image, label]: what each worker of the release runs.
+
+    tensorpack seeds each worker by time and process, so no two trainings see the same images.
+    """
+
+    def __init__(self, samples: Sequence[Sample], size: int):
+        self.samples, self.size = samples, size
+
+    def __iter__(self) -> Iterator[list]:
+        while True:
+            for number in self.rng.permutation(len(self.samples)):
+                sample = self.samples[number]
+                yield [augmented(read_bgr(sample), self.size, self.rng), sample.label]
+
+
+class Repeatable(DataFlow):
+    """The same in one process with everything drawn from a seed and the image's number, so it can start anywhere.
+
+    Args:
+        samples: to be shown.
+        size: of the crop.
+        seed: of the orders and crops.
+        start: how many images have been shown already.
+    """
+
+    def __init__(self, samples: Sequence[Sample], size: int, seed: int, start: int = 0):
+        self.samples, self.size, self.seed, self.start = samples, size, seed, start
+
+    def __iter__(self) -> Iterator[list]:
+        count, drawn, order = self.start, -1, None
+        while True:
+            number, place = divmod(count, len(self.samples))
+            if number != drawn:
+                drawn, order = number, np.random.RandomState([self.seed, 0, number]).permutation(len(self.samples))
+            sample = self.samples[order[place]]
+            random = np.random.RandomState([self.seed, 1, count])
+            yield [augmented(read_bgr(sample), self.size, random), sample.label]
+            count += 1
+
+
+class InOrder(DataFlow):
+    """Samples once, in their own order, as [central crop, label]."""
+
+    def __init__(self, samples: Sequence[Sample], size: int):
+        self.samples, self.size = samples, size
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[list]:
+        for sample in self.samples:
+            yield [centred(read_bgr(sample), self.size), sample.label]
+
+
+class Watched(ProxyDataFlow):
+    """Keeps what went wrong: tensorpack's queue takes any exception for the end of the data."""
+
+    problem: Exception | None = None
+
+    def __iter__(self) -> Iterator[list]:
+        try:
+            yield from self.ds
+        except Exception as error:
+            self.problem = error
+            raise
+
+    def reraise(self) -> None:
+        """Raise what ended the data, if something did."""
+        if self.problem is not None:
+            raise self.problem
+
+
+def training_flow(
+    samples: Sequence[Sample], size: int, batch_size: int, workers: int, seed: int, start: int = 0
+) -> DataFlow:
+    """Batches for ever: [images (N, size, size, 3) uint8 BGR, labels (N,)].
+
+    Args:
+        samples: to be shown.
+        size: of the crop.
+        batch_size: N.
+        workers: processes that read images; 0 reads in this one, repeatably.
+        seed, start: as for `Repeatable`.
+    """
+    if workers == 0:
+        return BatchData(Repeatable(samples, size, seed, start), batch_size)
+    return BatchData(MultiProcessRunnerZMQ(Shuffled(samples, size), workers), batch_size)
+
+
+def validation_flow(samples: Sequence[Sample], size: int, batch_size: int) -> DataFlow:
+    """Each image once, in batches, the last one shorter."""
+    return BatchData(InOrder(samples, size), batch_size, remainder=True)

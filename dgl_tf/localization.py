@@ -1,0 +1,107 @@
+"""Dual-gradients localization: two gradients at a feature map S of any layer say where its class is.
+
+    G = J^T (p - alpha y)           gradient of the cross-entropy with the label alpha y, as TensorFlow takes it
+    A = S / |S| - G / |G|           class-aware enhanced map; norms over the whole map of one image
+    D = J^T y                       pixel-level class selection: gradient of the class's logit, pixel by pixel
+    M = sum over channels of D A    localization map
+
+where J = dz / dS, p = softmax(z) and y the one-hot class (DGL, sections 3.2 and 3.3). At the last map M is CAM, up to
+scale and a constant. Only what lies between the tap and the logits is gone through backwards, all images of a batch at
+once.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from common.extraction import min_max
+from dgl_tf.models import Network
+
+TINY = 1e-12
+"""Least squared norm that is divided by; a map below it is multiplied by a million, and not normalized."""
+ALPHA = 10.0
+GRADIENTS = ("released", "true")
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Tensors of one tap, for N images.
+
+    Attributes:
+        layer: the tap's name.
+        enhanced: A (N, H, W, C).
+        selection: D (N, H, W, C).
+        gradient: G (N, H, W, C).
+        localization: M (N, H, W), not stretched.
+    """
+
+    layer: str
+    enhanced: tf.Tensor
+    selection: tf.Tensor
+    gradient: tf.Tensor
+    localization: tf.Tensor
+
+
+def best_classes(probabilities: tf.Tensor) -> tf.Tensor:
+    """(N, K) probabilities to their best class as one-hot; several ones where several are equally best, as released."""
+    highest = tf.reduce_max(probabilities, axis=1, keepdims=True)
+    return tf.cast(tf.equal(probabilities, highest) & (probabilities > 0), tf.float32)
+
+
+def dual_gradients(
+    network: Network,
+    layer: str | int,
+    classes: tf.Tensor | None = None,
+    alpha: float = ALPHA,
+    gradient: str = "released",
+) -> Maps:
+    """DGL's maps at one tap.
+
+    Args:
+        network: in inference mode.
+        layer: a tap's name or its number in `models.LAYERS`.
+        classes: one-hot (N, K) whose maps are wanted; by default each image's best.
+        alpha: factor of the label.
+        gradient: `released`: p - alpha y, what TensorFlow's kernel gives for labels that don't sum to one. `true`:
+            the derivative of the same loss, alpha (p - y).
+
+    Raises:
+        ValueError: no such tap, or another gradient.
+    """
+    if gradient not in GRADIENTS:
+        raise ValueError(f"unknown gradient {gradient!r}, expected one of {', '.join(GRADIENTS)}")
+    name, tap = network.tap(layer)
+    probabilities = tf.nn.softmax(network.logits)
+    label = best_classes(probabilities) if classes is None else classes
+    delta = probabilities - alpha * label if gradient == "released" else alpha * (probabilities - label)
+    # The label and p are what the gradients start from, not something to differentiate.
+    class_gradient = tf.gradients(network.logits, tap, grad_ys=tf.stop_gradient(delta))[0]
+    selection = tf.gradients(network.logits, tap, grad_ys=tf.stop_gradient(label))[0]
+    enhanced = unit_norm(tap) - unit_norm(class_gradient)
+    return Maps(name, enhanced, selection, class_gradient, tf.reduce_sum(selection * enhanced, axis=3))
+
+
+def unit_norm(values: tf.Tensor) -> tf.Tensor:
+    """Each image's (H, W, C) by its L2 norm."""
+    return values * tf.rsqrt(tf.maximum(tf.reduce_sum(values**2, axis=[1, 2, 3], keepdims=True), TINY))
+
+
+def class_activation(network: Network, classes: tf.Tensor) -> tf.Tensor:
+    """CAM (N, H, W) of one-hot classes (N, K): the class's weights times the last map, no bias."""
+    weights = tf.matmul(classes, network.head, transpose_b=True)
+    return tf.einsum("nhwc,nc->nhw", network.features, weights)
+
+
+def grad_cam(network: Network, layer: str | int, classes: tf.Tensor) -> tf.Tensor:
+    """Grad-CAM (N, H, W) at a tap (Selvaraju et al., ICCV 2017): ReLU of the tap weighted by its mean gradients."""
+    _, tap = network.tap(layer)
+    gradient = tf.gradients(network.logits, tap, grad_ys=tf.stop_gradient(classes))[0]
+    weights = tf.reduce_mean(gradient, axis=[1, 2])
+    return tf.nn.relu(tf.einsum("nhwc,nc->nhw", tap, weights))
+
+
+def enlarged(raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map (h, w) to a localization map of `size` (width, height) in [0, 1]: stretched, then enlarged bilinearly."""
+    return np.clip(cv2.resize(min_max(raw.astype(np.float32)), size, interpolation=cv2.INTER_LINEAR), 0, 1)

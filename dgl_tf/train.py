@@ -1,0 +1,493 @@
+"""Fine-tune one of DGL's classifiers on class labels; the localization itself needs no training.
+
+    python -m dgl_tf.train --arch inceptionv3 --data.name ilsvrc --data.root /data/imagenet --data.split train \
+        --load auto --out runs/dgl
+    python -m dgl_tf.train --arch mobilenetv1 --data.name cub --data.root CUB_200_2011 --data.split train \
+        --load auto --out runs/dgl
+
+Options that are not given take the released values of the architecture; see `dgl_tf.config`. A training that was stopped
+goes on from its last whole epoch when the same command is given again.
+"""
+
+import os
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+import tyro
+from tqdm import tqdm
+
+from common.datasets import Dataset, DataSource
+from common.errors import UserError, run_command
+from dgl_tf import config, models, records, weights
+
+# isort: split
+# tensorpack asks TensorFlow which mode it is in when it is imported, and `models` sets that.
+from tensorpack import (
+    InferenceRunner,
+    MinSaver,
+    ModelDesc,
+    PeriodicTrigger,
+    QueueInput,
+    ScheduledHyperParamSetter,
+    SimpleTrainer,
+    StagingInput,
+    SyncMultiGPUTrainerParameterServer,
+    TrainConfig,
+    launch_train_with_config,
+)
+from tensorpack.callbacks import (
+    Callback,
+    ClassificationError,
+    MergeAllSummaries,
+    ModelSaver,
+    MovingAverageSummary,
+    RunUpdateOps,
+)
+from tensorpack.tfutils import gradproc, optimizer
+from tensorpack.tfutils.sesscreate import NewSessionCreator
+from tensorpack.tfutils.sessinit import SaverRestore, SessionInit
+from tensorpack.tfutils.summary import add_moving_summary
+from tensorpack.tfutils.tower import get_current_tower_context
+from tensorpack.utils import logger
+
+from common.progress import bar
+from dgl_tf.dataflow import WORKERS, Watched, training_flow, validation_flow
+
+QUEUE = 8
+"""Batches that wait to be trained on."""
+
+
+@dataclass(frozen=True)
+class Train:
+    """Fine-tune one of DGL's classifiers on class labels."""
+
+    data: DataSource
+    """The training split, such as --data.split train."""
+    out: Path
+    """Folder for checkpoints and logs; the last weights are final.npz."""
+    arch: Literal["vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1"] = "inceptionv3"
+    """The network; mobilenetv1 is an extension that a CPU can train."""
+    load: str | None = None
+    """Weights to start from: a TensorFlow checkpoint, .npz or .safetensors; auto takes the release's file name below
+    pretrain_model/, and for mobilenetv1 Google's weights. Without it training starts from scratch."""
+    epochs: int | None = None
+    """How many; see --steps-per-epoch."""
+    batch_size: int | None = None
+    """Images a step, over all towers."""
+    base_lr: float | None = None
+    """Learning rate before the first drop."""
+    drops: tuple[int, ...] = config.DROPS
+    """After each of these epochs the learning rate is divided by ten."""
+    warmup_steps: int = 0
+    """Steps over which the rate rises from zero; none were released. With few classes try 40."""
+    steps_per_epoch: int | None = None
+    """By default the release's: 256000 / batch for ilsvrc, 32000 / batch for cub, one pass over other data."""
+    weight_decay: float | None = None
+    """On kernels; the release has it for vgg only, 5e-4."""
+    multipliers: Literal["auto", "on", "off"] = "auto"
+    """Larger rates for biases and fresh layers; auto: with --load only, as released."""
+    num_classes: int | None = None
+    """Outputs of the network; by default the data set's classes, and 1000 for inceptionv3, as released."""
+    final_size: int = config.FINAL_SIZE
+    """Side of the crop."""
+    validate: Literal["no", "held", "val", "test"] = "no"
+    """The split whose error is measured every 5 epochs and after the last; the best network is kept beside the last."""
+    validate_every: int = config.VALIDATE_EVERY
+    """Epochs between two measurements."""
+    workers: int = WORKERS
+    """Processes that read images, each with an order of its own, as released; two runs differ. 0 reads in this process
+    and repeats: runs with one seed are equal, and so is a resumed one."""
+    seed: int = 0
+    """Of fresh weights and dropout, and with --workers 0 of order and crops."""
+    gpu: str | None = None
+    """Sets CUDA_VISIBLE_DEVICES, such as 0,1."""
+    towers: int | None = None
+    """Copies of the network that share a batch and average their gradients; by default one a GPU, and one without."""
+    threads: int | None = None
+    """CPU threads of TensorFlow; by default its own choice."""
+
+
+class Classifier(ModelDesc):
+    """The training graph: loss, errors, and an optimizer with gradient multipliers.
+
+    Args:
+        arch: of the network.
+        num_classes: its outputs.
+        final_size: side of the images.
+        base_lr: initial value of the variable `learning_rate`.
+        weight_decay: factor of half the kernels' squared norm.
+        multiplied: scale gradients by `config.MULTIPLIERS`.
+        warmup_steps: over which the rate rises from zero.
+        data_format: NHWC or NCHW.
+        dropout: replaces Inception's, for tests.
+    """
+
+    def __init__(
+        self,
+        arch: str,
+        num_classes: int,
+        final_size: int,
+        base_lr: float,
+        weight_decay: float = 0.0,
+        multiplied: bool = False,
+        warmup_steps: int = 0,
+        data_format: str = "NHWC",
+        dropout: Any = None,
+    ):
+        self.arch, self.num_classes, self.final_size = arch, num_classes, final_size
+        self.base_lr, self.weight_decay, self.multiplied = base_lr, weight_decay, multiplied
+        self.warmup_steps, self.data_format, self.dropout = warmup_steps, data_format, dropout
+        self.network: models.Network | None = None
+
+    def inputs(self) -> list[tf.TensorSpec]:
+        """uint8 BGR images and labels."""
+        size = self.final_size
+        return [tf.TensorSpec([None, size, size, 3], tf.uint8, "input"), tf.TensorSpec([None], tf.int32, "label")]
+
+    def build_graph(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """The cost; errors of single images are the tensors `wrong-top1` and `wrong-top5`."""
+        tower = get_current_tower_context()
+        network = models.build(
+            self.arch, models.normalized(images), self.num_classes, tower.is_training, self.data_format,
+            # Batch norm's statistics are those of the first tower. tensorpack's layers do the same; TF-Slim's, in the
+            # released Inception, were updated once by every tower.
+            update_statistics=tower.is_main_training_tower, dropout=self.dropout,
+        )  # fmt: skip
+        if self.network is None:
+            self.network = network
+        cost = tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(logits=network.logits, labels=labels), name="xentropy-loss"
+        )
+        wrong1 = _wrong(network.logits, labels, 1)
+        wrong5 = _wrong(network.logits, labels, min(5, self.num_classes))
+        if not tower.is_training:
+            return cost
+        add_moving_summary(tf.reduce_mean(wrong1, name="train-error-top1"))
+        add_moving_summary(tf.reduce_mean(wrong5, name="train-error-top5"))
+        add_moving_summary(cost)
+        if self.weight_decay:
+            kernels = [variable for name, variable in network.variables.items() if is_kernel(name)]
+            norm = tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+            decay = tf.multiply(norm, self.weight_decay, name="l2_regularize_loss")
+            cost = tf.add(cost, decay, name="cost")
+            add_moving_summary(decay, cost)
+        return cost
+
+    def optimizer(self) -> tf.train.Optimizer:
+        """Nesterov's momentum; gradients are multiplied after weight decay and before momentum."""
+        rate = tf.get_variable("learning_rate", initializer=float(self.base_lr), trainable=False)
+        if self.warmup_steps:
+            step = tf.cast(tf.train.get_or_create_global_step(), tf.float32)
+            rate = rate * tf.minimum(1.0, (step + 1.0) / self.warmup_steps)
+        plain = tf.train.MomentumOptimizer(rate, config.MOMENTUM, use_nesterov=True)
+        if not self.multiplied:
+            return plain
+        scale = gradproc.ScaleGradient(list(config.MULTIPLIERS[self.arch]), verbose=False)
+        return optimizer.apply_grad_processors(plain, [scale])
+
+
+def is_kernel(name: str) -> bool:
+    """Whether weight decay takes a variable: a convolution's or linear layer's kernel."""
+    return name.split("/")[-1] in ("W", "weights", "depthwise_weights")
+
+
+def _wrong(logits: tf.Tensor, labels: tf.Tensor, best: int) -> tf.Tensor:
+    return tf.cast(tf.logical_not(tf.nn.in_top_k(logits, labels, best)), tf.float32, name=f"wrong-top{best}")
+
+
+class Start(SessionInit):
+    """Weights to start from: every variable but those of `config.FRESH` must be in the file.
+
+    Args:
+        model: whose network is built by then.
+        checkpoint: the file.
+    """
+
+    def __init__(self, model: Classifier, checkpoint: weights.Checkpoint):
+        self.model, self.checkpoint = model, checkpoint
+
+    def _run_init(self, session: tf.Session) -> None:
+        load_start(session, self.model.network, self.checkpoint)
+
+
+def load_start(session: tf.Session, network: models.Network, checkpoint: weights.Checkpoint) -> list[str]:
+    """Fill a network from a start file; gives the names of the variables that stay as they were drawn.
+
+    Raises:
+        UserError: the file lacks other variables than those that may be fresh.
+    """
+    fresh = config.FRESH[network.arch]
+    values, missing = weights.match(network.variables, checkpoint, fresh)
+    unexpected = [name for name in missing if not name.startswith(tuple(f"{scope}/" for scope in fresh))]
+    if unexpected:
+        raise UserError(
+            f"{len(unexpected)} variables are not in the file, such as {unexpected[0]}", where=checkpoint.name,
+            expected=f"weights of {network.arch}",
+        )  # fmt: skip
+    weights.load_values(session, network.variables, values)
+    return missing
+
+
+class Saver(ModelSaver):
+    """tensorpack's, but a failure to write ends the training."""
+
+    def _trigger(self) -> None:
+        try:
+            self.saver.save(
+                tf.get_default_session(), self.path, global_step=tf.train.get_global_step(), write_meta_graph=False
+            )
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(f"the checkpoint can't be written ({_first_line(error)})", where=self.checkpoint_dir,
+                            do="make room and give the same command again")  # fmt: skip
+
+
+class Progress(Callback):
+    """A progress bar over the whole training, and a stop where the loss is no longer finite."""
+
+    _chief_only = True
+
+    def __init__(self, epochs: int, folder: Path):
+        self.epochs, self.folder = epochs, folder
+
+    def _setup_graph(self) -> None:
+        self.fetches = [self.trainer.tower_func.towers.training()[0].get_tensor("xentropy-loss:0")]
+
+    def _before_train(self) -> None:
+        steps = self.trainer.steps_per_epoch
+        done = (self.trainer.loop.starting_epoch - 1) * steps
+        self.bar = bar(total=self.epochs * steps, initial=done, unit="step", desc="training")
+
+    def _before_run(self, _context: Any) -> tf.train.SessionRunArgs:
+        return tf.train.SessionRunArgs(self.fetches)
+
+    def _after_run(self, _context: Any, values: Any) -> None:
+        loss = float(values.results[0])
+        if not np.isfinite(loss):
+            raise UserError(f"the loss is {loss} at step {self.global_step}", where=self.folder,
+                            do="lower --base-lr or raise --warmup-steps, and start in another --out")  # fmt: skip
+        self.bar.update()
+        self.bar.set_postfix(epoch=self.epoch_num, loss=f"{loss:.3f}", refresh=False)
+
+    def _after_train(self) -> None:
+        self.bar.close()
+
+
+class Validated(Callback):
+    """Says the validation error on the screen."""
+
+    _chief_only = True
+
+    def _trigger(self) -> None:
+        top1, top5 = (self.trainer.monitors.get_latest(f"val-error-top{best}") for best in (1, 5))
+        tqdm.write(f"epoch {self.epoch_num}: validation error top-1 {100 * top1:.1f} %, top-5 {100 * top5:.1f} %")
+
+
+def resolved(options: Train, dataset: Dataset) -> Train:
+    """The options with every released value filled in."""
+    recipe = config.recipe(options.arch)
+    names = ("epochs", "batch_size", "base_lr", "weight_decay")
+    filled = {name: getattr(recipe, name) for name in names if getattr(options, name) is None}
+    options = replace(options, **filled)
+    _check(options)
+    if options.steps_per_epoch is None:
+        steps = config.steps_per_epoch(dataset.name, len(dataset), options.batch_size)
+        options = replace(options, steps_per_epoch=steps)
+    if options.num_classes is None:
+        # Every released Inception has 1000 outputs, on CUB too.
+        options = replace(options, num_classes=1000 if options.arch == "inceptionv3" else len(dataset.class_names))
+    if options.num_classes < len(dataset.class_names):
+        raise UserError(f"--num-classes {options.num_classes}", expected=f"{len(dataset.class_names)} or more")
+    towers = options.towers or max(1, len(tf.config.list_physical_devices("GPU")))
+    if options.batch_size < towers:
+        raise UserError(f"--batch-size {options.batch_size} for {towers} towers", expected="at least one image each")
+    return replace(options, towers=towers)
+
+
+def _check(options: Train) -> None:
+    for name, least in (("epochs", 1), ("batch_size", 1), ("final_size", 32), ("validate_every", 1), ("workers", 0),
+                        ("warmup_steps", 0), ("seed", 0)):  # fmt: skip
+        if getattr(options, name) < least:
+            raise UserError(f"--{name.replace('_', '-')} {getattr(options, name)}", expected=f"{least} or more")
+    for name in ("steps_per_epoch", "towers", "threads", "num_classes"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} {value}", expected="1 or more")
+    if not options.base_lr > 0:
+        raise UserError(f"--base-lr {options.base_lr}", expected="more than 0")
+    if options.weight_decay < 0:
+        raise UserError(f"--weight-decay {options.weight_decay}", expected="0 or more")
+    if list(options.drops) != sorted(set(options.drops)) or any(drop < 1 for drop in options.drops):
+        raise UserError(f"--drops {' '.join(map(str, options.drops))}", expected="rising epoch numbers from 1")
+
+
+def start_file(options: Train) -> weights.Checkpoint | None:
+    """The checkpoint that --load means.
+
+    Raises:
+        UserError: there is none.
+    """
+    if options.load is None:
+        return None
+    path = config.PRETRAINED[options.arch] if options.load == "auto" else options.load
+    return weights.open_checkpoint(path)
+
+
+def train(options: Train) -> Path:
+    """The command; gives the path of `final.npz`."""
+    if options.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = options.gpu
+    dataset = options.data.load()
+    options = resolved(options, dataset)
+    start = start_file(options)
+    records.write(options.out, _record(options, dataset, start))
+    final = options.out / records.FINAL
+    if final.is_file():
+        return final
+    validation = None if options.validate == "no" else replace(options.data, split=options.validate).load()
+    with tf.Graph().as_default():
+        tf.set_random_seed(options.seed)
+        _run(options, dataset, validation, start)
+    return final
+
+
+def _record(options: Train, dataset: Dataset, start: weights.Checkpoint | None) -> records.Training:
+    """What the weights depend on; how often they are looked at, and by what hardware, is not part of it."""
+    values = asdict(options)
+    for name in ("data", "out", "arch", "validate", "validate_every", "gpu", "threads"):
+        del values[name]
+    values["drops"] = list(options.drops)
+    values["start"] = None if start is None else {"name": start.name, "sha256": start.fingerprint()}
+    trained_on = {**options.data.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint()}
+    return records.Training(options.arch, dataset.class_names, trained_on, values)
+
+
+def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: weights.Checkpoint | None) -> None:
+    _quiet_logger(options.out)
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    model = Classifier(
+        options.arch, options.num_classes, options.final_size, options.base_lr, options.weight_decay,
+        options.multipliers == "on" or (options.multipliers == "auto" and start is not None), options.warmup_steps,
+        "NCHW" if gpus else "NHWC",
+    )  # fmt: skip
+    latest = tf.train.latest_checkpoint(str(options.out))
+    steps = 0 if latest is None else int(tf.train.load_checkpoint(latest).get_tensor("global_step"))
+    epoch = steps // options.steps_per_epoch
+    print(_announcement(options, dataset, epoch))
+    tower_batch = options.batch_size // options.towers
+    flow = training_flow(
+        dataset.samples, options.final_size, tower_batch, options.workers, options.seed,
+        start=steps * tower_batch * options.towers,
+    )  # fmt: skip
+    flow = Watched(flow)
+    data = QueueInput(flow, tf.FIFOQueue(QUEUE, [tf.uint8, tf.int32]))
+    initial: SessionInit | None = None if start is None else Start(model, start)
+    callbacks = [
+        Saver(max_to_keep=2, keep_checkpoint_every_n_hours=1000, checkpoint_dir=str(options.out)),
+        ScheduledHyperParamSetter("learning_rate", schedule(options.base_lr, options.drops)),
+        Progress(options.epochs, options.out),
+        *_validation(options, validation, tower_batch),
+        _Final(model, options.epochs, options.out),
+    ]
+    settings = TrainConfig(
+        model=model,
+        data=StagingInput(data, nr_stage=1) if gpus else data,
+        callbacks=callbacks,
+        extra_callbacks=[MovingAverageSummary(), MergeAllSummaries(), RunUpdateOps()],
+        steps_per_epoch=options.steps_per_epoch,
+        starting_epoch=epoch + 1,
+        max_epoch=options.epochs,
+        session_init=initial if latest is None else SaverRestore(latest),
+        session_creator=NewSessionCreator(config=_session_config(options.threads)),
+    )
+    trainer = SimpleTrainer() if options.towers == 1 else SyncMultiGPUTrainerParameterServer(list(range(options.towers)))
+    launch_train_with_config(settings, trainer)
+    flow.reraise()
+
+
+def schedule(base: float, drops: tuple[int, ...]) -> list[tuple[int, float]]:
+    """(epoch, rate) for tensorpack: the rate holds after that epoch is complete."""
+    return [(epoch, config.learning_rate(epoch + 1, base, drops)) for epoch in (0, *drops)]
+
+
+def _validation(options: Train, dataset: Dataset | None, batch_size: int) -> list[Callback]:
+    if dataset is None:
+        return []
+    best = min(5, options.num_classes)
+    runner = InferenceRunner(
+        validation_flow(dataset.samples, options.final_size, batch_size),
+        [ClassificationError("wrong-top1", "val-error-top1"), ClassificationError(f"wrong-top{best}", "val-error-top5")],
+    )
+    due = {epoch for epoch in range(1, options.epochs + 1) if epoch % options.validate_every == 0} | {options.epochs}
+    return [
+        _AtEpochs(runner, due),
+        _AtEpochs(MinSaver("val-error-top1", checkpoint_dir=str(options.out)), due),
+        _AtEpochs(Validated(), due),
+    ]
+
+
+class _AtEpochs(PeriodicTrigger):
+    """Triggers a callback after the epochs named."""
+
+    def __init__(self, callback: Callback, epochs: set[int]):
+        super().__init__(callback, every_k_epochs=1)
+        self.epochs = epochs
+
+    def _trigger_epoch(self) -> None:
+        if self.epoch_num in self.epochs:
+            self.cb.trigger()
+
+
+class _Final(Callback):
+    """After the last epoch, writes the network's variables alone as `final.npz`, which says that all is done."""
+
+    _chief_only = True
+
+    def __init__(self, model: Classifier, epochs: int, folder: Path):
+        self.model, self.epochs, self.folder = model, epochs, folder
+
+    def _trigger_epoch(self) -> None:
+        if self.epoch_num == self.epochs:
+            values = tf.get_default_session().run(self.model.network.variables)
+            weights.write_npz(self.folder / records.FINAL, values)
+
+
+def _session_config(threads: int | None) -> tf.ConfigProto:
+    settings = tf.ConfigProto(allow_soft_placement=True)
+    settings.gpu_options.allow_growth = True
+    if threads:
+        settings.intra_op_parallelism_threads = settings.inter_op_parallelism_threads = threads
+    return settings
+
+
+def _quiet_logger(folder: Path) -> None:
+    """tensorpack's log goes to `log.log`; it never asks what to do with a folder that is there."""
+    for handler in logger._logger.handlers:
+        handler.setLevel("CRITICAL")
+    logger.set_logger_dir(str(folder), action="k")
+    logger._logger.propagate = False
+
+
+def _announcement(options: Train, dataset: Dataset, epoch: int) -> str:
+    going_on = f"continuing at epoch {epoch + 1}: " if epoch else ""
+    return (
+        f"{going_on}DGL {options.arch} on {dataset.name} {dataset.split}: {len(dataset)} images, "
+        f"{len(dataset.class_names)} classes, {options.epochs} epochs of {options.steps_per_epoch} steps of "
+        f"{options.batch_size} images, {options.towers} tower(s)"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def main() -> None:
+    """The command line."""
+    path = train(tyro.cli(Train, prog="python -m dgl_tf.train", description=__doc__))
+    print(f"trained: {path}")
+
+
+if __name__ == "__main__":
+    run_command(main)
