@@ -13,6 +13,7 @@ from pathlib import Path
 
 import tyro
 
+from common.datasets import DataSource
 from common.errors import UserError, inside, run_command
 from common.progress import bar
 from grcam import handover
@@ -25,12 +26,14 @@ MARK = ".groups"
 class Rebuild:
     """Sort images into folders by the class that step 1 predicted."""
 
-    image_path: Path
-    """The folder that the class file's names are relative to."""
     rebuild_val_save_path: Path
     """Where the folders 0, 1, 2 ... go."""
     classify_save_path: Path
     """Step 1's class file."""
+    image_path: Path | None = None
+    """The release's option: the folder that the class file's names are relative to. Without it, --data says where."""
+    data: DataSource = DataSource("cub", Path("CUB_200_2011"))  # noqa: RUF009, it is frozen
+    """The data set."""
     classes: int = 1000
     """How many folders; one for each class, empty or not, as released."""
     copy: bool = False
@@ -44,19 +47,22 @@ def rebuild(options: Rebuild) -> dict[str, Path]:
         UserError: an image is missing, a name leaves its folder, or the target holds something else.
     """
     table = handover.read_classes(options.classify_save_path, options.classes)
-    places, target = {}, options.rebuild_val_save_path
+    sources, places, target = {}, {}, options.rebuild_val_save_path
+    known = {} if options.image_path else {sample.image_id: sample.path for sample in options.data.load()}
     for name, rows in table.rows.items():
         where = {"where": table.path, "line": rows[0].line}
-        source = inside(options.image_path, name, **where)
-        if not source.is_file():
-            raise UserError(f"{name} is not in {options.image_path}", **where, do="name the images' folder")
         places[name] = inside(target / str(rows[0].values[2]), name, **where)
+        source = inside(options.image_path, name, **where) if options.image_path else known.get(name)
+        if source is None or not source.is_file():
+            raise UserError(f"{name} is not in {options.image_path or options.data.root}", **where,
+                            do="name the images' folder")  # fmt: skip
+        sources[name] = source.resolve()
     _remove_others(target, set(places.values()))
     for number in range(options.classes):
         (target / str(number)).mkdir(parents=True, exist_ok=True)
     for name, place in bar(places.items(), total=len(places), desc="grouping"):
         place.parent.mkdir(parents=True, exist_ok=True)
-        _put((options.image_path / name).resolve(), place, options.copy)
+        _put(sources[name], place, options.copy)
     filled = len({rows[0].values[2] for rows in table.rows.values()})
     print(f"{len(places)} images in {filled} of {options.classes} groups: {target}")
     return places

@@ -1,7 +1,9 @@
 import pytest
 
+from common.datasets import DataSource
 from common.errors import UserError
 from grcam.pseudo_bbox.rebuild_val import Rebuild, rebuild
+from tests import small_cub
 from tests.grcam.released import golden
 
 
@@ -15,7 +17,7 @@ def images(tmp_path):
 
 
 def options(folder, **changes):
-    return Rebuild(folder / "images", folder / "groups", folder / "class.txt", **{"classes": 3, **changes})
+    return Rebuild(folder / "groups", folder / "class.txt", folder / "images", **{"classes": 3, **changes})
 
 
 @pytest.mark.parametrize("name", ["vgg", "resnet50se", "inceptionv3"])
@@ -25,7 +27,7 @@ def test_the_recorded_tree(tmp_path, name):
     (tmp_path / "class.txt").write_bytes(recorded["file_cls"].tobytes())
     for line in (tmp_path / "class.txt").read_text().splitlines():
         (tmp_path / line.split(",")[0]).write_text(line)
-    rebuild(Rebuild(tmp_path, tmp_path / "groups", tmp_path / "class.txt"))
+    rebuild(Rebuild(tmp_path / "groups", tmp_path / "class.txt", tmp_path))
     found = sorted(path.relative_to(tmp_path / "groups").as_posix() for path in (tmp_path / "groups").glob("*/*"))
     assert found == sorted(recorded["rebuild_tree"].tolist())
     assert sum(path.is_dir() for path in (tmp_path / "groups").iterdir()) == int(recorded["rebuild_dirs"]) == 1000
@@ -79,3 +81,16 @@ def test_a_folder_of_something_else_is_left_alone(images):
     with pytest.raises(UserError, match="not empty, and not this step's"):
         rebuild(options(images))
     assert (images / "groups/0/mine.jpg").read_text() == "mine"
+
+
+def test_images_of_a_data_set(tmp_path):
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB"))
+    samples = source.load().samples
+    (tmp_path / "class.txt").write_text("".join(f"{sample.image_id},1,1,{sample.label}\n" for sample in samples))
+    rebuild(Rebuild(tmp_path / "groups", tmp_path / "class.txt", data=source))
+    for sample in samples:
+        assert (tmp_path / "groups" / str(sample.label) / sample.image_id).samefile(sample.path)
+    with open(tmp_path / "class.txt", "a") as file:
+        file.write("other.jpg,1,1,0\n")
+    with pytest.raises(UserError, match=r"class.txt:7: other.jpg is not in .*CUB"):
+        rebuild(Rebuild(tmp_path / "groups", tmp_path / "class.txt", data=source))

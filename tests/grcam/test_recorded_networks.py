@@ -50,7 +50,7 @@ class Run:
             wnids[label] = text.split("<name>")[1].split("</name>")[0]
         for number, wnid in enumerate(wnids):
             if wnid is None:
-                before = next((name for name in reversed(wnids[:number]) if name), "n")
+                before = next((name for name in reversed(wnids[:number]) if name), "m")
                 wnids[number] = f"{before}_{number:04d}"
         return wnids
 
@@ -180,7 +180,7 @@ def test_one_training_step(mode):
         kernels = [value for name, value in network.variables.items() if name.endswith("/W")]
         decay = 1e-4 * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels]) if kernels else tf.constant(0.0)
         trained = [network.variables[name] for name in recorded["grad_names"].tolist()]
-        gradients = tf.gradients(loss + decay, trained)
+        gradients = tf.tuple(tf.gradients(loss + decay, trained))  # all of them before any variable moves
         optimizer = tf.train.MomentumOptimizer(float(recorded["lr"]), float(recorded["momentum"]), use_nesterov=True)
         norms = tf.stack([tf.norm(gradient) for gradient in gradients])
         session.run(tf.global_variables_initializer())
