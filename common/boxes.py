@@ -58,9 +58,17 @@ def pairwise_iou(boxes_a, boxes_b, convention: str = "continuous") -> np.ndarray
     Raises:
         ValueError: unknown convention, or arrays of another shape.
     """
+    return aligned_iou(as_boxes(boxes_a)[:, None], as_boxes(boxes_b)[None], convention)
+
+
+def aligned_iou(boxes_a, boxes_b, convention: str = "continuous") -> np.ndarray:
+    """IoU of boxes that lie at the same place in two arrays (..., 4), which are broadcast against each other.
+
+    Args, conventions and errors are those of `pairwise_iou`; gives float64 (...).
+    """
     if convention not in IOU_CONVENTIONS:
         raise ValueError(f"unknown IoU convention {convention!r}, expected one of {', '.join(IOU_CONVENTIONS)}")
-    a, b = as_boxes(boxes_a)[:, None], as_boxes(boxes_b)[None]
+    a, b = np.asarray(boxes_a, dtype=np.float64), np.asarray(boxes_b, dtype=np.float64)
     extra = 0.0 if convention == "continuous" else 1.0
 
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + extra

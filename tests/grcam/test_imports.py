@@ -1,7 +1,23 @@
 import subprocess
 import sys
 
+import pytest
+
+
+def run(code):
+    subprocess.run([sys.executable, "-c", code], check=True)
+
 
 def test_grcam_imports_neither_framework_by_itself():
-    code = "import sys, grcam\nassert not {'torch', 'tensorflow'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    run("import sys, grcam, grcam.revise_bbox, grcam.pseudo_bbox.rebuild_val, grcam.refinement\n"
+        "assert not {'torch', 'tensorflow'} & set(sys.modules)")  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "absent"), [
+    ("grcam.generate_predicted_bbox", ("torch", "torchvision")),
+    ("grcam.pseudo_bbox.main", ("tensorflow", "tensorpack")),
+    ("grcam.from_cam", ("tensorflow", "tensorpack")),
+])  # fmt: skip
+def test_each_step_needs_its_own_framework_alone(module, absent):
+    pytest.importorskip("torch")
+    run(f"import sys\nfor name in {absent!r}:\n    sys.modules[name] = None\nimport {module}")

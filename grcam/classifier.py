@@ -1,0 +1,100 @@
+"""Step 1's network: a classifier of `dgl_tf.models`, a checkpoint in it, and the maps beside it in one graph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from common.errors import UserError
+from dgl_tf import models
+from grcam import graph
+from grcam.config import LABEL_FACTOR, SIDE
+from grcam.views import Layout
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the network says of one image.
+
+    Attributes:
+        probabilities: (K,) float32, the mean over the crops.
+        refined, plain: raw maps (M, h, w) of the true class, one for each frame: GRCAM's and CAM.
+    """
+
+    probabilities: np.ndarray
+    refined: np.ndarray
+    plain: np.ndarray
+
+
+class Classifier:
+    """A network with its weights, and a session.
+
+    Args:
+        mode: one of `config.MODES`.
+        checkpoint: a TensorFlow checkpoint's prefix, or anything else that `dgl_tf.models.open_checkpoint` takes. Both
+            kinds of Inception are recognized: the release's own, with batch norm in its head, and DGL's, without.
+        kind: `tf` or `exact`, the loss's gradient.
+        factor: of the label in the loss.
+
+    Attributes:
+        classes: K, which may be more than the data set has.
+        record: the checkpoint's name and sha256.
+        network: the variables and taps.
+        session: they live in.
+
+    Raises:
+        UserError: no such checkpoint, or one of another network; the release prints a line and leaves with status 0
+            (quirk Q12).
+    """
+
+    def __init__(self, mode: str, checkpoint: Path | str, kind: str = "tf", factor: float = LABEL_FACTOR):
+        self.path = checkpoint
+        opened = models.open_checkpoint(checkpoint)
+        with tf.Graph().as_default():
+            self.images = tf.placeholder(tf.float32, [None, SIDE, SIDE, 3])
+            self.mapped = tf.placeholder(tf.int32, [None])
+            self.labels = tf.placeholder(tf.int32, [None])
+            self.network = models.build_for(opened, mode, models.normalized(self.images[..., ::-1]))
+            features, scores = (tf.gather(values, self.mapped) for values in (self.network.features, self.logits))
+            self.maps = graph.maps(features, scores, self.network.head, self.labels, kind, factor)
+            self.probabilities = tf.nn.softmax(self.logits)
+            self.session = models.session()
+            models.load(self.session, self.network, opened)
+        self.classes = int(self.network.head.shape[1])
+        self.record = {"name": opened.name, "sha256": opened.fingerprint()}
+
+    @property
+    def logits(self) -> tf.Tensor:
+        """(N, K), before the softmax."""
+        return self.network.logits
+
+    def check_classes(self, count: int) -> None:
+        """Refuse a data set of more classes than the network has.
+
+        The release's CUB heads have 1,000 outputs for 200 classes, so more outputs than classes are right.
+        """
+        if count > self.classes:
+            raise UserError(f"the classifier has {self.classes} classes", where=self.path,
+                            expected=f"at least {count}, as the data set has")  # fmt: skip
+
+    def look(self, images: Sequence[np.ndarray], labels: Sequence[int], layout: Layout) -> list[Seen]:
+        """Classify images and map their true classes, all their views in one pass.
+
+        Args:
+            images: the views of each, (V, 224, 224, 3) float32 RGB in [0, 255].
+            labels: true classes.
+            layout: of the views.
+        """
+        views, count = len(images[0]), len(images)
+        mapped = [number * views + place for number in range(count) for place in layout.mapped]
+        feed = {
+            self.images: np.concatenate(images),
+            self.mapped: mapped,
+            self.labels: np.repeat(labels, len(layout.mapped)),
+        }
+        probabilities, maps = self.session.run([self.probabilities, self.maps], feed)
+        each = probabilities.reshape(count, views, -1)[:, layout.classified].mean(axis=1)
+        refined, plain = (values.reshape(count, len(layout.mapped), *values.shape[1:]) for values in maps)
+        return [Seen(*of_one) for of_one in zip(each, refined, plain, strict=True)]

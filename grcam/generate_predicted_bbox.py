@@ -1,0 +1,277 @@
+"""GRCAM's step 1: refined maps, classes by ten crops, and boxes at nine thresholds.
+
+    python -m grcam.generate_predicted_bbox --mode mobilenetv1 --load runs/dgl/model-1000 --data.name cub \\
+        --data.root CUB_200_2011 --bounding-box-save-path out/boxes/ --classify-save-path out/class.txt --out
+        out/predictions
+
+writes the class file and nine box files for the steps that follow, and predictions directories for common.evaluate:
+OUT/squash, with --frames squash crop OUT/crop, with --cam the same classifier's plain class activation maps beside
+them. A run that is stopped goes on after the last whole image.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import tyro
+
+from common.datasets import Dataset, DataSource
+from common.errors import UserError, run_command
+from common.extraction import min_max
+from common.geometry import Frame
+from common.predictions import Prediction, PredictionsWriter
+from common.progress import bar
+from common.protocols import FRAMES, GRCAM
+from grcam import handover
+from grcam.classifier import Classifier, Seen
+from grcam.config import LABEL_FACTOR, SIDE, THRESHOLDS, Images, Mode
+from grcam.views import Decoder, Layout, Views, batches
+
+STORED_TH = 0.9
+"""Of the box that stands beside a map; protocols choose their own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Images):
+    """Write refined maps, classes and boxes of a split."""
+
+    load: str
+    """A TensorFlow checkpoint's prefix, the authors' or of dgl_tf's training; a .npz; or imagenet:mobilenetv1."""
+    out: Path
+    """Folder for predictions directories."""
+    bounding_box_save_path: str
+    """Prefix of the nine box files: th and `.txt` are appended."""
+    classify_save_path: Path
+    """The class file."""
+    mode: Mode = "resnet50se"
+    """The classifier."""
+    loss_gradient: Literal["tf", "exact"] = "tf"
+    """tf: softmax - 10 onehot, as TensorFlow's kernel has it. exact: the derivative, 10 (softmax - onehot)."""
+    label_factor: float = LABEL_FACTOR
+    """Of the one-hot label in the loss."""
+    frames: tuple[Literal["squash", "crop"], ...] = ("squash",)
+    """squash: resize 224, as released. crop too: resize 256, centre crop 224, for the protocols that measure there."""
+    crops: Literal[1, 10] = 10
+    """Crops for classification: the mean of ten crops' probabilities, or the squashed image alone."""
+    cam: bool = False
+    """Also write the plain class activation maps, as OUT/cam-squash and so on."""
+    maps: bool = True
+    """Store the maps; without them only the one box can be scored."""
+    jpeg: Literal["fast", "accurate"] = "fast"
+    """TensorFlow's default inverse cosine transform, as released, or the one that other libraries use."""
+    batch_size: int = 4
+    """Images at a time, eleven views each."""
+    workers: int = 2
+    """Threads that load images."""
+    overwrite: bool = False
+    """Start anew where there are other results."""
+    depth: int = 50
+    """No effect, as in the release."""
+    data_format: Literal["NHWC", "NCHW"] = "NHWC"
+    """No effect, as in the release."""
+    weight_decay_norm: bool = False
+    """No effect, as in the release."""
+
+
+@dataclass(frozen=True)
+class Localized:
+    """What the hand-over files say of one image.
+
+    Attributes:
+        top1, top5: whether the true class is among the best one and the best five; a tie counts as in.
+        predicted: the first of the best classes.
+        boxes: x0, x1, y0, y1 at each threshold; zeros where nothing was found.
+    """
+
+    top1: bool
+    top5: bool
+    predicted: int
+    boxes: tuple[tuple[int, int, int, int], ...]
+
+
+class Journal:
+    """`Localized` by image, on disk from the first image on, since the hand-over files are written at the end.
+
+    Args:
+        path: of the file; begun anew unless `resumed`.
+        resumed: go on after its last whole line.
+    """
+
+    def __init__(self, path: Path, resumed: bool):
+        self.rows: dict[str, Localized] = {}
+        content = path.read_bytes() if resumed and path.is_file() else b""
+        content = content[: content.rfind(b"\n") + 1]
+        for line in content.splitlines():
+            name, top1, top5, predicted, boxes = json.loads(line)
+            self.rows[name] = Localized(top1, top5, predicted, tuple(map(tuple, boxes)))
+        path.write_bytes(content)
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, closed by close
+
+    def add(self, name: str, row: Localized) -> None:
+        """Note an image, unless it stands there."""
+        if name not in self.rows:
+            self._file.write(json.dumps([name, row.top1, row.top5, row.predicted, row.boxes]) + "\n")
+            self._file.flush()
+            self.rows[name] = row
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def in_top(probabilities: np.ndarray, label: int, among: int) -> bool:
+    """Whether fewer than `among` classes are more probable (K,) than the label; TensorFlow's `in_top_k`."""
+    return bool(np.isfinite(probabilities).all() and (probabilities > probabilities[label]).sum() < among)
+
+
+def localization_map(raw: np.ndarray) -> np.ndarray:
+    """A raw map (h, w) stretched to [0, 1], then enlarged to 224 x 224 bilinearly, float32; a constant one becomes
+    zero.
+
+    The box function stretches it once more.
+    """
+    return cv2.resize(min_max(raw), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+
+
+def boxes_of(squashed: np.ndarray) -> tuple[tuple[int, int, int, int], ...]:
+    """x0, x1, y0, y1 at each of the nine thresholds, of a localization map (224, 224); zeros where nothing is found."""
+    found = GRCAM.extractor.boxes(squashed, GRCAM.sweep)
+    return tuple(tuple(int(value) for value in boxes[0][[0, 2, 1, 3]]) if len(boxes) else (0,) * 4 for boxes in found)
+
+
+def generate(options: Generate) -> list[Path]:
+    """The command; gives the predictions directories."""
+    layout = _layout(options)
+    source = options.source(options.out.parent / "ilsvrc")
+    dataset = source.load()
+    classifier = Classifier(options.mode, options.load, options.loss_gradient, options.label_factor)
+    classifier.check_classes(len(dataset.class_names))
+    writers = _writers(options, layout, source, dataset, classifier)
+    squashed = writers["squash"]
+    journal = Journal(squashed.directory / "handover.jsonl", resumed=bool(squashed.done))
+    pending = [sample for sample in dataset if any(sample.image_id not in writer.done for writer in writers.values())
+               or not (sample.image_id in journal.rows or squashed.complete)]  # fmt: skip
+    decoder = Decoder(options.jpeg)
+    with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="localizing") as progress:
+        for items in batches(pending, layout, decoder, options.batch_size, options.workers):
+            _localize_batch(items, layout, classifier, writers, journal, options.maps)
+            progress.update(len(items))
+    journal.close()
+    _hand_over(options, dataset, journal)
+    for writer in writers.values():
+        if not writer.complete:
+            writer.finish()
+        print(f"predictions: {writer.directory}")
+    return [writer.directory for writer in writers.values()]
+
+
+def _layout(options: Generate) -> Layout:
+    if (options.depth, options.data_format, options.weight_decay_norm) != (50, "NHWC", False):
+        print("note: --depth, --data-format and --weight-decay-norm have no effect, as in the release")
+    if options.batch_size < 1 or options.workers < 1:
+        raise UserError(f"--batch-size {options.batch_size} --workers {options.workers}", expected="1 or more of each")
+    if "squash" not in options.frames or len(set(options.frames)) != len(options.frames):
+        raise UserError(f"--frames {' '.join(options.frames)}", expected="squash, or squash crop")
+    return Layout(tuple(sorted(options.frames, reverse=True)), options.crops)
+
+
+def _writers(
+    options: Generate, layout: Layout, source: DataSource, dataset: Dataset, classifier: Classifier
+) -> dict[str, PredictionsWriter]:
+    """A writer for each frame, and with --cam a second one."""
+    described = {**source.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint(),
+                 "left_out": dataset.left_out}  # fmt: skip
+    settings = {"loss_gradient": options.loss_gradient, "label_factor": options.label_factor}
+    writers = {}
+    for method in ("grcam", "cam") if options.cam else ("grcam",):
+        for frame in layout.frames:
+            name = frame if method == "grcam" else f"cam-{frame}"
+            header: dict[str, Any] = {
+                "method": method,
+                "architecture": options.mode,
+                "data": described,
+                "checkpoint": classifier.record,
+                "classifier": {"name": options.mode, "crops": options.crops},
+                "frame": FRAMES[frame],
+                "options": {**(settings if method == "grcam" else {}), "jpeg": options.jpeg, "maps": options.maps},
+            }
+            writers[name] = PredictionsWriter(options.out / name, header, options.overwrite)
+    return writers
+
+
+def _localize_batch(
+    items: Sequence[Views],
+    layout: Layout,
+    classifier: Classifier,
+    writers: dict[str, PredictionsWriter],
+    journal: Journal,
+    maps: bool,
+) -> None:
+    for item in items:
+        for writer in writers.values() if item.problem else ():
+            if item.sample.image_id not in writer.done:
+                writer.skip(item.sample.image_id, item.problem)
+    usable = [item for item in items if not item.problem]
+    if not usable:
+        return
+    labels = [item.sample.label for item in usable]
+    for item, seen in zip(usable, classifier.look([item.views for item in usable], labels, layout), strict=True):
+        best = np.argsort(-seen.probabilities, kind="stable")[:5]
+        if not np.isfinite(seen.probabilities).all():
+            raise UserError(f"the network gives no finite scores for {item.sample.image_id}", where=classifier.path)
+        for name, writer in writers.items():
+            frame = layout.frames.index(name.removeprefix("cam-"))
+            raw = (seen.plain if name.startswith("cam-") else seen.refined)[frame]
+            enlarged = localization_map(raw)
+            if name == "squash":
+                journal.add(item.sample.image_id, _localized(item, seen, enlarged))
+            if item.sample.image_id not in writer.done:
+                writer.write(_prediction(item, frame, seen, best, enlarged), enlarged if maps else None)
+
+
+def _localized(item: Views, seen: Seen, squashed: np.ndarray) -> Localized:
+    probabilities, label = seen.probabilities, item.sample.label
+    among = [in_top(probabilities, label, count) for count in (1, 5)]
+    return Localized(*among, int(probabilities.argmax()), boxes_of(squashed))
+
+
+def _prediction(item: Views, frame: int, seen: Seen, best: np.ndarray, enlarged: np.ndarray) -> Prediction:
+    (found,) = GRCAM.extractor.boxes(enlarged, [1 - STORED_TH])
+    lies: Frame = item.frames[frame]
+    return Prediction(
+        image_id=item.sample.image_id,
+        label=item.sample.label,
+        size=lies.original,
+        frame=lies,
+        top5=tuple(best.tolist()),
+        top5_scores=tuple(seen.probabilities[best].tolist()),
+        box=found[0] if len(found) else None,
+        threshold=1 - STORED_TH,
+    )
+
+
+def _hand_over(options: Generate, dataset: Dataset, journal: Journal) -> None:
+    """The class file and nine box files, in the data set's order."""
+    rows = {sample.image_id: journal.rows[sample.image_id] for sample in dataset if sample.image_id in journal.rows}
+    if not rows:
+        raise UserError("no image could be used", where=options.out)
+    classes = {name: (int(row.top1), int(row.top5), row.predicted) for name, row in rows.items()}
+    handover.write_classes(options.classify_save_path, classes, options.overwrite)
+    for number, th in enumerate(THRESHOLDS):
+        path = handover.box_file(options.bounding_box_save_path, th)
+        handover.write_boxes(path, {name: row.boxes[number] for name, row in rows.items()}, options.overwrite)
+    print(f"{len(rows)} images, {len(dataset) - len(rows)} left out: {options.classify_save_path}, "
+          f"{options.bounding_box_save_path}*.txt")  # fmt: skip
+
+
+def main() -> None:
+    """The command line."""
+    generate(tyro.cli(Generate, prog="python -m grcam.generate_predicted_bbox", description=__doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)

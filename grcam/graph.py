@@ -1,0 +1,47 @@
+"""`grcam.refinement` in TensorFlow, beside the network, so that a map of H x W leaves the graph instead of its
+features."""
+
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from grcam.config import LABEL_FACTOR
+from grcam.refinement import LOSS_GRADIENTS, TINY
+
+
+class Maps(NamedTuple):
+    """(N, H, W) each: `refined`, A of GRCAM; `plain`, the class activation map without the refinement."""
+
+    refined: tf.Tensor
+    plain: tf.Tensor
+
+
+def maps(
+    features: tf.Tensor,
+    scores: tf.Tensor,
+    weights: tf.Tensor,
+    labels: tf.Tensor,
+    kind: str = "tf",
+    factor: float = LABEL_FACTOR,
+) -> Maps:
+    """Localization maps of N images' labels, in closed form; equations and arguments are those of `grcam.refinement`.
+
+    Args:
+        features: F (N, H, W, C), after its ReLU.
+        scores: z (N, K).
+        weights: W (C, K).
+        labels: (N,) int.
+        kind: `tf` or `exact`, the loss's gradient (quirk Q1).
+        factor: of the label.
+    """
+    if kind not in LOSS_GRADIENTS:
+        raise ValueError(f"unknown loss gradient {kind!r}, expected one of {', '.join(LOSS_GRADIENTS)}")
+    target = tf.one_hot(labels, tf.shape(scores)[1])
+    likely = tf.nn.softmax(scores)
+    delta = likely - factor * target if kind == "tf" else factor * (likely - target)
+    positions = tf.cast(tf.shape(features)[1] * tf.shape(features)[2], tf.float32)
+    gradient = tf.matmul(delta, weights, transpose_b=True) / positions
+    inverse = tf.rsqrt(tf.maximum(positions * tf.reduce_sum(gradient**2, axis=1, keepdims=True), TINY))
+    mask = tf.nn.l2_normalize(tf.sigmoid(features), axis=[1, 2, 3], epsilon=TINY) - (gradient * inverse)[:, None, None]
+    row = tf.gather(weights, labels, axis=1)
+    return Maps(*(tf.einsum("nhwc,cn->nhw", values, row) for values in (features * mask, features)))

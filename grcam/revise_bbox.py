@@ -1,0 +1,324 @@
+"""GRCAM's step 4: predicted boxes revised towards the pseudo boxes, and localization errors with and without.
+
+    python -m grcam.revise_bbox --data.name cub --data.root CUB_200_2011 --bounding-box-save-path out/boxes/ \\
+        --classify-save-path out/class.txt --pseudo-bounding-box-save-path out/pseudo.txt --out out/revised
+
+prints the released line for each of the nine thresholds, GT-known error added; then the lowest errors, which are an
+oracle's, since the release picks its threshold on the images that it reports; and with --validation the errors at the
+thresholds picked on held-out images. With --out the boxes become predictions, which `python -m common.evaluate` scores.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import numpy as np
+import tyro
+
+from common.boxes import aligned_iou, from_x0x1y0y1
+from common.datasets import DataSource, Sample
+from common.errors import UserError, run_command
+from common.files import sha256, write_json
+from common.geometry import GROUND_TRUTH_RULES, Frame
+from common.predictions import Prediction, PredictionsWriter
+from common.progress import bar
+from common.protocols import GRCAM
+from grcam import handover
+from grcam.config import BOXES_PREFIX, CLASS_FILE, PSEUDO_FILE, THRESHOLDS, Images, Mode
+from grcam.revision import revise, revise_together
+
+MEASURES = ("top1", "top5", "gt_known")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Revise(Images):
+    """Revise boxes, and measure them with and without the revision."""
+
+    bounding_box_save_path: str
+    """Step 1's prefix: th and `.txt` are appended."""
+    classify_save_path: Path
+    """Step 1's class file."""
+    pseudo_bounding_box_save_path: Path
+    """Step 3's file."""
+    revise: Literal["released", "intended", "average", "off"] = "released"
+    """released: 4 pixels more where a coordinate is smaller than the pseudo box's. intended: both norms over the four
+    coordinates. average: half way to the pseudo box, for comparison."""
+    doubled_lines: Literal["refuse", "best"] = "refuse"
+    """An image that stands in several lines of a box file; best: as released, all its boxes are revised together and
+    the best one counts."""
+    validation: Path | None = None
+    """A folder that run_test.sh filled from held-out images, to choose thresholds on."""
+    validation_split: str = "held"
+    """The split it was filled from."""
+    out: Path | None = None
+    """Folder for predictions: boxes/ as step 1 made them, revised/ and pseudo/."""
+    json: Path | None = None
+    """Also write the errors here."""
+    th: float | None = None
+    """Whose boxes become predictions; by default of the lowest GT-known error, on --validation where there is one."""
+    mode: Mode | None = None
+    """Step 1's classifier, to be named in tables."""
+    overwrite: bool = False
+    """Replace predictions of other boxes."""
+    batch_size: int = 1
+    """No effect, as in the release."""
+    eval: bool = True
+    """No effect, as in the release."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """What steps 1 and 3 said of N images.
+
+    Attributes:
+        samples: the data set's, N of them.
+        classified: (N, 3) Top-1 and Top-5 correct, predicted class.
+        boxes: (9, N, L, 4) x0 y0 x1 y1; L is 1 unless lines are doubled.
+        present: (9, N, L) False where an image has fewer than L boxes.
+        pseudo: (N, 4) x0 y0 x1 y1.
+        left_out: samples that no file speaks of.
+    """
+
+    samples: tuple[Sample, ...]
+    classified: np.ndarray
+    boxes: np.ndarray
+    present: np.ndarray
+    pseudo: np.ndarray
+    left_out: tuple[Sample, ...]
+
+
+def read_files(prefix: str, class_file: Path, pseudo_file: Path, source: DataSource, doubled: bool = False) -> Files:
+    """Read and compare the hand-over files.
+
+    Args:
+        prefix: of the box files.
+        class_file, pseudo_file: the others.
+        source: the data set that they are about.
+        doubled: let images stand in several lines of the class and box files.
+
+    Raises:
+        UserError: a malformed or doubled line, an image that stands in one file and not in another or not in the data
+            set, or one without a ground-truth box.
+    """
+    dataset = source.load()
+    boxes = [handover.read_boxes(handover.box_file(prefix, th), doubled) for th in THRESHOLDS]
+    classes = handover.read_classes(class_file, doubled=doubled)
+    pseudo = handover.read_boxes(pseudo_file, doubled)
+    handover.same_images([classes, *boxes, pseudo])
+    known = {sample.image_id for sample in dataset}
+    for name, rows in classes.rows.items():
+        if name not in known:
+            raise UserError(f"{name} is not in {dataset.name} {dataset.split}", where=class_file, line=rows[0].line)
+    samples = tuple(sample for sample in dataset if sample.image_id in classes.rows)
+    for sample in samples:
+        if len(sample.boxes) == 0:
+            raise UserError(f"{sample.image_id} has no ground-truth box", where=source.root)
+    ids = [sample.image_id for sample in samples]
+    stacked, present = _stack(boxes, ids)
+    return Files(
+        samples,
+        np.array([classes.first(name) for name in ids]),
+        stacked,
+        present,
+        from_x0x1y0y1([pseudo.first(name) for name in ids]),
+        tuple(sample for sample in dataset if sample.image_id not in classes.rows),
+    )
+
+
+def _stack(tables: Sequence[handover.Table], ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    most = max(len(table.rows[name]) for table in tables for name in ids)
+    boxes, present = np.zeros((len(tables), len(ids), most, 4)), np.zeros((len(tables), len(ids), most), bool)
+    for number, table in enumerate(tables):
+        for place, name in enumerate(ids):
+            rows = [row.values for row in table.rows[name]]
+            boxes[number, place, : len(rows)] = from_x0x1y0y1(rows)
+            present[number, place, : len(rows)] = True
+    return boxes, present
+
+
+def revised_boxes(files: Files, form: str) -> np.ndarray:
+    """The boxes (9, N, L, 4) revised; images with several are revised together where the form is `released`."""
+    revised = revise(files.boxes, files.pseudo[:, None], form)
+    if form == "released":
+        for number, place in np.argwhere(files.present.sum(axis=2) > 1):
+            several = files.present[number, place]
+            revised[number, place, several] = revise_together(files.boxes[number, place, several], files.pseudo[place])
+    return revised
+
+
+def best_iou(files: Files, boxes: np.ndarray) -> np.ndarray:
+    """(9, N): the best over an image's boxes (9, N, L, 4) and its ground truths, in the 224 x 224 frame."""
+    rule = GROUND_TRUTH_RULES[GRCAM.ground_truth]
+    truths = [rule(sample.boxes, Frame.squash(sample.size)) for sample in bar(files.samples, total=len(files.samples),
+                                                                              desc="ground truth")]  # fmt: skip
+    counts = [len(truth) for truth in truths]
+    owner, first = np.repeat(np.arange(len(truths)), counts), np.cumsum([0, *counts[:-1]])
+    truth = np.concatenate(truths)
+    best = np.zeros(boxes.shape[:2])
+    for line in range(boxes.shape[2]):
+        iou = aligned_iou(boxes[:, owner, line], truth, GRCAM.iou) * files.present[:, owner, line]
+        best = np.maximum(best, np.maximum.reduceat(iou, first, axis=1))
+    return best
+
+
+def correct_counts(files: Files, iou: np.ndarray) -> dict[str, np.ndarray]:
+    """Number of images (9,) that count as localized, by measure: Top-1 and Top-5 want the class right as well."""
+    hit = GRCAM.correct(iou)[..., 0]
+    top1, top5 = files.classified[:, 0] > 0, files.classified[:, 1] > 0
+    return {"top1": (hit & top1).sum(axis=1), "top5": (hit & top5).sum(axis=1), "gt_known": hit.sum(axis=1)}
+
+
+def error(count: float, images: int) -> float:
+    """As the release prints it: 1 - count / images, to five places."""
+    return round(1 - count / images, 5)
+
+
+def released_line(th: float, revised: dict[str, float], original: dict[str, float]) -> str:
+    """The line that the release prints for a threshold; `_o` is without the revision."""
+    return (f" th: {th}, err1:{revised['top1']},err1_o:{original['top1']},"
+            f" err5: {revised['top5']}, err5_o: {original['top5']}")  # fmt: skip
+
+
+Errors = dict[str, dict[str, list[float]]]
+"""`revised` and `original`, by measure, an error for each threshold."""
+
+
+def measure(files: Files, form: str) -> Errors:
+    """Errors at the nine thresholds, with and without the revision."""
+    errors: Errors = {}
+    for name, boxes in (("revised", revised_boxes(files, form)), ("original", files.boxes)):
+        counts = correct_counts(files, best_iou(files, boxes))
+        errors[name] = {key: [error(count, len(files.samples)) for count in counts[key]] for key in MEASURES}
+    return errors
+
+
+def revise_command(options: Revise) -> dict[str, Any]:
+    """The command; gives what --json writes."""
+    if options.batch_size != 1 or not options.eval:
+        print("note: --batch-size and --eval have no effect, as in the release")
+    if options.th is not None and options.th not in THRESHOLDS:
+        raise UserError(f"--th {options.th}", expected=" ".join(map(str, THRESHOLDS)))
+    with TemporaryDirectory() as scratch:
+        source = options.source(options.out or Path(scratch))
+        return _revise(options, source)
+
+
+def _revise(options: Revise, source: DataSource) -> dict[str, Any]:
+    doubled = options.doubled_lines == "best"
+    files = read_files(options.bounding_box_save_path, options.classify_save_path,
+                       options.pseudo_bounding_box_save_path, source, doubled)  # fmt: skip
+    errors = measure(files, options.revise)
+    _print_table(files, errors, options.revise)
+    report: dict[str, Any] = {"revise": options.revise, "images": len(files.samples), "th": THRESHOLDS, **errors,
+                              "left_out": [sample.image_id for sample in files.left_out]}  # fmt: skip
+    report["oracle"] = _at(errors, errors)
+    _print_choice("oracle, the lowest on these very images", report["oracle"])
+    if options.validation is not None:
+        held = replace(source, split=options.validation_split)
+        folder = options.validation
+        held_files = read_files(f"{folder}/{BOXES_PREFIX}", folder / CLASS_FILE, folder / PSEUDO_FILE, held, doubled)
+        report["validation"] = _at(errors, measure(held_files, options.revise))
+        _print_choice(f"chosen on {len(held_files.samples)} held-out images", report["validation"])
+    if options.json is not None:
+        write_json(options.json, report)
+    if options.out is not None:
+        _write(options, source, files, report)
+    return report
+
+
+def _print_table(files: Files, errors: Errors, form: str) -> None:
+    for sample in files.left_out:
+        print(f"left out: {sample.image_id}, of which no file speaks")
+    print(f"{len(files.samples)} images, revision {form}; errors with it and, _o, without:")
+    for number, th in enumerate(THRESHOLDS):
+        at = {name: {key: values[number] for key, values in each.items()} for name, each in errors.items()}
+        gt_known = f", gt_known: {at['revised']['gt_known']}, gt_known_o: {at['original']['gt_known']}"
+        print(released_line(th, at["revised"], at["original"]) + gt_known)
+
+
+def _at(errors: Errors, chosen_on: Errors) -> dict[str, dict[str, dict[str, float]]]:
+    """Each error at the threshold where the same error of `chosen_on` is lowest, the first among equals."""
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for name, each in errors.items():
+        for key, values in each.items():
+            number = int(np.argmin(chosen_on[name][key]))
+            result.setdefault(name, {})[key] = {"th": THRESHOLDS[number], "error": values[number]}
+    return result
+
+
+def _print_choice(title: str, at: dict[str, dict[str, dict[str, float]]]) -> None:
+    for name, each in at.items():
+        cells = ", ".join(f"{key} {value['error']} (th {value['th']})" for key, value in each.items())
+        print(f"{title}, {name}: {cells}")
+
+
+def _write(options: Revise, source: DataSource, files: Files, report: dict[str, Any]) -> None:
+    """Three predictions directories, of the boxes of one threshold."""
+    chosen_from = "oracle" if "validation" not in report else "validation"
+    revised = revised_boxes(files, options.revise)
+    for name, boxes in (("boxes", files.boxes), ("revised", revised), ("pseudo", None)):
+        side = "revised" if name == "revised" else "original"
+        th = options.th or report[chosen_from][side]["gt_known"]["th"]
+        if boxes is None:
+            one = files.pseudo
+        elif boxes.shape[2] > 1:
+            raise UserError("predictions hold one box an image, and lines are doubled", do="leave --out away")
+        else:
+            one = boxes[THRESHOLDS.index(th), :, 0]
+        origin = "given" if options.th else chosen_from
+        method = {"boxes": "grcam boxes", "revised": f"grcam revised ({options.revise})", "pseudo": "grcam pseudo"}
+        _write_predictions(options, source, files, one, method[name], name, th, origin)
+
+
+def _write_predictions(
+    options: Revise, source: DataSource, files: Files, boxes: np.ndarray, method: str, name: str, th: float, origin: str
+) -> None:
+    dataset = source.load()
+    described = {**source.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint(),
+                 "left_out": dataset.left_out}  # fmt: skip
+    files_read = {
+        "class_file": sha256(options.classify_save_path),
+        "box_file": sha256(handover.box_file(options.bounding_box_save_path, th)),
+        "pseudo_file": sha256(options.pseudo_bounding_box_save_path),
+    }
+    header = {
+        "method": method,
+        "architecture": options.mode or "unnamed",
+        "data": described,
+        "checkpoint": {"name": str(options.classify_save_path), "sha256": files_read["class_file"]},
+        "classifier": {"name": options.mode or "class file", "crops": 10},
+        "frame": GRCAM.frame,
+        "options": {"th": None if name == "pseudo" else th, "th_from": origin, **files_read},
+    }
+    writer = PredictionsWriter(options.out / name, header, options.overwrite)
+    for sample, classified, box in zip(files.samples, files.classified, boxes, strict=True):
+        if sample.image_id not in writer.done:
+            threshold = 0.0 if name == "pseudo" else 1 - th
+            writer.write(_prediction(sample, classified, box, threshold, options.classify_save_path))
+    for sample in files.left_out:
+        if sample.image_id not in writer.done:
+            writer.skip(sample.image_id, "no file speaks of it")
+    if not writer.complete:
+        writer.finish()
+    print(f"predictions: {writer.directory}")
+
+
+def _prediction(sample: Sample, classified: np.ndarray, box: np.ndarray, threshold: float, where: Path) -> Prediction:
+    """A line; of the classes only those are known that the class file speaks of: the best one and the true one."""
+    top1, top5, predicted = (int(value) for value in classified)
+    if predicted == sample.label and not top1:
+        raise UserError(f"{sample.image_id} has its true class predicted, and Top-1 wrong", where=where)
+    classes = (sample.label,) if top1 else (predicted, sample.label) if top5 else (predicted,)
+    frame = Frame.squash(sample.size)
+    return Prediction(sample.image_id, sample.label, sample.size, frame, classes, None, box, threshold)
+
+
+def main() -> None:
+    """The command line."""
+    revise_command(tyro.cli(Revise, prog="python -m grcam.revise_bbox", description=__doc__))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,133 @@
+"""What the classifier sees of an image: the whole of it squashed, and ten crops; decoded by TensorFlow as released.
+
+TensorFlow decodes JPEG files with the fast, less exact inverse cosine transform, which moves most samples by a grey
+level or more (quirk Q20). Everything after that is `common.images`: TensorFlow 1's legacy grid without TensorFlow.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from common.datasets import Sample
+from common.geometry import Frame
+from common.images import ImageError, centre_crop, read_rgb, read_size, resize, ten_crops
+from common.protocols import FRAMES
+from grcam.config import CROPS_FROM, SIDE
+
+JPEG_TRANSFORMS = {"fast": "INTEGER_FAST", "accurate": "INTEGER_ACCURATE"}
+CENTRE = 4
+"""The centre crop's place among the ten."""
+AHEAD = 2
+"""Batches that are loaded ahead."""
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """One image ready for the network.
+
+    Attributes:
+        sample: which.
+        frames: where the views that maps are made of lie in it.
+        views: (V, 224, 224, 3) float32 RGB in [0, 255]: the squashed image first, then the crops.
+        problem: set instead of the views when the image can't be used.
+    """
+
+    sample: Sample
+    frames: tuple[Frame, ...] = ()
+    views: np.ndarray | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which views there are of an image.
+
+    Attributes:
+        frames: names of the frames that maps are made in, `squash` first.
+        crops: 10, or 1 for the squashed image alone.
+    """
+
+    frames: tuple[str, ...]
+    crops: int
+
+    @property
+    def mapped(self) -> tuple[int, ...]:
+        """The views that maps are made of, one for each frame."""
+        places = {"squash": 0, "crop": 1 + CENTRE if self.crops == 10 else 1}
+        return tuple(places[name] for name in self.frames)
+
+    @property
+    def classified(self) -> slice:
+        """The views whose probabilities are averaged."""
+        return slice(1, None) if self.crops == 10 else slice(0, 1)
+
+    def of(self, image: np.ndarray) -> np.ndarray:
+        """The views (V, 224, 224, 3) float32 of an image (H, W, 3) uint8."""
+        views = [resize(image, (SIDE, SIDE), "tensorflow1")[None]]
+        if self.crops == 10:
+            views.append(ten_crops(resize(image, (CROPS_FROM, CROPS_FROM), "tensorflow1"), SIDE))
+        elif "crop" in self.frames:
+            views.append(centre_crop(resize(image, (CROPS_FROM, CROPS_FROM), "tensorflow1"), SIDE)[None])
+        return np.concatenate(views)
+
+
+class Decoder:
+    """Image files to (H, W, 3) uint8 RGB; JPEG files by TensorFlow, others by Pillow. EXIF rotations are ignored.
+
+    Args:
+        transform: a key of `JPEG_TRANSFORMS`.
+    """
+
+    def __init__(self, transform: str = "fast"):
+        with tf.Graph().as_default() as graph:
+            self._content = tf.placeholder(tf.string, [])
+            self._decoded = tf.io.decode_jpeg(self._content, channels=3, dct_method=JPEG_TRANSFORMS[transform])
+        self._session = tf.Session(graph=graph)
+
+    def read(self, path: Path) -> np.ndarray:
+        """The image.
+
+        Raises:
+            ImageError: the file is missing, truncated, empty, not an image, or too large.
+        """
+        read_size(path)  # refuses what is no image or too large before anything is decoded
+        content = path.read_bytes()
+        if not content.startswith(b"\xff\xd8"):
+            return read_rgb(path)
+        try:
+            return self._session.run(self._decoded, {self._content: content})
+        except tf.errors.InvalidArgumentError as error:
+            reason = str(error.message).splitlines()[0]
+            raise ImageError(f"the image can't be decoded ({reason})", where=path, do="replace or remove it") from error
+
+
+def batches(
+    samples: Sequence[Sample], layout: Layout, decoder: Decoder, batch_size: int, workers: int
+) -> Iterator[list[Views]]:
+    """The samples' views in order, `batch_size` images at a time, loaded by threads some batches ahead."""
+    starts = range(0, len(samples), batch_size)
+    with ThreadPoolExecutor(workers) as pool:
+
+        def submit(start: int) -> list[Future]:
+            return [pool.submit(load, sample, layout, decoder) for sample in samples[start : start + batch_size]]
+
+        waiting = [submit(start) for start in starts[:AHEAD]]
+        for number in range(len(starts)):
+            batch = [future.result() for future in waiting.pop(0)]
+            if number + AHEAD < len(starts):
+                waiting.append(submit(starts[number + AHEAD]))
+            yield batch
+
+
+def load(sample: Sample, layout: Layout, decoder: Decoder) -> Views:
+    """One image's views, or why there are none."""
+    try:
+        image = decoder.read(sample.path)
+    except ImageError as problem:
+        return Views(sample, problem=problem.found)
+    size = (image.shape[1], image.shape[0])
+    return Views(sample, tuple(Frame.of_kind(FRAMES[name], size) for name in layout.frames), layout.of(image))

@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from grcam import graph, refinement
+
+
+def made(images=2, side=5, channels=6, classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    features = np.maximum(rng.normal(size=(images, side, side + 1, channels)), 0)
+    weights, bias = rng.normal(size=(channels, classes)), rng.normal(size=classes)
+    labels = rng.integers(0, classes, images)
+    return features, features.mean(axis=(1, 2)) @ weights + bias, weights, bias, labels
+
+
+def by_back_propagation(features, weights, bias, labels, kind):
+    """The released graph: TensorFlow's own gradient of the cross-entropy, normalized, times the features."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        f, w = tf.constant(features, tf.float32), tf.constant(weights, tf.float32)
+        scores = tf.matmul(tf.reduce_mean(f, [1, 2]), w) + tf.constant(bias, tf.float32)
+        target = tf.one_hot(labels, weights.shape[1])
+        if kind == "tf":
+            loss = tf.nn.softmax_cross_entropy_with_logits_v2(labels=10 * target, logits=scores)
+        else:
+            loss = -10 * tf.reduce_sum(target * tf.nn.log_softmax(scores), axis=1)
+        (gradient,) = tf.gradients(loss, [f])
+        mask = tf.nn.l2_normalize(tf.sigmoid(f), [1, 2, 3]) - tf.nn.l2_normalize(gradient, [1, 2, 3])
+        found = tf.einsum("nhwc,nc->nhw", f * mask, tf.gather(tf.transpose(w), labels))
+        return session.run([gradient, mask, found])
+
+
+@pytest.mark.parametrize("kind", refinement.LOSS_GRADIENTS)
+def test_closed_form_is_tensorflows_gradient(kind):
+    """1e-5 of the greatest value; quirk Q1 with both its settings."""
+    features, scores, weights, bias, labels = made()
+    gradient, mask, expected = by_back_propagation(features, weights, bias, labels, kind)
+    assert np.ptp(gradient, axis=(1, 2)).max() == 0
+    delta = refinement.loss_gradient(scores, labels, kind)
+    found = refinement.channel_gradient(weights, delta, features.shape[1] * features.shape[2])
+    np.testing.assert_allclose(found, gradient[:, 0, 0], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(refinement.mask(features, found), mask, rtol=1e-5, atol=1e-6)
+    refined = refinement.refined_map(features, scores, weights, labels, kind)
+    np.testing.assert_allclose(refined, expected, atol=1e-5 * np.abs(expected).max())
+    with tf.Graph().as_default(), tf.Session() as session:
+        arrays = [tf.constant(array, tf.float32) for array in (features, scores, weights)]
+        in_graph = session.run(graph.maps(*arrays, tf.constant(labels), kind))
+    np.testing.assert_allclose(in_graph.refined, expected, atol=1e-5 * np.abs(expected).max())
+    plain = refinement.class_activation_map(features, weights, labels)
+    np.testing.assert_allclose(in_graph.plain, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_two_gradients_by_hand():
+    scores, labels = np.zeros((1, 2)), np.array([1])
+    assert refinement.loss_gradient(scores, labels).tolist() == [[0.5, -9.5]]
+    assert refinement.loss_gradient(scores, labels, "exact").tolist() == [[5, -5]]
+    with pytest.raises(ValueError, match="unknown loss gradient 'more'"):
+        refinement.loss_gradient(scores, labels, "more")
+
+
+def test_images_do_not_see_each_other():
+    """Quirk Q13: a batch gives what one image at a time gives."""
+    features, scores, weights, _, labels = made(images=4)
+    together = refinement.refined_map(features, scores, weights, labels)
+    for number in range(4):
+        one = slice(number, number + 1)
+        alone = refinement.refined_map(features[one], scores[one], weights, labels[one])
+        np.testing.assert_allclose(alone, together[one])
+
+
+def test_a_gradient_that_vanishes_is_not_divided_by():
+    features = np.ones((1, 2, 2, 3))
+    mask = refinement.mask(features, np.zeros((1, 3)))
+    np.testing.assert_allclose(mask, 1 / np.sqrt(12))
