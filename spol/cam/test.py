@@ -103,9 +103,7 @@ class _Writers:
         self.waiting: deque[Future] = deque()
         self.pool = None
         if options.processes > 0:
-            cv2.setNumThreads(
-                1
-            )  # before the processes are forked: they inherit it, and no threads that don't exist there
+            cv2.setNumThreads(1)  # before the fork, which copies the setting and none of the threads
             self.pool = ProcessPoolExecutor(options.processes, initializer=start_worker, initargs=(os.getpid(),))
 
     def __enter__(self) -> "_Writers":
