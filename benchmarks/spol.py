@@ -95,6 +95,7 @@ def random_map(seed: int) -> np.ndarray:
 
 
 def _masks_of(maps: list[np.ndarray], make: Callable[[np.ndarray, tuple[int, int]], np.ndarray]) -> None:
+    cv2.setNumThreads(1)
     for raw in maps:
         make(raw, (500, 375))
 

@@ -103,6 +103,7 @@ class _Writers:
         self.waiting: deque[Future] = deque()
         self.pool = None
         if options.processes > 0:
+            cv2.setNumThreads(1)  # before the fork, which copies the setting and none of the threads
             self.pool = ProcessPoolExecutor(options.processes, initializer=start_worker, initargs=(os.getpid(),))
 
     def __enter__(self) -> "_Writers":
@@ -132,10 +133,9 @@ class _Writers:
 
 
 def start_worker(parent: int) -> None:
-    """What a process that makes pseudo masks does first: it keeps its memory, ends with its parent, takes one core."""
+    """What a process that makes pseudo masks does first: it keeps its memory, and ends with its parent."""
     keep_freed_memory()
     pseudo_masks.end_with(parent)
-    cv2.setNumThreads(1)
 
 
 def _refuse_shared_masks(dataset: Dataset, folder: Path, ending: str) -> None:
