@@ -64,7 +64,7 @@ FRESH = {
 
 MULTIPLIERS: dict[str, tuple[tuple[str, float], ...]] = {
     "vgg": ((r"conv.*/b", 2), (r"(add|linear)/W", 10), (r"(add|linear)/b", 20)),
-    "resnet50": ((r"(conv0|group[0-2]/.*)/beta", 2), (r"linear/b", 2)),
+    "resnet50": ((r"(conv0|group[0-2])/.*/beta", 2), (r"linear/b", 2)),
     "inceptionv3": (
         # The released pattern says Conv2d_3b_3x3, so the layer of that place, Conv2d_3b_1x1, keeps a factor of one.
         (r"InceptionV3/(?!Conv2d_3b_1x1/)(?!Logits/).*/BatchNorm/beta", 2),

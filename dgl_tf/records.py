@@ -1,5 +1,6 @@
 """What a training leaves beside its checkpoints: `training.json`, so that a folder says what its network is."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,12 @@ class Training:
     options: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return {
-            "method": METHOD, "architecture": self.arch, "class_names": list(self.class_names),
+        """Plain values, as they are read back."""
+        values = {
+            "method": METHOD, "architecture": self.arch, "class_names": self.class_names,
             "trained_on": self.trained_on, "options": self.options,
         }  # fmt: skip
+        return json.loads(json.dumps(values))
 
 
 def write(folder: Path, training: Training) -> None:

@@ -1,0 +1,171 @@
+"""DGL: maps per second against the released procedure: a graph and a restore for each image, one image at a time.
+
+    python -m benchmarks.dgl
+
+Three ways to the same maps, on the same weights and JPEG files, each in a process of its own:
+
+released      what the test script does for an image, without Python's start: graph, restore, then the two gradients
+kept          the same graph and session for all images, still one at a time; the gradients are asked for at the layer,
+              where TensorFlow stops of its own accord, and, for comparison, down to the image
+here          batches through `dgl_tf.localization`, images decoded by threads meanwhile
+"""
+
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tyro
+
+from common.datasets import Sample
+from common.extraction import min_max
+from dgl_tf import localization, models, preprocessing, weights
+
+tf = models.tf
+
+TOLERANCE = 1e-3
+"""Mean difference of stretched maps: a unit at its ReLU's zero makes a jump, so single pixels tell nothing."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Compare DGL's maps per second with the released procedure's."""
+
+    arch: tuple[str, ...] = models.ARCHITECTURES
+    """Networks; mobilenetv1 takes ImageNet's weights, the others fresh ones."""
+    layer: int = 2
+    """As `--clayer`."""
+    images: int = 8
+    """How many; the released procedure gets the first two."""
+    batch: int = 4
+    """Images at a time, here."""
+    threads: int = 1
+    """Of TensorFlow."""
+
+
+def write_images(folder: Path, count: int) -> list[Path]:
+    """JPEG files of 375 x 500 pixels with coloured blobs."""
+    paths = []
+    for number in range(count):
+        coarse = np.random.RandomState(number).rand(9, 12, 3).astype(np.float32)
+        picture = cv2.resize(coarse, (500, 375), interpolation=cv2.INTER_CUBIC)
+        paths.append(folder / f"{number}.jpg")
+        cv2.imwrite(str(paths[-1]), np.clip(255 * picture, 0, 255).astype(np.uint8))
+    return paths
+
+
+def write_checkpoint(folder: Path, arch: str) -> Path:
+    """A network's TensorFlow checkpoint; gives its prefix."""
+    with models.new_graph(), models.session() as session:
+        network = models.build(arch, tf.placeholder(tf.float32, [None, None, None, 3]))
+        session.run(tf.global_variables_initializer())
+        if arch == "mobilenetv1":
+            models.load(session, network, weights.IMAGENET)
+        return Path(tf.train.Saver(network.variables).save(session, str(folder / "model"), write_meta_graph=False))
+
+
+def released_graph(arch: str, layer: int, to_the_image: bool = False) -> tuple:
+    """The test script's graph: the file's name, everything that it asks for, and the variables.
+
+    Args:
+        arch: of the network.
+        layer: see `models.LAYERS`.
+        to_the_image: have both gradients go on to the network's input.
+    """
+    path = tf.placeholder(tf.string, [])
+    decoded = tf.cast(tf.image.decode_jpeg(tf.read_file(path), channels=3), tf.float32)
+    image = tf.image.resize_bilinear(decoded[None], [224, 224])
+    pixels = models.normalized(tf.reverse(image, [3]))
+    network = models.build(arch, pixels)
+    _, tap = network.tap(layer)
+    likely = tf.nn.softmax(network.logits)
+    label = localization.best_classes(likely)
+    cost = tf.nn.softmax_cross_entropy_with_logits(labels=localization.ALPHA * label, logits=network.logits)
+    wanted = [tap, pixels] if to_the_image else [tap]
+    class_gradient, *more = tf.gradients(cost, wanted)
+    selection, *more_of_it = tf.gradients(tf.reduce_sum(network.logits * label), wanted)
+    enhanced = tf.nn.l2_normalize(tap, axis=[1, 2, 3]) - tf.nn.l2_normalize(class_gradient, axis=[1, 2, 3])
+    maps = tf.reduce_sum(selection * enhanced, axis=3)
+    return path, [maps, localization.class_activation(network, label), more, more_of_it], network.variables
+
+
+def released(arch: str, checkpoint: Path, paths: list[Path], options: Benchmark) -> tuple[float, np.ndarray]:
+    """Seconds an image, and its stretched maps, with everything made anew for each."""
+    maps, start = [], time.perf_counter()
+    for path in paths[:2]:
+        with models.new_graph(), models.session(options.threads) as session:
+            name, wanted, variables = released_graph(arch, options.layer)
+            tf.train.Saver(variables).restore(session, str(checkpoint))
+            maps.append(min_max(session.run(wanted, {name: str(path)})[0][0]))
+    return (time.perf_counter() - start) / len(maps), np.stack(maps)
+
+
+def kept(
+    arch: str, checkpoint: Path, paths: list[Path], options: Benchmark, to_the_image: bool = False
+) -> tuple[float, np.ndarray]:
+    """The same in one session, which an image has warmed up."""
+    with models.new_graph(), models.session(options.threads) as session:
+        name, wanted, variables = released_graph(arch, options.layer, to_the_image)
+        tf.train.Saver(variables).restore(session, str(checkpoint))
+        session.run(wanted, {name: str(paths[0])})
+        start = time.perf_counter()
+        maps = [min_max(session.run(wanted, {name: str(path)})[0][0]) for path in paths]
+        return (time.perf_counter() - start) / len(paths), np.stack(maps)
+
+
+def kept_to_the_image(arch: str, checkpoint: Path, paths: list[Path], options: Benchmark) -> tuple[float, np.ndarray]:
+    """`kept`, the gradients going on to the image."""
+    return kept(arch, checkpoint, paths, options, to_the_image=True)
+
+
+def here(arch: str, checkpoint: Path, paths: list[Path], options: Benchmark) -> tuple[float, np.ndarray]:
+    """Batches, after one to warm up."""
+    samples = [Sample(path.name, path, 0, np.empty((0, 4))) for path in paths]
+    with models.new_graph(), models.session(options.threads) as session:
+        images = tf.placeholder(tf.float32, [None, None, None, 3])
+        network = models.build(arch, models.normalized(images))
+        label = localization.best_classes(tf.nn.softmax(network.logits))
+        (dual,) = localization.dual_gradients(network, [options.layer], label)
+        wanted = [dual.localization, localization.class_activation(network, label)]
+        models.load(session, network, checkpoint)
+        session.run(wanted, {images: np.zeros((options.batch, 224, 224, 3), np.float32)})
+        maps, waiting, start = [], [], time.perf_counter()
+        for view in preprocessing.views(samples, "resize 224", crops=1):
+            waiting.append(view.pixels)
+            if len(waiting) == options.batch or len(maps) + len(waiting) == len(samples):
+                maps += [min_max(raw) for raw in session.run(wanted, {images: np.stack(waiting)})[0]]
+                waiting = []
+        return (time.perf_counter() - start) / len(samples), np.stack(maps)
+
+
+def alone(work: Callable, *arguments: object) -> tuple[float, np.ndarray]:
+    """Run one measurement in a process of its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
+
+
+def main() -> None:
+    """Print a line for each network."""
+    options = tyro.cli(Benchmark, prog="python -m benchmarks.dgl", description=__doc__)
+    for arch in options.arch:
+        with tempfile.TemporaryDirectory() as folder:
+            paths = write_images(Path(folder), max(2, options.images))
+            checkpoint = alone(write_checkpoint, Path(folder), arch)
+            ways = (released, kept, kept_to_the_image, here)
+            measured = {way.__name__: alone(way, arch, checkpoint, paths, options) for way in ways}
+        ours, maps = measured.pop("here")
+        for name, (_, theirs) in measured.items():
+            if np.abs(theirs - maps[: len(theirs)]).mean() > TOLERANCE:
+                raise SystemExit(f"{arch}: the maps differ from those of {name}")
+        (whole, _), (one, _), (full, _) = measured.values()
+        print(f"{arch} {models.LAYERS[arch][options.layer]}, seconds an image: {whole:.2f} released, {one:.3f} in a "
+              f"kept session, {full:.3f} with gradients down to the image, {ours:.3f} here in batches of "
+              f"{options.batch}; {whole / ours:.1f}, {one / ours:.2f} and {full / ours:.2f} times as fast")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
