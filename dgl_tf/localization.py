@@ -10,6 +10,7 @@ scale and a constant. Only what lies between the tap and the logits is gone thro
 once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -52,16 +53,16 @@ def best_classes(probabilities: tf.Tensor) -> tf.Tensor:
 
 def dual_gradients(
     network: Network,
-    layer: str | int,
+    layers: Sequence[str | int],
     classes: tf.Tensor | None = None,
     alpha: float = ALPHA,
     gradient: str = "released",
-) -> Maps:
-    """DGL's maps at one tap.
+) -> list[Maps]:
+    """DGL's maps at any number of taps, in one pass backwards for each of the two gradients.
 
     Args:
         network: in inference mode.
-        layer: a tap's name or its number in `models.LAYERS`.
+        layers: the taps' names or numbers in `models.LAYERS`.
         classes: one-hot (N, K) whose maps are wanted; by default each image's best.
         alpha: factor of the label.
         gradient: `released`: p - alpha y, what TensorFlow's kernel gives for labels that don't sum to one. `true`:
@@ -72,15 +73,18 @@ def dual_gradients(
     """
     if gradient not in GRADIENTS:
         raise ValueError(f"unknown gradient {gradient!r}, expected one of {', '.join(GRADIENTS)}")
-    name, tap = network.tap(layer)
+    names, taps = zip(*(network.tap(layer) for layer in layers), strict=True)
     probabilities = tf.nn.softmax(network.logits)
     label = best_classes(probabilities) if classes is None else classes
     delta = probabilities - alpha * label if gradient == "released" else alpha * (probabilities - label)
     # The label and p are what the gradients start from, not something to differentiate.
-    class_gradient = tf.gradients(network.logits, tap, grad_ys=tf.stop_gradient(delta))[0]
-    selection = tf.gradients(network.logits, tap, grad_ys=tf.stop_gradient(label))[0]
-    enhanced = unit_norm(tap) - unit_norm(class_gradient)
-    return Maps(name, enhanced, selection, class_gradient, tf.reduce_sum(selection * enhanced, axis=3))
+    gradients = tf.gradients(network.logits, taps, grad_ys=tf.stop_gradient(delta))
+    selections = tf.gradients(network.logits, taps, grad_ys=tf.stop_gradient(label))
+    maps = []
+    for name, tap, class_gradient, selection in zip(names, taps, gradients, selections, strict=True):
+        enhanced = unit_norm(tap) - unit_norm(class_gradient)
+        maps.append(Maps(name, enhanced, selection, class_gradient, tf.reduce_sum(selection * enhanced, axis=3)))
+    return maps
 
 
 def unit_norm(values: tf.Tensor) -> tf.Tensor:

@@ -402,7 +402,9 @@ def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: we
         session_init=initial if latest is None else SaverRestore(latest),
         session_creator=NewSessionCreator(config=_session_config(options.threads)),
     )
-    trainer = SimpleTrainer() if options.towers == 1 else SyncMultiGPUTrainerParameterServer(list(range(options.towers)))
+    trainer = (
+        SimpleTrainer() if options.towers == 1 else SyncMultiGPUTrainerParameterServer(list(range(options.towers)))
+    )
     launch_train_with_config(settings, trainer)
     flow.reraise()
 
@@ -418,7 +420,10 @@ def _validation(options: Train, dataset: Dataset | None, batch_size: int) -> lis
     best = min(5, options.num_classes)
     runner = InferenceRunner(
         validation_flow(dataset.samples, options.final_size, batch_size),
-        [ClassificationError("wrong-top1", "val-error-top1"), ClassificationError(f"wrong-top{best}", "val-error-top5")],
+        [
+            ClassificationError("wrong-top1", "val-error-top1"),
+            ClassificationError(f"wrong-top{best}", "val-error-top5"),
+        ],
     )
     due = {epoch for epoch in range(1, options.epochs + 1) if epoch % options.validate_every == 0} | {options.epochs}
     return [

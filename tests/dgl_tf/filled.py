@@ -25,7 +25,7 @@ def value(name: str, shape: tuple[int, ...], seed: int, gain: float) -> np.ndarr
     if kind is None:
         kind = "kernel" if len(shape) > 1 else "bias"
     if kind == "kernel":
-        return fill.values(name, shape, kind, fan_in=int(np.prod(shape[:-1])), seed=seed, gain=gain)
+        return fill.values(name, shape, kind, inputs=int(np.prod(shape[:-1])), seed=seed, gain=gain)
     return fill.values(name, shape, kind, seed=seed)
 
 

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Localizes a test split with a checkpoint, ours or the authors', into OUT and scores it under every protocol that fits.
+# More options go to dgl_tf.test. $WSOL_PYTHON names an environment of your own.
+#   dgl_tf/run_test.sh runs/dgl-mobilenetv1 CUB_200_2011 runs/dgl-mobilenetv1/test --clayer all
+#   dgl_tf/run_test.sh Imagenet_inceptionV3_model-240000 /data/imagenet runs/dgl --mode inceptionv3 --data.name ilsvrc --data.split val
+set -euo pipefail
+usage="usage: dgl_tf/run_test.sh CHECKPOINT DATA OUT [options of dgl_tf.test]"
+[ $# -ge 3 ] || { echo "error: $usage" >&2; exit 2; }
+checkpoint=$1
+[[ $checkpoint == imagenet:* ]] || checkpoint=$(realpath -m "$1")
+data=$(realpath "$2")
+out=$(realpath -m "$3")
+shift 3
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[ -n "${WSOL_PYTHON:-}" ] || environments/create.sh dgl_tf
+python=${WSOL_PYTHON:-${WSOL_ENVS:-.envs}/dgl_tf/bin/python}
+"$python" -m dgl_tf.test --load "$checkpoint" --data.name cub --data.root "$data" --out "$out" "$@"
+exec "$python" -m common.evaluate "$out"/*
