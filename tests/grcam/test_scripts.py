@@ -142,8 +142,9 @@ def test_other_results_are_kept(made, tmp_path):
     generate(options(made, tmp_path))
     with pytest.raises(UserError, match="the folder holds another run: its options"):
         generate(options(made, tmp_path, loss_gradient="exact"))
+    (tmp_path / "class.txt").write_text("other.jpg,1,1,0\n")
     with pytest.raises(UserError, match="the file says something else already"):
-        generate(options(made, tmp_path, loss_gradient="exact", out=tmp_path / "other"))
+        generate(options(made, tmp_path))
     generate(options(made, tmp_path, loss_gradient="exact", overwrite=True))
 
 
