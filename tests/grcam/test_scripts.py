@@ -27,11 +27,11 @@ def made(tmp_path_factory):
     return filled.checkpoint(folder, "mobilenetv1", num_classes=4), small_cub.make(folder / "CUB", test=3)
 
 
-def options(made, out, **changes):
+def options(made, folder, **changes):
     checkpoint, root = made
     return Generate(**{
-        "data": DataSource("cub", root), "load": str(checkpoint), "mode": "mobilenetv1", "out": out / "predictions",
-        "bounding_box_save_path": f"{out}/boxes/", "classify_save_path": out / "class.txt", "crops": 1, **changes,
+        "data": DataSource("cub", root), "load": str(checkpoint), "mode": "mobilenetv1", "out": folder / "predictions",
+        "bounding_box_save_path": f"{folder}/boxes/", "classify_save_path": folder / "class.txt", "crops": 1, **changes,
     })  # fmt: skip
 
 
@@ -142,8 +142,9 @@ def test_other_results_are_kept(made, tmp_path):
     generate(options(made, tmp_path))
     with pytest.raises(UserError, match="the folder holds another run: its options"):
         generate(options(made, tmp_path, loss_gradient="exact"))
+    (tmp_path / "class.txt").write_text("other.jpg,1,1,0\n")
     with pytest.raises(UserError, match="the file says something else already"):
-        generate(options(made, tmp_path, loss_gradient="exact", out=tmp_path / "other"))
+        generate(options(made, tmp_path))
     generate(options(made, tmp_path, loss_gradient="exact", overwrite=True))
 
 
