@@ -7,8 +7,8 @@ PyTorch isn't needed here, so its file has to be a .safetensors (`safetensors.to
 .npz. VGG16 gives conv1_1 to conv5_3, ResNet50 everything, InceptionV3 all up to Mixed_6e.
 
 The networks agree where strides and padding do. In torchvision's, convolutions of stride 2 pad a pixel more before an
-even size, ResNet50's last two stages and Inception's Mixed_6a have a stride of 2, Inception's stem is not padded, and its
-average pools count the padding.
+even size, ResNet50's last two stages and Inception's Mixed_6a have a stride of 2, Inception's stem is not padded, and
+its average pools count the padding.
 """
 
 from collections.abc import Iterator, Mapping
