@@ -5,8 +5,8 @@
     python -m dgl_tf.train --arch mobilenetv1 --data.name cub --data.root CUB_200_2011 --data.split train \
         --load auto --out runs/dgl
 
-Options that are not given take the released values of the architecture; see `dgl_tf.config`. A training that was stopped
-goes on from its last whole epoch when the same command is given again.
+Options that are not given take the released values of the architecture; see `dgl_tf.config`. A training that was
+stopped goes on from its last whole epoch when the same command is given again.
 """
 
 import os
@@ -241,7 +241,7 @@ class Saver(ModelSaver):
             )
         except (OSError, tf.errors.OpError) as error:
             raise UserError(f"the checkpoint can't be written ({_first_line(error)})", where=self.checkpoint_dir,
-                            do="make room and give the same command again")  # fmt: skip
+                            do="make room and give the same command again") from error  # fmt: skip
 
 
 class Progress(Callback):
@@ -375,6 +375,9 @@ def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: we
     latest = tf.train.latest_checkpoint(str(options.out))
     steps = 0 if latest is None else int(tf.train.load_checkpoint(latest).get_tensor("global_step"))
     epoch = steps // options.steps_per_epoch
+    if epoch >= options.epochs:  # stopped between the last checkpoint and the final file
+        _finish(weights.open_checkpoint(latest), options.out / records.FINAL)
+        return
     print(_announcement(options, dataset, epoch))
     tower_batch = options.batch_size // options.towers
     flow = training_flow(
@@ -405,6 +408,8 @@ def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: we
     trainer = (
         SimpleTrainer() if options.towers == 1 else SyncMultiGPUTrainerParameterServer(list(range(options.towers)))
     )
+    # Without this a kernel may be updated while its gradient with respect to its input is still being computed from it.
+    trainer.GATE_GRADIENTS = True
     launch_train_with_config(settings, trainer)
     flow.reraise()
 
@@ -457,6 +462,14 @@ class _Final(Callback):
         if self.epoch_num == self.epochs:
             values = tf.get_default_session().run(self.model.network.variables)
             weights.write_npz(self.folder / records.FINAL, values)
+
+
+def _finish(checkpoint: weights.Checkpoint, final: Path) -> None:
+    """Write a training checkpoint's network variables alone."""
+    names = [name for name in checkpoint.shapes if not name.endswith("/Momentum")]
+    weights.write_npz(
+        final, {name: checkpoint.read(name) for name in names if name not in ("global_step", "learning_rate")}
+    )
 
 
 def _session_config(threads: int | None) -> tf.ConfigProto:
