@@ -45,63 +45,81 @@ size=(--augmentation.resize 148 --augmentation.crop 128)
 
 if [ -n "$quick" ]; then cam=4 bas=5 dgl=3 spol_cls=2 spol=3; else cam=10 bas=10 dgl=6 spol_cls=4 spol=8; fi
 
+page=$out/report.html
 started=$SECONDS
 stages=7
-stage() { # number, what, the share of the time that lies before it in percent
+stage() { # number, what, the share of the time that lies before it in percent; fails where the stage is done
+  [ ! -f "$out/stage-$1.done" ] || { printf '== %s of %s: %s: done\n' "$1" "$stages" "$2"; return 1; }
   local left=""
   [ "$3" -eq 0 ] || left=", about $(((SECONDS - started) * (100 - $3) / $3 / 60 + 1)) min to go"
   printf '\n== %s of %s: %s (%s s so far%s)\n' "$1" "$stages" "$2" "$((SECONDS - started))" "$left"
 }
+finished() { mkdir -p "$out" && touch "$out/stage-$1.done"; }
 
-stage 1 "the data, and MobileNetV1's ImageNet weights" 0
-$python -m common.weights mobilenet_v1
-if [ "$name" = demo ]; then
-  $python -m common.prepare demo --root "$root" --decode headers "${rendered[@]}"
-else
-  $python -m common.prepare "$name" --root "$root" --decode headers ${classes:+--classes "$classes"}
+if stage 1 "the data, and MobileNetV1's ImageNet weights" 0; then
+  $python -m common.weights mobilenet_v1
+  if [ "$name" = demo ]; then
+    $python -m common.prepare demo --root "$root" --decode headers "${rendered[@]}"
+  else
+    $python -m common.prepare "$name" --root "$root" --decode headers ${classes:+--classes "$classes"}
+  fi
+  finished 1
 fi
 
-stage 2 "CAM, the baseline" 3
-$python -m common.pytorch.cam train "${data[@]}" --data.root "$root" --data.split train --out "$out/cam" \
-  --epochs "$cam" --lr 0.01 --warmup-steps 20 "${size[@]}"
-$python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${data[@]}" --data.root "$root" \
-  --data.split "$test" --out "$out/cam/test"
-$python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${data[@]}" --data.root "$root" \
-  --data.split held --out "$out/cam/held" --crops 1
+if stage 2 "CAM, the baseline" 3; then
+  $python -m common.pytorch.cam train "${data[@]}" --data.root "$root" --data.split train --out "$out/cam" \
+    --epochs "$cam" --lr 0.01 --warmup-steps 20 "${size[@]}"
+  $python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${data[@]}" --data.root "$root" \
+    --data.split "$test" --out "$out/cam/test"
+  $python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${data[@]}" --data.root "$root" \
+    --data.split held --out "$out/cam/held" --crops 1
+  finished 2
+fi
 
-stage 3 "BAS" 20
-bas/run_train.sh mobilenet "$root" "${data[@]}" --pretrained tf-slim --out "$out/bas" --lr 0.0002 --warmup-steps 40 \
-  --epochs "$bas" --decay-epochs "$((bas * 4 / 5))" "${size[@]}"
-bas/run_test.sh "$out/bas/final.pth" "$root" "$out/bas/test" "${data[@]}" --data.split "$test" >"$out/bas/test.txt"
-bas/run_test.sh "$out/bas/final.pth" "$root" "$out/bas/held" "${data[@]}" --data.split held --crops 1 >"$out/bas/held.txt"
+if stage 3 "BAS" 20; then
+  bas/run_train.sh mobilenet "$root" "${data[@]}" --pretrained tf-slim --out "$out/bas" --lr 0.0002 --warmup-steps 40 \
+    --epochs "$bas" --decay-epochs "$((bas * 4 / 5))" "${size[@]}"
+  bas/run_test.sh "$out/bas/final.pth" "$root" "$out/bas/test" "${data[@]}" --data.split "$test" >"$out/bas/test.txt"
+  bas/run_test.sh "$out/bas/final.pth" "$root" "$out/bas/held" "${data[@]}" --data.split held --crops 1 >"$out/bas/held.txt"
+  finished 3
+fi
 
-stage 4 "SPOL: a classifier, class maps, pseudo masks, segmentation" 45
-recipe=cub
-[ "$name" != ilsvrc ] || recipe=imagenet
-small="--batch-size 16 --resize 146 --crop 128"
-CLS="--arch mobilenet_v1 --epochs $spol_cls --lr 0.02 $small" CAM="--backbone mobilenet_v1 --epochs $spol $small" \
-  SEG="--backbone mobilenet_v1 --epochs $spol $small" spol/run_train.sh "$recipe" "$root" "$out/spol" "${data[@]}"
-spol/run_test.sh "$recipe" "$root" "$out/spol" "${data[@]}" >"$out/spol/test.txt"
-$python -m spol.seg.test --recipe "$recipe" "${data[@]}" --datapath "$root" --data.split held \
-  --snapshot "$out/spol/seg/final.pth" --out "$out/spol/held"
+if stage 4 "SPOL: a classifier, class maps, pseudo masks, segmentation" 45; then
+  recipe=cub
+  [ "$name" != ilsvrc ] || recipe=imagenet
+  small="--batch-size 16 --resize 146 --crop 128"
+  CLS="--arch mobilenet_v1 --epochs $spol_cls --lr 0.02 $small" CAM="--backbone mobilenet_v1 --epochs $spol $small" \
+    SEG="--backbone mobilenet_v1 --epochs $spol $small" spol/run_train.sh "$recipe" "$root" "$out/spol" "${data[@]}"
+  spol/run_test.sh "$recipe" "$root" "$out/spol" "${data[@]}" >"$out/spol/test.txt"
+  $python -m spol.seg.test --recipe "$recipe" "${data[@]}" --datapath "$root" --data.split held \
+    --snapshot "$out/spol/seg/final.pth" --out "$out/spol/held"
+  finished 4
+fi
 
-stage 5 "DGL: a classifier in TensorFlow, dual gradients at two of its layers" 72
-dgl_tf/run_train.sh mobilenetv1 "$root" "${data[@]}" --out "$out/dgl" --epochs "$dgl" --steps-per-epoch 12 --drops "$((dgl - 1))" \
-  --warmup-steps 16 --final-size 160 --workers 0
-for split in "$test" held; do
-  dgl_tf/run_test.sh "$out/dgl" "$root" "$out/dgl/$split" "${data[@]}" --data.split "$split" --clayer 2 5 --frames squash crop \
-    --methods dgl >"$out/dgl/$split.txt"
-done
+if stage 5 "DGL: a classifier in TensorFlow, dual gradients at two of its layers" 72; then
+  dgl_tf/run_train.sh mobilenetv1 "$root" "${data[@]}" --out "$out/dgl" --epochs "$dgl" --steps-per-epoch 12 --drops "$((dgl - 1))" \
+    --warmup-steps 16 --final-size 160 --workers 0
+  for split in "$test" held; do
+    dgl_tf/run_test.sh "$out/dgl" "$root" "$out/dgl/$split" "${data[@]}" --data.split "$split" --clayer 2 5 --frames squash crop \
+      --methods dgl >"$out/dgl/$split.txt"
+  done
+  finished 5
+fi
 
-stage 6 "GRCAM: refined maps, pseudo boxes of each class, revision" 88
-for split in "$test" held; do
-  grcam/run_test.sh mobilenetv1 "$out/dgl/final.npz" "$root" "$out/grcam/$split" "${data[@]}" --data.split "$split" \
-    >"$out/grcam-$split.txt"
-done
+if stage 6 "GRCAM: refined maps, pseudo boxes of each class, revision" 88; then
+  for split in "$test" held; do
+    grcam/run_test.sh mobilenetv1 "$out/dgl/final.npz" "$root" "$out/grcam/$split" "${data[@]}" --data.split "$split" \
+      >"$out/grcam-$split.txt"
+  done
+  finished 6
+fi
 
-stage 7 "every protocol, and the page" 95
-page=$out/report.html
-$python -m common.report "$out"/cam/test/* "$out"/bas/test/* "$out"/spol/test/* "$out"/dgl/"$test"/* "$out"/grcam/"$test"/predictions/* \
-  --validation "$out"/cam/held/* "$out"/bas/held/* "$out"/spol/held/* "$out"/dgl/held/* "$out"/grcam/held/predictions/* \
-  --out "$page" --overwrite
+if stage 7 "every protocol, and the page" 95; then
+  $python -m common.report "$out"/cam/test/* "$out"/bas/test/* "$out"/spol/test/* "$out"/dgl/"$test"/* "$out"/grcam/"$test"/predictions/* \
+    --validation "$out"/cam/held/* "$out"/bas/held/* "$out"/spol/held/* "$out"/dgl/held/* \
+    "$out"/grcam/held/predictions/{squash,cam-squash} \
+    --out "$page" --overwrite
+  finished 7
+fi
+
 printf '\nThe page is %s\n' "$PWD/$page"
