@@ -77,6 +77,8 @@ def overlays(
 
 def demo(options: Demo) -> list[Path]:
     """The command; gives the pictures' paths."""
+    if options.pa <= 0 or options.image_size < 32:
+        raise UserError(f"--pa {options.pa} --image-size {options.image_size}", expected="above 0, and at least 32")
     paths = _images(options.data_path)
     checkpoint, arch, class_names = open_network(options.load, options.mode)
     _check_dataset(options, checkpoint, arch)

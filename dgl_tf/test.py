@@ -281,6 +281,10 @@ def _known_classes(options: Test, checkpoint, dataset: Dataset) -> dict[str, Pre
     if stored.manifest["classifier"].get("crops") != options.crops:
         raise UserError(f"classified with {stored.manifest['classifier'].get('crops')} crops",
                         where=options.classes_from, expected=f"--crops {options.crops}")  # fmt: skip
+    missing = len(dataset) - len(stored.entries)
+    if missing:
+        raise UserError(f"{missing} of {len(dataset)} images are not classified there", where=options.classes_from,
+                        do="leave --classes-from out")  # fmt: skip
     return {entry.image_id: entry for entry in stored.entries}
 
 

@@ -21,8 +21,8 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """This process's number; 0 writes files and shows progress."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    """This process's number, torchrun's before and after the group is there; 0 writes files and shows progress."""
+    return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
 
 
 @contextmanager
