@@ -476,7 +476,9 @@ def _session_config(threads: int | None) -> tf.ConfigProto:
     settings = tf.ConfigProto(allow_soft_placement=True)
     settings.gpu_options.allow_growth = True
     if threads:
-        settings.intra_op_parallelism_threads = settings.inter_op_parallelism_threads = threads
+        settings.intra_op_parallelism_threads = threads
+        # A single thread between operations can wait for the queue that it is to fill, with two towers for ever.
+        settings.inter_op_parallelism_threads = max(4, threads)
     return settings
 
 
