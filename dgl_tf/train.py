@@ -403,7 +403,7 @@ def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: we
         starting_epoch=epoch + 1,
         max_epoch=options.epochs,
         session_init=initial if latest is None else SaverRestore(latest),
-        session_creator=NewSessionCreator(config=_session_config(options.threads)),
+        session_creator=NewSessionCreator(config=_session_config(options.threads, options.towers)),
     )
     trainer = (
         SimpleTrainer() if options.towers == 1 else SyncMultiGPUTrainerParameterServer(list(range(options.towers)))
@@ -472,13 +472,13 @@ def _finish(checkpoint: weights.Checkpoint, final: Path) -> None:
     )
 
 
-def _session_config(threads: int | None) -> tf.ConfigProto:
+def _session_config(threads: int | None, towers: int) -> tf.ConfigProto:
     settings = tf.ConfigProto(allow_soft_placement=True)
     settings.gpu_options.allow_growth = True
     if threads:
         settings.intra_op_parallelism_threads = threads
-        # A single thread between operations can wait for the queue that it is to fill, with two towers for ever.
-        settings.inter_op_parallelism_threads = max(4, threads)
+        # With several towers a single thread between operations may wait for ever for what another tower holds.
+        settings.inter_op_parallelism_threads = threads if towers == 1 else max(2 * towers, threads)
     return settings
 
 

@@ -59,7 +59,8 @@ class RecordedStep:
 
     def run(self):
         given, recorded = self.config, self.recorded
-        with tf.Graph().as_default(), tf.Session() as session:
+        # One thread, as recorded: with batch norm the order of a sum shows.
+        with tf.Graph().as_default(), models.session(1) as session:
             images = tf.placeholder(tf.uint8, [None, given["size"], given["size"], 3])
             labels = tf.placeholder(tf.int32, [None])
             with TowerContext("", is_training=True):
