@@ -111,7 +111,7 @@ def test_training_steps_are_the_recorded_ones(name):
             assert found["cost"] - found["xentropy-loss"] == pytest.approx(float(expected["wd"]), rel=1e-5)
         assert sorted(found["gradients"]) == sorted(recorded["trainable"])
         norms = np.array([np.linalg.norm(found["gradients"][key].astype(np.float64)) for key in recorded["trainable"]])
-        np.testing.assert_allclose(norms, expected["gradnorm"], rtol=1e-2 if normalized else 2e-4, atol=1e-6)
+        np.testing.assert_allclose(norms, expected["gradnorm"], rtol=2e-2 if normalized else 2e-4, atol=1e-6)
         for key in (key for key in expected if key.startswith("grad ")):
             gradient = found["gradients"][key.removeprefix("grad ").replace(".", "/")]
             gradient, recorded_gradient = gradient.ravel(), expected[key].ravel()
