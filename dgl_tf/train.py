@@ -476,6 +476,8 @@ def _session_config(threads: int | None, towers: int) -> tf.ConfigProto:
     settings = tf.ConfigProto(allow_soft_placement=True)
     settings.gpu_options.allow_growth = True
     if threads:
+        # Else all sessions of a process share the pools that the first one asked for.
+        settings.use_per_session_threads = True
         settings.intra_op_parallelism_threads = threads
         # With several towers a single thread between operations may wait for ever for what another tower holds.
         settings.inter_op_parallelism_threads = threads if towers == 1 else max(2 * towers, threads)
