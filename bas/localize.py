@@ -6,11 +6,9 @@ The map is the mean over the best-scoring classes that was released for the back
 release took the true class's; boxes are in pixels of the photograph.
 """
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,11 +17,10 @@ import tyro
 from bas import weights
 from bas.config import recipe
 from bas.inference import BasLocalizer
-from common.errors import UserError, run_command
-from common.files import write_atomically, write_text
+from common.errors import run_command
 from common.geometry import Frame
-from common.images import ImageError, read_rgb
-from common.overlays import draw, encode_jpeg
+from common.images import read_rgb
+from common.photographs import Found, check_photographs, localize_photographs
 from common.protocols import BAS, FRAMES
 from common.pytorch.data import channels_first, frame_pixels
 from common.pytorch.runtime import pick_device
@@ -55,75 +52,40 @@ class LocalizeImages:
     """Replace earlier results."""
 
 
-def localize_images(options: LocalizeImages) -> list[dict]:
-    """The command; gives a record for each image: `image`, `size`, `class`, `score`, `box` in its pixels, `threshold`.
+def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
+    """The command; gives a record for each image, see `common.photographs`; without a region the whole frame.
 
     Raises:
         UserError: no image could be read, two have one name, or there are results already.
     """
-    names = [path.name for path in options.images]
-    if len(set(names)) < len(names):
-        raise UserError("two images have one name", do="localize them into different folders")
-    if (options.out / "boxes.jsonl").exists() and not options.overwrite:
-        raise UserError("there are boxes already", where=options.out, do="choose another --out, or say --overwrite")
+    check_photographs(options.images, options.out, options.overwrite)
     loaded = weights.load(options.checkpoint, options.arch, options.variant)
     dataset = "ilsvrc" if loaded.network.num_classes == 1000 else "cub"
     released = recipe(loaded.variant, dataset, loaded.arch)
     threshold = released.threshold if options.threshold is None else options.threshold
     device = pick_device(options.device)
-    network = loaded.network.to(device).eval()
-    localizer = BasLocalizer(network, options.top_k or released.top_k or 1)
-    records, problems = [], []
-    for path in options.images:
-        try:
-            records.append(_localize_one(path, options, localizer, threshold, device, loaded.class_names))
-        except ImageError as problem:
-            problems.append(problem)
-            print(f"left out: {problem}")
-    if not records:
-        raise UserError("none of the images could be read", do="look at the lines above")
-    write_text(options.out / "boxes.jsonl", "".join(f"{json.dumps(record)}\n" for record in records))
-    print(f"{len(records)} images localized, {len(problems)} left out: {options.out}")
-    return records
+    localizer = BasLocalizer(loaded.network.to(device).eval(), options.top_k or released.top_k or 1)
 
+    @torch.inference_mode()
+    def find(image: np.ndarray) -> Found:
+        frame = Frame.of_kind(FRAMES[options.frame], image.shape[1::-1])
+        scores, features = localizer.look(channels_first(frame_pixels(image, frame))[None].to(device))
+        raw = localizer.maps(features, scores, None)[0].cpu().numpy()
+        localization_map = localizer.enlarge(raw, frame.size)
+        (boxes,) = BAS.extractor.boxes(localization_map, [threshold])
+        best, names = int(scores[0].argmax()), loaded.class_names
+        classified = {
+            "class": names[best] if names else best, "score": round(float(scores[0].softmax(dim=0)[best]), 6)
+        }  # fmt: skip
+        box = boxes[0] if len(boxes) else np.array([0.0, 0.0, *frame.size])
+        return Found(frame, localization_map, box, threshold, classified)
 
-@torch.inference_mode()
-def _localize_one(
-    path: Path,
-    options: LocalizeImages,
-    localizer: BasLocalizer,
-    threshold: float,
-    device: torch.device,
-    class_names: Sequence[str] | None,
-) -> dict:
-    image = read_rgb(path)
-    size = (image.shape[1], image.shape[0])
-    frame = Frame.of_kind(FRAMES[options.frame], size)
-    pixels = channels_first(frame_pixels(image, frame))[None]
-    scores, features = localizer.look(pixels.to(device))
-    raw = localizer.maps(features, scores, None)[0].cpu().numpy()
-    localization_map = localizer.enlarge(raw, frame.size)
-    (found,) = BAS.extractor.boxes(localization_map, [threshold])
-    box = found[0] if len(found) else np.array([0.0, 0.0, *frame.size])
-    _, overlay = draw(image, frame, localization_map, box, np.empty((0, 4)), longest=max(size))
-    write_atomically(options.out / f"{path.name}.jpg", lambda file: file.write(encode_jpeg(overlay)))
-    best = int(scores[0].argmax())
-    return {
-        "image": str(path),
-        "size": list(size),
-        "class": class_names[best] if class_names else best,
-        "score": round(float(scores[0].softmax(dim=0)[best]), 6),
-        "box": [round(float(value), 2) for value in frame.to_original(box)[0]],
-        "threshold": threshold,
-    }
+    return localize_photographs(options.images, options.out, options.overwrite, read_rgb, find)
 
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(LocalizeImages, prog="python -m bas.localize", description=__doc__)
-    if not options.images:
-        raise UserError("no image was named", do="name one or more")
-    localize_images(options)
+    localize_images(tyro.cli(LocalizeImages, prog="python -m bas.localize", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ data=$(realpath "$2")
 out=$(realpath -m "$3")
 shift 3
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[ -n "${WSOL_PYTHON:-}" ] || environments/create.sh bas
-python=${WSOL_PYTHON:-${WSOL_ENVS:-.envs}/bas/bin/python}
+python=$(environments/python.sh bas)
 "$python" -m bas.inference --checkpoint "$checkpoint" --data.name cub --data.root "$data" --out "$out" "$@"
 exec "$python" -m common.evaluate "$out"/*

@@ -10,8 +10,7 @@ arch=$1
 data=$(realpath "$2")
 shift 2
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[ -n "${WSOL_PYTHON:-}" ] || environments/create.sh bas
-command=("${WSOL_PYTHON:-${WSOL_ENVS:-.envs}/bas/bin/python}")
+command=("$(environments/python.sh bas)")
 [ "${GPUS:-1}" -eq 1 ] || command+=(-m torch.distributed.run --standalone --nproc_per_node "$GPUS")
 command+=(-m bas.train --arch "$arch" --data.name cub --data.root "$data" --data.split train --out "runs/bas-$arch")
 exec "${command[@]}" "$@"

@@ -244,7 +244,7 @@ def _config(options: Train, dataset: Dataset) -> dict[str, Any]:
         "architecture": options.arch,
         "variant": options.variant,
         "class_names": list(dataset.class_names),
-        "trained_on": {**options.data.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint()},
+        "trained_on": options.data.identity(dataset),
         "options": {**values, "seed": runtime["seed"], "amp": runtime["amp"], "processes": distributed.world_size()},
     }
 

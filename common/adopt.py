@@ -17,7 +17,7 @@ from common.errors import UserError, inside, run_command
 from common.extraction import Extractor
 from common.geometry import Frame
 from common.images import ImageError
-from common.predictions import MAPS, Prediction, PredictionsWriter, read_map
+from common.predictions import MAPS, Prediction, PredictionsWriter, finish, read_map
 from common.progress import bar
 from common.protocols import FRAMES
 
@@ -58,13 +58,12 @@ def adopt(options: Adopt) -> None:
     header = {
         "method": options.method,
         "architecture": options.architecture,
-        "data": {**options.data.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint(),
-                 "left_out": dataset.left_out},
+        "data": options.data.described(dataset),
         "checkpoint": {"name": "adopted maps", "sha256": None},
         "classifier": None,
         "frame": FRAMES[options.frame],
         "options": {"maps": str(options.maps.resolve()), "threshold": options.threshold},
-    }  # fmt: skip
+    }
     writer = PredictionsWriter(options.out, header, options.overwrite)
     _point_to(options.out / MAPS, options.maps.resolve())
     for sample in bar(dataset, total=len(dataset), desc="reading maps"):
@@ -76,9 +75,7 @@ def adopt(options: Adopt) -> None:
             writer.skip(sample.image_id, problem.found)
             continue
         writer.write(_prediction(options, sample, size))
-    if not writer.complete:
-        writer.finish()
-    print(f"predictions: {writer.directory}")
+    finish([writer])
 
 
 def _prediction(options: Adopt, sample: Sample, size: tuple[int, int]) -> Prediction:

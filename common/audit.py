@@ -1,13 +1,13 @@
 """One image at a time: its box, its IoU and whether it hits, so that every accuracy can be recounted by hand."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from common.datasets import Sample
 from common.metrics import ImageScores, score_boxes
+from common.parallel import in_processes
 from common.predictions import Prediction, Predictions
 from common.progress import bar
 from common.protocols import Protocol
@@ -59,17 +59,9 @@ def judge(
         wanted = [samples[entry.image_id] for entry in entries]
         jobs.append((predictions, entries, wanted, protocol, tuple(thresholds), count_missing))
     with bar(total=len(predictions.entries), desc=f"judging {predictions.directory}") as progress:
-        for chunk in _run(jobs, workers):
+        for chunk in in_processes(_judge_chunk, jobs, workers):
             progress.update(len(chunk))
             yield from chunk
-
-
-def _run(jobs: Sequence[tuple], workers: int) -> Iterator[list[Judged]]:
-    if workers <= 1 or len(jobs) <= 1:
-        yield from map(_judge_chunk, jobs)
-    else:
-        with ProcessPoolExecutor(min(workers, len(jobs))) as pool:
-            yield from pool.map(_judge_chunk, jobs)
 
 
 def _judge_chunk(job: tuple) -> list[Judged]:

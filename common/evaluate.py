@@ -206,7 +206,7 @@ def _row(measured: Evaluation, result: LocalizationResult, indices: np.ndarray, 
         left_out["no region above the threshold"] = rest
     return Row(
         run=str(measured.predictions.directory),
-        method=f"{manifest['method']} {manifest['architecture']}",
+        method=measured.predictions.title,
         protocol=result.protocol.name,
         threshold=threshold,
         source=source,

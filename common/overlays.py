@@ -31,16 +31,21 @@ def draw(
         Two (h, w, 3) uint8 RGB pictures, enlarged or shrunk. What a centre crop leaves out is dimmed.
     """
     scale = longest / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    shrunk = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    overlay = _under_map(shrunk, frame, localization_map)
-    pictures = (shrunk.copy(), overlay)
+    plain = rescaled(image, longest)
+    pictures = (plain, _under_map(plain, frame, localization_map))
     for picture in pictures:
         for truth in np.asarray(ground_truth).reshape(-1, 4):
             _outline(picture, truth * scale, TRUE)
         if box is not None:
             _outline(picture, frame.to_original(box)[0] * scale, PREDICTED)
     return pictures
+
+
+def rescaled(image: np.ndarray, longest: int) -> np.ndarray:
+    """(H, W, 3) uint8 shrunk or enlarged until its longer side is `longest`; a new array."""
+    scale = longest / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR).copy()
 
 
 def _under_map(picture: np.ndarray, frame: Frame, localization_map: np.ndarray | None) -> np.ndarray:

@@ -13,13 +13,14 @@ import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from common.datasets import Sample
 from common.errors import UserError, inside
 from common.extraction import check_map
 from common.files import read_json, write_json
@@ -202,6 +203,29 @@ class PredictionsWriter:
         )
 
 
+def pending(dataset: Iterable[Sample], writers: Collection[PredictionsWriter]) -> list[Sample]:
+    """The images that at least one of several directories has no line of."""
+    return [sample for sample in dataset if any(sample.image_id not in writer.done for writer in writers)]
+
+
+def skip(writers: Iterable[PredictionsWriter], image_id: str, reason: str) -> None:
+    """Note in every directory that has no line of it that an image could not be localized."""
+    for writer in writers:
+        if image_id not in writer.done:
+            writer.skip(image_id, reason)
+
+
+def finish(writers: Iterable[PredictionsWriter]) -> list[Path]:
+    """Finish the directories that aren't, say where all are, and give their paths."""
+    directories = []
+    for writer in writers:
+        if not writer.complete:
+            writer.finish()
+        print(f"predictions: {writer.directory}")
+        directories.append(writer.directory)
+    return directories
+
+
 def map_path(directory: Path, image_id: str) -> Path:
     """Where an image's map lies; an id that leaves the directory is refused (`UserError`)."""
     return inside(directory / MAPS, f"{image_id}.npy", where=directory)
@@ -276,6 +300,11 @@ class Predictions:
             else:
                 entries.append(_parse(record, directory / LINES, line))
         return cls(directory, manifest, tuple(entries), skipped, (directory / MAPS).is_dir())
+
+    @property
+    def title(self) -> str:
+        """Method and architecture, as tables and plots name them."""
+        return f"{self.manifest['method']} {self.manifest['architecture']}"
 
     def accuracy(self, among: int) -> float | None:
         """Percent of images whose true class is among the classifier's first `among`; None where nobody classified."""

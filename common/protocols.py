@@ -4,10 +4,12 @@ The choice moves results by up to ten points with the same maps, so every number
 protocol. `PROTOCOLS` holds them by name.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from common.errors import UserError
 from common.extraction import Extractor
 from common.geometry import GROUND_TRUTH_RULES, Frame
 
@@ -15,6 +17,23 @@ CENTRE_CROP = "resize 256 crop 224"
 SQUASH = "resize 224"
 FRAMES = {"crop": CENTRE_CROP, "squash": SQUASH}
 """The two frames by the names that commands take."""
+
+
+def frame_kinds(names: Sequence[str], least: str | None = None) -> list[str]:
+    """The kinds of frame that `--frames` names.
+
+    Args:
+        names: keys of `FRAMES`.
+        least: one that must be among them.
+
+    Raises:
+        UserError: none, one twice, or `least` is missing.
+    """
+    if not names or len(set(names)) != len(names) or (least and least not in names):
+        expected = f"{least}, or both" if least else "crop, squash or both"
+        raise UserError(f"--frames {' '.join(names)}", expected=expected)
+    return [FRAMES[name] for name in names]
+
 
 MISSING = ("whole frame", "zero box", "unit box", "left out")
 """What an image counts as that has no region above the threshold: a box, or out of the denominator."""

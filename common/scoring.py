@@ -3,9 +3,9 @@
 Maps are read once for all protocols; chunks of images are scored in parallel, and the counts do not depend on how.
 """
 
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,6 +17,7 @@ from common.extraction import Extractor
 from common.geometry import Frame
 from common.images import read_mask
 from common.metrics import LocalizationEvaluator, LocalizationResult, PixelEvaluator, PixelResult
+from common.parallel import in_processes
 from common.predictions import Prediction, Predictions
 from common.progress import bar
 from common.protocols import Protocol
@@ -84,22 +85,14 @@ def score(
     masks = predictions.has_maps and len(entries) > 0 and all(samples[entry.image_id].masks for entry in entries)
     total = _new_tally(predictions, protocols, count_missing, masks)
     with bar(total=len(entries), desc=f"scoring {predictions.directory}") as progress:
-        for job, partial in zip(jobs, _run(jobs, workers, masks), strict=True):
-            total.merge(partial)
+        for job, tally in zip(jobs, in_processes(partial(_score_chunk, masks=masks), jobs, workers), strict=True):
+            total.merge(tally)
             progress.update(len(job.entries))
     results = {evaluator.protocol.name: evaluator.compute() for evaluator in total.boxes}
     try:
         return results, None if total.pixels is None else total.pixels.compute()
     except ValueError as error:
         raise UserError(str(error), where=predictions.directory, do="check the data set's masks") from error
-
-
-def _run(jobs: Sequence[Job], workers: int, masks: bool) -> Iterable[Tally]:
-    if workers <= 1 or len(jobs) <= 1:
-        yield from (_score_chunk(job, masks) for job in jobs)
-    else:
-        with ProcessPoolExecutor(min(workers, len(jobs))) as pool:
-            yield from pool.map(_score_chunk, jobs, [masks] * len(jobs))
 
 
 def _new_tally(predictions: Predictions, protocols: Sequence[Protocol], count_missing: bool, masks: bool) -> Tally:

@@ -6,8 +6,6 @@ many steps make an epoch.
 
 from dataclasses import dataclass
 
-ARCHITECTURES = ("vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1")
-
 
 @dataclass(frozen=True)
 class Recipe:

@@ -11,10 +11,6 @@ The methods' maps are made elsewhere, from `Network.taps` and `Network.logits`.
     mobilenetv1  TF-Slim's MobileNetV1 without its last stride, an extension that a CPU can train; maps of 14 x 14
 """
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +19,12 @@ from pathlib import Path
 import tensorflow.compat.v1 as tf
 
 from common.images import IMAGENET_MEAN, IMAGENET_STD
-from dgl_tf import weights
+from dgl_tf import preprocessing, weights
+from dgl_tf.layers import Layers
 
+# GRCAM, which uses these classifiers, takes all of DGL's that it needs from here.
 open_checkpoint = weights.open_checkpoint
+read_image = preprocessing.read_image
 
 tf.disable_v2_behavior()
 tf.logging.set_verbosity(tf.logging.ERROR)
@@ -153,7 +152,7 @@ def build(
         raise ValueError(f"unknown architecture {arch!r}, expected one of {', '.join(ARCHITECTURES)}")
     if head_batch_norm and arch != "inceptionv3":
         raise ValueError(f"{arch} has no head with batch norm, inceptionv3 alone has")
-    layers = _Layers(training, data_format, update_statistics)
+    layers = Layers(training, data_format, update_statistics)
     classifier = classifier or classifier_name(arch)
     values = tf.transpose(images, [0, 3, 1, 2]) if data_format == "NCHW" else images
     if arch == "vgg":
@@ -210,130 +209,36 @@ def session(threads: int | None = None) -> tf.Session:
     Args:
         threads: of the CPU, for one operation and between operations; by default TensorFlow's choice.
     """
+    return tf.Session(config=session_config(threads))
+
+
+def session_config(threads: int | None = None, towers: int = 1) -> tf.ConfigProto:
+    """How this project's sessions run: GPU memory as it is needed, and threads of their own where a number is given.
+
+    Args:
+        threads: of the CPU; by default TensorFlow's choice. Those within an operation are what the first session of
+            the process asked for.
+        towers: copies of the network in the graph. With several a single thread between operations may wait for ever
+            for what another tower holds.
+    """
     config = tf.ConfigProto(allow_soft_placement=True)
     config.gpu_options.allow_growth = True
     if threads:
-        config.intra_op_parallelism_threads = config.inter_op_parallelism_threads = threads
-    return tf.Session(config=config)
+        # Else all sessions of a process share the threads between operations that the first one asked for.
+        config.use_per_session_threads = True
+        config.intra_op_parallelism_threads = threads
+        config.inter_op_parallelism_threads = threads if towers == 1 else max(2 * towers, threads)
+    return config
 
 
-# ------------------------------------------------------------------------------------------------------------ layers
-
-
-class _Layers:
-    """Layers in one data format; keeps every variable and tap that it makes."""
-
-    def __init__(self, training: bool, data_format: str, update_statistics: bool):
-        if data_format not in ("NHWC", "NCHW"):
-            raise ValueError(f"unknown data format {data_format!r}, expected NHWC or NCHW")
-        self.training, self.data_format, self.update_statistics = training, data_format, update_statistics
-        self.channels_axis = 3 if data_format == "NHWC" else 1
-        self.space = [1, 2] if data_format == "NHWC" else [2, 3]
-        self.taps: dict[str, tf.Tensor] = {}
-        self.variables: dict[str, tf.Variable] = {}
-
-    def tap(self, name: str, values: tf.Tensor) -> tf.Tensor:
-        self.taps[name] = values
-        return values
-
-    def channels(self, values: tf.Tensor) -> int:
-        return int(values.shape[self.channels_axis])
-
-    def variable(self, name: str, shape: Sequence[int], initializer, trainable: bool = True) -> tf.Variable:
-        # Not `tf.get_variable(name)` within scopes: released names hold slashes that are no scopes.
-        made = tf.get_variable(name, shape, tf.float32, initializer, trainable=trainable)
-        self.variables[name] = made
-        return made
-
-    def strides(self, stride: int) -> list[int]:
-        return [1, stride, stride, 1] if self.data_format == "NHWC" else [1, 1, stride, stride]
-
-    def convolution(
-        self, values: tf.Tensor, name: str, filters: int, kernel: tuple[int, int], stride: int, initializer
-    ) -> tf.Tensor:
-        """A convolution with SAME padding, no bias; `name` is the kernel's own."""
-        shape = [*kernel, self.channels(values), filters]
-        weights = self.variable(name, shape, initializer)
-        return tf.nn.conv2d(values, weights, self.strides(stride), "SAME", data_format=self.data_format)
-
-    def bias(self, values: tf.Tensor, name: str, filters: int) -> tf.Tensor:
-        added = self.variable(name, [filters], tf.zeros_initializer())
-        return tf.nn.bias_add(values, added, data_format=self.data_format)
-
-    def batch_norm(
-        self, values: tf.Tensor, scope: str, names: tuple[str, str], epsilon: float, decay: float,
-        gamma: float | None = 1.0,
-    ) -> tf.Tensor:  # fmt: skip
-        """Batch norm; its moving variance takes the unbiased one of the batch, as TensorFlow's fused kernel gives it.
-
-        Args:
-            values: to be normalized.
-            scope: of the variables.
-            names: of the moving mean and variance.
-            epsilon: added to the variance.
-            decay: of the moving averages.
-            gamma: its initial value; None where there is none.
-        """
-        filters = self.channels(values)
-        beta = self.variable(f"{scope}/beta", [filters], tf.zeros_initializer())
-        if gamma is None:
-            scale = tf.ones([filters])
-        else:
-            scale = self.variable(f"{scope}/gamma", [filters], tf.constant_initializer(gamma))
-        mean = self.variable(f"{scope}/{names[0]}", [filters], tf.zeros_initializer(), trainable=False)
-        variance = self.variable(f"{scope}/{names[1]}", [filters], tf.ones_initializer(), trainable=False)
-        if not self.training:
-            values, _, _ = tf.nn.fused_batch_norm(
-                values, scale, beta, mean, variance, epsilon, self.data_format, is_training=False
-            )
-            return values
-        values, batch_mean, batch_variance = tf.nn.fused_batch_norm(
-            values, scale, beta, epsilon=epsilon, data_format=self.data_format, is_training=True
-        )
-        if self.update_statistics:
-            for moving, of_batch in ((mean, batch_mean), (variance, batch_variance)):
-                update = moving.assign_sub((1 - decay) * (moving - of_batch))
-                tf.add_to_collection(tf.GraphKeys.UPDATE_OPS, update)
-        return values
-
-    def max_pool(self, values: tf.Tensor, size: int, stride: int, padding: str = "SAME") -> tf.Tensor:
-        window = self.strides(size)
-        return tf.nn.max_pool(values, window, self.strides(stride), padding, data_format=self.data_format)
-
-    def average_pool(self, values: tf.Tensor) -> tf.Tensor:
-        """3 x 3, stride 1; pixels of the padding are not counted."""
-        return tf.nn.avg_pool(values, self.strides(3), self.strides(1), "SAME", data_format=self.data_format)
-
-    def mean(self, values: tf.Tensor) -> tf.Tensor:
-        """Global average pooling, (N, C)."""
-        return tf.reduce_mean(values, self.space)
-
-    def concatenated(self, values: Sequence[tf.Tensor]) -> tf.Tensor:
-        return tf.concat(values, self.channels_axis)
-
-    def linear(self, pooled: tf.Tensor, scope: str, classes: int, initializer=None) -> tuple[tf.Tensor, tf.Tensor]:
-        """tensorpack's fully connected layer on (N, C): its output, and its weights (C, classes)."""
-        initializer = initializer or tf.random_normal_initializer(stddev=0.01)
-        kernel = self.variable(f"{scope}/W", [int(pooled.shape[1]), classes], initializer)
-        bias = self.variable(f"{scope}/b", [classes], tf.zeros_initializer())
-        return tf.nn.bias_add(tf.matmul(pooled, kernel), bias), tf.identity(kernel)
-
-    def pointwise(self, pooled: tf.Tensor, scope: str, classes: int, initializer) -> tuple[tf.Tensor, tf.Tensor]:
-        """TF-Slim's 1 x 1 convolution on (N, C): its output, and its weights (C, classes)."""
-        kernel = self.variable(f"{scope}/weights", [1, 1, int(pooled.shape[1]), classes], initializer)
-        bias = self.variable(f"{scope}/biases", [classes], tf.zeros_initializer())
-        head = tf.reshape(kernel, [int(pooled.shape[1]), classes])
-        return tf.nn.bias_add(tf.matmul(pooled, head), bias), head
+# ---------------------------------------------------------------------------------------------------------- networks
 
 
 def _scaled(scale: float, mode: str, distribution: str = "truncated_normal"):
     return tf.variance_scaling_initializer(scale, mode, distribution)
 
 
-# ---------------------------------------------------------------------------------------------------------- networks
-
-
-def _vgg(layers: _Layers, values: tf.Tensor, classes: int, classifier: str) -> tuple[tf.Tensor, tf.Tensor]:
+def _vgg(layers: Layers, values: tf.Tensor, classes: int, classifier: str) -> tuple[tf.Tensor, tf.Tensor]:
     for layer in VGG_LAYERS:
         name, *filters = layer.split()
         if filters:
@@ -347,7 +252,7 @@ def _vgg(layers: _Layers, values: tf.Tensor, classes: int, classifier: str) -> t
 
 
 def _resnet(
-    layers: _Layers, values: tf.Tensor, classes: int, classifier: str, squeeze: bool
+    layers: Layers, values: tf.Tensor, classes: int, classifier: str, squeeze: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
     values = layers.tap("conv0", tf.nn.relu(_resnet_unit(layers, values, "conv0", 64, 7, 2)))
     values = layers.tap("pool0", layers.max_pool(values, 3, 2))
@@ -358,7 +263,7 @@ def _resnet(
     return layers.linear(layers.mean(values), classifier, classes)
 
 
-def _bottleneck(layers: _Layers, values: tf.Tensor, scope: str, width: int, stride: int, squeeze: bool) -> tf.Tensor:
+def _bottleneck(layers: Layers, values: tf.Tensor, scope: str, width: int, stride: int, squeeze: bool) -> tf.Tensor:
     shortcut = values
     if layers.channels(values) != 4 * width:
         shortcut = _resnet_unit(layers, values, f"{scope}/convshortcut", 4 * width, 1, stride)
@@ -370,7 +275,7 @@ def _bottleneck(layers: _Layers, values: tf.Tensor, scope: str, width: int, stri
     return layers.tap(scope, tf.nn.relu(values + shortcut))
 
 
-def _excitation(layers: _Layers, values: tf.Tensor, scope: str, width: int) -> tf.Tensor:
+def _excitation(layers: Layers, values: tf.Tensor, scope: str, width: int) -> tf.Tensor:
     untruncated = _scaled(2.0, "fan_in", "untruncated_normal")
     squeezed, _ = layers.linear(layers.mean(values), f"{scope}/fc1", width // 4, untruncated)
     excited, _ = layers.linear(tf.nn.relu(squeezed), f"{scope}/fc2", 4 * width, untruncated)
@@ -378,7 +283,7 @@ def _excitation(layers: _Layers, values: tf.Tensor, scope: str, width: int) -> t
 
 
 def _resnet_unit(
-    layers: _Layers, values: tf.Tensor, scope: str, filters: int, kernel: int, stride: int, gamma: float = 1.0
+    layers: Layers, values: tf.Tensor, scope: str, filters: int, kernel: int, stride: int, gamma: float = 1.0
 ) -> tf.Tensor:
     values = layers.convolution(values, f"{scope}/W", filters, (kernel, kernel), stride, _scaled(2.0, "fan_out"))
     return layers.batch_norm(values, f"{scope}/bn", ("mean/EMA", "variance/EMA"), 1e-5, 0.9, gamma)
@@ -427,7 +332,7 @@ INCEPTION_BLOCKS = {
 
 
 def _inception(
-    layers: _Layers, values: tf.Tensor, classes: int, classifier: str, head_batch_norm: bool, dropout: Callable
+    layers: Layers, values: tf.Tensor, classes: int, classifier: str, head_batch_norm: bool, dropout: Callable
 ) -> tuple[tf.Tensor, tf.Tensor]:
     for layer in INCEPTION_STEM:
         name = layer.split()[0]
@@ -448,7 +353,7 @@ def _inception(
     return layers.pointwise(pooled, classifier, classes, tf.glorot_uniform_initializer())
 
 
-def _branch(layers: _Layers, values: tf.Tensor, scope: str, branch: Sequence[str]) -> tf.Tensor:
+def _branch(layers: Layers, values: tf.Tensor, scope: str, branch: Sequence[str]) -> tf.Tensor:
     for layer in branch:
         if layer == "average":
             values = layers.average_pool(values)
@@ -459,7 +364,7 @@ def _branch(layers: _Layers, values: tf.Tensor, scope: str, branch: Sequence[str
     return values
 
 
-def _slim_unit(layers: _Layers, values: tf.Tensor, scope: str, layer: str) -> tf.Tensor:
+def _slim_unit(layers: Layers, values: tf.Tensor, scope: str, layer: str) -> tf.Tensor:
     """Convolution, batch norm without gamma, ReLU."""
     name, filters, kernel, *stride = layer.split()
     scope = f"InceptionV3/{scope}{name}"
@@ -479,7 +384,7 @@ def _slim_initializer(fan_in: int):
     return tf.truncated_normal_initializer(stddev=(1.3 * 2.0 / fan_in) ** 0.5)
 
 
-def _inception_head(layers: _Layers, values: tf.Tensor, name: str, batch_norm: bool) -> tf.Tensor:
+def _inception_head(layers: Layers, values: tf.Tensor, name: str, batch_norm: bool) -> tf.Tensor:
     if batch_norm:
         return _slim_unit(layers, values, "Logits/", f"{name} 1024 3x3")
     scope = f"InceptionV3/Logits/{name}"
@@ -487,7 +392,7 @@ def _inception_head(layers: _Layers, values: tf.Tensor, name: str, batch_norm: b
     return tf.nn.relu(layers.bias(values, f"{scope}/biases", 1024))
 
 
-def _mobilenet(layers: _Layers, values: tf.Tensor, classes: int, classifier: str) -> tuple[tf.Tensor, tf.Tensor]:
+def _mobilenet(layers: Layers, values: tf.Tensor, classes: int, classifier: str) -> tuple[tf.Tensor, tf.Tensor]:
     """TF-Slim's: SAME padding, ReLU6, batch norm with an epsilon of 1e-3, RGB in [-1, 1]."""
     values = _between_minus_one_and_one(values, layers.channels_axis)
     values = layers.tap("Conv2d_0", _mobilenet_unit(layers, values, "Conv2d_0", 32, 3, 2))
@@ -507,7 +412,7 @@ def _between_minus_one_and_one(values: tf.Tensor, channels_axis: int) -> tf.Tens
     return tf.reverse(values, [channels_axis]) * scale + shift
 
 
-def _mobilenet_unit(layers: _Layers, values: tf.Tensor, name: str, filters: int, kernel: int, stride: int) -> tf.Tensor:
+def _mobilenet_unit(layers: Layers, values: tf.Tensor, name: str, filters: int, kernel: int, stride: int) -> tf.Tensor:
     """Convolution, depthwise where `filters` is 0, batch norm, ReLU6."""
     scope, initializer = f"MobilenetV1/{name}", tf.truncated_normal_initializer(stddev=0.09)
     if filters:

@@ -17,7 +17,8 @@ import tensorflow.compat.v1 as tf
 
 from common.datasets import Sample
 from common.geometry import Frame
-from common.images import MAX_PIXELS, ImageError, centre_crop, read_rgb, read_size, resize, ten_crops
+from common.images import ImageError, centre_crop, read_rgb, read_size, resize, ten_crops
+from dgl_tf.weights import first_line
 
 DECODERS = ("fast", "accurate")
 
@@ -46,7 +47,7 @@ def decode_jpeg(content: bytes, method: str = "fast") -> np.ndarray:
     try:
         return session.run(decoded, {placeholder: content})
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(str(error).splitlines()[0][:200]) from error
+        raise ValueError(first_line(error)) from error
 
 
 def read_image(path: Path, method: str = "fast") -> np.ndarray:
@@ -57,9 +58,7 @@ def read_image(path: Path, method: str = "fast") -> np.ndarray:
     """
     if method not in DECODERS:
         raise ValueError(f"unknown decoder {method!r}, expected one of {', '.join(DECODERS)}")
-    width, height = read_size(path)
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"the image has {width} x {height} pixels", where=path, expected=f"at most {MAX_PIXELS:,}")
+    read_size(path)  # refuses what is no image, or too large, before anything is decoded
     content = path.read_bytes()
     if not content.startswith(b"\xff\xd8"):
         return read_rgb(path)

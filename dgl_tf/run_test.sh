@@ -12,7 +12,6 @@ data=$(realpath "$2")
 out=$(realpath -m "$3")
 shift 3
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[ -n "${WSOL_PYTHON:-}" ] || environments/create.sh dgl_tf
-python=${WSOL_PYTHON:-${WSOL_ENVS:-.envs}/dgl_tf/bin/python}
+python=$(environments/python.sh dgl_tf)
 "$python" -m dgl_tf.test --load "$checkpoint" --data.name cub --data.root "$data" --out "$out" "$@"
 exec "$python" -m common.evaluate "$out"/*

@@ -9,6 +9,6 @@ arch=$1
 data=$(realpath "$2")
 shift 2
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[ -n "${WSOL_PYTHON:-}" ] || environments/create.sh dgl_tf
-exec "${WSOL_PYTHON:-${WSOL_ENVS:-.envs}/dgl_tf/bin/python}" -m dgl_tf.train --arch "$arch" --data.name cub \
+python=$(environments/python.sh dgl_tf)
+exec "$python" -m dgl_tf.train --arch "$arch" --data.name cub \
   --data.root "$data" --data.split train --load auto --out "runs/dgl-$arch" "$@"

@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 import tyro
 
+from common import predictions
 from common.datasets import Dataset, DataSource
 from common.errors import UserError, run_command
 from common.extraction import min_max
 from common.geometry import Frame
 from common.predictions import Prediction, Predictions, PredictionsWriter
 from common.progress import bar
-from common.protocols import FRAMES, GRCAM
+from common.protocols import FRAMES, GRCAM, frame_kinds
 from dgl_tf import localization, models, preprocessing, records, weights
 from dgl_tf.preprocessing import View
 
@@ -199,8 +200,7 @@ def layer_names(arch: str, layers: Sequence[str]) -> list[str]:
 
 
 def _check(options: Test) -> None:
-    if not options.frames or len(set(options.frames)) != len(options.frames):
-        raise UserError(f"--frames {' '.join(options.frames)}", expected="squash, crop or both")
+    frame_kinds(options.frames)
     if not options.methods or not options.clayer:
         raise UserError("nothing to localize with", do="name --methods and --clayer")
     if options.pa <= 0 or options.close < 0 or min(options.scales, default=0) <= 0 or options.image_size < 32:
@@ -214,21 +214,17 @@ def _localize(session, graph: Mapper, options: Test, dataset: Dataset, checkpoin
         for run in graph.maps
     }
     known = _known_classes(options, checkpoint, dataset)
-    pending = [sample for sample in dataset if any(sample.image_id not in w.done for w in writers.values())]
+    left = predictions.pending(dataset, writers.values())
     crops = options.crops if known is None else 1
     streams = [
-        preprocessing.views(pending, sizes, crops if number == 0 else 1, options.decode)
+        preprocessing.views(left, sizes, crops if number == 0 else 1, options.decode)
         for number, sizes in enumerate(_inputs(options))
     ]
-    with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="localizing") as progress:
+    with bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing") as progress:
         for items in _batches(zip(*streams, strict=True), options.batch_size):
             _localize_batch(session, graph, options, items, writers, known)
             progress.update(len(items))
-    for writer in writers.values():
-        if not writer.complete:
-            writer.finish()
-        print(f"predictions: {writer.directory}")
-    return [writer.directory for writer in writers.values()]
+    return predictions.finish(writers.values())
 
 
 def _inputs(options: Test) -> list[str]:
@@ -254,14 +250,12 @@ def _batches(stream: Iterator[tuple[View, ...]], size: int) -> Iterator[list[tup
 
 def _writer(options: Test, dataset: Dataset, checkpoint, arch: str, run: str, frame: str) -> PredictionsWriter:
     method, _, layer = run.partition("-") if not run.startswith("grad-cam") else ("grad-cam", "", run[9:])
-    described = {**options.data.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint(),
-                 "left_out": dataset.left_out}  # fmt: skip
     kept = ("map_class", "image_size", "scales", "close", "decode", "maps")
     header = {
         "method": method,
         "architecture": f"{arch} {layer}".strip(),
         "checkpoint": {"name": checkpoint.name, "sha256": checkpoint.fingerprint()},
-        "data": described,
+        "data": options.data.described(dataset),
         "classifier": {"name": arch, "crops": options.crops},
         "frame": FRAMES[frame],
         "options": {name: getattr(options, name) for name in kept} | {"threshold": THRESHOLD},
@@ -291,9 +285,8 @@ def _known_classes(options: Test, checkpoint, dataset: Dataset) -> dict[str, Pre
 def _localize_batch(session, graph: Mapper, options: Test, items, writers, known) -> None:
     """Maps and classes of some images, each given as its views, one for each kind of `_inputs`."""
     for first, *_ in items:
-        for writer in writers.values() if first.problem else ():
-            if first.sample.image_id not in writer.done:
-                writer.skip(first.sample.image_id, first.problem)
+        if first.problem:
+            predictions.skip(writers.values(), first.sample.image_id, first.problem)
     usable = [item for item in items if not item[0].problem]
     if not usable:
         return

@@ -14,10 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 import tyro
-from tqdm import tqdm
 
 from common.datasets import Dataset, DataSource
 from common.errors import UserError, run_command
@@ -29,7 +27,6 @@ from tensorpack import (
     InferenceRunner,
     MinSaver,
     ModelDesc,
-    PeriodicTrigger,
     QueueInput,
     ScheduledHyperParamSetter,
     SimpleTrainer,
@@ -42,7 +39,6 @@ from tensorpack.callbacks import (
     Callback,
     ClassificationError,
     MergeAllSummaries,
-    ModelSaver,
     MovingAverageSummary,
     RunUpdateOps,
 )
@@ -53,7 +49,7 @@ from tensorpack.tfutils.summary import add_moving_summary
 from tensorpack.tfutils.tower import get_current_tower_context
 from tensorpack.utils import logger
 
-from common.progress import bar
+from dgl_tf.callbacks import AtEpochs, Final, Progress, Saver, Validated
 from dgl_tf.dataflow import WORKERS, Watched, training_flow, validation_flow
 
 QUEUE = 8
@@ -231,60 +227,6 @@ def load_start(session: tf.Session, network: models.Network, checkpoint: weights
     return missing
 
 
-class Saver(ModelSaver):
-    """tensorpack's, but a failure to write ends the training."""
-
-    def _trigger(self) -> None:
-        try:
-            self.saver.save(
-                tf.get_default_session(), self.path, global_step=tf.train.get_global_step(), write_meta_graph=False
-            )
-        except (OSError, tf.errors.OpError) as error:
-            raise UserError(f"the checkpoint can't be written ({_first_line(error)})", where=self.checkpoint_dir,
-                            do="make room and give the same command again") from error  # fmt: skip
-
-
-class Progress(Callback):
-    """A progress bar over the whole training, and a stop where the loss is no longer finite."""
-
-    _chief_only = True
-
-    def __init__(self, epochs: int, folder: Path):
-        self.epochs, self.folder = epochs, folder
-
-    def _setup_graph(self) -> None:
-        self.fetches = [self.trainer.tower_func.towers.training()[0].get_tensor("xentropy-loss:0")]
-
-    def _before_train(self) -> None:
-        steps = self.trainer.steps_per_epoch
-        done = (self.trainer.loop.starting_epoch - 1) * steps
-        self.bar = bar(total=self.epochs * steps, initial=done, unit="step", desc="training")
-
-    def _before_run(self, _context: Any) -> tf.train.SessionRunArgs:
-        return tf.train.SessionRunArgs(self.fetches)
-
-    def _after_run(self, _context: Any, values: Any) -> None:
-        loss = float(values.results[0])
-        if not np.isfinite(loss):
-            raise UserError(f"the loss is {loss} at step {self.global_step}", where=self.folder,
-                            do="lower --base-lr or raise --warmup-steps, and start in another --out")  # fmt: skip
-        self.bar.update()
-        self.bar.set_postfix(epoch=self.epoch_num, loss=f"{loss:.3f}", refresh=False)
-
-    def _after_train(self) -> None:
-        self.bar.close()
-
-
-class Validated(Callback):
-    """Says the validation error on the screen."""
-
-    _chief_only = True
-
-    def _trigger(self) -> None:
-        top1, top5 = (self.trainer.monitors.get_latest(f"val-error-top{best}") for best in (1, 5))
-        tqdm.write(f"epoch {self.epoch_num}: validation error top-1 {100 * top1:.1f} %, top-5 {100 * top5:.1f} %")
-
-
 def resolved(options: Train, dataset: Dataset) -> Train:
     """The options with every released value filled in."""
     recipe = config.recipe(options.arch)
@@ -360,7 +302,7 @@ def _record(options: Train, dataset: Dataset, start: weights.Checkpoint | None) 
         del values[name]
     values["drops"] = list(options.drops)
     values["start"] = None if start is None else {"name": start.name, "sha256": start.fingerprint()}
-    trained_on = {**options.data.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint()}
+    trained_on = options.data.identity(dataset)
     return records.Training(options.arch, dataset.class_names, trained_on, values)
 
 
@@ -392,7 +334,7 @@ def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: we
         ScheduledHyperParamSetter("learning_rate", schedule(options.base_lr, options.drops)),
         Progress(options.epochs, options.out),
         *_validation(options, validation, tower_batch),
-        _Final(model, options.epochs, options.out),
+        Final(model, options.epochs, options.out),
     ]
     settings = TrainConfig(
         model=model,
@@ -403,7 +345,7 @@ def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: we
         starting_epoch=epoch + 1,
         max_epoch=options.epochs,
         session_init=initial if latest is None else SaverRestore(latest),
-        session_creator=NewSessionCreator(config=_session_config(options.threads, options.towers)),
+        session_creator=NewSessionCreator(config=models.session_config(options.threads, options.towers)),
     )
     trainer = (
         SimpleTrainer() if options.towers == 1 else SyncMultiGPUTrainerParameterServer(list(range(options.towers)))
@@ -432,36 +374,10 @@ def _validation(options: Train, dataset: Dataset | None, batch_size: int) -> lis
     )
     due = {epoch for epoch in range(1, options.epochs + 1) if epoch % options.validate_every == 0} | {options.epochs}
     return [
-        _AtEpochs(runner, due),
-        _AtEpochs(MinSaver("val-error-top1", checkpoint_dir=str(options.out)), due),
-        _AtEpochs(Validated(), due),
+        AtEpochs(runner, due),
+        AtEpochs(MinSaver("val-error-top1", checkpoint_dir=str(options.out)), due),
+        AtEpochs(Validated(), due),
     ]
-
-
-class _AtEpochs(PeriodicTrigger):
-    """Triggers a callback after the epochs named."""
-
-    def __init__(self, callback: Callback, epochs: set[int]):
-        super().__init__(callback, every_k_epochs=1)
-        self.epochs = epochs
-
-    def _trigger_epoch(self) -> None:
-        if self.epoch_num in self.epochs:
-            self.cb.trigger()
-
-
-class _Final(Callback):
-    """After the last epoch, writes the network's variables alone as `final.npz`, which says that all is done."""
-
-    _chief_only = True
-
-    def __init__(self, model: Classifier, epochs: int, folder: Path):
-        self.model, self.epochs, self.folder = model, epochs, folder
-
-    def _trigger_epoch(self) -> None:
-        if self.epoch_num == self.epochs:
-            values = tf.get_default_session().run(self.model.network.variables)
-            weights.write_npz(self.folder / records.FINAL, values)
 
 
 def _finish(checkpoint: weights.Checkpoint, final: Path) -> None:
@@ -470,18 +386,6 @@ def _finish(checkpoint: weights.Checkpoint, final: Path) -> None:
     weights.write_npz(
         final, {name: checkpoint.read(name) for name in names if name not in ("global_step", "learning_rate")}
     )
-
-
-def _session_config(threads: int | None, towers: int) -> tf.ConfigProto:
-    settings = tf.ConfigProto(allow_soft_placement=True)
-    settings.gpu_options.allow_growth = True
-    if threads:
-        # Else all sessions of a process share the pools that the first one asked for.
-        settings.use_per_session_threads = True
-        settings.intra_op_parallelism_threads = threads
-        # With several towers a single thread between operations may wait for ever for what another tower holds.
-        settings.inter_op_parallelism_threads = threads if towers == 1 else max(2 * towers, threads)
-    return settings
 
 
 def _quiet_logger(folder: Path) -> None:
@@ -499,10 +403,6 @@ def _announcement(options: Train, dataset: Dataset, epoch: int) -> str:
         f"{len(dataset.class_names)} classes, {options.epochs} epochs of {options.steps_per_epoch} steps of "
         f"{options.batch_size} images, {options.towers} tower(s)"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def main() -> None:

@@ -148,13 +148,13 @@ def _from_tensorflow(path: Path) -> Checkpoint:
         reader = tf.train.NewCheckpointReader(str(prefix))
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
-        raise UserError(f"not a readable TensorFlow checkpoint ({_first_line(error)})", where=prefix) from error
+        raise UserError(f"not a readable TensorFlow checkpoint ({first_line(error)})", where=prefix) from error
 
     def read(name: str) -> np.ndarray:
         try:
             return reader.get_tensor(name)
         except (tf.errors.OpError, ValueError, RuntimeError) as error:
-            raise UserError(f"{name} can't be read ({_first_line(error)})", where=prefix) from error
+            raise UserError(f"{name} can't be read ({first_line(error)})", where=prefix) from error
 
     return Checkpoint(prefix, prefix.name, shapes, read)
 
@@ -173,7 +173,8 @@ def _prefix(path: Path) -> Path:
     return Path(text)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The beginning of an error's text; TensorFlow's go on for pages."""
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 

@@ -19,17 +19,18 @@ import cv2
 import numpy as np
 import tyro
 
+from common import predictions
 from common.datasets import Dataset, DataSource
 from common.errors import UserError, run_command
 from common.extraction import min_max
 from common.geometry import Frame
 from common.predictions import Prediction, PredictionsWriter
 from common.progress import bar
-from common.protocols import FRAMES, GRCAM
+from common.protocols import FRAMES, GRCAM, frame_kinds
 from grcam import handover
 from grcam.classifier import Classifier, Seen
 from grcam.config import LABEL_FACTOR, SIDE, THRESHOLDS, Images, Mode
-from grcam.views import Decoder, Layout, Views, batches
+from grcam.views import Layout, Views, batches
 
 STORED_TH = 0.9
 """Of the box that stands beside a map; protocols choose their own."""
@@ -155,18 +156,13 @@ def generate(options: Generate) -> list[Path]:
     journal = Journal(squashed.directory / "handover.jsonl", resumed=bool(squashed.done))
     pending = [sample for sample in dataset if any(sample.image_id not in writer.done for writer in writers.values())
                or not (sample.image_id in journal.rows or squashed.complete)]  # fmt: skip
-    decoder = Decoder(options.jpeg)
     with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="localizing") as progress:
-        for items in batches(pending, layout, decoder, options.batch_size, options.workers):
+        for items in batches(pending, layout, options.jpeg, options.batch_size, options.workers):
             _localize_batch(items, layout, classifier, writers, journal, options.maps)
             progress.update(len(items))
     journal.close()
     _hand_over(options, dataset, journal)
-    for writer in writers.values():
-        if not writer.complete:
-            writer.finish()
-        print(f"predictions: {writer.directory}")
-    return [writer.directory for writer in writers.values()]
+    return predictions.finish(writers.values())
 
 
 def _layout(options: Generate) -> Layout:
@@ -174,8 +170,7 @@ def _layout(options: Generate) -> Layout:
         print("note: --depth, --data-format and --weight-decay-norm have no effect, as in the release")
     if options.batch_size < 1 or options.workers < 1:
         raise UserError(f"--batch-size {options.batch_size} --workers {options.workers}", expected="1 or more of each")
-    if "squash" not in options.frames or len(set(options.frames)) != len(options.frames):
-        raise UserError(f"--frames {' '.join(options.frames)}", expected="squash, or squash crop")
+    frame_kinds(options.frames, least="squash")
     return Layout(tuple(sorted(options.frames, reverse=True)), options.crops)
 
 
@@ -183,8 +178,6 @@ def _writers(
     options: Generate, layout: Layout, source: DataSource, dataset: Dataset, classifier: Classifier
 ) -> dict[str, PredictionsWriter]:
     """A writer for each frame, and with --cam a second one."""
-    described = {**source.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint(),
-                 "left_out": dataset.left_out}  # fmt: skip
     settings = {"loss_gradient": options.loss_gradient, "label_factor": options.label_factor}
     writers = {}
     for method in ("grcam", "cam") if options.cam else ("grcam",):
@@ -193,7 +186,7 @@ def _writers(
             header: dict[str, Any] = {
                 "method": method,
                 "architecture": options.mode,
-                "data": described,
+                "data": source.described(dataset),
                 "checkpoint": classifier.record,
                 "classifier": {"name": options.mode, "crops": options.crops},
                 "frame": FRAMES[frame],
@@ -212,9 +205,8 @@ def _localize_batch(
     maps: bool,
 ) -> None:
     for item in items:
-        for writer in writers.values() if item.problem else ():
-            if item.sample.image_id not in writer.done:
-                writer.skip(item.sample.image_id, item.problem)
+        if item.problem:
+            predictions.skip(writers.values(), item.sample.image_id, item.problem)
     usable = [item for item in items if not item.problem]
     if not usable:
         return

@@ -22,7 +22,7 @@ from common.datasets import DataSource, Sample
 from common.errors import UserError, run_command
 from common.files import sha256, write_json
 from common.geometry import GROUND_TRUTH_RULES, Frame
-from common.predictions import Prediction, PredictionsWriter
+from common.predictions import Prediction, PredictionsWriter, finish
 from common.progress import bar
 from common.protocols import GRCAM
 from grcam import handover
@@ -276,8 +276,6 @@ def _write_predictions(
     options: Revise, source: DataSource, files: Files, boxes: np.ndarray, method: str, name: str, th: float, origin: str
 ) -> None:
     dataset = source.load()
-    described = {**source.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint(),
-                 "left_out": dataset.left_out}  # fmt: skip
     files_read = {
         "class_file": sha256(options.classify_save_path),
         "box_file": sha256(handover.box_file(options.bounding_box_save_path, th)),
@@ -286,7 +284,7 @@ def _write_predictions(
     header = {
         "method": method,
         "architecture": options.mode or "unnamed",
-        "data": described,
+        "data": source.described(dataset),
         "checkpoint": {"name": str(options.classify_save_path), "sha256": files_read["class_file"]},
         "classifier": {"name": options.mode or "class file", "crops": 10},
         "frame": GRCAM.frame,
@@ -300,9 +298,7 @@ def _write_predictions(
     for sample in files.left_out:
         if sample.image_id not in writer.done:
             writer.skip(sample.image_id, "no file speaks of it")
-    if not writer.complete:
-        writer.finish()
-    print(f"predictions: {writer.directory}")
+    finish([writer])
 
 
 def _prediction(sample: Sample, classified: np.ndarray, box: np.ndarray, threshold: float, where: Path) -> Prediction:

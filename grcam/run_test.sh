@@ -16,8 +16,7 @@ data=$(realpath "$3")
 out=$(realpath -m "$4")
 shift 4
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[ -n "${WSOL_PYTHON:-}" ] || environments/create.sh grcam
-python=${WSOL_PYTHON:-${WSOL_ENVS:-.envs}/grcam/bin/python}
+python=$(environments/python.sh grcam)
 
 images=(--data.name cub --data.root "$data")
 truth=()

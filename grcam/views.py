@@ -7,18 +7,16 @@ level or more (quirk Q20). Everything after that is `common.images`: TensorFlow 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 from common.datasets import Sample
 from common.geometry import Frame
-from common.images import ImageError, centre_crop, read_rgb, read_size, resize, ten_crops
+from common.images import ImageError, centre_crop, resize, ten_crops
 from common.protocols import FRAMES
+from dgl_tf.models import read_image
 from grcam.config import CROPS_FROM, SIDE
 
-JPEG_TRANSFORMS = {"fast": "INTEGER_FAST", "accurate": "INTEGER_ACCURATE"}
 CENTRE = 4
 """The centre crop's place among the ten."""
 AHEAD = 2
@@ -75,40 +73,18 @@ class Layout:
         return np.concatenate(views)
 
 
-class Decoder:
-    """Image files to (H, W, 3) uint8 RGB; JPEG files by TensorFlow, others by Pillow. EXIF rotations are ignored.
+def batches(
+    samples: Sequence[Sample], layout: Layout, decoder: str, batch_size: int, workers: int
+) -> Iterator[list[Views]]:
+    """The samples' views in order, `batch_size` images at a time, loaded by threads some batches ahead.
 
     Args:
-        transform: a key of `JPEG_TRANSFORMS`.
+        samples: whose views.
+        layout: which views.
+        decoder: of JPEG files, `fast` or `accurate`.
+        batch_size: images.
+        workers: threads.
     """
-
-    def __init__(self, transform: str = "fast"):
-        with tf.Graph().as_default() as graph:
-            self._content = tf.placeholder(tf.string, [])
-            self._decoded = tf.io.decode_jpeg(self._content, channels=3, dct_method=JPEG_TRANSFORMS[transform])
-        self._session = tf.Session(graph=graph)
-
-    def read(self, path: Path) -> np.ndarray:
-        """The image.
-
-        Raises:
-            ImageError: the file is missing, truncated, empty, not an image, or too large.
-        """
-        read_size(path)  # refuses what is no image or too large before anything is decoded
-        content = path.read_bytes()
-        if not content.startswith(b"\xff\xd8"):
-            return read_rgb(path)
-        try:
-            return self._session.run(self._decoded, {self._content: content})
-        except tf.errors.InvalidArgumentError as error:
-            reason = str(error.message).splitlines()[0]
-            raise ImageError(f"the image can't be decoded ({reason})", where=path, do="replace or remove it") from error
-
-
-def batches(
-    samples: Sequence[Sample], layout: Layout, decoder: Decoder, batch_size: int, workers: int
-) -> Iterator[list[Views]]:
-    """The samples' views in order, `batch_size` images at a time, loaded by threads some batches ahead."""
     starts = range(0, len(samples), batch_size)
     with ThreadPoolExecutor(workers) as pool:
 
@@ -123,10 +99,10 @@ def batches(
             yield batch
 
 
-def load(sample: Sample, layout: Layout, decoder: Decoder) -> Views:
+def load(sample: Sample, layout: Layout, decoder: str) -> Views:
     """One image's views, or why there are none."""
     try:
-        image = decoder.read(sample.path)
+        image = read_image(sample.path, decoder)
     except ImageError as problem:
         return Views(sample, problem=problem.found)
     size = (image.shape[1], image.shape[0])

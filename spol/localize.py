@@ -6,7 +6,6 @@ The box is that of the largest contour of the foreground, in pixels of the photo
 photograph gets its class too.
 """
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,11 +14,9 @@ import numpy as np
 import torch
 import tyro
 
-from common.errors import UserError, run_command
-from common.files import write_atomically, write_text
+from common.errors import run_command
 from common.geometry import Frame
-from common.images import ImageError
-from common.overlays import draw, encode_jpeg
+from common.photographs import Found, check_photographs, localize_photographs
 from common.protocols import FRAMES, SPOL
 from common.pytorch.data import channels_first
 from common.pytorch.runtime import pick_device
@@ -99,53 +96,24 @@ class Predictor:
 
 
 def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
-    """The command; gives a record for each image: `image`, `size`, `box` in its pixels or None, `threshold`, `class`.
+    """The command; gives a record for each image, see `common.photographs`.
 
     Raises:
         UserError: no image could be read, two have one name, or there are results already.
     """
-    names = [path.name for path in options.images]
-    if len(set(names)) < len(names):
-        raise UserError("two images have one name", do="localize them into different folders")
-    if (options.out / "boxes.jsonl").exists() and not options.overwrite:
-        raise UserError("there are boxes already", where=options.out, do="choose another --out, or say --overwrite")
+    check_photographs(options.images, options.out, options.overwrite)
     predictor = Predictor(options)
-    records = []
-    for path in options.images:
-        try:
-            image = options.preprocessing.read(path)
-        except ImageError as problem:
-            print(f"left out: {problem}")
-            continue
-        records.append(_localize_one(path, image, predictor, options.out))
-    if not records:
-        raise UserError("none of the images could be read", do="look at the lines above")
-    write_text(options.out / "boxes.jsonl", "".join(f"{json.dumps(record)}\n" for record in records))
-    print(f"{len(records)} images localized, {len(names) - len(records)} left out: {options.out}")
-    return records
 
+    def find(image: np.ndarray) -> Found:
+        frame, probability, box = predictor.segment(image)
+        return Found(frame, probability, box, predictor.threshold, predictor.classify(image))
 
-def _localize_one(path: Path, image: np.ndarray, predictor: Predictor, out: Path) -> dict[str, Any]:
-    frame, probability, box = predictor.segment(image)
-    size = image.shape[1::-1]
-    _, overlay = draw(image, frame, probability, box, np.empty((0, 4)), longest=max(size))
-    write_atomically(out / f"{path.name}.jpg", lambda file: file.write(encode_jpeg(overlay)))
-    in_image = None if box is None else [round(float(value), 2) for value in frame.to_original(box)[0]]
-    return {
-        "image": str(path),
-        "size": list(size),
-        **predictor.classify(image),
-        "box": in_image,
-        "threshold": predictor.threshold,
-    }
+    return localize_photographs(options.images, options.out, options.overwrite, options.preprocessing.read, find)
 
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(LocalizeImages, prog="python -m spol.localize", description=__doc__)
-    if not options.images:
-        raise UserError("no image was named", do="name one or more")
-    localize_images(options)
+    localize_images(tyro.cli(LocalizeImages, prog="python -m spol.localize", description=__doc__))
 
 
 if __name__ == "__main__":

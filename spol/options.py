@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from common.datasets import Dataset, DataSource, cub
+from common.datasets import DataSource, cub
 from common.errors import UserError
 from common.pytorch.runtime import Runtime
 from spol.config import MOMENTUM, WEIGHT_DECAY, Recipe, recipe, recipe_name
@@ -160,9 +160,3 @@ class TestOptions:
     """Processes that load images."""
     overwrite: bool = False
     """Start anew where the folder holds another run's results."""
-
-
-def described(source: DataSource, dataset: Dataset) -> dict[str, Any]:
-    """What a manifest says of the images."""
-    return {**source.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint(),
-            "left_out": dataset.left_out}  # fmt: skip

@@ -19,8 +19,7 @@ case $recipe in
   *) echo "error: $recipe is neither cub nor imagenet. $usage" >&2; exit 2 ;;
 esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[ -n "${WSOL_PYTHON:-}" ] || environments/create.sh spol
-python=${WSOL_PYTHON:-${WSOL_ENVS:-.envs}/spol/bin/python}
+python=$(environments/python.sh spol)
 source=(--recipe "$recipe" "${source[@]}" --datapath "$data" "$@")
 [ -n "$snapshot" ] || { [ -f "$released" ] && snapshot=$released || snapshot=$out/seg/final.pth; }
 read -ra cls <<<"${CLS:-}"

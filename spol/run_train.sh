@@ -19,8 +19,7 @@ case $recipe in
   *) echo "error: $recipe is neither cub nor imagenet. $usage" >&2; exit 2 ;;
 esac
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-[ -n "${WSOL_PYTHON:-}" ] || environments/create.sh spol
-python=${WSOL_PYTHON:-${WSOL_ENVS:-.envs}/spol/bin/python}
+python=$(environments/python.sh spol)
 trained=("$python")
 [ "${GPUS:-1}" -eq 1 ] || trained+=(-m torch.distributed.run --standalone --nproc_per_node "$GPUS")
 source=(--recipe "$recipe" --data.name "$name" --datapath "$data" --data.split train "$@")

@@ -134,11 +134,10 @@ def _identity(options: TrainOptions, settings: Recipe, dataset: Dataset, config:
     for name in ("data", "out", "runtime", "recipe", "arch", "backbone", "masks"):
         values.pop(name, None)
     values["snapshot"] = str(options.snapshot) if options.snapshot else None
-    source = options.data.plain().to_json()
     return {
         **config,
         "class_names": list(dataset.class_names),
-        "trained_on": {**source, "images": len(dataset), "fingerprint": dataset.fingerprint()},
+        "trained_on": options.data.plain().identity(dataset),
         "options": {
             **values, "seed": options.seed, "amp": options.runtime.amp, "processes": distributed.world_size()
         },

@@ -1,11 +1,16 @@
 """What all tests share."""
 
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+# TensorFlow's first session decides the threads within an operation for its whole process, and their number shows in the
+# last digits of every sum: tests that compare trainings bit for bit must not depend on which test ran before.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS = {

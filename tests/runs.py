@@ -12,11 +12,10 @@ from common.predictions import Prediction, PredictionsWriter
 def header(source: DataSource, frame: str = "resize 224", **fields) -> dict:
     """A manifest's header as a localize command writes it."""
     dataset = source.load()
-    data = {**source.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint(), "left_out": {}}
     return {
         "method": "cam",
         "architecture": "mobilenet_v1",
-        "data": data,
+        "data": source.described(dataset),
         "checkpoint": {"name": "final.pth", "sha256": "0" * 64},
         "classifier": {"name": "mobilenet_v1", "crops": 10},
         "frame": frame,

@@ -79,6 +79,14 @@ class DataSource:
         """Plain values, for a manifest."""
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
+    def identity(self, dataset: Dataset) -> dict[str, Any]:
+        """What tells these images from others, for a training's record: `to_json`, their number and fingerprint."""
+        return {**self.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint()}
+
+    def described(self, dataset: Dataset) -> dict[str, Any]:
+        """What a manifest of predictions says of the images: `identity`, and how many were left out, by reason."""
+        return {**self.identity(dataset), "left_out": dataset.left_out}
+
     @classmethod
     def from_json(cls, stored: dict[str, Any], where: Path) -> "DataSource":
         """The inverse of `to_json`.

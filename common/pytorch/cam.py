@@ -109,7 +109,7 @@ def _train(options: Train, device: torch.device) -> None:
         "method": METHOD,
         "architecture": options.arch,
         "class_names": list(dataset.class_names),
-        "trained_on": {**options.data.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint()},
+        "trained_on": options.data.identity(dataset),
         "options": _without_machine(options),
     }
     print(f"{options.arch} on {dataset.name} {dataset.split}: {len(dataset)} images, {classes} classes, {steps} steps")

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from common import predictions
 from common.datasets import Dataset, DataSource
-from common.errors import UserError
 from common.extraction import Extractor
-from common.predictions import Prediction, PredictionsWriter
 from common.progress import bar
-from common.protocols import FRAMES
+from common.protocols import frame_kinds
 from common.pytorch.data import LocalizationItem, localization_loader
 
 CENTRE = 4
@@ -87,46 +86,33 @@ def localize(
     Returns:
         The directories.
     """
-    if not options.frames or len(set(options.frames)) != len(options.frames):
-        raise UserError(f"--frames {' '.join(options.frames)}", expected="crop, squash or both")
-    described = {**options.data.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint(),
-                 "left_out": dataset.left_out}  # fmt: skip
+    kinds = frame_kinds(options.frames)
     writers = []
-    for name in options.frames:
+    for name, kind in zip(options.frames, kinds, strict=True):
         shared = {
-            "data": described,
+            "data": options.data.described(dataset),
             "classifier": {"name": header["architecture"], "crops": options.crops},
-            "frame": FRAMES[name],
+            "frame": kind,
             "options": {**header["options"], "threshold": threshold, "resize": options.resize, "maps": options.maps},
         }
-        writers.append(PredictionsWriter(options.out / name, {**header, **shared}, options.overwrite))
-    pending = [sample for sample in dataset if any(sample.image_id not in writer.done for writer in writers)]
-    kinds = [FRAMES[name] for name in options.frames]
-    loader = localization_loader(pending, kinds, options.crops, options.batch_size, options.workers, options.resize)
-    with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="localizing") as progress:
+        writers.append(predictions.PredictionsWriter(options.out / name, {**header, **shared}, options.overwrite))
+    left = predictions.pending(dataset, writers)
+    loader = localization_loader(left, kinds, options.crops, options.batch_size, options.workers, options.resize)
+    with bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing") as progress:
         for items in loader:
-            _skip_problems(items, writers)
+            for item in items:
+                if item.problem:
+                    predictions.skip(writers, item.sample.image_id, item.problem)
             usable = [item for item in items if not item.problem]
             if usable:
                 _localize_batch(usable, writers, options, localizer, device, extractor, threshold)
             progress.update(len(items))
-    for writer in writers:
-        if not writer.complete:
-            writer.finish()
-        print(f"predictions: {writer.directory}")
-    return [writer.directory for writer in writers]
-
-
-def _skip_problems(items: Sequence[LocalizationItem], writers: Sequence[PredictionsWriter]) -> None:
-    for item in items:
-        for writer in writers if item.problem else ():
-            if item.sample.image_id not in writer.done:
-                writer.skip(item.sample.image_id, item.problem)
+    return predictions.finish(writers)
 
 
 def _localize_batch(
     items: Sequence[LocalizationItem],
-    writers: Sequence[PredictionsWriter],
+    writers: Sequence[predictions.PredictionsWriter],
     options: LocalizeOptions,
     localizer: Localizer,
     device: torch.device,
@@ -144,7 +130,7 @@ def _localize_batch(
             frame = item.frames[number]
             localization_map = localizer.enlarge(raw, frame.size)
             (boxes,) = extractor.boxes(localization_map, [threshold])
-            prediction = Prediction(
+            prediction = predictions.Prediction(
                 image_id=item.sample.image_id,
                 label=item.sample.label,
                 size=frame.original,

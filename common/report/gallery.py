@@ -14,7 +14,7 @@ import numpy as np
 from common.audit import Judged, judge
 from common.evaluate import Evaluation, Row
 from common.images import ImageError, read_rgb
-from common.overlays import encode_jpeg
+from common.overlays import encode_jpeg, rescaled
 from common.predictions import Prediction
 from common.progress import bar
 from common.protocols import PROTOCOLS, Protocol
@@ -163,7 +163,7 @@ def data(runs: Sequence[JudgedRun], count: int, picture_side: int) -> tuple[dict
     for image_id in bar(chosen, total=len(chosen), desc="drawing the gallery"):
         sample = next(run.evaluation.samples[image_id] for run in runs if image_id in run.evaluation.samples)
         try:
-            picture = _shrunk(read_rgb(sample.path), picture_side)
+            picture = rescaled(read_rgb(sample.path), picture_side)
         except ImageError:
             unreadable += 1
             continue
@@ -190,7 +190,7 @@ def data(runs: Sequence[JudgedRun], count: int, picture_side: int) -> tuple[dict
 def _run_fields(run: JudgedRun) -> dict:
     manifest = run.evaluation.predictions.manifest
     return {
-        "name": f"{manifest['method']} {manifest['architecture']}",
+        "name": run.evaluation.predictions.title,
         "directory": str(run.evaluation.predictions.directory),
         "frame": manifest["frame"],
         "protocol": run.measure.protocol.name if run.measure.protocol else None,
@@ -230,12 +230,6 @@ def _look(run: JudgedRun, entry: Prediction) -> dict:
 def _verdict_bytes(judged: Verdicts) -> np.ndarray:
     hundredths = np.floor(np.clip(judged.iou, 0, 1) * 100 + 1e-4).astype(np.uint8)
     return np.where(judged.counted, hundredths + 128 * judged.hit, NOT_COUNTED).astype(np.uint8)
-
-
-def _shrunk(image: np.ndarray, longest: int) -> np.ndarray:
-    scale = longest / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
 def _base64(content: bytes) -> str:

@@ -116,7 +116,7 @@ def _manifest_lines(evaluation: Evaluation) -> list[tuple[str, str]]:
     process: dict[str, Any] = (manifest.get("processes") or [{}])[-1]
     checkpoint = manifest.get("checkpoint") or {}
     fields = {
-        "method": f"{manifest['method']} {manifest['architecture']}",
+        "method": evaluation.predictions.title,
         "frame": manifest["frame"],
         "checkpoint": f"{checkpoint.get('name')} sha256 {checkpoint.get('sha256')}",
         "classifier": f"{manifest.get('classifier')}",
@@ -127,11 +127,6 @@ def _manifest_lines(evaluation: Evaluation) -> list[tuple[str, str]]:
         "commit": f"{process.get('git_commit')}",
     }
     return list(fields.items())
-
-
-def _names(evaluation: Evaluation) -> str:
-    manifest = evaluation.predictions.manifest
-    return f"{manifest['method']} {manifest['architecture']}"
 
 
 def _threshold_charts(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[str]:
@@ -146,7 +141,7 @@ def _threshold_charts(evaluations: Sequence[Evaluation], baselines: Sequence[Row
             for criterion, values in zip(result.protocol.criteria, result.gt_known, strict=True):
                 several = f", IoU {criterion}" if len(result.protocol.criteria) > 1 else ""
                 colour = COLOURS[len(curves) % len(COLOURS)]
-                curves.append(Curve(_names(evaluation) + several, colour, result.thresholds, values))
+                curves.append(Curve(evaluation.predictions.title + several, colour, result.thresholds, values))
         if curves:
             flat = [(row.method, row.gt_known) for row in baselines if row.protocol == name]
             charts.append(chart(name, curves, flat))
@@ -158,7 +153,7 @@ def _iou_charts(judged: Sequence[JudgedRun]) -> list[str]:
     charts = []
     for protocol in dict.fromkeys(run.measure.protocol for run in judged if run.measure.protocol):
         curves = [
-            Curve(f"{_names(run.evaluation)} @{run.measure.thresholds[run.measure.start]:.3g}",
+            Curve(f"{run.evaluation.predictions.title} @{run.measure.thresholds[run.measure.start]:.3g}",
                   COLOURS[number % len(COLOURS)], gallery.IOU_GRID, run.reach(), 0.5)
             for number, run in enumerate(run for run in judged if run.measure.protocol == protocol)
         ]  # fmt: skip
@@ -173,7 +168,7 @@ def _per_class(judged: Sequence[JudgedRun]) -> list[list[str]]:
         return []
     names = scored[0].evaluation.dataset.class_names
     counts = np.bincount([sample.label for sample in scored[0].evaluation.samples.values()], minlength=len(names))
-    heads = [f"{_names(run.evaluation)}, {run.measure.protocol.name}" for run in scored]
+    heads = [f"{run.evaluation.predictions.title}, {run.measure.protocol.name}" for run in scored]
     table = [["class", "images", *heads]]
     columns = [_class_hits(run, len(names)) for run in scored]
     for label, name in enumerate(names):

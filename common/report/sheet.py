@@ -54,10 +54,9 @@ def sheet(evaluations: Sequence[Evaluation], count: int, width: int, workers: in
     size = (width, width * 3 // 4)
     rows = []
     for evaluation in evaluations:
-        manifest = evaluation.predictions.manifest
         pictures = _pictures(evaluation, picked, size, workers)
         name = np.full((WORDS, len(picked) * (width + GAP), 3), 255, np.uint8)
-        words = f"{manifest['method']} {manifest['architecture']}, {manifest['frame']}"
+        words = f"{evaluation.predictions.title}, {evaluation.predictions.manifest['frame']}"
         cv2.putText(name, words, (2, WORDS - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
         rows += [name, np.concatenate(pictures, axis=1)]
     return np.concatenate(rows, axis=0)

@@ -27,7 +27,7 @@ from common.progress import bar
 from common.pytorch.runtime import keep_freed_memory, pick_device
 from spol import pseudo_masks, weights
 from spol.data import MASK_ENDINGS, Images, Item, image_batches, mask_path, stacked, without_problems
-from spol.options import TestOptions, also, described
+from spol.options import TestOptions, also
 
 ENDINGS = dict(zip(("png", "jpeg"), MASK_ENDINGS, strict=True))
 MANIFEST = "manifest.json"
@@ -70,7 +70,7 @@ def test(options: Test) -> Path:
         "method": weights.METHODS["cam"],
         "architecture": loaded.backbone,
         "checkpoint": loaded.record,
-        "data": described(source, dataset),
+        "data": source.described(dataset),
         "options": {
             **vars(options.preprocessing), "resize": side, "mask_format": options.mask_format,
             "holes": options.holes, "truncate": options.truncate, "mode": options.mode,

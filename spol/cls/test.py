@@ -23,7 +23,7 @@ from spol import verdicts
 from spol.cls.checkpoint import METHOD, load
 from spol.config import recipe
 from spol.data import Images, Item, image_batches, stacked, without_problems
-from spol.options import TestOptions, also, described
+from spol.options import TestOptions, also
 from spol.verdicts import Verdict
 
 
@@ -64,7 +64,7 @@ def test(options: Test) -> Path:
         "method": METHOD,
         "architecture": found.arch,
         "checkpoint": found.record,
-        "data": described(source, dataset),
+        "data": source.described(dataset),
         "classifier": {"name": found.arch, "crops": 1},
         "frame": kind,
         "options": {**vars(options.preprocessing), "padded_for": options.padded_for, "mode": options.mode},

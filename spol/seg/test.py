@@ -9,6 +9,7 @@ once with its denominator and once with every image in it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,20 +17,21 @@ import numpy as np
 import torch
 import tyro
 
+from common import predictions
 from common.boxes import as_boxes
 from common.datasets import Dataset
-from common.errors import UserError, run_command
+from common.errors import run_command
 from common.geometry import Frame
 from common.metrics import LocalizationEvaluator
 from common.predictions import Prediction, Predictions, PredictionsWriter
 from common.progress import bar
-from common.protocols import FRAMES, SPOL, SQUASH
+from common.protocols import SPOL, SQUASH, frame_kinds
 from common.pytorch.runtime import pick_device
 from spol import verdicts, weights
 from spol.config import recipe, recipe_name
 from spol.data import Images, Item, image_batches, stacked, without_problems
 from spol.models import MffNet
-from spol.options import TestOptions, described
+from spol.options import TestOptions
 from spol.segmentation import foreground, input_kind
 from spol.verdicts import Verdicts
 
@@ -60,8 +62,7 @@ def test(options: Test) -> list[Path]:
     Raises:
         UserError: a checkpoint or verdicts that don't fit, or another run's results in the folder.
     """
-    if not options.frames or len(set(options.frames)) != len(options.frames):
-        raise UserError(f"--frames {' '.join(options.frames)}", expected="crop, squash or both")
+    frame_kinds(options.frames)
     device = pick_device(options.device)
     source = options.data.plain()
     dataset = source.load()
@@ -78,7 +79,7 @@ def test(options: Test) -> list[Path]:
         "method": "spol",
         "architecture": loaded.backbone,
         "checkpoint": loaded.record,
-        "data": described(source, dataset),
+        "data": source.described(dataset),
         "classifier": {"name": classified.classifier, "crops": 1} if classified else None,
         "options": {
             **vars(options.preprocessing), "threshold": threshold, "maps": options.maps, "mode": options.mode,
@@ -100,34 +101,25 @@ def _localize(
     header: dict[str, Any],
     device: torch.device,
 ) -> list[Path]:
-    kinds = [FRAMES[name] for name in options.frames]
+    kinds = frame_kinds(options.frames)
     inputs = [input_kind(kind, header["options"]["trained_resize"]) for kind in kinds]
     writers = [
         PredictionsWriter(options.out / name, {**header, "frame": kind}, options.overwrite)
         for name, kind in zip(options.frames, kinds, strict=True)
     ]
-    pending = [sample for sample in dataset if any(sample.image_id not in writer.done for writer in writers)]
+    left = predictions.pending(dataset, writers)
 
-    def skip(image_id: str, reason: str) -> None:
-        for writer in writers:
-            if image_id not in writer.done:
-                writer.skip(image_id, reason)
-
-    images = Images(pending, inputs, options.preprocessing)
-    with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="localizing") as progress:
+    images = Images(left, inputs, options.preprocessing)
+    with bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing") as progress:
         for items in image_batches(images, options.batch_size, options.workers):
-            usable = without_problems(items, skip)
+            usable = without_problems(items, partial(predictions.skip, writers))
             for number, (writer, kind) in enumerate(zip(writers, kinds, strict=True)):
                 if usable:
                     size = Frame.of_kind(kind, usable[0].frames[number].original).size
                     maps = foreground(network, stacked(usable, number, device), size)
                     _write(usable, maps, kind, number, writer, classified, len(dataset.class_names), threshold, options)
             progress.update(len(items))
-    for writer in writers:
-        if not writer.complete:
-            writer.finish()
-        print(f"predictions: {writer.directory}")
-    return [writer.directory for writer in writers]
+    return predictions.finish(writers)
 
 
 def _write(

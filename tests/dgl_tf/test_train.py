@@ -117,7 +117,8 @@ def test_training_steps_are_the_recorded_ones(name):
             gradient, recorded_gradient = gradient.ravel(), expected[key].ravel()
             assert relative(gradient, recorded_gradient) < 5e-2
             cosine = gradient @ recorded_gradient / np.linalg.norm(gradient) / np.linalg.norm(recorded_gradient)
-            assert cosine > 0.9995
+            # Rounding alone (threads, oneDNN or Eigen, AVX2 or AVX-512) was seen to move it between 0.9993 and 0.99999.
+            assert cosine > 0.999
         assert sorted(after) == sorted(recorded["names"])
         ordered = [after[key].astype(np.float64) for key in recorded["names"]]
         np.testing.assert_allclose(

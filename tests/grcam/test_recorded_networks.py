@@ -11,7 +11,7 @@ from grcam.classifier import Classifier
 from grcam.config import THRESHOLDS
 from grcam.generate_predicted_bbox import Generate, generate, localization_map
 from grcam.revise_bbox import Revise, revise_command
-from grcam.views import Decoder, Layout
+from grcam.views import Layout
 from tests.grcam import filled
 from tests.grcam.released import golden, lay_out, write_files
 
@@ -40,7 +40,7 @@ class Run:
                                [jpegs[f"jpeg_{number}"].tobytes() for number in range(5)], self._wnids())  # fmt: skip
         self.checkpoint = filled.checkpoint(folder, mode)
         self.classifier = Classifier(mode, self.checkpoint)
-        self.views = [Layout(("squash",), 1).of(Decoder().read(folder / f"data/val/ILSVRC2012_val_0000000{n}.JPEG"))
+        self.views = [Layout(("squash",), 1).of(models.read_image(folder / f"data/val/ILSVRC2012_val_0000000{n}.JPEG"))
                       for n in (1, 2)]  # fmt: skip
 
     def _wnids(self):
@@ -105,7 +105,7 @@ def test_probabilities(run):
     """1e-4 of the greatest."""
     path = run.folder / "data/val/ILSVRC2012_val_00000002.JPEG"
     layout = Layout(("squash",), 10)
-    (seen,) = run.classifier.look([layout.of(Decoder().read(path))], [int(run.recorded["label_1"])], layout)
+    (seen,) = run.classifier.look([layout.of(models.read_image(path))], [int(run.recorded["label_1"])], layout)
     close(seen.probabilities, run.recorded["prob10_1"])
     close(seen.refined[0], run.recorded["cam_raw_1"])
     close(seen.plain[0], run.recorded["plain_cam_raw_1"])

@@ -5,23 +5,19 @@ from PIL import Image
 from common.datasets import DataSource, Sample
 from common.errors import UserError
 from common.images import IMAGENET_MEAN, IMAGENET_STD, read_rgb
-from grcam.views import CENTRE, Decoder, Layout, batches
+from dgl_tf.models import read_image
+from grcam.views import CENTRE, Layout, batches
 from tests import fill, small_cub
 from tests.grcam.released import golden
 
 
-@pytest.fixture(scope="module")
-def decoder():
-    return Decoder()
-
-
 @pytest.mark.parametrize("number", range(5))
-def test_recorded_preprocessing(tmp_path, decoder, number):
+def test_recorded_preprocessing(tmp_path, number):
     """Decoded equal; resized and cropped 1e-5 of the greatest value; 375 x 500, portrait, grey, small."""
     recorded = golden("prep")
     path = tmp_path / "image.JPEG"
     path.write_bytes(recorded[f"jpeg_{number}"].tobytes())
-    image = decoder.read(path)
+    image = read_image(path)
     np.testing.assert_array_equal(image[::16, ::16], recorded[f"decoded_tf_{number}_every16"])
     assert image.sum(dtype=int) == recorded[f"decoded_tf_{number}_sum"]
     views = Layout(("squash",), 10).of(image)
@@ -39,23 +35,23 @@ def test_recorded_preprocessing(tmp_path, decoder, number):
 def test_fast_and_accurate_decoding_differ(tmp_path):
     """Quirk Q20: the accurate one is Pillow's, equal; the fast one is off in most samples."""
     Image.fromarray(fill.image(90, 120, 3)).save(tmp_path / "a.jpg", quality=80)
-    accurate, fast = (Decoder(name).read(tmp_path / "a.jpg") for name in ("accurate", "fast"))
+    accurate, fast = (read_image(tmp_path / "a.jpg", name) for name in ("accurate", "fast"))
     np.testing.assert_array_equal(accurate, read_rgb(tmp_path / "a.jpg"))
     assert 0 < np.abs(accurate.astype(int) - fast).max() <= 16
 
 
-def test_other_files_than_jpeg_and_exif(tmp_path, decoder):
+def test_other_files_than_jpeg_and_exif(tmp_path):
     """Quirk Q27: a rotation noted in the file is ignored."""
     pixels = fill.image(40, 60, 1)
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(decoder.read(tmp_path / "a.png"), pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), pixels)
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(pixels).save(tmp_path / "turned.jpg", exif=exif)
-    assert decoder.read(tmp_path / "turned.jpg").shape == (40, 60, 3)
+    assert read_image(tmp_path / "turned.jpg").shape == (40, 60, 3)
 
 
-def test_broken_files_are_problems_and_order_is_kept(tmp_path, decoder):
+def test_broken_files_are_problems_and_order_is_kept(tmp_path):
     small_cub.make(tmp_path / "CUB")
     samples = list(DataSource("cub", tmp_path / "CUB").load())
     whole = tmp_path / "whole.jpg"
@@ -63,14 +59,14 @@ def test_broken_files_are_problems_and_order_is_kept(tmp_path, decoder):
     for name, content in (("cut.jpg", whole.read_bytes()[:3000]), ("empty.jpg", b""), ("text.jpg", b"no image")):
         (tmp_path / name).write_bytes(content)
         samples.insert(2, Sample(name, tmp_path / name, 0))
-    found = [views for batch in batches(samples, Layout(("squash", "crop"), 1), decoder, 2, 3) for views in batch]
+    found = [views for batch in batches(samples, Layout(("squash", "crop"), 1), "fast", 2, 3) for views in batch]
     assert [views.sample for views in found] == samples
     problems = {views.sample.image_id: views.problem for views in found if views.problem}
     assert set(problems) == {"cut.jpg", "empty.jpg", "text.jpg"}
     assert problems["empty.jpg"] == "the file is empty"
     assert found[0].views.shape == (2, 224, 224, 3)
     with pytest.raises(UserError, match="can't be decoded"):
-        decoder.read(tmp_path / "cut.jpg")
+        read_image(tmp_path / "cut.jpg")
 
 
 def test_the_centre_crop_is_one_of_the_ten():

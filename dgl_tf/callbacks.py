@@ -1,0 +1,97 @@
+"""What a training does beside its steps: checkpoints, a progress bar, the validation error, the final weights."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.progress import bar
+from dgl_tf import records, weights
+from dgl_tf.models import tf as _  # noqa: F401, before tensorpack, which asks TensorFlow's mode when it is imported
+
+# isort: split
+from tensorpack import PeriodicTrigger
+from tensorpack.callbacks import Callback, ModelSaver
+
+
+class Saver(ModelSaver):
+    """tensorpack's, but a failure to write ends the training."""
+
+    def _trigger(self) -> None:
+        try:
+            self.saver.save(
+                tf.get_default_session(), self.path, global_step=tf.train.get_global_step(), write_meta_graph=False
+            )
+        except (OSError, tf.errors.OpError) as error:
+            raise UserError(f"the checkpoint can't be written ({weights.first_line(error)})", where=self.checkpoint_dir,
+                            do="make room and give the same command again") from error  # fmt: skip
+
+
+class Progress(Callback):
+    """A progress bar over the whole training, and a stop where the loss is no longer finite."""
+
+    _chief_only = True
+
+    def __init__(self, epochs: int, folder: Path):
+        self.epochs, self.folder = epochs, folder
+
+    def _setup_graph(self) -> None:
+        self.fetches = [self.trainer.tower_func.towers.training()[0].get_tensor("xentropy-loss:0")]
+
+    def _before_train(self) -> None:
+        steps = self.trainer.steps_per_epoch
+        done = (self.trainer.loop.starting_epoch - 1) * steps
+        self.bar = bar(total=self.epochs * steps, initial=done, unit="step", desc="training")
+
+    def _before_run(self, _context: Any) -> tf.train.SessionRunArgs:
+        return tf.train.SessionRunArgs(self.fetches)
+
+    def _after_run(self, _context: Any, values: Any) -> None:
+        loss = float(values.results[0])
+        if not np.isfinite(loss):
+            raise UserError(f"the loss is {loss} at step {self.global_step}", where=self.folder,
+                            do="lower --base-lr or raise --warmup-steps, and start in another --out")  # fmt: skip
+        self.bar.update()
+        self.bar.set_postfix(epoch=self.epoch_num, loss=f"{loss:.3f}", refresh=False)
+
+    def _after_train(self) -> None:
+        self.bar.close()
+
+
+class Validated(Callback):
+    """Says the validation error on the screen."""
+
+    _chief_only = True
+
+    def _trigger(self) -> None:
+        top1, top5 = (self.trainer.monitors.get_latest(f"val-error-top{best}") for best in (1, 5))
+        tqdm.write(f"epoch {self.epoch_num}: validation error top-1 {100 * top1:.1f} %, top-5 {100 * top5:.1f} %")
+
+
+class AtEpochs(PeriodicTrigger):
+    """Triggers a callback after the epochs named."""
+
+    def __init__(self, callback: Callback, epochs: set[int]):
+        super().__init__(callback, every_k_epochs=1)
+        self.epochs = epochs
+
+    def _trigger_epoch(self) -> None:
+        if self.epoch_num in self.epochs:
+            self.cb.trigger()
+
+
+class Final(Callback):
+    """After the last epoch, writes the network's variables alone as `final.npz`, which says that all is done."""
+
+    _chief_only = True
+
+    def __init__(self, model: Any, epochs: int, folder: Path):
+        self.model, self.epochs, self.folder = model, epochs, folder
+
+    def _trigger_epoch(self) -> None:
+        if self.epoch_num == self.epochs:
+            values = tf.get_default_session().run(self.model.network.variables)
+            weights.write_npz(self.folder / records.FINAL, values)
