@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up what is missing, then runs CAM and the four methods on the embedded data, scores them under every protocol and
-# writes a page about them. Stages that are done are skipped; an interrupted one goes on where it ended.
+# writes a page about them, and a page of five photographs. Stages that are done are skipped; an interrupted one goes on.
 #   ./run_demo.sh                                      about a quarter of an hour on two cores, after the set-up
 #   ./run_demo.sh --quick                              fewer images and steps: a few minutes, and worse numbers
 #   ./run_demo.sh --data cub --root CUB_200_2011 --classes 10    the same on a data set of yours
@@ -47,11 +47,13 @@ if [ -n "$quick" ]; then cam=4 bas=5 dgl=3 spol_cls=2 spol=3; else cam=10 bas=10
 
 page=$out/report.html
 started=$SECONDS
-stages=7
+stages=8
+first= # the share of the time that lies before the first stage that was not done already
 stage() { # number, what, the share of the time that lies before it in percent; fails where the stage is done
   [ ! -f "$out/stage-$1.done" ] || { printf '== %s of %s: %s: done\n' "$1" "$stages" "$2"; return 1; }
   local left=""
-  [ "$3" -eq 0 ] || left=", about $(((SECONDS - started) * (100 - $3) / $3 / 60 + 1)) min to go"
+  first=${first:-$3}
+  [ "$3" -eq "$first" ] || left=", about $(((SECONDS - started) * (100 - $3) / ($3 - first) / 60 + 1)) min to go"
   printf '\n== %s of %s: %s (%s s so far%s)\n' "$1" "$stages" "$2" "$((SECONDS - started))" "$left"
 }
 finished() { mkdir -p "$out" && touch "$out/stage-$1.done"; }
@@ -114,7 +116,7 @@ if stage 6 "GRCAM: refined maps, pseudo boxes of each class, revision" 88; then
   finished 6
 fi
 
-if stage 7 "every protocol, and the page" 95; then
+if stage 7 "every protocol, and the page" 93; then
   $python -m common.report "$out"/cam/test/* "$out"/bas/test/* "$out"/spol/test/* "$out"/dgl/"$test"/* "$out"/grcam/"$test"/predictions/* \
     --validation "$out"/cam/held/* "$out"/bas/held/* "$out"/spol/held/* "$out"/dgl/held/* \
     "$out"/grcam/held/predictions/{squash,cam-squash} \
@@ -122,4 +124,16 @@ if stage 7 "every protocol, and the page" 95; then
   finished 7
 fi
 
-printf '\nThe page is %s\n' "$PWD/$page"
+photographs=$out/photographs.html
+if stage 8 "photographs of installed packages, with MobileNetV1's own ImageNet head" 97; then
+  $python -m common.prepare photographs --root data/photographs
+  real=(--data.name photographs --data.root data/photographs --data.split val)
+  $python -m common.pytorch.cam localize --checkpoint imagenet:mobilenet_v1 "${real[@]}" --out "$out/photographs/cam"
+  $python -m dgl_tf.test --load imagenet:mobilenetv1 "${real[@]}" --clayer 2 5 --frames squash crop --methods dgl --out "$out/photographs/dgl"
+  $python -m grcam.generate_predicted_bbox --mode mobilenetv1 --load imagenet:mobilenetv1 "${real[@]}" --frames squash crop \
+    --out "$out/photographs/grcam" --bounding-box-save-path "$out/photographs/boxes/" --classify-save-path "$out/photographs/classes.txt"
+  $python -m common.report "$out"/photographs/{cam,dgl,grcam}/* --out "$photographs" --overwrite
+  finished 8
+fi
+
+printf '\nThe pages are %s\nand, of five photographs, %s\n' "$PWD/$page" "$PWD/$photographs"

@@ -40,16 +40,28 @@ def test_the_tests_that_readmes_name_exist():
         assert f"def {name}(" in (ROOT / file).read_text(), f"{page}: no {name} in {file}"
 
 
-def test_commands_for_ones_own_images(tmp_path):
-    """As they stand there, but that 8 photographs a class stand in for CUB and runs/ lies elsewhere."""
+def example() -> tuple[str, list[str]]:
+    """The module of "Adding a method", and its commands."""
+    section = README.split("## Adding a method")[1].split("\n## ")[0]
+    (module,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    return module, re.findall(r"^    (python .*)$", section.replace(module, ""), re.MULTILINE)
+
+
+def test_commands_for_ones_own_images_and_a_method_of_ones_own(tmp_path):
+    """As they stand there, but that 8 photographs a class stand in for CUB; runs/ and energy.py lie elsewhere."""
     pytest.importorskip("torch")
     environment = {
         **os.environ,
         "CUB": str(small_cub.make(tmp_path / "CUB", train=6, test=2)),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    script = "\n".join(["set -e", *commands()]).replace("runs/", f"{tmp_path}/runs/")
+    module, more = example()
+    (tmp_path / "energy.py").write_text(module)
+    environment["PYTHONPATH"] = str(ROOT)
+    script = "\n".join(["set -e", *commands(), *more]).replace("runs/", f"{tmp_path}/runs/")
+    script = script.replace("energy.py", str(tmp_path / "energy.py"))
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "best centred box" in done.stdout
+    assert "energy mobilenet_v1" in done.stdout
     assert (tmp_path / "runs/cub/report.html").stat().st_size > 50_000

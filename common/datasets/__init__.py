@@ -10,7 +10,7 @@ from common.errors import UserError
 
 __all__ = ["DataSource", "Dataset", "OnProblem", "Sample", "hold_out", "raise_problem"]
 
-Name = Literal["demo", "cub", "ilsvrc", "folder", "wsoleval", "list"]
+Name = Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "list"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class DataSource:
     """Where images come from."""
 
     name: Name
-    """demo and cub: CUB's own layout; ilsvrc; folder: class folders; wsoleval: metadata folders; list: a list file."""
+    """demo, cub: CUB's own layout; ilsvrc, photographs: ILSVRC's; folder: class folders; wsoleval: metadata folders;
+    list: a list file."""
     root: Path
     """The folder that holds it; for wsoleval and list, the folder that image paths are relative to."""
     split: str = "test"
@@ -54,8 +55,8 @@ class DataSource:
             raise UserError(f"--data.held-per-class is {self.held_per_class}", expected="0 or more")
         if self.name in ("cub", "demo"):
             dataset = cub.load(root, self.split, self.held_per_class, on_problem, name=self.name)
-        elif self.name == "ilsvrc":
-            dataset = ilsvrc.load(root, self.split, self.held_per_class, self.leave_out, on_problem)
+        elif self.name in ("ilsvrc", "photographs"):
+            dataset = ilsvrc.load(root, self.split, self.held_per_class, self.leave_out, on_problem, name=self.name)
         elif self.name == "folder":
             dataset = folder.load(root, self.split, self.boxes, self.held_per_class, on_problem)
         elif self.name == "wsoleval":

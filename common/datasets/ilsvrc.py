@@ -61,6 +61,7 @@ def load(
     held_per_class: int = 0,
     leave_out: tuple[str, ...] = (),
     on_problem: OnProblem = raise_problem,
+    name: str = "ilsvrc",
 ) -> Dataset:
     """One split of ILSVRC.
 
@@ -71,6 +72,7 @@ def load(
         held_per_class: how many training images of each class are `held` and no longer `train`.
         leave_out: any of `LEAVE_OUT`; what is left out is counted.
         on_problem: told of every faulty line or file, which is then left out.
+        name: of the data set, `photographs` for those of `common.datasets.photographs`.
 
     Raises:
         UserError: a folder or list is missing, or by default any faulty line or file.
@@ -96,7 +98,7 @@ def load(
             kept.append(sample)
         else:
             left_out[reason] = left_out.get(reason, 0) + 1
-    return Dataset("ilsvrc", split, tuple(kept), wnids, left_out)
+    return Dataset(name, split, tuple(kept), wnids, left_out)
 
 
 def class_wnids(root: Path) -> tuple[str, ...]:

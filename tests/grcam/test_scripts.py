@@ -129,7 +129,7 @@ def test_options_change_what_they_say(made, tmp_path):
 @pytest.mark.parametrize(("changes", "message"), [
     ({"mode": "vgg"}, "0 of the classifiers that vgg may have are in the file"),
     ({"load": "nothing/model-1"}, "no such checkpoint"),
-    ({"frames": ("crop",)}, "--frames crop; expected squash, or squash crop"),
+    ({"frames": ("crop",)}, "--frames crop; expected squash, or both"),
     ({"batch_size": 0}, "--batch-size 0 --workers 2; expected 1 or more of each"),
 ])  # fmt: skip
 def test_refusals(made, tmp_path, changes, message):
