@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from common.datasets import Dataset, DataSource, Sample
+from common.datasets import Dataset, Sample
 from common.errors import UserError, run_command
 from common.files import write_json
 from common.metrics import LocalizationResult, PixelResult, TrivialBaselines, trivial_baselines
@@ -144,7 +144,7 @@ def _same_model(one: Predictions, other: Predictions) -> bool:
 
 def _measure(directory: Path, wanted: Sequence[Protocol], options: Evaluate, need_boxes: bool = True) -> Evaluation:
     predictions = Predictions.open(directory, options.incomplete)
-    source = DataSource.from_json(_source_fields(predictions), directory)
+    source = predictions.source
     dataset = (replace(source, root=options.root) if options.root else source).load()
     if dataset.fingerprint() != predictions.manifest["data"].get("fingerprint"):
         raise UserError("the data set's annotations are not those that were predicted on", where=directory,
@@ -167,15 +167,6 @@ def _measure(directory: Path, wanted: Sequence[Protocol], options: Evaluate, nee
         )
     results, pixels = score(predictions, dataset, protocols, options.count_missing, options.workers)
     return Evaluation(predictions, samples, dataset, results, pixels, ())
-
-
-def _source_fields(predictions: Predictions) -> dict[str, Any]:
-    data = predictions.manifest.get("data")
-    if not isinstance(data, dict):
-        raise UserError("the manifest does not say what was predicted on", where=predictions.directory)
-    return {name: value for name, value in data.items() if name not in ("images", "fingerprint", "left_out")} | {
-        "leave_out": data.get("leave_out", ())
-    }
 
 
 def _rows(measured: Evaluation, name: str, chosen_on: Evaluation | None) -> list[Row]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from common.datasets import Sample
+from common.datasets import DataSource, Sample
 from common.errors import UserError, inside
 from common.extraction import check_map
 from common.files import read_json, write_json
@@ -105,6 +105,7 @@ class PredictionsWriter:
         header: what identifies the run: `method`, `architecture`, `data`, `checkpoint`, `classifier`, `frame`,
             `options`; plain JSON values.
         overwrite: start anew even if the directory holds another or a finished run.
+        processes: what earlier processes had a part in the run, as a manifest has them.
 
     Attributes:
         done: ids of images that have a line already; skip them.
@@ -114,11 +115,13 @@ class PredictionsWriter:
         UserError: the directory holds another run's predictions, or something else.
     """
 
-    def __init__(self, directory: Path, header: dict[str, Any], overwrite: bool = False):
+    def __init__(
+        self, directory: Path, header: dict[str, Any], overwrite: bool = False, processes: Sequence[dict[str, Any]] = ()
+    ):
         self.directory, self.header = directory, json.loads(json.dumps(header))
         self.done: set[str] = set()
         self._skipped: Counter[str] = Counter()
-        self._processes: list[dict[str, Any]] = []
+        self._processes: list[dict[str, Any]] = list(processes)
         self._file = None
         manifest = directory / MANIFEST
         if manifest.is_file() and not overwrite:
@@ -305,6 +308,19 @@ class Predictions:
     def title(self) -> str:
         """Method and architecture, as tables and plots name them."""
         return f"{self.manifest['method']} {self.manifest['architecture']}"
+
+    @property
+    def source(self) -> DataSource:
+        """The images that were predicted on, as the manifest says.
+
+        Raises:
+            UserError: it doesn't, or not readably.
+        """
+        data = self.manifest.get("data")
+        if not isinstance(data, dict):
+            raise UserError("the manifest does not say what was predicted on", where=self.directory)
+        fields = {name: value for name, value in data.items() if name not in ("images", "fingerprint", "left_out")}
+        return DataSource.from_json(fields, self.directory)
 
     def accuracy(self, among: int) -> float | None:
         """Percent of images whose true class is among the classifier's first `among`; None where nobody classified."""

@@ -1,5 +1,6 @@
 """Data sets by name, as one typed record that commands take as `--data.*` and manifests store."""
 
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,8 @@ class DataSource:
     """list: whose format it has."""
     leave_out: tuple[Literal["blacklist", "odd"], ...] = ()
     """ilsvrc: leave out the devkit's blacklisted images, or files known to be odd."""
+    shard: str | None = None
+    """I/K: every K-th image, from the I-th on, for K machines; common.merge puts their predictions together."""
 
     def load(self, on_problem: OnProblem = raise_problem) -> Dataset:
         """Read the annotations; no image is decoded.
@@ -66,9 +69,22 @@ class DataSource:
             dataset = lists.load(root, file, self.list_format, self.split, self.boxes, on_problem)
         if self.classes is not None:
             dataset = dataset.first_classes(self.classes)
+        if self.shard is not None:
+            dataset = dataset.shard(*self.shard_numbers())
         if len(dataset) == 0:
             raise UserError(f"the split {self.split!r} holds no image", where=root)
         return dataset
+
+    def shard_numbers(self) -> tuple[int, int]:
+        """I and K of `shard`, 1 and 1 where there is none.
+
+        Raises:
+            UserError: not two whole numbers with 1 <= I <= K.
+        """
+        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", "1/1" if self.shard is None else self.shard)
+        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+            raise UserError(f"--data.shard {self.shard}", expected="I/K, such as 2/4, with I from 1 to K")
+        return int(found[1]), int(found[2])
 
     def _need(self, option: str) -> Path:
         value = getattr(self, option)

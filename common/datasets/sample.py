@@ -93,6 +93,10 @@ class Dataset:
         kept = tuple(sample for sample in self.samples if sample.label < count)
         return replace(self, samples=kept, class_names=self.class_names[:count])
 
+    def shard(self, number: int, count: int) -> "Dataset":
+        """The same with only every `count`-th image from the `number`-th on, counted from 1."""
+        return replace(self, samples=self.samples[number - 1 :: count])
+
     def fingerprint(self) -> str:
         """sha256 over ids, labels and boxes: equal for equal annotations, wherever the images lie."""
         digest = hashlib.sha256()

@@ -1,0 +1,109 @@
+"""Predictions of shards, put together: equal to those of one machine, or refused."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from common.datasets import DataSource
+from common.errors import UserError
+from common.evaluate import Evaluate, evaluate
+from common.files import read_json, write_json
+from common.merge import Merge, merge
+from tests import runs, small_cub
+
+COUNT = 4
+"""Shards of the ten test images: 3, 3, 2 and 2."""
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = small_cub.make(tmp_path_factory.mktemp("data") / "CUB", train=3, test=10)
+    return DataSource("cub", root)
+
+
+@pytest.fixture(scope="module")
+def parts(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("parts")
+    return [
+        runs.write(folder / str(number), replace(source, shard=f"{number}/{COUNT}")) for number in range(1, COUNT + 1)
+    ]
+
+
+def test_shards_share_the_images(source):
+    whole = [sample.image_id for sample in source.load()]
+    assert len(whole) % COUNT
+    shares = [
+        [sample.image_id for sample in replace(source, shard=f"{number}/{COUNT}").load()] for number in range(1, 5)
+    ]
+    assert sorted(image_id for share in shares for image_id in share) == sorted(whole)
+    assert max(map(len, shares)) - min(map(len, shares)) == 1
+    with pytest.raises(UserError, match="holds no image"):
+        replace(source, shard="100/100").load()
+
+
+@pytest.mark.parametrize("shard", ["0/4", "5/4", "1", "1/0", "a/b", "1/4/2", "-1/4", "", "1/4 "])
+def test_bad_shards_are_refused(source, shard):
+    with pytest.raises(UserError, match="expected I/K"):
+        replace(source, shard=shard).load()
+
+
+def test_merged_is_what_one_machine_writes(source, parts, tmp_path):
+    whole = runs.write(tmp_path / "whole", source)
+    merged = merge(Merge(tuple(reversed(parts)), tmp_path / "merged"))
+    assert (merged / "predictions.jsonl").read_bytes() == (whole / "predictions.jsonl").read_bytes()
+    maps = sorted(path.relative_to(whole) for path in whole.rglob("*.npy"))
+    assert maps == sorted(path.relative_to(merged) for path in merged.rglob("*.npy"))
+    assert all((merged / path).read_bytes() == (whole / path).read_bytes() for path in maps)
+    ours, theirs = read_json(merged / "manifest.json"), read_json(whole / "manifest.json")
+    assert len(ours.pop("processes")) == COUNT + 1
+    theirs.pop("processes")
+    assert ours == theirs
+    rows = [evaluate(Evaluate((directory,), protocols=("bas", "wsoleval-v2")))[0] for directory in (whole, merged)]
+    figures = [[result.gt_known.tolist() for result in each[0].results.values()] for each in rows]
+    assert figures[0] == figures[1]
+
+
+def test_a_stopped_merge_goes_on(parts, tmp_path):
+    merged = merge(Merge(tuple(parts), tmp_path / "merged"))
+    expected = (merged / "predictions.jsonl").read_bytes()
+    manifest = read_json(merged / "manifest.json")
+    write_json(merged / "manifest.json", {**manifest, "complete": False})
+    (merged / "predictions.jsonl").write_bytes(expected[: len(expected) // 2])
+    merge(Merge(tuple(parts), tmp_path / "merged"))
+    assert (merged / "predictions.jsonl").read_bytes() == expected
+    assert read_json(merged / "manifest.json")["complete"]
+
+
+def changed(parts, tmp_path, number, **fields):
+    copy = tmp_path / f"changed{number}"
+    shutil.copytree(parts[number], copy)
+    write_json(copy / "manifest.json", {**read_json(copy / "manifest.json"), **fields})
+    return (*parts[:number], copy, *parts[number + 1 :])
+
+
+def test_what_does_not_belong_together_is_refused(source, parts, tmp_path):
+    cases = [
+        ((), "no predictions were named"),
+        (tuple(parts[:3]), "shard 4 of 4 is missing"),
+        ((*parts, parts[0]), "shard 1 of 4 stands there twice"),
+        (changed(parts, tmp_path, 1, method="bas"), "different runs: method differ"),
+        (changed(parts, tmp_path, 2, complete=False), "has not finished"),
+        ((*parts[:3], runs.write(tmp_path / "five", replace(source, shard="4/5"))), "shards of 4 and of 5"),
+    ]
+    for directories, message in cases:
+        with pytest.raises(UserError, match=message):
+            merge(Merge(directories, tmp_path / "out"))
+        assert not (tmp_path / "out").exists()
+
+
+def test_lines_that_are_missing_or_too_many_are_refused(parts, tmp_path):
+    for number, edit, message in [
+        (0, lambda lines: lines[:-1], "no line of"),
+        (3, lambda lines: [*lines, lines[0].replace("bird", "bat")], "1 lines too many"),
+    ]:
+        directories = changed(parts, tmp_path, number)
+        path = directories[number] / "predictions.jsonl"
+        path.write_text("".join(edit(path.read_text().splitlines(keepends=True))))
+        with pytest.raises(UserError, match=message):
+            merge(Merge(directories, tmp_path / "out"))
