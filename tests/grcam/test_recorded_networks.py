@@ -163,13 +163,14 @@ def test_gradients_of_the_cost(run):
     np.testing.assert_allclose(run.fetch(norms, 0), run.recorded["gradnorm"][~missing], rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("mode", ["vgg"])
+@pytest.mark.parametrize("mode", ["vgg", "resnet50se", "inceptionv3"])
 def test_one_training_step(mode):
     """Training mode, Nesterov's momentum, weight decay: scores and losses 1e-4, gradients and changes 1e-3.
 
-    The two others take minutes. Their scores and losses come out alike; their gradients' norms, through batch norm over
-    two images, to 1.2 percent.
+    Through batch norm over two images rounding alone moves the gradients' norms: between oneDNN's and Eigen's kernels
+    single ones differ by 2 percent and lie on both sides of the recorded ones, the median by 5e-4.
     """
+    tolerance = 1e-3 if mode == "vgg" else 3e-2
     recorded = golden(f"train_{mode}")
     from tests import fill
 
@@ -200,9 +201,11 @@ def test_one_training_step(mode):
     close(scores, recorded["logits"])
     assert found == pytest.approx(float(recorded["loss"]), rel=1e-4)
     assert found_decay == pytest.approx(float(recorded["wd_loss"]), rel=1e-4)
-    np.testing.assert_allclose(found_norms, recorded["grad_norm"], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(found_norms, recorded["grad_norm"], rtol=tolerance, atol=1e-6)
+    assert np.median(np.abs(found_norms / recorded["grad_norm"] - 1)) < 2e-3
     names = recorded["var_names"].tolist()
     change = [np.abs(after[name].astype(np.float64) - values[name]).sum() for name in names]
-    np.testing.assert_allclose(change, recorded["abs_change_sum"], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(change, recorded["abs_change_sum"], rtol=tolerance, atol=1e-4)
     sums = [after[name].sum(dtype=np.float64) for name in names]
-    np.testing.assert_allclose(sums, recorded["sum_after"], rtol=1e-3, atol=2e-2)
+    allowed = 1e-3 * np.abs(recorded["sum_after"]) + 2e-2 + (mode != "vgg") * tolerance * recorded["abs_change_sum"]
+    assert (np.abs(sums - recorded["sum_after"]) <= allowed).all()
