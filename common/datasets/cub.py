@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common.boxes import from_xywh
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
-from common.datasets.text import lines, numbers, whole_number
+from common.datasets.text import lines, new_id, numbers, whole_number
 from common.errors import UserError, inside
 
 SPLITS = ("train", "test", "held")
@@ -52,7 +52,7 @@ def load(
     box_rows = _table(root / "bounding_boxes.txt", 4, on_problem)
 
     wanted = "0" if split == "test" else "1"
-    samples = []
+    samples, seen = [], {}
     for number, (line, (image_id,)) in _table(root / "images.txt", 1, on_problem).items():
         where = root / "images.txt"
         try:
@@ -75,7 +75,7 @@ def load(
                 continue
             samples.append(
                 Sample(
-                    image_id=image_id,
+                    image_id=new_id(image_id, seen, where=where, line=line),
                     path=inside(image_root, image_id, where=where, line=line),
                     label=_label(root, label_rows[number], len(class_names)),
                     boxes=_box(root, box_rows[number]),
