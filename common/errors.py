@@ -90,8 +90,7 @@ def inside(root: Path, relative: str, *, where: str | os.PathLike | None = None,
         or (len(relative) > 1 and relative[1] == ":")
         or UNPRINTABLE.search(relative)
         or len(relative) > LONGEST_PATH
-        or max(map(len, parts)) > LONGEST_NAME // 4  # only then is it worth counting bytes
-        and max(len(part.encode()) for part in parts) > LONGEST_NAME
+        or max(len(part.encode()) for part in parts) > LONGEST_NAME
     )
     if bad:
         raise UserError(

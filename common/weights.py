@@ -31,6 +31,10 @@ from common.errors import UserError, run_command
 from common.files import sha256, write_atomically
 
 
+MOBILENET_ARRAYS = 137
+"""27 convolutions with their batch norms, and the head."""
+
+
 @dataclass(frozen=True)
 class Source:
     """A weight file inside an archive of a PyPI package.
@@ -119,11 +123,15 @@ def load_mobilenet_v1(folder: Path | None = None) -> dict[str, np.ndarray]:
     """MobileNetV1's float32 arrays by TF-Slim name, HWIO, with the 1001-way head whose class 0 is unused."""
     path = fetch("mobilenet_v1", folder)
     try:
-        return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        arrays = safetensors.numpy.load_file(path)
+    except Exception as error:  # a lying header raises its own error, or numpy's, or a KeyError for a type
         raise UserError(
             f"the cached weights are damaged ({error})", where=path, do="delete the file, run again"
         ) from error
+    if len(arrays) != MOBILENET_ARRAYS or not all(array.dtype == np.float32 for array in arrays.values()):
+        raise UserError(f"the cached weights hold {len(arrays)} arrays", where=path,
+                        expected=f"{MOBILENET_ARRAYS} of float32", do="delete the file, run again")  # fmt: skip
+    return arrays
 
 
 def _download(source: Source, scratch: Path, folder: Path) -> Path:

@@ -41,7 +41,7 @@ def load(
         UserError: a list file is missing, or by default any faulty line.
     """
     if split not in SPLITS:
-        raise UserError(f"unknown split {split!r}", expected=" or ".join(SPLITS))
+        raise UserError(f"unknown split {split!r}", where=root, expected=" or ".join(SPLITS))
     if split == "held" and held_per_class < 1:
         raise UserError("the split 'held' is empty", do="say how many images a class with --data.held-per-class")
     image_root = find_image_root(root)

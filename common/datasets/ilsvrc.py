@@ -76,7 +76,7 @@ def load(
         UserError: a folder or list is missing, or by default any faulty line or file.
     """
     if split not in SPLITS:
-        raise UserError(f"unknown split {split!r}", expected=" or ".join(SPLITS))
+        raise UserError(f"unknown split {split!r}", where=root, expected=" or ".join(SPLITS))
     if unknown := set(leave_out) - set(LEAVE_OUT):
         raise UserError(
             f"unknown kind of image to leave out: {', '.join(sorted(unknown))}", expected="blacklist or odd"
