@@ -9,8 +9,8 @@ from typing import NoReturn
 
 LONGEST_FOUND, LONGEST_NAME, LONGEST_PATH = 400, 240, 2000
 """Characters of a message's first part; bytes of a file's name, so that an ending still fits; characters of a path."""
-UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""Control characters, the two that end a line in Unicode, and halves of surrogate pairs."""
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+"""Control characters, those that end a line or turn its direction in Unicode, a byte-order mark, halves of pairs."""
 
 
 class UserError(Exception):

@@ -72,8 +72,8 @@ def _audit_one(
         box, truth = scores.boxes[0], _closest(scores.ground_truth, scores.boxes[0], protocol)
         right = ["", ""] if not entry.top5 else [int(entry.top5[0] == entry.label), int(entry.label in entry.top5[:5])]
         yield [
-            _no_formula(entry.image_id), entry.label, protocol.name, protocol.criteria[number], f"{shown:.6g}", row.source,
-            *_cells(box), *_cells(truth), f"{scores.iou[0]:.6f}", int(judged.counted[0]),
+            _no_formula(entry.image_id), entry.label, protocol.name, protocol.criteria[number], f"{shown:.6g}",
+            row.source, *_cells(box), *_cells(truth), f"{scores.iou[0]:.6f}", int(judged.counted[0]),
             int(judged.correct[0, number]), *right,
         ]  # fmt: skip
 
@@ -98,8 +98,8 @@ def box_rows(evaluation: Evaluation) -> Iterator[list[Any]]:
     for entry in evaluation.predictions.entries:
         box = None if entry.box is None else entry.frame.to_original(entry.box)[0]
         top5, scores = entry.top5 or (), entry.top5_scores or ()
-        yield [_no_formula(entry.image_id), entry.label, *_cells(box), f"{entry.threshold:.6g}", " ".join(map(str, top5)),
-               " ".join(f"{score:.6g}" for score in scores)]  # fmt: skip
+        yield [_no_formula(entry.image_id), entry.label, *_cells(box), f"{entry.threshold:.6g}",
+               " ".join(map(str, top5)), " ".join(f"{score:.6g}" for score in scores)]  # fmt: skip
 
 
 def coco(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -311,6 +311,7 @@ class Predictions:
             if image_id in seen:
                 raise UserError(f"{image_id} stands here twice", where=directory / LINES, line=line)
             seen.add(image_id)
+            inside(directory / MAPS, image_id, where=directory / LINES, line=line)
             if "skipped" in record:
                 skipped[image_id] = str(record["skipped"])
             else:

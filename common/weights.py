@@ -30,7 +30,6 @@ import tyro
 from common.errors import UserError, run_command
 from common.files import sha256, write_atomically
 
-
 MOBILENET_ARRAYS = 137
 """27 convolutions with their batch norms, and the head."""
 

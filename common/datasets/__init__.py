@@ -64,7 +64,7 @@ class DataSource:
             file = self._need("list_file")
             dataset = lists.load(root, file, self.list_format, self.split, self.boxes, on_problem)
         if self.classes is not None:
-            dataset = dataset.first_classes(self.classes)
+            dataset = dataset.first_classes(self.classes, root)
         if len(dataset) == 0:
             raise UserError(f"the split {self.split!r} holds no image", where=root)
         return dataset

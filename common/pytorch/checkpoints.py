@@ -8,6 +8,7 @@ A checkpoint of this project is a dict of tensors and plain values:
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,20 @@ def read(path: Path) -> Any:
     """What `torch.load` gives for tensors and plain values; anything else in the file is refused, not run.
 
     Raises:
-        UserError: missing, damaged, a file that would run code when unpickled, or one that unpacks to far more than it is.
+        UserError: missing, damaged, a file that would run code when unpickled, or one that unpacks to much more than
+            it is.
     """
     _refuse_bomb(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles of another protocol, which are then refused
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError("no such checkpoint", where=path) from error
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error):
-            raise UserError(f"not a readable checkpoint ({_reason(error)})", where=path) from error
+        if unknown := re.search(r"Unsupported operand \d+", str(error)):  # torch's text goes on to advise unpickling
+            raise UserError(f"not a readable checkpoint ({unknown[0]})", where=path, expected="what torch.save writes",
+                            do="fetch it again") from error  # fmt: skip
         raise UserError(
             "the file holds more than tensors and plain values, and loading that would run code from it",
             where=path,

@@ -6,11 +6,14 @@ value or a `UserError` of one line that names the file.
 
 import importlib.util
 import json
+import re
 import shutil
 import time
 import traceback
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,17 @@ FRAME = Frame.squash((80, 60))
 SECONDS = 10.0
 """A reader that takes longer over a small file hangs, for its user's purposes."""
 
+OF_THE_WHOLE = ("the file is empty", "holds no image")
+"""Complaints about a text file that are about no line of it."""
+
 TORCH = importlib.util.find_spec("torch") is not None
 TENSORFLOW = importlib.util.find_spec("tensorflow") is not None
+
+
+class Names(Enum):
+    """What a complaint names: a text file and its line, any other file or its folder, or where a manifest leads."""
+
+    LINE, FILE, WORLD = range(3)
 
 
 @dataclass(frozen=True)
@@ -43,13 +55,15 @@ class Reader:
         name: of the folder below `corpus/` with its good files.
         place: where such a file lies in the world.
         read: reads it, given the world.
-        text: whether a complaint has to name the line.
+        names: what a complaint has to name.
+        also: files and folders that a complaint may be about instead, when this one disagrees with them.
     """
 
     name: str
     place: str
     read: Callable[[Path], Any]
-    text: bool = True
+    names: Names = Names.LINE
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +88,7 @@ def attempt(reader: Reader, world: Path, content: bytes) -> Outcome:
         reader.read(world)
         outcome = Outcome("read")
     except UserError as problem:
-        outcome = judged(str(problem), path)
+        outcome = judged(str(problem), reader, world)
     except Exception:
         outcome = Outcome("crashed", traceback.format_exc(limit=-4))
     finally:
@@ -87,11 +101,17 @@ def attempt(reader: Reader, world: Path, content: bytes) -> Outcome:
     return outcome
 
 
-def judged(message: str, path: Path) -> Outcome:
-    """Whether a refusal is one short, printable line that names the file or its folder."""
-    if not message.isprintable() or len(message) > 2000:
+def judged(message: str, reader: Reader, world: Path) -> Outcome:
+    """Whether a refusal is one short line that a terminal shows as it is, and names the file, a text file's line too."""
+    if len(message) > 2000 or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in message):
         return Outcome("vague", f"not one short printable line: {message[:300]!r}")
-    if str(path.parent) not in message and path.name not in message:
+    path = world / reader.place
+    if reader.names is Names.LINE and not re.match(rf"{re.escape(str(path))}:[1-9]\d*: ", message):
+        other = any(message.startswith(f"{world / place}") for place in reader.also)
+        other = other or any(phrase in message for phrase in OF_THE_WHOLE)
+        if not other:
+            return Outcome("vague", f"names no line: {message[:300]}")
+    if str(world if reader.names is Names.WORLD else path.parent) not in message and path.name not in message:
         return Outcome("vague", f"names no file: {message[:300]}")
     return Outcome("refused", message)
 
@@ -176,34 +196,38 @@ IMAGES = ("grey.png", "palette.png", "deep.png", "plain.jpg", "cmyk.jpg", "turne
           "plain.tif", "plain.webp", "plain.ppm")  # fmt: skip
 
 READERS = [
-    *(Reader(f"cub-{name}", f"cub/{name}.txt", _cub)
+    *(Reader(f"cub-{name}", f"cub/{name}.txt", _cub, also=("cub/images.txt:", "cub/image_class_labels.txt:", "cub/classes.txt:"))
       for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes", "classes")),
-    Reader("folder-boxes", "boxes.csv", _folder),
-    *(Reader(f"wsoleval-{name}", f"metadata/test/{name}.txt", _wsoleval)
+    Reader("folder-boxes", "boxes.csv", _folder, also=("boxes.csv: ",)),
+    *(Reader(f"wsoleval-{name}", f"metadata/test/{name}.txt", _wsoleval,
+             also=("metadata/test/image_ids.txt:", "metadata/test/class_labels.txt:"))
       for name in ("image_ids", "class_labels", "image_sizes", "localization")),
     Reader("list-bas", "bas.txt", _list("bas")),
-    Reader("list-bas-boxes", "bas_boxes.txt", _list("bas", "bas_boxes.txt")),
+    Reader("list-bas-boxes", "bas_boxes.txt", _list("bas", "bas_boxes.txt"), also=("bas_boxes.txt: ",)),
     Reader("list-spol", "spol.txt", _list("spol")),
     Reader("list-dgl", "dgl.txt", _list("dgl")),
-    Reader("ilsvrc-synsets", "ilsvrc/LOC_synset_mapping.txt", _ilsvrc),
-    Reader("ilsvrc-solution", "ilsvrc/LOC_val_solution.csv", _ilsvrc),
-    Reader("ilsvrc-xml", "ilsvrc/val_xml/ILSVRC2012_val_00000001.xml", _ilsvrc, text=False),
-    Reader("manifest", "run/manifest.json", _predictions, text=False),
-    Reader("manifest-evaluated", "run/manifest.json", _evaluated, text=False),
-    Reader("manifest-resumed", "run/manifest.json", _resumed, text=False),
-    Reader("predictions", "run/predictions.jsonl", _predictions),
-    Reader("predictions-evaluated", "run/predictions.jsonl", _evaluated),
-    Reader("map", "map.npy", lambda world: read_map(world / "map.npy", FRAME), text=False),
-    *(Reader(f"image-{name}", name, _image(name), text=False) for name in IMAGES),
+    Reader("ilsvrc-synsets", "ilsvrc/LOC_synset_mapping.txt", _ilsvrc, also=("ilsvrc/val/",)),
+    Reader("ilsvrc-solution", "ilsvrc/LOC_val_solution.csv", _ilsvrc, also=("ilsvrc/val/",)),
+    Reader("ilsvrc-xml", "ilsvrc/val_xml/ILSVRC2012_val_00000001.xml", _ilsvrc, Names.FILE),
+    Reader("manifest", "run/manifest.json", _predictions, Names.FILE),
+    Reader("manifest-evaluated", "run/manifest.json", _evaluated, Names.WORLD),
+    Reader("manifest-resumed", "run/manifest.json", _resumed, Names.FILE),
+    Reader("predictions", "run/predictions.jsonl", _predictions, also=("run/maps/",)),
+    Reader("predictions-evaluated", "run/predictions.jsonl", _evaluated, also=("run: ", "run/maps/")),
+    Reader("map", "map.npy", lambda world: read_map(world / "map.npy", FRAME), Names.FILE),
+    *(Reader(f"image-{name}", name, _image(name), Names.FILE) for name in IMAGES),
 ]  # fmt: skip
 if TORCH:
     from tests.hostile import torch_readers
 
-    READERS += [Reader(name, place, read, text) for name, place, read, text in torch_readers.READERS]
+    READERS += [Reader(name, place, read, Names.FILE) for name, place, read in torch_readers.READERS]
 if TENSORFLOW:
     from tests.hostile import tensorflow_readers
 
-    READERS += [Reader(name, place, read, text) for name, place, read, text in tensorflow_readers.READERS]
+    READERS += [
+        Reader(name, place, read, Names.LINE if place.endswith(".txt") else Names.FILE)
+        for name, place, read in tensorflow_readers.READERS
+    ]
 BY_NAME = {reader.name: reader for reader in READERS}
 
 

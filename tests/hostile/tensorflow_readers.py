@@ -27,19 +27,19 @@ def _record(world: Path) -> None:
 
 
 READERS = [
-    ("dgl-npz", "final.npz", _assign("final.npz"), False),
-    ("dgl-safetensors", "final.safetensors", _assign("final.safetensors"), False),
-    ("dgl-index", "tf/model-1.index", _assign("tf/model-1"), False),
-    ("dgl-data", "tf/model-1.data-00000-of-00001", _assign("tf/model-1"), False),
-    ("dgl-state", "tf/checkpoint", _assign("tf"), False),
-    ("dgl-record", "training/training.json", _record, False),
+    ("dgl-npz", "final.npz", _assign("final.npz")),
+    ("dgl-safetensors", "final.safetensors", _assign("final.safetensors")),
+    ("dgl-index", "tf/model-1.index", _assign("tf/model-1")),
+    ("dgl-data", "tf/model-1.data-00000-of-00001", _assign("tf/model-1")),
+    ("dgl-state", "tf/checkpoint", _assign("tf")),
+    ("dgl-record", "training/training.json", _record),
 ]
 if importlib.util.find_spec("torch") is not None:  # importing grcam's packages takes both frameworks
     from grcam import handover
 
     READERS += [
-        ("grcam-classes", "class.txt", lambda world: handover.read_classes(world / "class.txt", 200), True),
-        ("grcam-boxes", "box.txt", lambda world: handover.read_boxes(world / "box.txt"), True),
+        ("grcam-classes", "class.txt", lambda world: handover.read_classes(world / "class.txt", 200)),
+        ("grcam-boxes", "box.txt", lambda world: handover.read_boxes(world / "box.txt")),
     ]
 
 

@@ -38,11 +38,11 @@ def _verdicts(name: str):
 
 
 READERS = [
-    ("torch-zip", "plain.pth", _load("plain.pth"), False),
-    ("torch-legacy", "legacy.pth.tar", _load("legacy.pth.tar"), False),
-    ("torch-ours", "ours.pth", _load_trained, False),
-    ("verdicts-json", "classification.json", _verdicts("classification.json"), False),
-    ("verdicts-npy", "top1top5.npy", _verdicts("top1top5.npy"), False),
+    ("torch-zip", "plain.pth", _load("plain.pth")),
+    ("torch-legacy", "legacy.pth.tar", _load("legacy.pth.tar")),
+    ("torch-ours", "ours.pth", _load_trained),
+    ("verdicts-json", "classification.json", _verdicts("classification.json")),
+    ("verdicts-npy", "top1top5.npy", _verdicts("top1top5.npy")),
 ]
 
 
