@@ -106,7 +106,7 @@ class Frame:
         frame = cls(*values)
         x, y, width, height = frame.crop
         if max(frame.original) > LARGEST_IMAGE or max(frame.resized) > LARGEST_INPUT:
-            raise ValueError(f"a frame of {frame.original} resized to {frame.resized} is too large")
+            raise ValueError(f"the frame is too large: {frame.original} resized to {frame.resized}")
         if min(x, y) < 0 or x + width > frame.resized[0] or y + height > frame.resized[1]:
             raise ValueError(f"the crop {list(frame.crop)} leaves the image, resized to {list(frame.resized)}")
         return frame

@@ -120,7 +120,7 @@ def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode == "F":
         raise ImageError("the image has floating-point pixels", where=path, expected="8 or 16 bits a channel")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip
-        grey = np.asarray(image, dtype=np.int64)
+        grey = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
             raise ImageError("the image has more than 16 bits a channel", where=path, expected="8 or 16 bits")
         return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)

@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf
 from common.datasets.text import MAX_CLASSES
 from common.errors import UserError
 from common.files import sha256, write_atomically
-from common.weights import load_mobilenet_v1
+from common.weights import load_mobilenet_v1, read_safetensors
 
 IMAGENET = "imagenet:mobilenetv1"
 """In place of a path: Google's MobileNetV1 with its own ImageNet head."""
@@ -147,12 +147,7 @@ def _from_npz(path: Path) -> Checkpoint:
 
 
 def _from_safetensors(path: Path) -> Checkpoint:
-    from safetensors.numpy import load_file
-
-    try:
-        return _from_arrays(path, path.name, load_file(path))
-    except Exception as error:  # the library's own error type is a bare Exception
-        raise UserError(f"not a readable safetensors file ({error})", where=path) from error
+    return _from_arrays(path, path.name, read_safetensors(path))
 
 
 def _from_tensorflow(path: Path) -> Checkpoint:

@@ -54,7 +54,11 @@ def read(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    """The first line of an error's text, without torch's advice to unpickle."""
+    text = (str(error).splitlines() or [""])[0]
+    if "weights_only" in text:
+        return "it would have to be unpickled, which can run code"
+    return text or type(error).__name__
 
 
 def _refuse_bomb(path: Path) -> None:

@@ -89,7 +89,7 @@ def json_value(content: bytes, rng: random.Random) -> bytes:
     row = 0 if whole else rng.randrange(len(rows))
     try:
         document = json.loads(content if whole else rows[row])
-    except ValueError:
+    except (ValueError, RecursionError):
         return insert(content, rng)
     holders = list(_holders(document))
     if not holders:
