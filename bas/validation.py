@@ -13,6 +13,8 @@ from bas.config import Recipe
 from bas.inference import BasLocalizer
 from bas.models import Network
 from common.datasets import DataSource
+from common.errors import UserError
+from common.files import parse_json, write_text
 from common.metrics import LocalizationEvaluator
 from common.progress import bar
 from common.protocols import BAS_EXTENSION
@@ -61,16 +63,19 @@ class Validation:
             for name in ("top1", "gt", "loc"):
                 if all(found[name] > other[name] for other in earlier):
                     checkpoints.write(self.folder / f"best_{name}.pth", self._content(found))
-            lines = [json.dumps(line) for line in (*earlier, found)]
-            (self.folder / LOG).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            write_text(self.folder / LOG, "".join(f"{json.dumps(line)}\n" for line in (*earlier, found)))
             print(f"epoch {epoch}: Top-1 {found['top1']:.2f}, GT-known {found['gt']:.2f}")
         distributed.wait_for_all()
 
     def _earlier(self, epoch: int) -> list[dict[str, float]]:
         if not (self.folder / LOG).is_file():
             return []
-        lines = [json.loads(line) for line in (self.folder / LOG).read_text(encoding="utf-8").splitlines()]
-        return [line for line in lines if line["epoch"] < epoch]
+        try:
+            lines = [parse_json(line) for line in (self.folder / LOG).read_text(encoding="utf-8").splitlines()]
+            return [line for line in lines if line["epoch"] < epoch]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"not a log of validations ({error})", where=self.folder / LOG,
+                            do="delete it; the best epoch is then chosen among those to come") from error  # fmt: skip
 
     def _content(self, found: dict[str, float]) -> dict:
         config = checkpoints.latest_step(self.folder)["config"]

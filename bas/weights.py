@@ -143,6 +143,7 @@ def load(path: Path, arch: str | None = None, variant: str | None = None) -> Loa
     config, class_names = {}, None
     if isinstance(content, dict) and "config" in content:
         config, state = checkpoints.read_trained(path, METHOD)
+        checkpoints.need(config, path, "class_names", "architecture", "variant")
         class_names = tuple(config["class_names"])
     else:
         state = checkpoints.read_state_dict(path)
@@ -157,7 +158,10 @@ def load(path: Path, arch: str | None = None, variant: str | None = None) -> Loa
             "no generator in this checkpoint", where=path, expected=f"a tensor {head}, as BAS networks have"
         )
     slim = config.get("options", {}).get("pretrained") == "tf-slim"
-    network = build(config["architecture"], config["variant"], len(state[head]), slim)
+    try:
+        network = build(config["architecture"], config["variant"], checkpoints.outputs(state, head, path), slim)
+    except ValueError as error:
+        raise UserError(str(error), where=path) from error
     if config["architecture"] == "inception":
         state = {re.sub(r"^classifier(_cls)?\.", f"{network.head_name}.", name): value for name, value in state.items()}
     checkpoints.load_strictly(network, state, path)

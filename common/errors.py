@@ -1,10 +1,16 @@
 """What the user can mend, and how a command says it."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
+
+LONGEST_FOUND, LONGEST_NAME, LONGEST_PATH = 400, 240, 2000
+"""Characters of a message's first part; bytes of a file's name, so that an ending still fits; characters of a path."""
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
+"""Control characters, those that end a line or turn its direction in Unicode, a byte-order mark, halves of pairs."""
 
 
 class UserError(Exception):
@@ -29,12 +35,17 @@ class UserError(Exception):
     ):
         self.found, self.where, self.line, self.expected, self.do = found, where, line, expected, do
         place = f"{where}:{line}: " if line is not None else f"{where}: " if where is not None else ""
-        message = place + found
+        message = place + (found if len(found) <= LONGEST_FOUND else f"{found[: LONGEST_FOUND - 4]} ...")
         if expected:
             message += f"; expected {expected}"
         if do:
             message += f". {do[0].upper()}{do[1:]}."
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
+
+
+def printable(text: str) -> str:
+    """`text` with an escape for everything that a terminal obeys, or that ends the line, or that UTF-8 can't hold."""
+    return UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:
@@ -59,7 +70,7 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 def inside(root: Path, relative: str, *, where: str | os.PathLike | None = None, line: int | None = None) -> Path:
-    """The path `root/relative`, refused when it leaves `root`.
+    """The path `root/relative`, refused when it leaves `root`. Links in `root` are its owner's, and are followed.
 
     Args:
         root: the folder that paths from a data file are relative to.
@@ -67,16 +78,19 @@ def inside(root: Path, relative: str, *, where: str | os.PathLike | None = None,
         where, line: the data file and line it stands in, for the message.
 
     Raises:
-        UserError: the path is absolute, empty, holds a control character, or climbs out of `root` with `..`.
+        UserError: the path is absolute, names no file, is too long for one, holds a control character, or climbs out
+            of `root` with `..`.
     """
     parts = relative.split("/")
     bad = (
-        not relative
+        parts[-1] in ("", ".")
         or relative.startswith("/")
         or "\\" in relative
         or ".." in parts
         or (len(relative) > 1 and relative[1] == ":")
-        or any(ord(character) < 32 for character in relative)
+        or UNPRINTABLE.search(relative)
+        or len(relative) > LONGEST_PATH
+        or max(len(part.encode()) for part in parts) > LONGEST_NAME
     )
     if bad:
         raise UserError(

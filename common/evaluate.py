@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from common.datasets import Dataset, Sample
-from common.errors import UserError, run_command
+from common.errors import UserError, printable, run_command
 from common.files import write_json
 from common.metrics import LocalizationResult, PixelResult, TrivialBaselines, trivial_baselines
 from common.predictions import Predictions
@@ -144,6 +144,7 @@ def _same_model(one: Predictions, other: Predictions) -> bool:
 
 def _measure(directory: Path, wanted: Sequence[Protocol], options: Evaluate, need_boxes: bool = True) -> Evaluation:
     predictions = Predictions.open(directory, options.incomplete)
+    predictions.need("method", "architecture", "frame", "checkpoint")
     source = predictions.source
     dataset = (replace(source, root=options.root) if options.root else source).load()
     if dataset.fingerprint() != predictions.manifest["data"].get("fingerprint"):
@@ -153,6 +154,9 @@ def _measure(directory: Path, wanted: Sequence[Protocol], options: Evaluate, nee
     for entry in predictions.entries:
         if entry.image_id not in samples:
             raise UserError(f"{entry.image_id} is not in the data set", where=directory)
+        if entry.label != samples[entry.image_id].label:
+            raise UserError(f"{entry.image_id} has label {entry.label}", where=directory,
+                            expected=f"{samples[entry.image_id].label}, as the data set has")  # fmt: skip
     without = sum(len(sample.boxes) == 0 for sample in dataset)
     if without == len(dataset) and (all(sample.masks for sample in dataset) or not need_boxes):
         results, pixels = score(predictions, dataset, (), options.count_missing, options.workers)
@@ -273,6 +277,7 @@ def without_thresholds(evaluations: Sequence[Evaluation]) -> list[list[str]]:
 
 def render(table: list[list[str]], style: str) -> str:
     """A table of cells as aligned text or as Markdown; the first row is the header."""
+    table = [[printable(cell) for cell in row] for row in table]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = []
     for number, row in enumerate(table):
@@ -288,7 +293,7 @@ def _left_out_lines(evaluations: Sequence[Evaluation]) -> list[str]:
     lines = []
     for evaluation in evaluations:
         for row in evaluation.rows:
-            lines += [f"{row.run}, {row.protocol} ({row.source}): {count} left out: {reason}"
+            lines += [f"{row.run}, {row.protocol} ({row.source}): {count} left out: {printable(reason)}"
                       for reason, count in row.left_out.items()]  # fmt: skip
     return lines
 

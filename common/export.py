@@ -12,7 +12,8 @@ writes, below a folder for each predictions directory:
     metadata/       wsolevaluation's four files; its score maps are the predictions' own maps/ folder, in the frame
                     `resize 224`
 
-Boxes are `x0 y0 x1 y1`, end-exclusive; COCO's are `x y width height`.
+Boxes are `x0 y0 x1 y1`, end-exclusive; COCO's are `x y width height`. In the two CSV files, an image id that a
+spreadsheet would take for a formula has `./` before it.
 """
 
 import csv
@@ -71,8 +72,8 @@ def _audit_one(
         box, truth = scores.boxes[0], _closest(scores.ground_truth, scores.boxes[0], protocol)
         right = ["", ""] if not entry.top5 else [int(entry.top5[0] == entry.label), int(entry.label in entry.top5[:5])]
         yield [
-            entry.image_id, entry.label, protocol.name, protocol.criteria[number], f"{shown:.6g}", row.source,
-            *_cells(box), *_cells(truth), f"{scores.iou[0]:.6f}", int(judged.counted[0]),
+            _no_formula(entry.image_id), entry.label, protocol.name, protocol.criteria[number], f"{shown:.6g}",
+            row.source, *_cells(box), *_cells(truth), f"{scores.iou[0]:.6f}", int(judged.counted[0]),
             int(judged.correct[0, number]), *right,
         ]  # fmt: skip
 
@@ -81,6 +82,11 @@ def _closest(ground_truth: np.ndarray, box: np.ndarray | None, protocol: Protoco
     if len(ground_truth) == 0:
         return None
     return ground_truth[0 if box is None else int(pairwise_iou(box[None], ground_truth, protocol.iou)[0].argmax())]
+
+
+def _no_formula(image_id: str) -> str:
+    """The same path, in a cell that a spreadsheet shows and does not calculate."""
+    return f"./{image_id}" if image_id.startswith(("=", "+", "-", "@")) else image_id
 
 
 def _cells(box: np.ndarray | None) -> list[Any]:
@@ -92,8 +98,8 @@ def box_rows(evaluation: Evaluation) -> Iterator[list[Any]]:
     for entry in evaluation.predictions.entries:
         box = None if entry.box is None else entry.frame.to_original(entry.box)[0]
         top5, scores = entry.top5 or (), entry.top5_scores or ()
-        yield [entry.image_id, entry.label, *_cells(box), f"{entry.threshold:.6g}", " ".join(map(str, top5)),
-               " ".join(f"{score:.6g}" for score in scores)]  # fmt: skip
+        yield [_no_formula(entry.image_id), entry.label, *_cells(box), f"{entry.threshold:.6g}",
+               " ".join(map(str, top5)), " ".join(f"{score:.6g}" for score in scores)]  # fmt: skip
 
 
 def coco(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:

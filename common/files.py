@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -47,11 +48,29 @@ def read_json(path: Path, do: str | None = None) -> Any:
         UserError: missing or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError("no such file", where=path, do=do) from error
-    except (ValueError, RecursionError, OSError) as error:
+    except (ValueError, OSError) as error:
         raise UserError(f"not a JSON file ({error})", where=path, do=do) from error
+
+
+def parse_json(text: str) -> Any:
+    """The parsed document.
+
+    Raises:
+        ValueError: not JSON, nested too deeply, or a string in it that UTF-8 can't hold.
+    """
+    try:
+        value = json.loads(text)
+        if _HALF_PAIR.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return value
+
+
+_HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def sha256(path: Path) -> str:

@@ -15,6 +15,9 @@ from common.boxes import as_boxes
 
 Size = tuple[int, int]  # width, height
 
+LARGEST_IMAGE, LARGEST_INPUT = 1_000_000, 8192
+"""Pixels a side that a file may say an image, or a network's input, has; pictures of the latter's size are made."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -92,7 +95,7 @@ class Frame:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError: a field is missing or is not a list of whole numbers of the right length.
+            ValueError: a field is missing, is not a list of whole numbers of the right length, or makes no frame.
         """
         values = []
         for name, length in (("original", 2), ("resized", 2), ("crop", 4)):
@@ -100,7 +103,13 @@ class Frame:
             if not isinstance(value, list) or len(value) != length or not all(type(n) is int for n in value):
                 raise ValueError(f"frame field {name!r} is {value!r}, expected {length} whole numbers")
             values.append(tuple(value))
-        return cls(*values)
+        frame = cls(*values)
+        x, y, width, height = frame.crop
+        if max(frame.original) > LARGEST_IMAGE or max(frame.resized) > LARGEST_INPUT:
+            raise ValueError(f"the frame is too large: {frame.original} resized to {frame.resized}")
+        if min(x, y) < 0 or x + width > frame.resized[0] or y + height > frame.resized[1]:
+            raise ValueError(f"the crop {list(frame.crop)} leaves the image, resized to {list(frame.resized)}")
+        return frame
 
 
 def _side(size: Size) -> str:

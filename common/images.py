@@ -10,11 +10,13 @@ What a file may hold, and what is done with it:
 | 16 bits a channel | the high byte: what OpenCV does; Pillow would clip to white |
 | an EXIF rotation | pixels as stored (`orientation="ignore"`): annotations ignore it too; `apply` turns them |
 | several pictures (GIF, TIFF) | the first |
-| less than it announces (truncated), nothing, no image, floating-point pixels | `ImageError` |
+| less than it announces (truncated), nothing, no image, no pixel, floating-point pixels | `ImageError` |
+| PostScript and other formats than `FORMATS` | `ImageError`: Pillow would run another program on some of them |
 | more than `MAX_PIXELS` pixels | `ImageError`, before anything is decoded |
 """
 
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -25,6 +27,9 @@ from common.errors import UserError
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused by their header. ILSVRC's largest has 24 million pixels."""
+
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+"""By Pillow's names, whatever ending a file has."""
 
 RESIZES = ("pillow", "opencv", "tensorflow1")
 
@@ -52,7 +57,7 @@ def read_rgb(path: Path, orientation: str = "ignore") -> np.ndarray:
     """The image as (H, W, 3) uint8 RGB; the table above says what becomes of unusual files.
 
     Args:
-        path: any format Pillow reads.
+        path: of one of `FORMATS`.
         orientation: `ignore` or `apply` the EXIF rotation; SPOL and DGL's training read with OpenCV, which applies it.
 
     Raises:
@@ -66,8 +71,11 @@ def read_rgb(path: Path, orientation: str = "ignore") -> np.ndarray:
             if orientation == "apply":
                 image = ImageOps.exif_transpose(image)
             return _to_rgb(image, path)
-        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-            raise ImageError(f"the image can't be decoded ({error})", where=path, do="replace or remove it") from error
+        except ImageError:
+            raise
+        except Exception as error:  # a damaged file fails in many ways, each decoder in its own
+            reason = str(error) or type(error).__name__
+            raise ImageError(f"the image can't be decoded ({reason})", where=path, do="replace or remove it") from error
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -79,17 +87,28 @@ def read_mask(path: Path) -> np.ndarray:
     return read_rgb(path)[..., 0]
 
 
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def _open(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and of size; size is checked below
-            image = Image.open(path)
+            image = Image.open(path, formats=_formats())
     except FileNotFoundError as error:
         raise ImageError("no such image", where=path) from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        empty = path.is_file() and path.stat().st_size == 0
+    except Exception as error:  # as above
+        empty = not isinstance(error, OSError) or isinstance(error, UnidentifiedImageError)
+        empty = empty and path.is_file() and path.stat().st_size == 0
         reason = "the file is empty" if empty else f"not a readable image ({type(error).__name__})"
         raise ImageError(reason, where=path, do="replace or remove it") from error
+    if image.width * image.height == 0:
+        image.close()
+        raise ImageError("the image has no pixels", where=path, do="replace or remove it")
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width} x {image.height}"
         image.close()
@@ -101,7 +120,7 @@ def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
     if image.mode == "F":
         raise ImageError("the image has floating-point pixels", where=path, expected="8 or 16 bits a channel")
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip
-        grey = np.asarray(image, dtype=np.int64)
+        grey = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
             raise ImageError("the image has more than 16 bits a channel", where=path, expected="8 or 16 bits")
         return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)

@@ -21,13 +21,21 @@ from typing import Any
 import numpy as np
 
 from common.datasets import DataSource, Sample
+from common.datasets.text import undecodable_line
 from common.errors import UserError, inside
 from common.extraction import check_map
-from common.files import read_json, write_json
+from common.files import parse_json, read_json, write_json
 from common.geometry import Frame
 
 MANIFEST, LINES, MAPS = "manifest.json", "predictions.jsonl", "maps"
 FORMAT = 1
+LONGEST_LINE = 1_000_000
+"""Characters; a line of ours has some 500."""
+_FIELDS = {
+    "method": str, "architecture": str, "data": dict, "checkpoint": dict, "classifier": dict | None, "frame": str,
+    "options": dict, "processes": list, "counts": dict,
+}  # fmt: skip
+"""What a manifest's entries are, where they are there."""
 
 _VERSIONED = (
     "numpy", "opencv-python-headless", "opencv-python", "pillow", "torch", "torchvision", "timm", "tensorflow",
@@ -133,6 +141,8 @@ class PredictionsWriter:
         else:
             self.complete = False
             (directory / LINES).unlink(missing_ok=True)
+            if (directory / MAPS).is_symlink():  # adopted maps are another program's, never to be written over
+                (directory / MAPS).unlink()
         if not self.complete:
             self._processes.append(provenance())
             self._write_manifest(complete=False)
@@ -148,13 +158,14 @@ class PredictionsWriter:
                     do="choose another --out, or say --overwrite",
                 )
         self.complete = bool(manifest.get("complete"))
+        _check_fields(manifest, self.directory / MANIFEST)
         self._processes = list(manifest.get("processes", []))
         if not self.complete:
             _cut_after_last_whole_line(self.directory / LINES)
         for _, record in _records(self.directory / LINES):
             self.done.add(record["image_id"])
             if "skipped" in record:
-                self._skipped[record["skipped"]] += 1
+                self._skipped[str(record["skipped"])] += 1
 
     def write(self, prediction: Prediction, localization_map: np.ndarray | None = None) -> None:
         """Write one image's line, and before it its map.
@@ -237,15 +248,17 @@ def map_path(directory: Path, image_id: str) -> Path:
 def read_map(path: Path, frame: Frame) -> np.ndarray:
     """One map, checked: float32 or float64 (H, W) in [0, 1], of the frame's size.
 
+    Half precision, and the other byte order, are widened and turned without loss.
+
     Raises:
-        UserError: missing, pickled, no array, another shape, or values outside [0, 1].
+        UserError: missing, pickled, no array, another shape or type, or values outside [0, 1].
     """
     try:
         # Mapped, not read: a wrong shape is refused before any memory is taken, and pickled objects can't be mapped.
         localization_map = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as error:
         raise UserError("no such map", where=path, do="localize again with maps saved") from error
-    except (ValueError, OSError, EOFError, OverflowError, TypeError, SyntaxError) as error:
+    except Exception as error:  # numpy parses the header as Python, and fails as variously as Python's parser
         raise UserError(f"not a readable .npy file ({error})", where=path) from error
     if localization_map.shape[::-1] != tuple(frame.size):
         size = "x".join(map(str, localization_map.shape[::-1]))
@@ -254,7 +267,9 @@ def read_map(path: Path, frame: Frame) -> np.ndarray:
         check_map(localization_map)
     except ValueError as error:
         raise UserError(str(error), where=path) from error
-    return np.array(localization_map)
+    if localization_map.dtype.itemsize > 8:
+        raise UserError(f"the map is {localization_map.dtype}", where=path, expected="float32 or float64")
+    return np.array(localization_map, np.float64 if localization_map.dtype.itemsize == 8 else np.float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,6 +304,7 @@ class Predictions:
         manifest = read_json(directory / MANIFEST, do="name a folder that a localize command wrote")
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise UserError("not a manifest of predictions", where=directory / MANIFEST, expected=f'"format": {FORMAT}')
+        _check_fields(manifest, directory / MANIFEST)
         if not manifest.get("complete") and not incomplete:
             raise UserError("the run that writes these predictions has not finished", where=directory,
                             do="run its command again, it continues where it ended")  # fmt: skip
@@ -298,11 +314,25 @@ class Predictions:
             if image_id in seen:
                 raise UserError(f"{image_id} stands here twice", where=directory / LINES, line=line)
             seen.add(image_id)
+            inside(directory / MAPS, image_id, where=directory / LINES, line=line)
             if "skipped" in record:
                 skipped[image_id] = str(record["skipped"])
             else:
                 entries.append(_parse(record, directory / LINES, line))
+                if (kind := entries[-1].frame.kind) != manifest.get("frame", kind):
+                    raise UserError(f"the frame is {kind!r}", where=directory / LINES, line=line,
+                                    expected=f"the manifest's {manifest['frame']!r}")  # fmt: skip
         return cls(directory, manifest, tuple(entries), skipped, (directory / MAPS).is_dir())
+
+    def need(self, *names: str) -> None:
+        """Make sure that the manifest has some entries.
+
+        Raises:
+            UserError: it lacks one.
+        """
+        if lacking := [name for name in names if name not in self.manifest]:
+            raise UserError(f"the manifest lacks {' and '.join(lacking)}", where=self.directory / MANIFEST,
+                            do="localize again")  # fmt: skip
 
     @property
     def title(self) -> str:
@@ -337,18 +367,32 @@ def _records(path: Path):
     """(line number, parsed line) for each line."""
     try:
         with open(path, encoding="utf-8") as file:
-            for line, text in enumerate(file, start=1):
+            for line, text in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), ""), start=1):
+                if len(text) > LONGEST_LINE:
+                    raise UserError(f"the line is longer than {LONGEST_LINE:,} characters", where=path, line=line)
                 try:
-                    record = json.loads(text)
-                except (ValueError, RecursionError) as error:
+                    record = parse_json(text)
+                except ValueError as error:
                     raise UserError(f"not a line of JSON ({error})", where=path, line=line) from error
                 if not isinstance(record, dict) or not isinstance(record.get("image_id"), str):
                     raise UserError("no image_id in this line", where=path, line=line)
                 yield line, record
     except FileNotFoundError as error:
         raise UserError("no such file", where=path) from error
+    except OSError as error:
+        raise UserError(f"can't be read ({error.strerror})", where=path) from error
     except UnicodeDecodeError as error:
-        raise UserError("the file is not UTF-8 text", where=path) from error
+        raise UserError("the file is not UTF-8 text", where=path, line=undecodable_line(path)) from error
+
+
+def _check_fields(manifest: dict[str, Any], where: Path) -> None:
+    for name, kind in _FIELDS.items():
+        if name in manifest and not isinstance(manifest[name], kind):
+            raise UserError(
+                f"{name} is {_shorten(manifest[name])}", where=where, expected=getattr(kind, "__name__", str(kind))
+            )
+    if not all(isinstance(process, dict) for process in manifest.get("processes", [])):
+        raise UserError(f"processes is {_shorten(manifest['processes'])}", where=where, expected="a list of records")
 
 
 def _parse(record: dict[str, Any], where: Path, line: int) -> Prediction:
@@ -361,10 +405,10 @@ def _parse(record: dict[str, Any], where: Path, line: int) -> Prediction:
         raise refuse("label", "a whole number from 0")
     if not _is_numbers(size, 2, int) or min(size) < 1:
         raise refuse("size", "width and height")
-    if top5 is not None and not (_is_numbers(top5, None, int) and 1 <= len(top5) <= 5):
+    if top5 is not None and not (_is_numbers(top5, None, int) and 1 <= len(top5) <= 5 and min(top5) >= 0):
         raise refuse("top5", "one to five class numbers, or null")
-    if scores is not None and not _is_numbers(scores, None, int | float):
-        raise refuse("top5_scores", "numbers, or null")
+    if scores is not None and not _is_numbers(scores, None if top5 is None else len(top5), int | float):
+        raise refuse("top5_scores", "a number for each of top5, or null")
     if box is not None and not _is_numbers(box, 4, int | float):
         raise refuse("box", "x0 y0 x1 y1, or null")
     if not _is_numbers([threshold], 1, int | float):
@@ -390,7 +434,11 @@ def _parse(record: dict[str, Any], where: Path, line: int) -> Prediction:
 def _is_numbers(value: Any, length: int | None, kind: Any) -> bool:
     if not isinstance(value, Sequence) or isinstance(value, str) or length not in (None, len(value)):
         return False
-    return all(isinstance(item, kind) and not isinstance(item, bool) and np.isfinite(item) for item in value)
+    return all(isinstance(item, kind) and not isinstance(item, bool) and abs(item) <= _LARGEST for item in value)
+
+
+_LARGEST = 1e15
+"""Of any number in a line; NaN and infinity are not below it."""
 
 
 def _cut_after_last_whole_line(path: Path) -> None:

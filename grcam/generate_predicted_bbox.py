@@ -23,6 +23,7 @@ from common import predictions
 from common.datasets import Dataset, DataSource
 from common.errors import UserError, run_command
 from common.extraction import min_max
+from common.files import parse_json
 from common.geometry import Frame
 from common.predictions import Prediction, PredictionsWriter
 from common.progress import bar
@@ -106,9 +107,13 @@ class Journal:
         self.rows: dict[str, Localized] = {}
         content = path.read_bytes() if resumed and path.is_file() else b""
         content = content[: content.rfind(b"\n") + 1]
-        for line in content.splitlines():
-            name, top1, top5, predicted, boxes = json.loads(line)
-            self.rows[name] = Localized(top1, top5, predicted, tuple(map(tuple, boxes)))
+        for number, line in enumerate(content.splitlines(), start=1):
+            try:
+                name, top1, top5, predicted, boxes = parse_json(line.decode("utf-8"))
+                self.rows[name] = Localized(top1, top5, predicted, tuple(map(tuple, boxes)))
+            except (ValueError, TypeError) as error:
+                raise UserError(f"not a line of this step's journal ({error})", where=path, line=number,
+                                do="delete the file, or say --overwrite") from error  # fmt: skip
         path.write_bytes(content)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, closed by close
 

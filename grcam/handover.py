@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from common.datasets.text import lines, whole_number
-from common.errors import UserError
+from common.errors import UserError, inside
 from common.files import write_text
 from grcam.config import SIDE, THRESHOLDS
 
@@ -111,6 +111,7 @@ def _read(path: Path, form: str, fields: list[tuple[str, int | None]], doubled: 
         name, *cells = text.rsplit(",", len(fields))
         if len(cells) != len(fields) or not name:
             raise UserError(f"{text!r} has {len(cells) + 1} cells", where=path, line=line, expected=form)
+        inside(Path("the image folder"), name, where=path, line=line)
         if name in rows and not doubled:
             raise UserError(f"{name} stands here twice, first in line {rows[name][0].line}", where=path, line=line,
                             do="delete the file and run its step once, or say --doubled-lines best")  # fmt: skip

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from common.geometry import Frame
-from common.images import IMAGENET_MEAN, IMAGENET_STD, centre_crop, read_rgb, resize
+from common.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, centre_crop, read_rgb, read_size, resize
 from spol.losses import BACKGROUND, FOREGROUND, IGNORED
 
 FOREGROUND_FROM, BACKGROUND_TO = 64, 2
@@ -105,5 +105,9 @@ def target(fore: np.ndarray, gaus: np.ndarray) -> np.ndarray:
 
 def read_pseudo_mask(path: Path) -> np.ndarray | None:
     """A pseudo mask's map and Gaussians, (H, W, 2) uint8; None where the file is no readable image."""
+    try:
+        read_size(path)  # OpenCV would decode a bomb
+    except ImageError:
+        return None
     stored = cv2.imread(str(path), cv2.IMREAD_COLOR)
     return None if stored is None else stored[..., :2]

@@ -8,12 +8,14 @@ Three forms are read:
 | a predictions directory of any method here | the same |
 | the original's `top1top5.npy` | whether the best class, and one of the five best, is right |
 
-The `.npy` is a pickled dictionary, `{path: [bool, bool]}`. It is read by an unpickler that knows numpy's own array
-reconstruction and nothing else, so a file that would run code is refused.
+The `.npy` is a pickled dictionary, `{path: [bool, bool]}`. It is read by an unpickler that knows stand-ins for numpy's
+array and its type and nothing else, so a file that would run code, or take memory for an array, is refused.
 """
 
 import io
 import pickle
+import pickletools
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +24,14 @@ from typing import Any
 import numpy as np
 
 from common.datasets import Sample
+from common.datasets.text import MAX_CLASSES
 from common.errors import UserError
 from common.files import read_json, write_atomically, write_json
 from common.predictions import Predictions
 
 FORMAT = 1
+MOST_REPETITIONS = 32
+"""Of earlier parts, in a pickled dictionary."""
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,12 @@ def _read_json(path: Path) -> Verdicts:
         found = {}
         for name, row in content["images"].items():
             top5, scores = tuple(row["top5"]), tuple(float(score) for score in row["scores"])
-            if not 1 <= len(top5) <= 5 or len(scores) != len(top5) or any(type(c) is not int or c < 0 for c in top5):
-                raise ValueError(f"{name}: {row}")
+            right = 1 <= len(top5) <= 5 and len(scores) == len(top5) and np.isfinite(scores).all()
+            if not right or any(type(c) is not int or not 0 <= c < MAX_CLASSES for c in top5):
+                raise ValueError(f"{name}: {str(row)[:80]}")
             found[name] = Verdict(top5, scores)
         classifier = str(content["classifier"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"no classification result ({error})", where=path, do="write it with spol.cls.test") from error
     return Verdicts(found, classifier, {"name": path.name, "classifier": classifier})
 
@@ -141,15 +147,38 @@ def write_npy(path: Path, verdicts: dict[str, Verdict], labels: dict[str, int]) 
     write_atomically(path, lambda file: file.write(buffer.getbuffer()))
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Knows how numpy rebuilds an array, and nothing else."""
+class _StandIn:
+    """In place of an array or its type: holds what numpy would rebuild it from, and does nothing with it."""
+
+    def __init__(self, *_: Any):
+        self.state: Any = ()
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class _DictionaryOnly(pickle.Unpickler):
+    """Knows stand-ins for numpy's array and its type, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return np.empty(0).__reduce__()[0]
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        known = (module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct") or (
+            module == "numpy" and name in ("ndarray", "dtype")
+        )
+        if not known:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _StandIn
+
+
+def _unpickled(content: bytes) -> Any:
+    """What a pickle holds, after a look at how often it repeats itself.
+
+    A few bytes can nest repetitions of repetitions until Python spends hours on a key's hash; a dictionary of flags
+    refers back to next to nothing.
+    """
+    backward = ("GET", "BINGET", "LONG_BINGET", "DUP")
+    if sum(code.name in backward for code, _, _ in pickletools.genops(content)) > MOST_REPETITIONS:
+        raise pickle.UnpicklingError("it repeats itself")
+    return _DictionaryOnly(io.BytesIO(content)).load()
 
 
 def read_npy(path: Path) -> dict[str, tuple[bool, bool]]:
@@ -166,8 +195,10 @@ def read_npy(path: Path) -> dict[str, tuple[bool, bool]]:
             shape, _, dtype = header[version](file)
             if shape != () or not dtype.hasobject:
                 raise ValueError(f"an array of shape {shape} and type {dtype}")
-            content = _ArraysOnly(file).load()
-        flags = content.item() if isinstance(content, np.ndarray) and content.shape == () else content
+            content = _unpickled(file.read())
+        if isinstance(content, _StandIn):  # version, shape, type, order, values
+            content = content.state[4][0] if tuple(content.state[1]) == () else None
+        flags = content
         if not isinstance(flags, dict) or not flags:
             raise ValueError(f"a {type(flags).__name__}")
         return {_name(name): _flags(pair) for name, pair in flags.items()}
@@ -175,17 +206,17 @@ def read_npy(path: Path) -> dict[str, tuple[bool, bool]]:
         raise UserError("no such file", where=path, do="write it with spol.cls.test --npy") from error
     except pickle.UnpicklingError as error:
         raise UserError(f"refused: {error}", where=path, expected=expected) from error
-    except (ValueError, KeyError, TypeError, EOFError, OSError, AttributeError, IndexError, ImportError) as error:
+    except Exception as error:  # numpy's header is parsed as Python, and the rest can be anything
         raise UserError(f"not the original's top1top5.npy ({error})", where=path, expected=expected) from error
 
 
 def _name(name: Any) -> str:
     if not isinstance(name, str):
-        raise ValueError(f"a key {name!r}")
+        raise ValueError(f"a key {reprlib.repr(name)}")
     return name
 
 
 def _flags(pair: Any) -> tuple[bool, bool]:
     if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(flag, bool) for flag in pair):
-        raise ValueError(f"a value {pair!r}")
+        raise ValueError(f"a value {reprlib.repr(pair)}")
     return pair[0], pair[1]

@@ -115,7 +115,11 @@ def load(path: Path, stage: str | None = None) -> Loaded:
         raise UserError(f"a checkpoint of the stage {found}", where=path, expected=f"one of the stage {stage}")
     options = config.get("options", {})
     backbone = config.get("architecture") or _backbone_of(state, path)
-    network = build(found, len(state["linear.weight"]), backbone, options.get("head_relu", True))
+    outputs = checkpoints.outputs(state, "linear.weight", path)
+    try:
+        network = build(found, outputs, backbone, options.get("head_relu", True))
+    except ValueError as error:
+        raise UserError(str(error), where=path) from error
     checkpoints.load_strictly(network, state, path)
     record = {"name": path.name, "sha256": sha256(path), "trained_on": config.get("trained_on")}
     names = tuple(config["class_names"]) if "class_names" in config else None
@@ -137,7 +141,7 @@ def _stage_of(state: dict[str, Tensor], path: Path) -> str:
     head = state.get("linear.weight")
     if head is None or "linear5.weight" not in state:
         raise UserError("no MFF-Net in this file", where=path, expected="tensors linear5.weight, linear.weight ...")
-    return "seg" if len(head) == 1 else "cam"
+    return "seg" if head.shape[:1] == (1,) else "cam"
 
 
 def _backbone_of(state: dict[str, Tensor], path: Path) -> str:

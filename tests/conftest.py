@@ -21,6 +21,9 @@ NEEDS = {
     "spol": "torch",
     "dgl_tf": "tensorflow",
     "grcam": "tensorflow",
+    "hostile/test_torch.py": "torch",
+    "hostile/test_tensorflow.py": "tensorflow",
+    "hostile/test_grcam.py": "tensorflow",
 }
 """Tests that only an environment with that package can import."""
 

@@ -3,7 +3,7 @@
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from common.datasets import cub, folder, ilsvrc, lists, wsoleval
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
@@ -68,7 +68,7 @@ class DataSource:
             file = self._need("list_file")
             dataset = lists.load(root, file, self.list_format, self.split, self.boxes, on_problem)
         if self.classes is not None:
-            dataset = dataset.first_classes(self.classes)
+            dataset = dataset.first_classes(self.classes, root)
         if self.shard is not None:
             dataset = dataset.shard(*self.shard_numbers())
         if len(dataset) == 0:
@@ -117,6 +117,33 @@ class DataSource:
                 "the data set's record is not readable", where=where, expected="fields name, root, split ..."
             )
         paths = {"root", "metadata", "boxes", "list_file"}
+        wrong = [key for key, value in stored.items() if not _KINDS[key](value)]
+        if wrong:
+            raise UserError(f"the data set's {wrong[0]} is {str(stored[wrong[0]])[:80]!r}", where=where,
+                            do="localize again")  # fmt: skip
         values = {key: Path(value) if key in paths and value is not None else value for key, value in stored.items()}
         values["leave_out"] = tuple(values.get("leave_out") or ())
         return cls(**values)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and "\0" not in value
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+_KINDS = {
+    "name": lambda value: value in get_args(Name),
+    "root": _is_text,
+    "split": lambda value: _is_text(value) and ".." not in value.split("/") and not value.startswith("/"),
+    "classes": lambda value: value is None or _is_count(value),
+    "held_per_class": _is_count,
+    "metadata": lambda value: value is None or _is_text(value),
+    "boxes": lambda value: value is None or _is_text(value),
+    "list_file": lambda value: value is None or _is_text(value),
+    "list_format": lambda value: value in lists.FORMATS,
+    "leave_out": lambda value: isinstance(value, list | tuple) and all(kind in ilsvrc.LEAVE_OUT for kind in value),
+}
+"""What a stored record's fields may be."""

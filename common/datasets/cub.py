@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common.boxes import from_xywh
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
-from common.datasets.text import lines, numbers, whole_number
+from common.datasets.text import lines, new_id, numbers, whole_number
 from common.errors import UserError, inside
 
 SPLITS = ("train", "test", "held")
@@ -41,7 +41,7 @@ def load(
         UserError: a list file is missing, or by default any faulty line.
     """
     if split not in SPLITS:
-        raise UserError(f"unknown split {split!r}", expected=" or ".join(SPLITS))
+        raise UserError(f"unknown split {split!r}", where=root, expected=" or ".join(SPLITS))
     if split == "held" and held_per_class < 1:
         raise UserError("the split 'held' is empty", do="say how many images a class with --data.held-per-class")
     image_root = find_image_root(root)
@@ -52,7 +52,7 @@ def load(
     box_rows = _table(root / "bounding_boxes.txt", 4, on_problem)
 
     wanted = "0" if split == "test" else "1"
-    samples = []
+    samples, seen = [], {}
     for number, (line, (image_id,)) in _table(root / "images.txt", 1, on_problem).items():
         where = root / "images.txt"
         try:
@@ -75,7 +75,7 @@ def load(
                 continue
             samples.append(
                 Sample(
-                    image_id=image_id,
+                    image_id=new_id(image_id, seen, where=where, line=line),
                     path=inside(image_root, image_id, where=where, line=line),
                     label=_label(root, label_rows[number], len(class_names)),
                     boxes=_box(root, box_rows[number]),

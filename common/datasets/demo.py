@@ -61,7 +61,7 @@ def render(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> None:
     record = {"version": VERSION, **asdict(recipe)}
     if (root / RECORD).is_file():
         found = read_json(root / RECORD)
-        if {key: found.get(key) for key in record} != record:
+        if not isinstance(found, dict) or {key: found.get(key) for key in record} != record:
             raise UserError(
                 f"the folder holds other demo data ({found})", where=root, do="choose another folder or delete it"
             )

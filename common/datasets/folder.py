@@ -50,6 +50,11 @@ def load(
         for path in sorted(folder.rglob("*")):
             if path.is_file() and path.suffix.lower() in EXTENSIONS:
                 image_id = path.relative_to(image_root).as_posix()
+                try:
+                    inside(image_root, image_id, where=image_root)
+                except UserError as problem:
+                    on_problem(problem)
+                    continue
                 samples.append(Sample(image_id, path, label, np.array(found.pop(image_id, [])).reshape(-1, 4)))
     if not samples:
         raise UserError(
@@ -71,6 +76,8 @@ def _class_folders(image_root: Path) -> list[Path]:
     if not image_root.is_dir():
         raise UserError("no such folder", where=image_root, do="name the folder of class folders with --data.root")
     classes = sorted(path for path in image_root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    for folder in classes:
+        inside(image_root, folder.name, where=image_root)
     if not classes:
         raise UserError("no class folder is there", where=image_root, expected="a folder for each class")
     return classes

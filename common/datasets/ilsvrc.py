@@ -25,8 +25,8 @@ import numpy as np
 
 from common.boxes import as_boxes
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
-from common.datasets.text import csv_rows, lines, numbers, whole_number
-from common.errors import UserError
+from common.datasets.text import csv_rows, lines, new_id, numbers, whole_number
+from common.errors import UserError, inside
 
 SPLITS = ("train", "val", "held")
 COUNTS = {"classes": 1000, "train": 1_281_167, "val": 50_000, "boxes": 80_477}
@@ -78,7 +78,7 @@ def load(
         UserError: a folder or list is missing, or by default any faulty line or file.
     """
     if split not in SPLITS:
-        raise UserError(f"unknown split {split!r}", expected=" or ".join(SPLITS))
+        raise UserError(f"unknown split {split!r}", where=root, expected=" or ".join(SPLITS))
     if unknown := set(leave_out) - set(LEAVE_OUT):
         raise UserError(
             f"unknown kind of image to leave out: {', '.join(sorted(unknown))}", expected="blacklist or odd"
@@ -109,9 +109,9 @@ def class_wnids(root: Path) -> tuple[str, ...]:
     """
     for name in ("LOC_synset_mapping.txt", "synset1.txt"):
         if (root / name).is_file():
-            return tuple(sorted(text.split()[0] for _, text in lines(root / name)))
+            return _listed_wnids(root / name)
     if mapping := _devkit_file(root, "map_clsloc.txt"):
-        return tuple(sorted(text.split()[0] for _, text in lines(mapping)))
+        return _listed_wnids(mapping)
     train = _images(root, "train")
     if train is not None:
         wnids = sorted(folder.name for folder in train.iterdir() if folder.is_dir())
@@ -123,6 +123,12 @@ def class_wnids(root: Path) -> tuple[str, ...]:
         expected="train/ with a folder for each class, LOC_synset_mapping.txt, synset1.txt, or the devkit",
         do="name the folder that holds train/ or val/ with --data.root",
     )
+
+
+def _listed_wnids(path: Path) -> tuple[str, ...]:
+    """The first words of a file's lines, sorted; they become folders' names, so each must be one, and stand once."""
+    seen: dict[str, int] = {}
+    return tuple(sorted(new_id(text.split()[0], seen, where=path, line=line) for line, text in lines(path)))
 
 
 def class_words(root: Path) -> dict[str, str]:
@@ -162,6 +168,11 @@ def _training(
             on_problem(UserError("a class has no folder", where=folder))
             continue
         for path in sorted(folder.iterdir()):
+            try:
+                inside(image_root, f"{wnid}/{path.name}", where=folder)
+            except UserError as problem:
+                on_problem(problem)
+                continue
             xml = annotations / wnid / f"{path.stem}.xml" if annotations else None
             sample = Sample(f"{wnid}/{path.name}", path, label)
             samples.append(sample)
@@ -191,10 +202,11 @@ def _validation(root: Path, label_of: dict[str, int], on_problem: OnProblem) -> 
     if image_root is None:
         raise UserError("val/ is not there", where=root, do="name the folder that holds it with --data.root")
     annotations = _find_annotations(root)
-    known = _validation_classes(root)
+    known = _validation_classes(root, on_problem)
     samples = []
     for image_id, path, folder_wnid in _validation_images(image_root, label_of):
         try:
+            inside(image_root, image_id, where=image_root)
             objects = read_annotation(annotations / f"{path.stem}.xml") if annotations else None
             wnid = folder_wnid or known.get(path.stem) or _only_name(objects, path)
             if wnid not in label_of:
@@ -229,12 +241,11 @@ def _find_annotations(root: Path) -> Path | None:
     return None
 
 
-def _validation_classes(root: Path) -> dict[str, str]:
+def _validation_classes(root: Path, on_problem: OnProblem) -> dict[str, str]:
     """File stem to wnid, from Kaggle's CSV or the devkit; empty where neither is there."""
     solution = root / "LOC_val_solution.csv"
     if solution.is_file():
-        rows = ((number, row) for number, row in csv_rows(solution) if row[0] != "ImageId")
-        return {row[0]: row[1].split()[0] for _, row in rows if len(row) > 1 and row[1].split()}
+        return _solution(solution, on_problem)
     truth, mapping = _devkit_file(root, "*validation_ground_truth.txt"), _devkit_file(root, "map_clsloc.txt")
     if truth and mapping:
         wnid_of = {text.split()[1]: text.split()[0] for _, text in lines(mapping) if len(text.split()) > 1}
@@ -246,6 +257,21 @@ def _validation_classes(root: Path) -> dict[str, str]:
             classes[f"ILSVRC2012_val_{index:08d}"] = wnid_of[number]
         return classes
     return {}
+
+
+def _solution(path: Path, on_problem: OnProblem) -> dict[str, str]:
+    """File stem to wnid from `ImageId,PredictionString`, whose second cell begins with the wnid."""
+    found: dict[str, str] = {}
+    for line, row in csv_rows(path):
+        words = row[1].split() if len(row) == 2 else []
+        if row[0] == "ImageId":
+            continue
+        if not words or row[0] in found:
+            what = f"{row[0]} stands here twice" if row[0] in found else f"{len(row)} cells, and no class in the second"
+            on_problem(UserError(what, where=path, line=line, expected="ImageId,PredictionString"))
+            continue
+        found[row[0]] = words[0]
+    return found
 
 
 def _reasons_to_leave_out(root: Path, leave_out: tuple[str, ...]) -> dict[str, str]:

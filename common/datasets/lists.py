@@ -19,7 +19,7 @@ import numpy as np
 from common.boxes import as_boxes, from_xywh
 from common.datasets import ilsvrc
 from common.datasets.sample import Dataset, OnProblem, Sample, raise_problem
-from common.datasets.text import lines, numbers, whole_number
+from common.datasets.text import class_number, lines, new_id, not_inside_out, numbers
 from common.errors import UserError, inside
 from common.files import write_atomically, write_text
 
@@ -54,7 +54,7 @@ def load(
     readers: dict[str, Callable[[], list[Entry]]] = {
         "bas": lambda: read_bas(file, boxes, on_problem),
         "spol": lambda: read_spol(file, on_problem, boxes),
-        "dgl": lambda: read_dgl(file, on_problem),
+        "dgl": lambda: read_dgl(file, on_problem, corners=split != "train"),
     }
     if file_format not in readers:
         raise UserError(f"unknown list format {file_format!r}", expected=", ".join(FORMATS))
@@ -72,6 +72,7 @@ def load(
 def read_bas(list_file: Path, box_file: Path | None, on_problem: OnProblem = raise_problem) -> list[Entry]:
     """BAS's `test_list.txt` with `test_gt.txt`, or `val_list.txt` with `val_gt.txt`; without the second, no boxes."""
     entries: list[tuple[str, int]] = []
+    seen: dict[str, int] = {}
     for line, text in lines(list_file):
         try:
             image_id, *rest = text.split(";")
@@ -79,9 +80,8 @@ def read_bas(list_file: Path, box_file: Path | None, on_problem: OnProblem = rai
                 raise UserError(
                     f"{text!r} has {len(rest)} semicolons", where=list_file, line=line, expected="path;label"
                 )
-            entries.append(
-                (image_id, whole_number(rest[0].strip(), where=list_file, line=line, least=0, what="the label"))
-            )
+            new_id(image_id, seen, where=list_file, line=line)
+            entries.append((image_id, class_number(rest[0].strip(), where=list_file, line=line)))
         except UserError as problem:
             on_problem(problem)
     if box_file is None:
@@ -107,17 +107,17 @@ def _bas_boxes(text: str, image_id: str, path: Path, line: int) -> np.ndarray:
         values = numbers(tail.split(), where=path, line=line, what="the boxes")
         if len(values) == 0 or len(values) % 4:
             raise UserError(f"{len(values)} box numbers", where=path, line=line, expected="four for each box")
-        return values.reshape(-1, 4)
+        return not_inside_out(values.reshape(-1, 4), where=path, line=line)
     values = numbers(text.split(), where=path, line=line, what="the box")
     if len(values) != 6:
         raise UserError(f"{len(values)} numbers", where=path, line=line, expected="x0 y0 x1 y1 HEIGHT WIDTH")
-    return values[None, :4]
+    return not_inside_out(values[None, :4], where=path, line=line)
 
 
 def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Path | None = None) -> list[Entry]:
     """SPOL's CUB lists (with a box) or ImageNet lists (without, or with those of an XML file for each image)."""
     wnids = ilsvrc.class_wnids(box_folder.parent) if box_folder else ()
-    entries = []
+    entries, seen = [], {}
     for line, text in lines(path):
         try:
             cells = text.split(",")
@@ -135,34 +135,39 @@ def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Pat
                     raise UserError(f"{text!r} is no line of SPOL's", where=path, line=line,
                                     expected="path,label,xmin ymin xmax ymax or path label")  # fmt: skip
                 image_id, label, box = *cells, np.empty(0)
-            most = len(wnids) - 1 if wnids else None
-            number = whole_number(label, where=path, line=line, least=0, most=most, what="the label")
+            new_id(image_id, seen, where=path, line=line)
+            number = class_number(label, where=path, line=line, most=len(wnids) - 1 if wnids else None)
             if box_folder:
                 objects = ilsvrc.read_annotation(box_folder / f"{Path(image_id).stem}.xml")
                 box = ilsvrc.boxes_of(objects, wnids[number])
-            entries.append((image_id, number, as_boxes(box)))
+            entries.append((image_id, number, not_inside_out(as_boxes(box), where=path, line=line)))
         except UserError as problem:
             on_problem(problem)
     return entries
 
 
-def read_dgl(path: Path, on_problem: OnProblem = raise_problem, train_of_cub: bool = False) -> list[Entry]:
+def read_dgl(
+    path: Path, on_problem: OnProblem = raise_problem, train_of_cub: bool = False, corners: bool = True
+) -> list[Entry]:
     """DGL's and ADL's lists: `path label` or `path label xa ya xb yb` between tabs or blanks.
 
     Args:
         path: the list file.
         on_problem: told of every faulty line.
         train_of_cub: ADL's CUB `train.txt` and `test.txt` hold `x y width height` instead of two corners.
+        corners: refuse boxes that are inside out; False for a training list, which may be one of those.
     """
-    entries = []
+    entries, seen = [], {}
     for line, text in lines(path):
         try:
             cells = text.split()
             if len(cells) not in (2, 6):
                 raise UserError(f"{len(cells)} fields", where=path, line=line, expected="2 or 6 between tabs or blanks")
-            label = whole_number(cells[1], where=path, line=line, least=0, what="the label")
+            new_id(cells[0], seen, where=path, line=line)
+            label = class_number(cells[1], where=path, line=line)
             box = numbers(cells[2:], where=path, line=line, what="the box")
-            entries.append((cells[0], label, from_xywh(box) if train_of_cub and len(box) else as_boxes(box)))
+            boxes = from_xywh(box) if train_of_cub and len(box) else as_boxes(box)
+            entries.append((cells[0], label, not_inside_out(boxes, where=path, line=line) if corners else boxes))
         except UserError as problem:
             on_problem(problem)
     return entries

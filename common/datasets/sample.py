@@ -80,15 +80,17 @@ class Dataset:
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
 
-    def first_classes(self, count: int) -> "Dataset":
-        """The same with only the first `count` classes.
+    def first_classes(self, count: int, where: Path | None = None) -> "Dataset":
+        """The same with only the first `count` classes; `where` is what a complaint names.
 
         Raises:
             UserError: the data set has fewer.
         """
         if not 1 <= count <= len(self.class_names):
             raise UserError(
-                f"{count} classes were asked for", expected=f"1 to {len(self.class_names)} in this data set"
+                f"{count} classes were asked for",
+                where=where,
+                expected=f"1 to {len(self.class_names)} in this data set",
             )
         kept = tuple(sample for sample in self.samples if sample.label < count)
         return replace(self, samples=kept, class_names=self.class_names[:count])

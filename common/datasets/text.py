@@ -1,14 +1,23 @@
 """Reading text files that people made: every complaint names the file and the line."""
 
 import csv
+import posixpath
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from common.errors import UserError
+from common.errors import UNPRINTABLE, UserError, inside
 
 MAX_LINE = 100_000
+MAX_CLASSES = 100_000
+"""ImageNet's largest edition has 21,841."""
+MAX_COORDINATE = 10_000_000.0
+"""Pixels; far beyond any image, and small enough for an area's digits."""
+
+_CONTROL = re.compile(f"(?![\t\n]){UNPRINTABLE.pattern}")
+_PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 
 
 def lines(path: Path, do: str | None = None) -> Iterator[tuple[int, str]]:
@@ -19,7 +28,7 @@ def lines(path: Path, do: str | None = None) -> Iterator[tuple[int, str]]:
         do: what the user should do when it is missing.
 
     Raises:
-        UserError: missing, not UTF-8, a NUL byte in it, or a line longer than `MAX_LINE` characters.
+        UserError: missing, not UTF-8, a control character in it, or a line longer than `MAX_LINE` characters.
     """
     try:
         with open(path, encoding="utf-8-sig", newline=None) as file:
@@ -30,14 +39,31 @@ def lines(path: Path, do: str | None = None) -> Iterator[tuple[int, str]]:
                     raise UserError(f"the line is longer than {MAX_LINE:,} characters", where=path, line=number)
                 if "\0" in line:
                     raise UserError("the line holds a NUL byte", where=path, line=number, expected="a text file")
+                if found := _CONTROL.search(line):
+                    raise UserError(f"the line holds the control character {found[0]!r}", where=path, line=number,
+                                    expected="a text file")  # fmt: skip
                 if line.strip():
                     yield number, line.rstrip("\n")
     except FileNotFoundError as error:
         raise UserError("no such file", where=path, do=do) from error
     except IsADirectoryError as error:
         raise UserError("this is a folder", where=path, expected="a text file") from error
+    except OSError as error:
+        raise UserError(f"can't be read ({error.strerror})", where=path) from error
     except UnicodeDecodeError as error:
-        raise UserError("the file is not UTF-8 text", where=path, expected="a text file") from error
+        line = undecodable_line(path)
+        raise UserError("the file is not UTF-8 text", where=path, line=line, expected="a text file") from error
+
+
+def undecodable_line(path: Path) -> int | None:
+    """The 1-based number of the first line that is not UTF-8."""
+    with open(path, encoding="utf-8", errors="surrogateescape", newline=None) as file:
+        number = 1
+        while text := file.readline(MAX_LINE):
+            if re.search("[\udc80-\udcff]", text):
+                return number
+            number += text.endswith("\n")
+    return None
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -52,6 +78,31 @@ def csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         except (csv.Error, ValueError) as error:
             raise UserError(f"not a row of a CSV file ({error})", where=path, line=number) from error
         yield number, [cell.strip() for cell in row]
+
+
+def new_id(image_id: str, seen: dict[str, int], *, where: Path, line: int) -> str:
+    """`image_id`, a path that stays inside the image folder and that no earlier line of the file holds.
+
+    Args:
+        image_id: as it stands in the file.
+        seen: lines by path, to which this one is added.
+        where, line: the file and line.
+
+    Raises:
+        UserError: it isn't, or it stands there twice.
+    """
+    inside(Path("the image folder"), image_id, where=where, line=line)
+    first = seen.setdefault(posixpath.normpath(image_id), line)
+    if first != line:
+        raise UserError(f"{image_id} stands here twice, first in line {first}", where=where, line=line,
+                        do="remove one of the lines")  # fmt: skip
+    return image_id
+
+
+def class_number(text: str, *, where: Path, line: int, most: int | None = None) -> int:
+    """`text` as a 0-based class; errors as `whole_number`."""
+    most = MAX_CLASSES - 1 if most is None else most
+    return whole_number(text, where=where, line=line, least=0, most=most, what="the label")
 
 
 def whole_number(text: str, *, where: Path, line: int, least: int, most: int | None = None, what: str) -> int:
@@ -70,15 +121,30 @@ def whole_number(text: str, *, where: Path, line: int, least: int, most: int | N
 
 
 def numbers(texts: list[str], *, where: Path, line: int | None = None, what: str) -> np.ndarray:
-    """`texts` as finite float64 numbers.
+    """`texts` as finite float64 coordinates.
 
     Raises:
-        UserError: one of them is no finite number.
+        UserError: one of them is no finite number in plain digits, or is beyond `MAX_COORDINATE`.
     """
-    try:
-        values = np.array([float(text) for text in texts])
-    except ValueError as error:
-        raise UserError(f"{what} is {' '.join(texts)!r}", where=where, line=line, expected="numbers") from error
+    if not all(_PLAIN_NUMBER.fullmatch(text.strip()) for text in texts):
+        raise UserError(f"{what} is {' '.join(texts)!r}", where=where, line=line, expected="numbers")
+    values = np.array([float(text) for text in texts])
     if not np.isfinite(values).all():
         raise UserError(f"{what} is {' '.join(texts)!r}", where=where, line=line, expected="finite numbers")
+    if (np.abs(values) > MAX_COORDINATE).any():
+        raise UserError(f"{what} is {' '.join(texts)!r}", where=where, line=line,
+                        expected=f"at most {MAX_COORDINATE:,.0f} pixels")  # fmt: skip
     return values
+
+
+def not_inside_out(boxes: np.ndarray, *, where: Path, line: int) -> np.ndarray:
+    """`boxes` (N, 4) as they are.
+
+    Raises:
+        UserError: one of them has its second corner before its first.
+    """
+    for box in boxes:
+        if box[0] > box[2] or box[1] > box[3]:
+            raise UserError(f"the box {' '.join(f'{value:g}' for value in box)} is inside out", where=where, line=line,
+                            expected="x0 y0 x1 y1")  # fmt: skip
+    return boxes

@@ -15,10 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from common.datasets.sample import Dataset, OnProblem, Sample, raise_problem
-from common.datasets.text import lines, numbers, whole_number
+from common.datasets.text import class_number, lines, numbers, whole_number
 from common.errors import UserError, inside
 from common.files import write_text
 
+MAX_SIDE = 1_000_000
+"""Pixels that an image may have on a side."""
 _HELP = "name the folder that holds train/, val/ and test/ with --data.metadata, and the images' with --data.root"
 
 
@@ -78,7 +80,7 @@ def _labels(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str,
     for line, text in lines(path, do=_HELP):
         try:
             image_id, cells = _cells(path, line, text, ids, (1,))
-            label = whole_number(cells[0], where=path, line=line, least=0, what="the label")
+            label = class_number(cells[0], where=path, line=line)
             if labels.setdefault(image_id, label) != label:
                 raise UserError(f"{image_id} has label {labels[image_id]} and {label}", where=path, line=line)
         except UserError as problem:
@@ -92,7 +94,9 @@ def _sizes(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str, 
     for line, text in lines(path) if path.is_file() else ():
         try:
             image_id, cells = _cells(path, line, text, ids, (2,))
-            width, height = (whole_number(cell, where=path, line=line, least=1, what="the size") for cell in cells)
+            width, height = (
+                whole_number(cell, where=path, line=line, least=1, most=MAX_SIDE, what="the size") for cell in cells
+            )
             if sizes.setdefault(image_id, (width, height)) != (width, height):
                 raise UserError(f"{image_id} has two sizes", where=path, line=line)
         except UserError as problem:

@@ -197,6 +197,7 @@ def load_classifier(checkpoint: str, classes: int) -> tuple[backbones.CamClassif
         return backbones.build(architecture, 1000), architecture, {"name": checkpoint, "sha256": None}
     path = Path(checkpoint)
     config, state = checkpoints.read_trained(path, METHOD)
+    checkpoints.need(config, path, "architecture", "class_names", "trained_on")
     architecture, names = config["architecture"], config["class_names"]
     if len(names) != classes:
         raise UserError(f"the checkpoint was trained on {len(names)} classes", where=path,

@@ -8,6 +8,8 @@ A checkpoint of this project is a dict of tensors and plain values:
 import io
 import pickle
 import re
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +21,55 @@ from common.files import write_atomically
 
 FORMAT = 1
 KEPT = 2
+MOST_UNPACKED = 10
+"""Times its own size that a file may unpack to."""
 
 
 def read(path: Path) -> Any:
     """What `torch.load` gives for tensors and plain values; anything else in the file is refused, not run.
 
     Raises:
-        UserError: missing, damaged, or a file that would run code when unpickled.
+        UserError: missing, damaged, a file that would run code when unpickled, or one that unpacks to much more than
+            it is.
     """
+    _refuse_bomb(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles of another protocol, which are then refused
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError("no such checkpoint", where=path) from error
     except pickle.UnpicklingError as error:
+        if unknown := re.search(r"Unsupported operand \d+", str(error)):  # torch's text goes on to advise unpickling
+            raise UserError(f"not a readable checkpoint ({unknown[0]})", where=path, expected="what torch.save writes",
+                            do="fetch it again") from error  # fmt: skip
         raise UserError(
             "the file holds more than tensors and plain values, and loading that would run code from it",
             where=path,
             expected="a state dict",
             do="don't load it; if you trust it, save its state_dict() alone on another machine",
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, IndexError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"not a readable checkpoint ({reason})", where=path) from error
+    except Exception as error:  # torch's reader of tensors and plain values fails in many ways on a damaged file
+        raise UserError(f"not a readable checkpoint ({_reason(error)})", where=path) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text, without torch's advice to unpickle."""
+    text = (str(error).splitlines() or [""])[0]
+    if "weights_only" in text:
+        return "it would have to be unpickled, which can run code"
+    return text or type(error).__name__
+
+
+def _refuse_bomb(path: Path) -> None:
+    """torch's files are stored, not compressed; one that was packed to unpack to much more is no checkpoint."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except Exception:  # no zip, which torch's own reader will say
+        return
+    if unpacked > MOST_UNPACKED * max(path.stat().st_size, 2**20):
+        raise UserError(f"the file unpacks to {unpacked:,} bytes", where=path, expected="a file that torch.save wrote")
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -55,7 +84,18 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content = content[key]
     if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise UserError("no state dict in this file", where=path, expected="tensors by name")
+    _check_tensors(content, path)
     return dict(content)
+
+
+def _check_tensors(state: dict[Any, Tensor], where: Path) -> None:
+    """Refuse tensors that say they are larger than the numbers that the file holds, or that hold none."""
+    for name, value in state.items():
+        plain = isinstance(name, str) and value.layout == torch.strided and value.device.type == "cpu"
+        plain = plain and not value.is_quantized
+        if not plain or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise UserError(f"the tensor {name!r} is not plain numbers of its shape", where=where,
+                            expected="a state dict")  # fmt: skip
 
 
 def read_trained(path: Path, method: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -65,20 +105,50 @@ def read_trained(path: Path, method: str) -> tuple[dict[str, Any], dict[str, Ten
         UserError: as `read`, or a checkpoint of something else.
     """
     content = read(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT or "config" not in content:
+    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("config"), dict):
         raise UserError("not a checkpoint of this project", where=path)
-    if content["config"].get("method") != method:
-        raise UserError(
-            f"a checkpoint of {content['config'].get('method')!r}", where=path, expected=f"one of {method!r}"
-        )
-    return content["config"], content["model"]
+    config, state = content["config"], content.get("model")
+    if config.get("method") != method:
+        raise UserError(f"a checkpoint of {config.get('method')!r}", where=path, expected=f"one of {method!r}")
+    wrong = [name for name, kind in _CONFIG.items() if name in config and not isinstance(config[name], kind)]
+    if wrong or not all(isinstance(name, str) for name in config.get("class_names", ())):
+        raise UserError(f"the checkpoint's {(wrong or ['class_names'])[0]} is of another kind", where=path)
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError("no state dict in this checkpoint", where=path)
+    _check_tensors(state, path)
+    return config, state
+
+
+_CONFIG = {"architecture": str, "class_names": list | tuple, "options": dict, "variant": str}
+"""What entries of a configuration are, where they are there."""
+
+
+def need(config: dict[str, Any], where: Path, *names: str) -> None:
+    """Make sure that a configuration has some entries.
+
+    Raises:
+        UserError: it lacks one.
+    """
+    if lacking := [name for name in names if name not in config]:
+        raise UserError(f"the checkpoint does not say its {' and '.join(lacking)}", where=where)
+
+
+def outputs(state: dict[str, Tensor], name: str, where: Path) -> int:
+    """How many classes a head's weight, `state[name]`, gives scores for.
+
+    Raises:
+        UserError: there is no such tensor, or it has no rows.
+    """
+    if name not in state or state[name].ndim == 0 or len(state[name]) == 0:
+        raise UserError("the head is missing", where=where, expected=f"a tensor {name} with a row for each class")
+    return len(state[name])
 
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], where: Path) -> None:
     """`load_state_dict`, with names and shapes that differ in the message.
 
     Raises:
-        UserError: a name is missing or unexpected, or a shape differs.
+        UserError: a name is missing or unexpected, a shape differs, or a number is none.
     """
     own = model.state_dict()
     missing = [name for name in own if name not in state]
@@ -95,6 +165,9 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], where: Path) -> No
     ]
     if complaints:
         raise UserError(f"the checkpoint is of another network: {'; '.join(complaints)}", where=where)
+    for name, value in state.items():
+        if value.is_complex() or not bool(torch.isfinite(value).all()):
+            raise UserError(f"{name} holds NaN, infinity or complex numbers", where=where, do="take another checkpoint")
     model.load_state_dict(state)
 
 

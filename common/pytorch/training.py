@@ -186,7 +186,8 @@ def _resume(
 
 
 def _refuse_other(stored: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
-    theirs = stored.get("config", {}) if isinstance(stored, dict) else {}
+    theirs = stored.get("config") if isinstance(stored, dict) else None
+    theirs = theirs if isinstance(theirs, dict) else {}
     differing = sorted(key for key in theirs.keys() | config.keys() if theirs.get(key) != config.get(key))
     if differing:
         raise UserError(f"the folder holds another training: {', '.join(differing)} differ", where=folder,
@@ -212,7 +213,7 @@ class _Log:
     def __init__(self, path: Path, before: int):
         kept = []
         if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     if json.loads(line)["step"] < before:
                         kept.append(line)

@@ -21,7 +21,7 @@ import tyro
 from torch import Tensor
 
 from common.errors import UserError, run_command
-from common.files import write_text
+from common.files import parse_json, write_text
 from common.images import ImageError, read_rgb
 from common.progress import bar
 from common.pytorch.data import channels_first, normalized
@@ -102,15 +102,15 @@ class Progress:
 
     def _read(self, header: dict[str, Any]) -> list[str]:
         """The whole lines after the header; what a killed process left of another is dropped."""
-        *lines, _ = self.path.read_text(encoding="utf-8").split("\n")
         try:
-            records = [json.loads(line) for line in lines]
-        except ValueError as error:
+            *lines, _ = self.path.read_text(encoding="utf-8").split("\n")
+            records = [parse_json(line) for line in lines]
+            if records and records[0] != header:
+                raise UserError("pseudo boxes of another run are being made", where=self.path, do="say --overwrite")
+            for record in records[1:]:
+                self.done[record["group"]] = {name: _box(box) for name, box in record["boxes"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"not a file of progress ({error})", where=self.path, do="say --overwrite") from error
-        if records and records[0] != header:
-            raise UserError("pseudo boxes of another run are being made", where=self.path, do="say --overwrite")
-        for record in records[1:]:
-            self.done[record["group"]] = {name: tuple(box) for name, box in record["boxes"].items()}
         return lines[1:]
 
     def add(self, group: str, boxes: dict[str, Box]) -> None:
@@ -123,6 +123,12 @@ class Progress:
         """Take the file away."""
         self._file.close()
         self.path.unlink()
+
+
+def _box(values: Any) -> Box:
+    if len(values) != 4 or not all(type(value) is int and 0 <= value < SIDE for value in values):
+        raise ValueError(f"a box {values}")
+    return tuple(values)
 
 
 def make_boxes(options: PseudoBoxes) -> dict[str, Box]:

@@ -106,6 +106,7 @@ def _mobilenet_v1(pretrained_path: Path | None) -> FeatureNetwork:
         record = {"name": "imagenet:mobilenet_v1", "sha256": None}
     else:
         config, state = checkpoints.read_trained(pretrained_path, "cam")
+        checkpoints.need(config, pretrained_path, "architecture", "class_names")
         if config["architecture"] != "mobilenet_v1":
             raise UserError(f"a checkpoint of {config['architecture']}", where=pretrained_path, expected="mobilenet_v1")
         model = backbones.build("mobilenet_v1", len(config["class_names"]), pretrained=False)

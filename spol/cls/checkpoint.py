@@ -54,6 +54,7 @@ def load(checkpoint: str, classes: int, arch: str = "efficientnet-b7", padded_fo
     content = checkpoints.read(path)
     if isinstance(content, dict) and "config" in content:
         config, state = checkpoints.read_trained(path, METHOD)
+        checkpoints.need(config, path, "architecture")
         arch = config["architecture"]
     else:
         state = checkpoints.read_state_dict(path)
@@ -61,7 +62,7 @@ def load(checkpoint: str, classes: int, arch: str = "efficientnet-b7", padded_fo
     heads = [name for name in state if name in ("_fc.weight", "classifier.weight", "classifier.head.weight")]
     if not heads:
         raise UserError("no classifier of ours or of the original's", where=path, expected=f"{arch}'s state dict")
-    outputs = len(state[heads[0]])
+    outputs = checkpoints.outputs(state, heads[0], path)
     if outputs < classes:
         raise UserError(f"the checkpoint has {outputs} classes", where=path, expected=f"the data set's {classes}")
     padded_for = padded_for or options.get("padded_for", networks.PADDED_FOR)

@@ -78,6 +78,8 @@ def with_masks(dataset: Dataset, folder: Path) -> tuple[Dataset, dict[str, Any]]
     if not (folder / MANIFEST).is_file():
         return dataset, {"made_by": "no manifest"}
     made = read_json(folder / MANIFEST)
+    if not isinstance(made, dict) or not isinstance(made.get("skipped", {}), dict):
+        raise UserError("not the manifest of pseudo masks", where=folder / MANIFEST, do="make them with spol.cam.test")
     if not made.get("complete"):
         raise UserError("not all pseudo masks are made yet", where=folder, do="run spol.cam.test to its end")
     skipped = set(made.get("skipped", {}))

@@ -1,0 +1,170 @@
+"""DGL's checkpoints and records, and the files between GRCAM's steps, as a hostile or damaged file may be."""
+
+import io
+import json
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from common.errors import UserError
+from dgl_tf import records, weights
+from tests.hostile import readers
+from tests.hostile.payloads import refused
+
+
+def opened(path):
+    checkpoint = weights.open_checkpoint(path)
+    return {name: checkpoint.read(name) for name in checkpoint.shapes}
+
+
+def zipped(members: list[tuple[str, bytes]]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def lying(shape: str) -> bytes:
+    """An array that says to be of another shape than its four numbers."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + bytes(16)
+
+
+def test_no_archive_runs_code(tmp_path, payload):
+    path = tmp_path / "final.npz"
+    for name, thing in payload.objects().items():
+        holder = np.empty((), dtype=object)
+        holder[()] = thing
+        path.write_bytes(zipped([("linear/W.npy", npy(holder))]))
+        refused(lambda: opened(path), path)
+        assert not payload.marker.exists(), name
+    for name, content in payload.pickles().items():
+        for ending in (".npy", ".npz", ".pkl", ".pickle", ".pth", ".pt", ".safetensors"):
+            path = tmp_path / f"a{ending}"
+            path.write_bytes(content)
+            refused(lambda path=path: opened(path), path)
+            assert not payload.marker.exists(), (name, ending)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(("members", "message"), [
+    ([("a.npy", npy(np.zeros(3))), ("a.npy", npy(np.ones(3)))], "stands there twice"),
+    ([("readme.txt", b"hello")], "readme.txt is no array"),
+    ([("a.npy", bytes(128 * 2**20))], "unpacks to 134,"),
+    ([("a.npy", lying("(1000000000000,)"))], "final.npz"),
+    ([("a.npy", lying("(-1,)"))], "final.npz"),
+    ([("a.npy", lying("((((((1"))], "final.npz"),
+    ([("a.npy", lying("(5,)"))], "final.npz"),
+    ([("a.npy", b"\x93NUMPY\x09\x00")], "final.npz"),
+])  # fmt: skip
+def test_archives_that_lie(tmp_path, members, message):
+    path = tmp_path / "final.npz"
+    path.write_bytes(zipped(members))
+    refused(lambda: opened(path), path, message)
+
+
+def test_names_of_members_are_no_paths(tmp_path):
+    path = tmp_path / "folder" / "final.npz"
+    path.parent.mkdir()
+    path.write_bytes(zipped([("../../evil.npy", npy(np.zeros(3, np.float32)))]))
+    assert list(opened(path)) == ["../../evil"]
+    assert {found.name for found in tmp_path.rglob("*")} == {"folder", "final.npz"}
+
+
+def safetensors(header: dict | bytes, data: bytes = bytes(16), length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + data
+
+
+def entry(shape=(4,), offsets=(0, 16), dtype="F32"):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+@pytest.mark.parametrize("content", [
+    safetensors({}, b"", 2**63), safetensors({}, b"", 2**40), safetensors({"a": entry(offsets=(0, 2**40))}),
+    safetensors({"a": entry((2**40,))}), safetensors({"a": entry((2**32, 2**32))}), safetensors({"a": entry(offsets=(16, 0))}),
+    safetensors({"a": entry(), "b": entry()}), safetensors({"a": entry((2,), (0, 8)), "b": entry((2,), (4, 12))}),
+    safetensors(b'{"a": %s, "a": %s}' % ((json.dumps(entry()).encode(),) * 2)), safetensors({"a": entry(dtype="F99")}),
+    safetensors({"a": entry((-4,))}), safetensors({"a": None}), safetensors(b"[" * 10_000), safetensors(b"\xff\xfe"),
+    safetensors(b'"\\ud800"'), b"", b"\0" * 7,
+], ids=range(17))  # fmt: skip
+def test_safetensors_that_lie(tmp_path, content):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(content)
+    refused(lambda: opened(path), path)
+
+
+def test_a_good_one_is_read(tmp_path):
+    (tmp_path / "a.safetensors").write_bytes(safetensors({"a": entry()}))
+    assert opened(tmp_path / "a.safetensors")["a"].tolist() == [0, 0, 0, 0]
+
+
+def match(array):
+    """One variable of two numbers, to be taken from a checkpoint."""
+    import tensorflow.compat.v1 as tf
+
+    checkpoint = weights._from_arrays(None, "a.npz", {"w": array})
+    with tf.Graph().as_default():
+        return weights.match({"w": tf.get_variable("w", (2,))}, checkpoint)
+
+
+@pytest.mark.parametrize("array", [np.array(["1", "2"]), np.array([1, 2j]), np.array([np.nan, 0]), np.array([np.inf, 0]),
+                                   np.array([b"a", b"b"]), np.zeros(2, "M8[s]")])  # fmt: skip
+def test_values_that_are_no_numbers(array):
+    with pytest.raises(UserError, match=r"a\.npz: w holds other things than finite numbers"):
+        match(array)
+
+
+def test_values_of_other_types_are_taken():
+    for dtype in (np.float16, np.float64, np.int32, ">f4"):
+        values, missing = match(np.array([1, 2], dtype))
+        assert (values["w"].dtype, values["w"].tolist(), missing) == (np.float32, [1, 2], [])
+
+
+@pytest.mark.parametrize("shape", [(), (3, 0), (3, 10**9)])
+def test_heads_of_no_or_too_many_classes(shape):
+    checkpoint = weights.Checkpoint(None, "a", {"linear/W": shape}, lambda name: np.zeros(1))
+    with pytest.raises(UserError, match="an output for each class"):
+        checkpoint.head("vgg")
+
+
+# --------------------------------------------------------------------------------------------- TensorFlow's own format
+
+
+@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
+def test_a_cut_checkpoint_of_tensorflow(world, part):
+    reader = readers.BY_NAME["dgl-index" if part == "index" else "dgl-data"]
+    content = (world / reader.place).read_bytes()
+    for length in (0, 1, len(content) // 2, len(content) - 1):
+        outcome = readers.attempt(reader, world, content[:length])
+        assert outcome.kind == "refused", (length, outcome)
+
+
+@pytest.mark.parametrize("state", [b"", b"\xff", b'model_checkpoint_path: "../../etc/passwd"', b'model_checkpoint_path: ".."',
+                                   b'model_checkpoint_path: ""', b"model_checkpoint_path: 5", b"\0" * 100])  # fmt: skip
+def test_a_state_file_that_leads_elsewhere(world, state):
+    outcome = readers.attempt(readers.BY_NAME["dgl-state"], world, state)
+    assert outcome.kind == "refused", outcome
+
+
+def test_a_state_file_leads_to_its_own_folder_only(world, tmp_path):
+    """A checkpoint elsewhere is not opened, though the file names it."""
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved" / "checkpoint").write_text(f'model_checkpoint_path: "{world}/tf/model-1"')
+    refused(lambda: opened(tmp_path / "moved"), tmp_path / "moved")
+
+
+@pytest.mark.parametrize("content", ["[]", "5", '{"method": "dgl"}', '{"method": "dgl", "architecture": "vgg", "class_names": 5}',
+                                     "[" * 100_000, '{"method": "\\ud800"}'])  # fmt: skip
+def test_records_of_trainings(tmp_path, content):
+    (tmp_path / "training.json").write_text(content)
+    refused(lambda: records.read(tmp_path), tmp_path / "training.json")
