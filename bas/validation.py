@@ -13,6 +13,7 @@ from bas.config import Recipe
 from bas.inference import BasLocalizer
 from bas.models import Network
 from common.datasets import DataSource
+from common.files import write_text
 from common.metrics import LocalizationEvaluator
 from common.progress import bar
 from common.protocols import BAS_EXTENSION
@@ -62,7 +63,7 @@ class Validation:
                 if all(found[name] > other[name] for other in earlier):
                     checkpoints.write(self.folder / f"best_{name}.pth", self._content(found))
             lines = [json.dumps(line) for line in (*earlier, found)]
-            (self.folder / LOG).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            write_text(self.folder / LOG, "".join(f"{line}\n" for line in lines))
             print(f"epoch {epoch}: Top-1 {found['top1']:.2f}, GT-known {found['gt']:.2f}")
         distributed.wait_for_all()
 

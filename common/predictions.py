@@ -23,7 +23,7 @@ import numpy as np
 from common.datasets import Sample
 from common.errors import UserError, inside
 from common.extraction import check_map
-from common.files import read_json, write_json
+from common.files import holds_files, read_json, write_json, writing
 from common.geometry import Frame
 
 MANIFEST, LINES, MAPS = "manifest.json", "predictions.jsonl", "maps"
@@ -123,17 +123,18 @@ class PredictionsWriter:
         manifest = directory / MANIFEST
         if manifest.is_file() and not overwrite:
             self._continue(read_json(manifest))
-        elif directory.is_dir() and any(directory.iterdir()) and not manifest.is_file():
+        elif holds_files(directory) and not manifest.is_file():
             raise UserError(
                 "the folder is not empty and holds no predictions", where=directory, do="choose another one"
             )
         else:
             self.complete = False
-            (directory / LINES).unlink(missing_ok=True)
+            _remove_earlier(directory)
         if not self.complete:
             self._processes.append(provenance())
             self._write_manifest(complete=False)
-            self._file = open(directory / LINES, "a", encoding="utf-8")  # noqa: SIM115, closed by finish and close
+            with writing(directory / LINES):
+                self._file = open(directory / LINES, "a", encoding="utf-8")  # noqa: SIM115, closed by finish and close
 
     def _continue(self, manifest: dict[str, Any]) -> None:
         for name, value in self.header.items():
@@ -166,9 +167,10 @@ class PredictionsWriter:
             if tuple(localization_map.shape[::-1]) != tuple(prediction.frame.size):
                 raise ValueError(f"the map is {localization_map.shape[::-1]}, its frame {prediction.frame.size}")
             path = map_path(self.directory, prediction.image_id)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "wb") as file:  # a line follows only when the map is whole, so no rename is needed
-                np.save(file, localization_map.astype(np.float32), allow_pickle=False)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open(path, "wb") as file:  # a line follows only when the map is whole, so no rename is needed
+                    np.save(file, localization_map.astype(np.float32), allow_pickle=False)
         self._append(prediction.to_json())
 
     def skip(self, image_id: str, reason: str) -> None:
@@ -177,13 +179,15 @@ class PredictionsWriter:
         self._append({"image_id": image_id, "skipped": reason})
 
     def _append(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        self._file.flush()
+        with writing(self.directory / LINES):
+            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._file.flush()
         self.done.add(record["image_id"])
 
     def finish(self) -> None:
         """Say that everything is written."""
-        os.fsync(self._file.fileno())
+        with writing(self.directory / LINES):
+            os.fsync(self._file.fileno())
         self.close()
         self._write_manifest(complete=True)
         self.complete = True
@@ -375,6 +379,18 @@ def _is_numbers(value: Any, length: int | None, kind: Any) -> bool:
     if not isinstance(value, Sequence) or isinstance(value, str) or length not in (None, len(value)):
         return False
     return all(isinstance(item, kind) and not isinstance(item, bool) and np.isfinite(item) for item in value)
+
+
+def _remove_earlier(directory: Path) -> None:
+    """Take away another run's lines and maps; its manifest is written over, and says first that nothing is complete."""
+    manifest = directory / MANIFEST
+    if manifest.is_file():
+        stored = read_json(manifest)
+        write_json(manifest, {**(stored if isinstance(stored, dict) else {}), "complete": False})
+    with writing(directory):
+        (directory / LINES).unlink(missing_ok=True)
+        for path in sorted((directory / MAPS).rglob("*.npy")) if (directory / MAPS).is_dir() else ():
+            path.unlink()
 
 
 def _cut_after_last_whole_line(path: Path) -> None:

@@ -23,6 +23,7 @@ from common import predictions
 from common.datasets import Dataset, DataSource
 from common.errors import UserError, run_command
 from common.extraction import min_max
+from common.files import write_atomically, writing
 from common.geometry import Frame
 from common.predictions import Prediction, PredictionsWriter
 from common.progress import bar
@@ -109,14 +110,16 @@ class Journal:
         for line in content.splitlines():
             name, top1, top5, predicted, boxes = json.loads(line)
             self.rows[name] = Localized(top1, top5, predicted, tuple(map(tuple, boxes)))
-        path.write_bytes(content)
+        self.path = path
+        write_atomically(path, lambda file: file.write(content))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, closed by close
 
     def add(self, name: str, row: Localized) -> None:
         """Note an image, unless it stands there."""
         if name not in self.rows:
-            self._file.write(json.dumps([name, row.top1, row.top5, row.predicted, row.boxes]) + "\n")
-            self._file.flush()
+            with writing(self.path):
+                self._file.write(json.dumps([name, row.top1, row.top5, row.predicted, row.boxes]) + "\n")
+                self._file.flush()
             self.rows[name] = row
 
     def close(self) -> None:

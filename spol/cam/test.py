@@ -7,9 +7,8 @@ The network runs in batches; processes of their own turn maps into masks. A run 
 """
 
 import json
-import os
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +20,8 @@ import tyro
 
 from common.datasets import Dataset, Sample
 from common.errors import UserError, run_command
-from common.files import read_json, write_json
+from common.files import holds_files, read_json, write_json
+from common.parallel import pool_of
 from common.predictions import provenance
 from common.progress import bar
 from common.pytorch.runtime import keep_freed_memory, pick_device
@@ -104,7 +104,7 @@ class _Writers:
         self.pool = None
         if options.processes > 0:
             cv2.setNumThreads(1)  # before the fork, which copies the setting and none of the threads
-            self.pool = ProcessPoolExecutor(options.processes, initializer=start_worker, initargs=(os.getpid(),))
+            self.pool = pool_of(options.processes, begin=keep_freed_memory)
 
     def __enter__(self) -> "_Writers":
         return self
@@ -132,12 +132,6 @@ class _Writers:
         self.progress.update()
 
 
-def start_worker(parent: int) -> None:
-    """What a process that makes pseudo masks does first: it keeps its memory, and ends with its parent."""
-    keep_freed_memory()
-    pseudo_masks.end_with(parent)
-
-
 def _refuse_shared_masks(dataset: Dataset, folder: Path, ending: str) -> None:
     owners: dict[Path, Sample] = {}
     for sample in dataset:
@@ -162,7 +156,7 @@ def _claim(folder: Path, header: dict[str, Any], overwrite: bool) -> None:
         for ending in MASK_ENDINGS:
             for mask in folder.rglob(f"*{ending}"):
                 mask.unlink()
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif holds_files(folder):
         raise UserError("the folder is not empty and holds no pseudo masks of ours", where=folder,
                         do="choose another --masks")  # fmt: skip
     write_json(path, {**header, "complete": False})
