@@ -77,16 +77,20 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 @contextmanager
 def _signals_noted(stops: list[int]) -> Iterator[None]:
     """SIGINT and SIGTERM raise `KeyboardInterrupt` in this process and are added to `stops`; a second one ends it at
-    once. Processes that it forks end quietly, as they would with no handler, and leave the message to this one.
+    once. Processes that it forks leave Ctrl-C, which reaches them too, to this one, and end quietly on SIGTERM.
     """
     owner = os.getpid()
 
     def stop(number: int, _frame: Any) -> None:
+        if os.getpid() != owner:
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
         for each in _STOPPING:
             signal.signal(each, signal.SIG_DFL)
-        if os.getpid() != owner:
-            os.kill(os.getpid(), number)
-            return
+        # PyTorch's handler would raise an error of its own for each loading process that the same signal ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         stops.append(number)
         raise KeyboardInterrupt
 

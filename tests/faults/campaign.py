@@ -233,7 +233,9 @@ class Lab:
         """What the stopped command said, and that what looks whole is whole."""
         said = Path(f"{log}.err").read_text(errors="replace")
         lines = [line for line in re.split(r"[\r\n]+", said) if line.strip() and not BAR.match(line)]
-        ended = status == 0
+        found = self.digest(command, cwd)
+        # All was written, and only the interpreter still had to leave.
+        ended = status == 0 or (status < 0 and "Traceback" not in said and found == self.digests[command.name])
         if status == 999:
             outcome.problems.append(f"it hung for {PATIENCE:.0f} s")
         if ended and outcome.fault in ("terminate", "interrupt") and outcome.struck:
@@ -248,7 +250,6 @@ class Lab:
                 outcome.problems.append(f"{len(lines)} lines on stderr, not one: {' / '.join(lines)[:300]}")
         if status == 0 and outcome.fault == "read-only":
             outcome.problems.append("status 0 though nothing could be written")
-        found = self.digest(command, cwd)
         for name in command.whole:
             if name in found and found[name] != self.digests[command.name][name]:
                 outcome.problems.append(f"{name} was there and not whole after the fault")
@@ -268,8 +269,9 @@ class Lab:
             if names:
                 shown = ", ".join(sorted(names)[:4])
                 outcome.problems.append(f"{len(names)} files {what}: {shown}")
-        left = sorted(path.name for path in (self.folder / "scratch").iterdir())
-        if left and outcome.fault != "kill":  # nobody can clear up after a SIGKILL; the system's own /tmp is cleared
+        # A process that is ended leaves the folder of the sockets it shared tensors through; the system clears /tmp.
+        left = sorted(path.name for path in (self.folder / "scratch").iterdir() if not path.name.startswith("pymp-"))
+        if left and outcome.fault != "kill":
             outcome.problems.append(f"temporary files left: {', '.join(left[:4])}")
         for path in (self.folder / "scratch").iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()

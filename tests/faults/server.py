@@ -2,9 +2,11 @@
 
 Reads a job a line from stdin, {"module", "argv", "cwd", "scratch", "log", "limit"}, and answers with {"pid"} as the
 command begins and {"status"} when it has ended. Each command has a session of its own, stdout and stderr in `log`.out
-and `log`.err, and leaves through the interpreter's own exit.
+and `log`.err, and ends as an interpreter does, but for taking its modules apart.
 """
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -12,6 +14,8 @@ import resource
 import runpy
 import sys
 import tempfile
+import threading
+import traceback
 
 LIBRARIES = {
     "torch": ("torch", "torchvision", "torch.utils.data", "cv2", "PIL.Image", "matplotlib.figure", "tyro", "tqdm", "jinja2",
@@ -40,6 +44,7 @@ def serve(framework: str, modules: list[str]) -> None:
         package, _, name = module.rpartition(".")
         vars(sys.modules[package]).pop(name, None)
         del sys.modules[module]
+    gc.freeze()  # or each fork's collector would touch, and so copy, all of it
     requests, answers = os.fdopen(os.dup(0), "r"), os.fdopen(os.dup(1), "w")
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
@@ -51,8 +56,7 @@ def serve(framework: str, modules: list[str]) -> None:
         if pid == 0:
             for unused in (requests.fileno(), answers.fileno(), begun):
                 os.close(unused)
-            run(job, begins)  # leaves through the interpreter's end, or its exception does
-            return
+            run(job, begins)
         os.close(begins)
         os.read(begun, 1)
         os.close(begun)
@@ -76,7 +80,18 @@ def run(job: dict, begins: int) -> None:
     sys.argv = [job["module"], *job["argv"]]
     os.write(begins, b"x")
     os.close(begins)
-    runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
+    status: int = 0
+    try:
+        runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
+    except SystemExit as left:
+        status = left.code or 0
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":
