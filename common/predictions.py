@@ -13,7 +13,7 @@ import os
 import platform
 import subprocess
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -207,9 +207,22 @@ class PredictionsWriter:
         )
 
 
-def pending(dataset: Iterable[Sample], writers: Collection[PredictionsWriter]) -> list[Sample]:
-    """The images that at least one of several directories has no line of."""
-    return [sample for sample in dataset if any(sample.image_id not in writer.done for writer in writers)]
+def pending(dataset: Iterable[Sample], writers: Collection[PredictionsWriter], batch_size: int) -> list[Sample]:
+    """The batches in which at least one of several directories lacks the line of an image."""
+    return batches_left(
+        dataset, lambda sample: any(sample.image_id not in writer.done for writer in writers), batch_size
+    )
+
+
+def batches_left(samples: Iterable[Sample], is_left: Callable[[Sample], bool], batch_size: int) -> list[Sample]:
+    """The images of every batch in which an image is left to do.
+
+    Whole batches, cut as an uninterrupted run cuts them: the last digits of what a network gives depend on the images
+    that it looks at together.
+    """
+    ordered = list(samples)
+    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    return [sample for batch in batches if any(map(is_left, batch)) for sample in batch]
 
 
 def skip(writers: Iterable[PredictionsWriter], image_id: str, reason: str) -> None:

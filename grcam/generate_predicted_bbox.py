@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 
 from common import predictions
-from common.datasets import Dataset, DataSource
+from common.datasets import Dataset, DataSource, Sample
 from common.errors import UserError, run_command
 from common.extraction import min_max
 from common.files import write_atomically, writing
@@ -157,8 +157,12 @@ def generate(options: Generate) -> list[Path]:
     writers = _writers(options, layout, source, dataset, classifier)
     squashed = writers["squash"]
     journal = Journal(squashed.directory / "handover.jsonl", resumed=bool(squashed.done))
-    pending = [sample for sample in dataset if any(sample.image_id not in writer.done for writer in writers.values())
-               or not (sample.image_id in journal.rows or squashed.complete)]  # fmt: skip
+
+    def is_left(sample: Sample) -> bool:
+        lacking = any(sample.image_id not in writer.done for writer in writers.values())
+        return lacking or not (sample.image_id in journal.rows or squashed.complete)
+
+    pending = predictions.batches_left(dataset, is_left, options.batch_size)
     with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="localizing") as progress:
         for items in batches(pending, layout, options.jpeg, options.batch_size, options.workers):
             _localize_batch(items, layout, classifier, writers, journal, options.maps)

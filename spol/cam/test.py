@@ -22,7 +22,7 @@ from common.datasets import Dataset, Sample
 from common.errors import UserError, run_command
 from common.files import holds_files, read_json, write_json
 from common.parallel import pool_of
-from common.predictions import provenance
+from common.predictions import batches_left, provenance
 from common.progress import bar
 from common.pytorch.runtime import keep_freed_memory, pick_device
 from spol import pseudo_masks, weights
@@ -79,7 +79,11 @@ def test(options: Test) -> Path:
     _claim(options.out, header, options.overwrite)
     network = loaded.network.to(device, memory_format=torch.channels_last).eval()
     network.dropout.train(options.mode == "train")
-    pending = [sample for sample in dataset if not mask_path(options.out, sample.image_id, ending).is_file()]
+
+    def unmade(sample: Sample) -> bool:
+        return not mask_path(options.out, sample.image_id, ending).is_file()
+
+    pending = batches_left(dataset, unmade, options.batch_size)
     images = Images(pending, [f"resize {side}"], options.preprocessing)
     skipped: dict[str, str] = {}
     progress = bar(total=len(dataset), initial=len(dataset) - len(pending), desc="pseudo masks")

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-NOT_COMPARED = ("log.log", "stats.json", "events.out.tfevents.", "out/checkpoint")
-"""tensorpack's own: its log and curves with their clocks, and TensorFlow's list of checkpoints with its clock."""
+NOT_COMPARED = ("log.log", "stats.json", "out/graph-", "events.out.tfevents.", "out/checkpoint")
+"""tensorpack's own: its log, curves and graphs with their clocks, and TensorFlow's list of checkpoints with its clock."""
 OF_A_PROCESS = {"processes", "versions", "git_commit", "machine", "command", "seconds"}
 TENSORFLOW = re.compile(r"\.(index|data-\d{5}-of-\d{5})$")
 
