@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -402,8 +403,8 @@ def _remove_earlier(directory: Path) -> None:
         write_json(manifest, {**(stored if isinstance(stored, dict) else {}), "complete": False})
     with writing(directory):
         (directory / LINES).unlink(missing_ok=True)
-        for path in sorted((directory / MAPS).rglob("*.npy")) if (directory / MAPS).is_dir() else ():
-            path.unlink()
+        if (directory / MAPS).is_dir():
+            shutil.rmtree(directory / MAPS)
 
 
 def _cut_after_last_whole_line(path: Path) -> None:

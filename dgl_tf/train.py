@@ -25,7 +25,6 @@ from dgl_tf import config, models, records, weights
 # tensorpack asks TensorFlow which mode it is in when it is imported, and `models` sets that.
 from tensorpack import (
     InferenceRunner,
-    MinSaver,
     ModelDesc,
     QueueInput,
     ScheduledHyperParamSetter,
@@ -330,10 +329,10 @@ def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: we
     data = QueueInput(flow, tf.FIFOQueue(QUEUE, [tf.uint8, tf.int32]))
     initial: SessionInit | None = None if start is None else Start(model, start)
     callbacks = [
+        *_validation(options, validation, tower_batch),
         Saver(max_to_keep=2, keep_checkpoint_every_n_hours=1000, checkpoint_dir=str(options.out)),
         ScheduledHyperParamSetter("learning_rate", schedule(options.base_lr, options.drops)),
         Progress(options.epochs, options.out),
-        *_validation(options, validation, tower_batch),
         Final(model, options.epochs, options.out),
     ]
     settings = TrainConfig(
@@ -375,8 +374,7 @@ def _validation(options: Train, dataset: Dataset | None, batch_size: int) -> lis
     due = {epoch for epoch in range(1, options.epochs + 1) if epoch % options.validate_every == 0} | {options.epochs}
     return [
         AtEpochs(runner, due),
-        AtEpochs(MinSaver("val-error-top1", checkpoint_dir=str(options.out)), due),
-        AtEpochs(Validated(), due),
+        AtEpochs(Validated(options.out), due),
     ]
 
 
