@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -94,6 +95,16 @@ def _signals_noted(stops: list[int]) -> Iterator[None]:
         stops.append(number)
         raise KeyboardInterrupt
 
+    def lost(unraisable: Any) -> None:
+        """Python drops what is raised in a destructor or while it forks: the stop is raised again a moment later. What
+        else goes wrong there by then is the stop's doing."""
+        if not stops or os.getpid() != owner:
+            hook(unraisable)
+        elif issubclass(unraisable.exc_type, KeyboardInterrupt):
+            signal.signal(stops[0], stop)
+            threading.Timer(0.05, os.kill, (owner, stops[0])).start()
+
+    hook, sys.unraisablehook = sys.unraisablehook, lost
     # What was ignored, as under nohup or in a shell's background, stays ignored.
     before = {each: signal.getsignal(each) for each in _STOPPING if signal.getsignal(each) != signal.SIG_IGN}
     for each in before:
@@ -101,6 +112,7 @@ def _signals_noted(stops: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for each, handler in before.items():
             signal.signal(each, handler)
 

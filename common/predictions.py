@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from common.files import holds_files, read_json, write_json, writing
 from common.geometry import Frame
 
 MANIFEST, LINES, MAPS = "manifest.json", "predictions.jsonl", "maps"
+TRAINING, PROCESSES = "training.json", "processes.json"
 FORMAT = 1
 
 _VERSIONED = (
@@ -75,14 +77,37 @@ class Prediction:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions and commit of this process, for a manifest."""
+    """Versions, commit and command of this process, for a manifest; a run that goes on need not have the same ones."""
     versions = {"python": platform.python_version()}
     for package in _VERSIONED:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"versions": versions, "git_commit": _git_commit(), "machine": f"{platform.machine()} {platform.system()}"}
+    return {
+        "command": _command(),
+        "versions": versions,
+        "git_commit": _git_commit(),
+        "machine": f"{platform.machine()} {platform.system()}",
+    }
+
+
+def _command() -> dict[str, Any]:
+    """What `python -m` was told, and where; `processes` is torchrun's number of them."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return {
+        "module": None if spec is None else spec.name,
+        "arguments": sys.argv[1:],
+        "folder": os.getcwd(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def note_process(folder: Path) -> None:
+    """Add this process to `processes.json`, which a training's folder has in place of a manifest."""
+    path = folder / PROCESSES
+    earlier = read_json(path)["processes"] if path.is_file() else []
+    write_json(path, {"processes": [*earlier, provenance()]})
 
 
 def _git_commit() -> str | None:

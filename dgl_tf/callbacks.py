@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +22,7 @@ from tensorpack import PeriodicTrigger
 from tensorpack.callbacks import Callback, ModelSaver
 
 BEST, VALIDATION = "min-val-error-top1", "validation.jsonl"
-_OF_A_STEP = re.compile(r"(model-\d+)[._].*")
+_OF_A_STEP = re.compile(r"(model-\d+)\.(index|data-.*)")
 
 
 class Saver(ModelSaver):
@@ -37,8 +36,8 @@ class Saver(ModelSaver):
         names = {Path(path).name for path in kept}
         for path in Path(self.checkpoint_dir).iterdir():
             found = _OF_A_STEP.fullmatch(path.name)
-            if found and (found[1] not in names or ".tempstate" in path.name or path.is_dir()):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if ".tempstate" in path.name or (found and path.is_file() and found[1] not in names):
+                path.unlink()
 
     def _trigger(self) -> None:
         with saving(Path(self.checkpoint_dir)):

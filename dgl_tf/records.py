@@ -7,8 +7,9 @@ from typing import Any
 
 from common.errors import UserError
 from common.files import holds_files, read_json, write_json
+from common.predictions import TRAINING
 
-FILE, FINAL = "training.json", "final.npz"
+FILE, FINAL = TRAINING, "final.npz"
 METHOD = "dgl"
 
 

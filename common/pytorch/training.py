@@ -15,7 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from common.errors import UserError
-from common.files import write_text, writing
+from common.files import write_json, write_text, writing
+from common.predictions import TRAINING, note_process
 from common.progress import bar
 from common.pytorch import checkpoints, distributed
 from common.pytorch.runtime import Runtime
@@ -49,7 +50,7 @@ def fit(
         losses: one batch to named scalars.
         learning_rates: (epoch, step of all) to one rate for each parameter group.
         epochs: how many passes.
-        folder: for `step-*.pth`, `log.jsonl` and at the end `final.pth`.
+        folder: for `step-*.pth`, `log.jsonl`, `training.json`, `processes.json`, and at the end `final.pth`.
         config: plain values that identify the training; one that differs from the folder's is refused.
         runtime: seed, mixed precision, how often to save.
         after_step: told of the step's number and losses; may raise.
@@ -75,6 +76,9 @@ def fit(
         folder.mkdir(parents=True, exist_ok=True)
     batches = loader.batch_sampler.batches
     epoch, batch = _resume(model, optimizer, scaler, folder, config)
+    if distributed.rank() == 0:
+        write_json(folder / TRAINING, config)
+        note_process(folder)
     step_module = _parallel(_Step(model, losses), device, runtime)
     main = distributed.rank() == 0
     log = _Log(folder / "log.jsonl", before=epoch * batches + batch) if main else None

@@ -39,6 +39,14 @@ def test_signals_end_in_one_line(number, status):
     assert (done.returncode, done.stderr) == (status, "stopped; the same command continues where this one ended\n")
 
 
+def test_a_stop_that_python_drops_comes_again():
+    """In a destructor, whose exceptions are shown and forgotten."""
+    body = ("import signal, time\n    class Dropped:\n        def __del__(self):\n            os.kill(os.getpid(), signal.SIGTERM)\n"
+            "            time.sleep(1)\n    Dropped()\n    time.sleep(60)")  # fmt: skip
+    done = run(body)
+    assert (done.returncode, done.stderr) == (143, "stopped; the same command continues where this one ended\n")
+
+
 def test_ctrl_c_is_left_to_the_main_process():
     """Ctrl-C reaches every process; a forked one goes on until its parent ends it."""
     body = ("import signal, time\n    child = os.fork()\n    if child == 0:\n        os.kill(os.getpid(), signal.SIGINT)\n"

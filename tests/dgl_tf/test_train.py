@@ -288,6 +288,24 @@ def test_a_stopped_training_keeps_the_best_network_and_two_checkpoints(whole, tm
     assert kept == [f"model-{step}.{kind}" for step in (3, 4) for kind in ("data-00000-of-00001", "index")]
 
 
+def test_a_full_disk_ends_the_training_in_one_line(whole, tmp_path):
+    """A limit on a file's size stands in for the disk's end."""
+    command = [
+        sys.executable, "-m", "dgl_tf.train", "--arch", "mobilenetv1", "--data.name", "cub", "--data.root", whole[0],
+        "--data.split", "train", "--epochs", "1", "--batch-size", "4", "--final-size", "32", "--steps-per-epoch", "1",
+        "--workers", "0", "--threads", "1", "--out", tmp_path / "run",
+    ]  # fmt: skip
+    limit = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({2**20}, {2**20})); sys.argv[:] = sys.argv[1:]; runpy.run_module('dgl_tf.train', run_name='__main__', alter_sys=True)"
+    command[1:3] = ["-c", limit, "dgl_tf.train"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search(
+        r"^error: .*the checkpoint can't be written \(.*File too large.*make room", done.stderr, re.M | re.I
+    )
+    assert "Training failed at global_step=1" in (tmp_path / "run/log.log").read_text()
+
+
 def test_two_towers_average_their_gradients(tmp_path):
     """Two towers of four images, against one of eight: VGG has no batch norm, so the weights must be the same."""
     root = small_cub.make(tmp_path / "CUB")

@@ -49,7 +49,6 @@ PATIENCE = 120.0
 """Seconds after which a command hangs."""
 LINGER = 8.0
 """Seconds that a dead command's other processes may take to notice; PyTorch's loaders look every 5."""
-ROOM = 512 * 2**20
 BAR = re.compile(r"^[^\n]*\d+%\|[^\n]*$")
 
 
@@ -184,12 +183,13 @@ class Lab:
         cwd.mkdir()
         with self._disk(command, cwd, fault, moment) as (limit, mend):
             status = self._strike(command, cwd, log, outcome, rng, limit)
-            self._check_first(command, cwd, log, status, outcome)
+            ended = self._check_first(command, cwd, log, status, outcome)
             mend()
-            again = self.folder / f"{cwd.name}.second"
-            status = self.end(command, self.begin(command, cwd, again))
-            if status != 0:
-                outcome.problems.append(f"the second run's status is {status}: {_last_line(again)}")
+            if not ended:
+                again = self.folder / f"{cwd.name}.second"
+                status = self.end(command, self.begin(command, cwd, again))
+                if status != 0:
+                    outcome.problems.append(f"the second run's status is {status}: {_last_line(again)}")
             self._compare(command, cwd, outcome)
             if outcome.problems and os.path.ismount(cwd):
                 shutil.copytree(cwd, f"{cwd}.kept", symlinks=True)
@@ -207,10 +207,10 @@ class Lab:
             largest = max(path.stat().st_size for path in (self.ref / command.name).rglob("*") if path.is_file())
             yield max(1, int(moment * largest)), lambda: None
         elif fault in ("disk", "read-only"):
-            size = max(4096, int(moment * written)) if fault == "disk" else ROOM
+            size, room = max(4096, int(moment * written)) if fault == "disk" else 2**20, 4 * written + 2**26
             _mount("-t", "tmpfs", "-o", f"size={size}{',ro' if fault == 'read-only' else ''}", "tmpfs", cwd)
             try:
-                yield None, lambda: _mount("-o", f"remount,rw,size={ROOM}", cwd)
+                yield None, lambda: _mount("-o", f"remount,rw,size={room}", cwd)
             finally:
                 subprocess.run(["umount", "-l", cwd], check=True)
         else:
@@ -229,8 +229,8 @@ class Lab:
             outcome.struck = False
         return status
 
-    def _check_first(self, command: Command, cwd: Path, log: Path, status: int, outcome: Outcome) -> None:
-        """What the stopped command said, and that what looks whole is whole."""
+    def _check_first(self, command: Command, cwd: Path, log: Path, status: int, outcome: Outcome) -> bool:
+        """What the stopped command said, and that what looks whole is whole; gives whether it came to its end."""
         said = Path(f"{log}.err").read_text(errors="replace")
         lines = [line for line in re.split(r"[\r\n]+", said) if line.strip() and not BAR.match(line)]
         found = self.digest(command, cwd)
@@ -258,6 +258,7 @@ class Lab:
                 name = path.relative_to(cwd).as_posix()
                 if json.loads(path.read_text()).get("complete") and found[name] != self.digests[command.name][name]:
                     outcome.problems.append(f"{name} said complete after the fault, and differs")
+        return ended
 
     def _compare(self, command: Command, cwd: Path, outcome: Outcome) -> None:
         expected, found = self.digests[command.name], self.digest(command, cwd)
@@ -271,7 +272,7 @@ class Lab:
                 outcome.problems.append(f"{len(names)} files {what}: {shown}")
         # A process that is ended leaves the folder of the sockets it shared tensors through; the system clears /tmp.
         left = sorted(path.name for path in (self.folder / "scratch").iterdir() if not path.name.startswith("pymp-"))
-        if left and outcome.fault != "kill":
+        if left and outcome.fault not in ("kill", "worker"):
             outcome.problems.append(f"temporary files left: {', '.join(left[:4])}")
         for path in (self.folder / "scratch").iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
