@@ -63,7 +63,8 @@ class Validation:
             for name in ("top1", "gt", "loc"):
                 if all(found[name] > other[name] for other in earlier):
                     checkpoints.write(self.folder / f"best_{name}.pth", self._content(found))
-            write_text(self.folder / LOG, "".join(f"{json.dumps(line)}\n" for line in (*earlier, found)))
+            lines = [json.dumps(line) for line in (*earlier, found)]
+            write_text(self.folder / LOG, "".join(f"{line}\n" for line in lines))
             print(f"epoch {epoch}: Top-1 {found['top1']:.2f}, GT-known {found['gt']:.2f}")
         distributed.wait_for_all()
 

@@ -1,11 +1,22 @@
 """What the user can mend, and how a command says it."""
 
+import errno
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
+
+AGAIN = "give the same command again, which continues where this one ended"
+STOPPED = "stopped; the same command continues where this one ended"
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO}
+_LOST_WORKER = re.compile(r"DataLoader worker \(pid.*(killed by signal|exited unexpectedly)", re.DOTALL)
 
 LONGEST_FOUND, LONGEST_NAME, LONGEST_PATH = 400, 240, 2000
 """Characters of a message's first part; bytes of a file's name, so that an ending still fits; characters of a path."""
@@ -51,22 +62,81 @@ def printable(text: str) -> str:
 def run_command(main: Callable[[], int | None]) -> NoReturn:
     """Run a command's `main` and leave the process with its status.
 
-    A `UserError` becomes one line on stderr and status 2; Ctrl-C one line and status 130, since every long command
-    resumes; a closed pipe ends quietly. Any other exception is a programming error and keeps its traceback.
+    A `UserError` becomes one line on stderr and status 2, and so does what a disk, or a process that was killed, did to
+    it. Ctrl-C gives one line and status 130, SIGTERM the same and 143, since every long command resumes; a closed pipe
+    ends quietly. Any other exception is a programming error and keeps its traceback.
     """
-    try:
-        status = main() or 0
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    except KeyboardInterrupt:
-        print("stopped; the same command continues where this one ended", file=sys.stderr)
-        status = 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 141
+    stops: list[int] = []
+    with _signals_noted(stops):
+        try:
+            status = main() or 0
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 141
+        except (Exception, KeyboardInterrupt) as error:
+            if stops or isinstance(error, KeyboardInterrupt):
+                message, status = STOPPED, 128 + (stops or [signal.SIGINT])[0]
+            elif (text := mendable(error)) is not None:
+                message, status = f"error: {text}", 2
+            else:
+                raise
+            print(message, file=sys.stderr)
     sys.exit(status)
+
+
+@contextmanager
+def _signals_noted(stops: list[int]) -> Iterator[None]:
+    """SIGINT and SIGTERM raise `KeyboardInterrupt` in this process and are added to `stops`; a second one ends it at
+    once. Processes that it forks leave Ctrl-C, which reaches them too, to this one, and end quietly on SIGTERM.
+    """
+    owner = os.getpid()
+
+    def stop(number: int, _frame: Any) -> None:
+        if os.getpid() != owner:
+            if number == signal.SIGTERM:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            return
+        for each in _STOPPING:
+            signal.signal(each, signal.SIG_DFL)
+        # PyTorch's handler would raise an error of its own for each loading process that the same signal ended.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        stops.append(number)
+        raise KeyboardInterrupt
+
+    def lost(unraisable: Any) -> None:
+        """Python drops what is raised in a destructor or while it forks: the stop is raised again a moment later. What
+        else goes wrong there by then is the stop's doing."""
+        if not stops or os.getpid() != owner:
+            hook(unraisable)
+        elif issubclass(unraisable.exc_type, KeyboardInterrupt):
+            signal.signal(stops[0], stop)
+            threading.Timer(0.05, os.kill, (owner, stops[0])).start()
+
+    hook, sys.unraisablehook = sys.unraisablehook, lost
+    # What was ignored, as under nohup or in a shell's background, stays ignored.
+    before = {each: signal.getsignal(each) for each in _STOPPING if signal.getsignal(each) != signal.SIG_IGN}
+    for each in before:
+        signal.signal(each, stop)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
+def mendable(error: BaseException) -> str | None:
+    """What the user is told of an error that the machine is to blame for; None for a programming error."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        return str(UserError(error.strerror, where=error.filename, do=f"mend that, then {AGAIN}"))
+    if isinstance(error, BrokenProcessPool) or (isinstance(error, RuntimeError) and _LOST_WORKER.match(str(error))):
+        return str(UserError("one of the command's other processes was killed", expected="enough memory for all",
+                             do=f"{AGAIN}, with fewer workers"))  # fmt: skip
+    return None
 
 
 def inside(root: Path, relative: str, *, where: str | os.PathLike | None = None, line: int | None = None) -> Path:

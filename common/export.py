@@ -19,7 +19,7 @@ spreadsheet would take for a formula has `./` before it.
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from common.protocols import PROTOCOLS, Protocol
 
 AUDIT = ("image_id", "label", "protocol", "criterion", "threshold", "source", "x0", "y0", "x1", "y1",
          "true_x0", "true_y0", "true_x1", "true_y1", "iou", "counted", "hit", "top1_right", "top5_right")  # fmt: skip
+NAMES = ("audit.csv", "boxes.csv", "coco.json", "coco_results.json", "metadata")
+UNFINISHED = ".unfinished"
 BOXES = ("image_id", "label", "x0", "y0", "x1", "y1", "threshold", "top5", "top5_scores")
 
 
@@ -137,12 +139,7 @@ def export(evaluation: Evaluation, folder: Path, options: Export) -> list[Path]:
     Raises:
         UserError: one of them is there already.
     """
-    names = ("audit.csv", "boxes.csv", "coco.json", "coco_results.json", "metadata")
-    for name in names:
-        if (folder / name).exists() and not options.overwrite:
-            raise UserError("the file is there already", where=folder / name,
-                            do="choose another --out, or say --overwrite")  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
+    _refuse_earlier([folder], options)
     rows = audit_rows(evaluation, options.count_missing, options.workers)
     write_text(folder / "audit.csv", _csv(AUDIT, rows))
     write_text(folder / "boxes.csv", _csv(BOXES, box_rows(evaluation)))
@@ -150,7 +147,31 @@ def export(evaluation: Evaluation, folder: Path, options: Export) -> list[Path]:
     write_json(folder / "coco.json", truth)
     write_json(folder / "coco_results.json", results)
     wsoleval.write(evaluation.dataset, folder / "metadata")
-    return [folder / name for name in names]
+    return [folder / name for name in NAMES]
+
+
+def _refuse_earlier(folders: Sequence[Path], options: Export) -> None:
+    for path in (folder / name for folder in folders for name in NAMES):
+        if path.exists() and not options.overwrite:
+            raise UserError("the file is there already", where=path,
+                            do="choose another --out, or say --overwrite")  # fmt: skip
+
+
+def export_all(evaluations: Sequence[Evaluation], options: Export) -> list[Path]:
+    """The command: each directory's files, in `options.out` or a folder of its own there.
+
+    Until all are written a file says so, and the same command replaces what a stopped one left.
+    """
+    unfinished = options.out / UNFINISHED
+    named = [f"{number}-{one.predictions.directory.name}" for number, one in enumerate(evaluations, start=1)]
+    folders = [options.out] if len(named) == 1 else [options.out / name for name in named]
+    if unfinished.exists():
+        options = replace(options, overwrite=True)
+    _refuse_earlier(folders, options)
+    write_text(unfinished, "python -m common.export has not finished here.\n")
+    paths = [path for one, folder in zip(evaluations, folders, strict=True) for path in export(one, folder, options)]
+    unfinished.unlink()
+    return paths
 
 
 def _csv(head: Sequence[str], rows: Iterator[list[Any]]) -> str:
@@ -167,11 +188,8 @@ def main() -> None:
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
     evaluations, _ = evaluate(options, need_boxes=False)
-    for number, evaluation in enumerate(evaluations):
-        directory = evaluation.predictions.directory
-        folder = options.out if len(evaluations) == 1 else options.out / f"{number + 1}-{directory.name}"
-        for path in export(evaluation, folder, options):
-            print(path)
+    for path in export_all(evaluations, options):
+        print(path)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,29 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from common.errors import UserError
+from common.errors import AGAIN, UserError
+
+PART = ".part"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say of what goes wrong in the block that `path` can't be written.
+
+    Raises:
+        UserError: the disk is full, or the place can't be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"can't be written ({error.strerror or error})", where=path, do=f"mend that, then {AGAIN}"
+        ) from error
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
@@ -19,16 +37,26 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     Raises:
         UserError: the disk is full, or the place can't be written to.
     """
-    temporary = path.with_name(f".{path.name}.part")
-    try:
+    temporary = path.with_name(f".{path.name}{PART}")
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(f"can't be written ({error.strerror or error})", where=path) from error
+        try:
+            with open(temporary, "wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:  # on a full disk the half file would be in the way of the next attempt
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def holds_files(folder: Path) -> bool:
+    """Whether a folder is there and holds anything but the `.part` files of a process that was killed."""
+    return folder.is_dir() and any(
+        not (path.name.startswith(".") and path.name.endswith(PART)) for path in folder.iterdir()
+    )
 
 
 def write_text(path: Path, text: str) -> None:

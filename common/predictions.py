@@ -11,9 +11,11 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
+import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,11 @@ from common.datasets import DataSource, Sample
 from common.datasets.text import undecodable_line
 from common.errors import UserError, inside
 from common.extraction import check_map
-from common.files import parse_json, read_json, write_json
+from common.files import holds_files, parse_json, read_json, write_json, writing
 from common.geometry import Frame
 
 MANIFEST, LINES, MAPS = "manifest.json", "predictions.jsonl", "maps"
+TRAINING, PROCESSES = "training.json", "processes.json"
 FORMAT = 1
 LONGEST_LINE = 1_000_000
 """Characters; a line of ours has some 500."""
@@ -82,14 +85,37 @@ class Prediction:
 
 
 def provenance() -> dict[str, Any]:
-    """Versions and commit of this process, for a manifest."""
+    """Versions, commit and command of this process, for a manifest; a run that goes on need not have the same ones."""
     versions = {"python": platform.python_version()}
     for package in _VERSIONED:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {"versions": versions, "git_commit": _git_commit(), "machine": f"{platform.machine()} {platform.system()}"}
+    return {
+        "command": _command(),
+        "versions": versions,
+        "git_commit": _git_commit(),
+        "machine": f"{platform.machine()} {platform.system()}",
+    }
+
+
+def _command() -> dict[str, Any]:
+    """What `python -m` was told, and where; `processes` is torchrun's number of them."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return {
+        "module": None if spec is None else spec.name,
+        "arguments": sys.argv[1:],
+        "folder": os.getcwd(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }
+
+
+def note_process(folder: Path) -> None:
+    """Add this process to `processes.json`, which a training's folder has in place of a manifest."""
+    path = folder / PROCESSES
+    earlier = read_json(path)["processes"] if path.is_file() else []
+    write_json(path, {"processes": [*earlier, provenance()]})
 
 
 def _git_commit() -> str | None:
@@ -134,19 +160,18 @@ class PredictionsWriter:
         manifest = directory / MANIFEST
         if manifest.is_file() and not overwrite:
             self._continue(read_json(manifest))
-        elif directory.is_dir() and any(directory.iterdir()) and not manifest.is_file():
+        elif holds_files(directory) and not manifest.is_file():
             raise UserError(
                 "the folder is not empty and holds no predictions", where=directory, do="choose another one"
             )
         else:
             self.complete = False
-            (directory / LINES).unlink(missing_ok=True)
-            if (directory / MAPS).is_symlink():  # adopted maps are another program's, never to be written over
-                (directory / MAPS).unlink()
+            _remove_earlier(directory)
         if not self.complete:
             self._processes.append(provenance())
             self._write_manifest(complete=False)
-            self._file = open(directory / LINES, "a", encoding="utf-8")  # noqa: SIM115, closed by finish and close
+            with writing(directory / LINES):
+                self._file = open(directory / LINES, "a", encoding="utf-8")  # noqa: SIM115, closed by finish and close
 
     def _continue(self, manifest: dict[str, Any]) -> None:
         for name, value in self.header.items():
@@ -180,9 +205,10 @@ class PredictionsWriter:
             if tuple(localization_map.shape[::-1]) != tuple(prediction.frame.size):
                 raise ValueError(f"the map is {localization_map.shape[::-1]}, its frame {prediction.frame.size}")
             path = map_path(self.directory, prediction.image_id)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "wb") as file:  # a line follows only when the map is whole, so no rename is needed
-                np.save(file, localization_map.astype(np.float32), allow_pickle=False)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with open(path, "wb") as file:  # a line follows only when the map is whole, so no rename is needed
+                    np.save(file, localization_map.astype(np.float32), allow_pickle=False)
         self._append(prediction.to_json())
 
     def skip(self, image_id: str, reason: str) -> None:
@@ -191,13 +217,15 @@ class PredictionsWriter:
         self._append({"image_id": image_id, "skipped": reason})
 
     def _append(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        self._file.flush()
+        with writing(self.directory / LINES):
+            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._file.flush()
         self.done.add(record["image_id"])
 
     def finish(self) -> None:
         """Say that everything is written."""
-        os.fsync(self._file.fileno())
+        with writing(self.directory / LINES):
+            os.fsync(self._file.fileno())
         self.close()
         self._write_manifest(complete=True)
         self.complete = True
@@ -217,9 +245,22 @@ class PredictionsWriter:
         )
 
 
-def pending(dataset: Iterable[Sample], writers: Collection[PredictionsWriter]) -> list[Sample]:
-    """The images that at least one of several directories has no line of."""
-    return [sample for sample in dataset if any(sample.image_id not in writer.done for writer in writers)]
+def pending(dataset: Iterable[Sample], writers: Collection[PredictionsWriter], batch_size: int) -> list[Sample]:
+    """The batches in which at least one of several directories lacks the line of an image."""
+    return batches_left(
+        dataset, lambda sample: any(sample.image_id not in writer.done for writer in writers), batch_size
+    )
+
+
+def batches_left(samples: Iterable[Sample], is_left: Callable[[Sample], bool], batch_size: int) -> list[Sample]:
+    """The images of every batch in which an image is left to do.
+
+    Whole batches, cut as an uninterrupted run cuts them: the last digits of what a network gives depend on the images
+    that it looks at together.
+    """
+    ordered = list(samples)
+    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    return [sample for batch in batches if any(map(is_left, batch)) for sample in batch]
 
 
 def skip(writers: Iterable[PredictionsWriter], image_id: str, reason: str) -> None:
@@ -439,6 +480,20 @@ def _is_numbers(value: Any, length: int | None, kind: Any) -> bool:
 
 _LARGEST = 1e15
 """Of any number in a line; NaN and infinity are not below it."""
+
+
+def _remove_earlier(directory: Path) -> None:
+    """Take away another run's lines and maps; its manifest is written over, and says first that nothing is complete."""
+    manifest = directory / MANIFEST
+    if manifest.is_file():
+        stored = read_json(manifest)
+        write_json(manifest, {**(stored if isinstance(stored, dict) else {}), "complete": False})
+    with writing(directory):
+        (directory / LINES).unlink(missing_ok=True)
+        if (directory / MAPS).is_symlink():  # adopted maps are another program's, never to be written over
+            (directory / MAPS).unlink()
+        elif (directory / MAPS).is_dir():
+            shutil.rmtree(directory / MAPS)
 
 
 def _cut_after_last_whole_line(path: Path) -> None:

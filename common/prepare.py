@@ -9,7 +9,6 @@ Every image is decoded. Problems are printed one to a line and the exit status i
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -20,6 +19,7 @@ from common.datasets import Dataset, DataSource, Sample, cub, demo, ilsvrc, list
 from common.errors import UserError, run_command
 from common.evaluate import render
 from common.images import ImageError, read_mask, read_rgb, read_size
+from common.parallel import pool_of
 from common.progress import bar
 
 SPLITS = {
@@ -140,7 +140,7 @@ def _look_at_images(dataset: Dataset, options: Prepare) -> tuple[dict[str, tuple
         return {}, []
     look = _decode if options.decode == "all" else _read_header
     sizes, problems = {}, []
-    with ProcessPoolExecutor(max(1, options.workers)) as pool:
+    with pool_of(max(1, options.workers)) as pool:
         found: Iterable = pool.map(look, dataset.samples, chunksize=32)
         for sample, (size, problem) in zip(
             dataset.samples, bar(found, total=len(dataset), desc=f"looking at {dataset.split}"), strict=True

@@ -1,5 +1,9 @@
 """What a training does beside its steps: checkpoints, a progress bar, the validation error, the final weights."""
 
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,7 @@ import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
 from common.errors import UserError
+from common.files import write_text
 from common.progress import bar
 from dgl_tf import records, weights
 from dgl_tf.models import tf as _  # noqa: F401, before tensorpack, which asks TensorFlow's mode when it is imported
@@ -16,18 +21,43 @@ from dgl_tf.models import tf as _  # noqa: F401, before tensorpack, which asks T
 from tensorpack import PeriodicTrigger
 from tensorpack.callbacks import Callback, ModelSaver
 
+BEST, VALIDATION = "min-val-error-top1", "validation.jsonl"
+_OF_A_STEP = re.compile(r"(model-\d+)\.(index|data-.*)")
+
 
 class Saver(ModelSaver):
-    """tensorpack's, but a failure to write ends the training."""
+    """tensorpack's, but a failure to write ends the training, and what a stopped training left is deleted in time."""
+
+    def _before_train(self) -> None:
+        super()._before_train()
+        state = tf.train.get_checkpoint_state(self.checkpoint_dir)
+        kept = [] if state is None else list(state.all_model_checkpoint_paths)
+        self.saver.recover_last_checkpoints(kept)
+        names = {Path(path).name for path in kept}
+        for path in Path(self.checkpoint_dir).iterdir():
+            found = _OF_A_STEP.fullmatch(path.name)
+            if ".tempstate" in path.name or (found and path.is_file() and found[1] not in names):
+                path.unlink()
 
     def _trigger(self) -> None:
-        try:
+        with saving(Path(self.checkpoint_dir)):
             self.saver.save(
                 tf.get_default_session(), self.path, global_step=tf.train.get_global_step(), write_meta_graph=False
             )
-        except (OSError, tf.errors.OpError) as error:
-            raise UserError(f"the checkpoint can't be written ({weights.first_line(error)})", where=self.checkpoint_dir,
-                            do="make room and give the same command again") from error  # fmt: skip
+
+
+@contextmanager
+def saving(folder: Path) -> Iterator[None]:
+    """Say in one line that a checkpoint can't be written.
+
+    Raises:
+        UserError: so it is.
+    """
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"the checkpoint can't be written ({weights.first_line(error)})", where=folder,
+                        do="make room and give the same command again") from error  # fmt: skip
 
 
 class Progress(Callback):
@@ -62,13 +92,34 @@ class Progress(Callback):
 
 
 class Validated(Callback):
-    """Says the validation error on the screen."""
+    """Says the validation error, notes it in `validation.jsonl`, and keeps the best network as `min-val-error-top1`.
+
+    It comes before `Saver`: an epoch whose checkpoint is there has been validated, and one that a stopped training had
+    not saved is validated again, against the epochs before it.
+    """
 
     _chief_only = True
 
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def _setup_graph(self) -> None:
+        self.saver = tf.train.Saver(tf.global_variables(), max_to_keep=1)
+
     def _trigger(self) -> None:
-        top1, top5 = (self.trainer.monitors.get_latest(f"val-error-top{best}") for best in (1, 5))
+        top1, top5 = (float(self.trainer.monitors.get_latest(f"val-error-top{best}")) for best in (1, 5))
+        earlier = [line for line in self._lines() if line["epoch"] < self.epoch_num]
+        if all(top1 < line["top1"] for line in earlier):
+            with saving(self.folder):
+                path = str(self.folder / BEST)
+                self.saver.save(tf.get_default_session(), path, write_meta_graph=False, write_state=False)
+        lines = [*earlier, {"epoch": self.epoch_num, "step": self.global_step, "top1": top1, "top5": top5}]
+        write_text(self.folder / VALIDATION, "".join(f"{json.dumps(line)}\n" for line in lines))
         tqdm.write(f"epoch {self.epoch_num}: validation error top-1 {100 * top1:.1f} %, top-5 {100 * top5:.1f} %")
+
+    def _lines(self) -> list[dict[str, float]]:
+        path = self.folder / VALIDATION
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 
 class AtEpochs(PeriodicTrigger):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
-from common.files import read_json, write_json
+from common.files import holds_files, read_json, write_json
+from common.predictions import TRAINING
 
-FILE, FINAL = "training.json", "final.npz"
+FILE, FINAL = TRAINING, "final.npz"
 METHOD = "dgl"
 
 
@@ -51,7 +52,7 @@ def write(folder: Path, training: Training) -> None:
         if differing:
             raise UserError(f"the folder holds another training: {', '.join(differing)} differ", where=folder,
                             do="choose another --out or delete the folder")  # fmt: skip
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif holds_files(folder):
         raise UserError("the folder is not empty, and no training", where=folder, do="choose another --out")
     else:
         write_json(path, record)

@@ -214,7 +214,7 @@ def _localize(session, graph: Mapper, options: Test, dataset: Dataset, checkpoin
         for run in graph.maps
     }
     known = _known_classes(options, checkpoint, dataset)
-    left = predictions.pending(dataset, writers.values())
+    left = predictions.pending(dataset, writers.values(), options.batch_size)
     crops = options.crops if known is None else 1
     streams = [
         preprocessing.views(left, sizes, crops if number == 0 else 1, options.decode)

@@ -9,6 +9,7 @@ Options that are not given take the released values of the architecture; see `dg
 stopped goes on from its last whole epoch when the same command is given again.
 """
 
+import logging
 import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,13 +20,14 @@ import tyro
 
 from common.datasets import Dataset, DataSource
 from common.errors import UserError, run_command
+from common.files import writing
+from common.predictions import note_process
 from dgl_tf import config, models, records, weights
 
 # isort: split
 # tensorpack asks TensorFlow which mode it is in when it is imported, and `models` sets that.
 from tensorpack import (
     InferenceRunner,
-    MinSaver,
     ModelDesc,
     QueueInput,
     ScheduledHyperParamSetter,
@@ -288,6 +290,7 @@ def train(options: Train) -> Path:
     final = options.out / records.FINAL
     if final.is_file():
         return final
+    note_process(options.out)
     validation = None if options.validate == "no" else replace(options.data, split=options.validate).load()
     with tf.Graph().as_default():
         tf.set_random_seed(options.seed)
@@ -330,10 +333,10 @@ def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: we
     data = QueueInput(flow, tf.FIFOQueue(QUEUE, [tf.uint8, tf.int32]))
     initial: SessionInit | None = None if start is None else Start(model, start)
     callbacks = [
+        *_validation(options, validation, tower_batch),
         Saver(max_to_keep=2, keep_checkpoint_every_n_hours=1000, checkpoint_dir=str(options.out)),
         ScheduledHyperParamSetter("learning_rate", schedule(options.base_lr, options.drops)),
         Progress(options.epochs, options.out),
-        *_validation(options, validation, tower_batch),
         Final(model, options.epochs, options.out),
     ]
     settings = TrainConfig(
@@ -375,8 +378,7 @@ def _validation(options: Train, dataset: Dataset | None, batch_size: int) -> lis
     due = {epoch for epoch in range(1, options.epochs + 1) if epoch % options.validate_every == 0} | {options.epochs}
     return [
         AtEpochs(runner, due),
-        AtEpochs(MinSaver("val-error-top1", checkpoint_dir=str(options.out)), due),
-        AtEpochs(Validated(), due),
+        AtEpochs(Validated(options.out), due),
     ]
 
 
@@ -392,8 +394,19 @@ def _quiet_logger(folder: Path) -> None:
     """tensorpack's log goes to `log.log`; it never asks what to do with a folder that is there."""
     for handler in logger._logger.handlers:
         handler.setLevel("CRITICAL")
-    logger.set_logger_dir(str(folder), action="k")
+    with writing(folder):
+        logger.set_logger_dir(str(folder), action="k")
     logger._logger.propagate = False
+    logger._logger.addFilter(_completed)
+    for handler in logger._logger.handlers:  # on a full disk the checkpoint says so, in one line
+        handler.handleError = lambda record: None
+
+
+def _completed(record: logging.LogRecord) -> bool:
+    """Mend tensorpack's message of a failed training: its number has no place in it, and logging shows a traceback."""
+    if record.args and "%" not in str(record.msg):
+        record.msg, record.args = f"{record.msg}{record.args[0]}", ()
+    return True
 
 
 def _announcement(options: Train, dataset: Dataset, epoch: int) -> str:

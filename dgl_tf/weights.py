@@ -185,7 +185,9 @@ def _prefix(path: Path) -> Path:
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of an error's text; TensorFlow's go on for pages."""
+    """The beginning of an error's text; TensorFlow's go on for pages, or say first in another what was wrong."""
+    if str(error).startswith("Graph execution error") and isinstance(error.__context__, Exception):
+        return first_line(error.__context__)
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 

@@ -20,10 +20,10 @@ import numpy as np
 import tyro
 
 from common import predictions
-from common.datasets import Dataset, DataSource
+from common.datasets import Dataset, DataSource, Sample
 from common.errors import UserError, run_command
 from common.extraction import min_max
-from common.files import parse_json
+from common.files import parse_json, write_atomically, writing
 from common.geometry import Frame
 from common.predictions import Prediction, PredictionsWriter
 from common.progress import bar
@@ -114,14 +114,16 @@ class Journal:
             except (ValueError, TypeError) as error:
                 raise UserError(f"not a line of this step's journal ({error})", where=path, line=number,
                                 do="delete the file, or say --overwrite") from error  # fmt: skip
-        path.write_bytes(content)
+        self.path = path
+        write_atomically(path, lambda file: file.write(content))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, closed by close
 
     def add(self, name: str, row: Localized) -> None:
         """Note an image, unless it stands there."""
         if name not in self.rows:
-            self._file.write(json.dumps([name, row.top1, row.top5, row.predicted, row.boxes]) + "\n")
-            self._file.flush()
+            with writing(self.path):
+                self._file.write(json.dumps([name, row.top1, row.top5, row.predicted, row.boxes]) + "\n")
+                self._file.flush()
             self.rows[name] = row
 
     def close(self) -> None:
@@ -159,8 +161,12 @@ def generate(options: Generate) -> list[Path]:
     writers = _writers(options, layout, source, dataset, classifier)
     squashed = writers["squash"]
     journal = Journal(squashed.directory / "handover.jsonl", resumed=bool(squashed.done))
-    pending = [sample for sample in dataset if any(sample.image_id not in writer.done for writer in writers.values())
-               or not (sample.image_id in journal.rows or squashed.complete)]  # fmt: skip
+
+    def is_left(sample: Sample) -> bool:
+        lacking = any(sample.image_id not in writer.done for writer in writers.values())
+        return lacking or not (sample.image_id in journal.rows or squashed.complete)
+
+    pending = predictions.batches_left(dataset, is_left, options.batch_size)
     with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="localizing") as progress:
         for items in batches(pending, layout, options.jpeg, options.batch_size, options.workers):
             _localize_batch(items, layout, classifier, writers, journal, options.maps)

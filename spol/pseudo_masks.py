@@ -6,9 +6,6 @@ where the band is thickest, and that counts as object too.
 """
 
 import math
-import os
-import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,14 +136,3 @@ def write(path: Path, raw: np.ndarray, size: tuple[int, int], mask_format: str, 
     """One map (h, w) to its pseudo mask's file, whole or not at all; see `pseudo_mask`."""
     content = encoded(pseudo_mask(raw, size, holes, truncate), mask_format)
     write_atomically(path, lambda file: file.write(content))
-
-
-def end_with(parent: int) -> None:
-    """Let this process end when the one that started it does, even if that one was killed."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -1,6 +1,5 @@
 """What the three train commands share: the optimizer, the rates, the original's `model-<number>` files, `fit`."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -75,16 +74,6 @@ class ReleasedFiles:
         if distributed.rank() == 0:
             weights.write_released(self.folder / f"model-{number}", self.network)
 
-    def make_up(self) -> None:
-        """Write the file that a process killed right after an epoch's checkpoint did not get to."""
-        stored = checkpoints.latest_step(self.folder)
-        if stored and stored["batch"] == 0 and stored["epoch"] in self.epochs and distributed.rank() == 0:
-            path = self.folder / f"model-{stored['epoch']}"
-            if not path.is_file():
-                network = copy.deepcopy(self.network)
-                network.load_state_dict(stored["model"])
-                weights.write_released(path, network)
-
 
 def run(
     network: nn.Module,
@@ -113,7 +102,6 @@ def run(
     images = TrainingImages(dataset.samples, settings.resize, settings.crop, options.preprocessing, options.seed, masks)
     loader = training_loader(images, settings.batch_size, options.runtime.workers)
     released = ReleasedFiles(network, settings, options.out)
-    released.make_up()
     if distributed.rank() == 0:
         print(f"{config['method']} {config['architecture']} on {dataset.name} {dataset.split}: {len(dataset)} images, "
               f"{len(dataset.class_names)} classes, {settings.epochs} epochs of {loader.batch_sampler.batches} steps, "

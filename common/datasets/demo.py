@@ -8,7 +8,6 @@ surely on the head, so a classifier looks there, and so does its class activatio
 import functools
 import io
 import multiprocessing
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import numpy as np
 from PIL import Image
 
 from common.errors import UserError
-from common.files import read_json, write_atomically, write_json, write_text
+from common.files import holds_files, read_json, write_atomically, write_json, write_text
+from common.parallel import pool_of
 from common.progress import bar
 
 RECORD = "demo.json"
@@ -67,12 +67,12 @@ def render(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> None:
             )
         if found.get("complete"):
             return
-    elif root.is_dir() and any(root.iterdir()):
+    elif holds_files(root):
         raise UserError("the folder is not empty and holds no demo data", where=root, do="choose another folder")
     write_json(root / RECORD, {**record, "complete": False})
     jobs = _jobs(recipe)
     paint_one = functools.partial(_paint_one, root, recipe.seed)
-    with ProcessPoolExecutor(max(1, workers), multiprocessing.get_context("spawn")) as pool:
+    with pool_of(max(1, workers), multiprocessing.get_context("spawn")) as pool:
         painted = list(bar(pool.map(paint_one, jobs, chunksize=4), total=len(jobs), desc="rendering the demo data"))
     _write_lists(root, painted)
     write_json(root / RECORD, {**record, "complete": True})

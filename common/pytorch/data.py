@@ -169,6 +169,7 @@ def localization_loader(
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=list,
+        generator=torch.Generator(),  # a training that validates in between must not draw from the shared one
     )
 
 

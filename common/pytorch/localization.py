@@ -96,7 +96,7 @@ def localize(
             "options": {**header["options"], "threshold": threshold, "resize": options.resize, "maps": options.maps},
         }
         writers.append(predictions.PredictionsWriter(options.out / name, {**header, **shared}, options.overwrite))
-    left = predictions.pending(dataset, writers)
+    left = predictions.pending(dataset, writers, options.batch_size)
     loader = localization_loader(left, kinds, options.crops, options.batch_size, options.workers, options.resize)
     with bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing") as progress:
         for items in loader:

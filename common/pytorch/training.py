@@ -15,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from common.errors import UserError
+from common.files import write_json, write_text, writing
+from common.predictions import TRAINING, note_process
 from common.progress import bar
 from common.pytorch import checkpoints, distributed
 from common.pytorch.runtime import Runtime
@@ -48,11 +50,12 @@ def fit(
         losses: one batch to named scalars.
         learning_rates: (epoch, step of all) to one rate for each parameter group.
         epochs: how many passes.
-        folder: for `step-*.pth`, `log.jsonl` and at the end `final.pth`.
+        folder: for `step-*.pth`, `log.jsonl`, `training.json`, `processes.json`, and at the end `final.pth`.
         config: plain values that identify the training; one that differs from the folder's is refused.
         runtime: seed, mixed precision, how often to save.
         after_step: told of the step's number and losses; may raise.
-        after_epoch: told of the epoch's number once its checkpoint is written; may look at the model, in eval mode.
+        after_epoch: told of the epoch's number once its checkpoint is written, and again by a training that goes on
+            right there; may look at the model, in eval mode.
 
     Returns:
         The path of `final.pth`.
@@ -69,9 +72,13 @@ def fit(
     if runtime.amp == "fp16" and device.type != "cuda":
         raise UserError("fp16 mixed precision needs CUDA", do="say --amp bf16 or off")
     scaler = torch.amp.GradScaler(device.type, enabled=runtime.amp == "fp16")
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     batches = loader.batch_sampler.batches
     epoch, batch = _resume(model, optimizer, scaler, folder, config)
+    if distributed.rank() == 0:
+        write_json(folder / TRAINING, config)
+        note_process(folder)
     step_module = _parallel(_Step(model, losses), device, runtime)
     main = distributed.rank() == 0
     log = _Log(folder / "log.jsonl", before=epoch * batches + batch) if main else None
@@ -93,34 +100,36 @@ def fit(
         }
         checkpoints.write_step(folder, next_epoch * batches + next_batch, content)
 
-    model.train()
-    while epoch < epochs:
-        loader.batch_sampler.epoch, loader.batch_sampler.first_batch = epoch, batch
-        for item in loader:
-            if isinstance(item, UserError):
-                raise item
-            step = epoch * batches + batch
-            for group, rate in zip(optimizer.param_groups, learning_rates(epoch, step), strict=True):
-                group["lr"] = rate
-            values = _step(step_module, optimizer, scaler, item, device, runtime.amp)
-            if not np.isfinite(values["loss"]):
-                raise UserError(f"the loss is {values['loss']} at step {step}", where=folder,
-                                do="lower the learning rate or warm up longer")  # fmt: skip
-            after_step(step, values)
-            if log is not None:
-                log.add(step, epoch, values)
-            progress.update()
-            progress.set_postfix(
-                epoch=epoch + 1, **{name: f"{value:.3f}" for name, value in values.items()}, refresh=False
-            )
-            batch += 1
-            if runtime.save_every and (step + 1) % runtime.save_every == 0 and batch < batches:
-                save(epoch, batch)
-        epoch, batch = epoch + 1, 0
-        save(epoch, batch)
+    if epoch and not batch:  # what it does may be just what the stopped process did not get to
         after_epoch(epoch)
+    with progress:
         model.train()
-    progress.close()
+        while epoch < epochs:
+            loader.batch_sampler.epoch, loader.batch_sampler.first_batch = epoch, batch
+            for item in loader:
+                if isinstance(item, UserError):
+                    raise item
+                step = epoch * batches + batch
+                for group, rate in zip(optimizer.param_groups, learning_rates(epoch, step), strict=True):
+                    group["lr"] = rate
+                values = _step(step_module, optimizer, scaler, item, device, runtime.amp)
+                if not np.isfinite(values["loss"]):
+                    raise UserError(f"the loss is {values['loss']} at step {step}", where=folder,
+                                    do="lower the learning rate or warm up longer")  # fmt: skip
+                after_step(step, values)
+                if log is not None:
+                    log.add(step, epoch, values)
+                progress.update()
+                progress.set_postfix(
+                    epoch=epoch + 1, **{name: f"{value:.3f}" for name, value in values.items()}, refresh=False
+                )
+                batch += 1
+                if runtime.save_every and (step + 1) % runtime.save_every == 0 and batch < batches:
+                    save(epoch, batch)
+            epoch, batch = epoch + 1, 0
+            save(epoch, batch)
+            after_epoch(epoch)
+            model.train()
     if main:
         checkpoints.write(final, {"config": config, "model": model.state_dict()})
     distributed.wait_for_all()
@@ -219,9 +228,11 @@ class _Log:
                         kept.append(line)
                 except (ValueError, KeyError, TypeError):
                     continue  # the half line of a killed process
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self.path = path
+        write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, open for as long as the training
 
     def add(self, step: int, epoch: int, values: dict[str, float]) -> None:
-        self._file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
-        self._file.flush()
+        with writing(self.path):
+            self._file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+            self._file.flush()

@@ -21,7 +21,7 @@ import tyro
 from torch import Tensor
 
 from common.errors import UserError, run_command
-from common.files import parse_json, write_text
+from common.files import parse_json, write_text, writing
 from common.images import ImageError, read_rgb
 from common.progress import bar
 from common.pytorch.data import channels_first, normalized
@@ -96,7 +96,6 @@ class Progress:
         self.path = path.with_name(f"{path.name}.progress.jsonl")
         self.done: dict[str, dict[str, Box]] = {}
         lines = [] if overwrite or not self.path.is_file() else self._read(header)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.path, "".join(f"{line}\n" for line in [json.dumps(header), *lines]))
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115, closed by finish
 
@@ -115,8 +114,9 @@ class Progress:
 
     def add(self, group: str, boxes: dict[str, Box]) -> None:
         """Note a group."""
-        self._file.write(json.dumps({"group": group, "boxes": boxes}) + "\n")
-        self._file.flush()
+        with writing(self.path):
+            self._file.write(json.dumps({"group": group, "boxes": boxes}) + "\n")
+            self._file.flush()
         self.done[group] = boxes
 
     def finish(self) -> None:

@@ -9,12 +9,14 @@ Links by default. Running it again mends what is there: an image whose class has
 import os
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import tyro
 
 from common.datasets import DataSource
 from common.errors import UserError, inside, run_command
+from common.files import holds_files, write_atomically, write_text
 from common.progress import bar
 from grcam import handover
 
@@ -70,10 +72,9 @@ def rebuild(options: Rebuild) -> dict[str, Path]:
 
 def _remove_others(target: Path, wanted: set[Path]) -> None:
     """Take away what an earlier run put elsewhere. A folder that this step did not make is left alone, and refused."""
-    if target.is_dir() and any(target.iterdir()) and not (target / MARK).is_file():
+    if holds_files(target) and not (target / MARK).is_file():
         raise UserError("the folder is not empty, and not this step's", where=target, do="name another one")
-    target.mkdir(parents=True, exist_ok=True)
-    (target / MARK).write_text("Made by grcam.pseudo_bbox.rebuild_val, which deletes what it does not know here.\n")
+    write_text(target / MARK, "Made by grcam.pseudo_bbox.rebuild_val, which deletes what it does not know here.\n")
     for path in sorted(target.glob("*/**/*")):
         if (path.is_symlink() or path.is_file()) and path not in wanted:
             path.unlink()
@@ -83,9 +84,8 @@ def _put(source: Path, place: Path, copy: bool) -> None:
     if copy:
         if place.is_symlink() or not place.is_file() or place.stat().st_size != source.stat().st_size:
             place.unlink(missing_ok=True)
-            temporary = place.with_name(f".{place.name}.part")
-            shutil.copyfile(source, temporary)
-            os.replace(temporary, place)
+            with open(source, "rb") as content:
+                write_atomically(place, partial(shutil.copyfileobj, content))
         return
     if place.is_symlink() and Path(os.readlink(place)) == source:
         return

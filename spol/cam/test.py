@@ -7,9 +7,8 @@ The network runs in batches; processes of their own turn maps into masks. A run 
 """
 
 import json
-import os
 from collections import deque
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,8 +20,9 @@ import tyro
 
 from common.datasets import Dataset, Sample
 from common.errors import UserError, run_command
-from common.files import read_json, write_json
-from common.predictions import provenance
+from common.files import holds_files, read_json, write_json
+from common.parallel import pool_of
+from common.predictions import batches_left, provenance
 from common.progress import bar
 from common.pytorch.runtime import keep_freed_memory, pick_device
 from spol import pseudo_masks, weights
@@ -79,7 +79,11 @@ def test(options: Test) -> Path:
     _claim(options.out, header, options.overwrite)
     network = loaded.network.to(device, memory_format=torch.channels_last).eval()
     network.dropout.train(options.mode == "train")
-    pending = [sample for sample in dataset if not mask_path(options.out, sample.image_id, ending).is_file()]
+
+    def unmade(sample: Sample) -> bool:
+        return not mask_path(options.out, sample.image_id, ending).is_file()
+
+    pending = batches_left(dataset, unmade, options.batch_size)
     images = Images(pending, [f"resize {side}"], options.preprocessing)
     skipped: dict[str, str] = {}
     progress = bar(total=len(dataset), initial=len(dataset) - len(pending), desc="pseudo masks")
@@ -104,7 +108,7 @@ class _Writers:
         self.pool = None
         if options.processes > 0:
             cv2.setNumThreads(1)  # before the fork, which copies the setting and none of the threads
-            self.pool = ProcessPoolExecutor(options.processes, initializer=start_worker, initargs=(os.getpid(),))
+            self.pool = pool_of(options.processes, begin=keep_freed_memory)
 
     def __enter__(self) -> "_Writers":
         return self
@@ -132,12 +136,6 @@ class _Writers:
         self.progress.update()
 
 
-def start_worker(parent: int) -> None:
-    """What a process that makes pseudo masks does first: it keeps its memory, and ends with its parent."""
-    keep_freed_memory()
-    pseudo_masks.end_with(parent)
-
-
 def _refuse_shared_masks(dataset: Dataset, folder: Path, ending: str) -> None:
     owners: dict[Path, Sample] = {}
     for sample in dataset:
@@ -162,7 +160,7 @@ def _claim(folder: Path, header: dict[str, Any], overwrite: bool) -> None:
         for ending in MASK_ENDINGS:
             for mask in folder.rglob(f"*{ending}"):
                 mask.unlink()
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif holds_files(folder):
         raise UserError("the folder is not empty and holds no pseudo masks of ours", where=folder,
                         do="choose another --masks")  # fmt: skip
     write_json(path, {**header, "complete": False})

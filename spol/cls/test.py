@@ -8,6 +8,7 @@ Writes `classification.json`, and with `--npy` the original's `top1top5.npy`. Im
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ import torch
 import tyro
 from torch import nn
 
+from common import predictions
 from common.errors import UserError, run_command
 from common.predictions import Prediction, Predictions, PredictionsWriter
 from common.progress import bar
@@ -70,11 +72,11 @@ def test(options: Test) -> Path:
         "options": {**vars(options.preprocessing), "padded_for": options.padded_for, "mode": options.mode},
     }
     writer = PredictionsWriter(options.out / "images", header, options.overwrite)
-    pending = [sample for sample in dataset if sample.image_id not in writer.done]
+    pending = predictions.pending(dataset, [writer], options.batch_size)
     loader = image_batches(Images(pending, [kind], options.preprocessing), options.batch_size, options.workers)
     with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="classifying") as progress:
         for items in loader:
-            usable = without_problems(items, writer.skip)
+            usable = without_problems(items, partial(predictions.skip, [writer]))
             if usable:
                 _classify(network, usable, writer, device)
             progress.update(len(items))
@@ -89,23 +91,25 @@ def _classify(network: nn.Module, items: list[Item], writer: PredictionsWriter, 
     for item, top5, scores in zip(items, classes.tolist(), best.tolist(), strict=True):
         frame = item.frames[0]
         sample = item.sample
+        if sample.image_id in writer.done:
+            continue
         writer.write(
             Prediction(sample.image_id, sample.label, frame.original, frame, tuple(top5), tuple(scores), None, 0.0)
         )
 
 
 def _hand_over(options: Test, directory: Path, arch: str, header: dict) -> Path:
-    predictions = Predictions.open(directory)
-    found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in predictions.entries}
+    read = Predictions.open(directory)
+    found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in read.entries}
     if not found:
         raise UserError("no image could be classified", where=directory, do="look at its predictions.jsonl")
     path = options.out / "classification.json"
     verdicts.write_results(path, found, arch, header)
     if options.npy:
-        labels = {entry.image_id: entry.label for entry in predictions.entries}
+        labels = {entry.image_id: entry.label for entry in read.entries}
         verdicts.write_npy(options.out / "top1top5.npy", found, labels)
-    print(f"{arch}: Top-1 {predictions.accuracy(1):.2f}, Top-5 {predictions.accuracy(5):.2f} of {len(found)} images, "
-          f"{len(predictions.skipped)} left out: {path}")  # fmt: skip
+    print(f"{arch}: Top-1 {read.accuracy(1):.2f}, Top-5 {read.accuracy(5):.2f} of {len(found)} images, "
+          f"{len(read.skipped)} left out: {path}")  # fmt: skip
     return path
 
 

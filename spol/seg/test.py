@@ -107,7 +107,7 @@ def _localize(
         PredictionsWriter(options.out / name, {**header, "frame": kind}, options.overwrite)
         for name, kind in zip(options.frames, kinds, strict=True)
     ]
-    left = predictions.pending(dataset, writers)
+    left = predictions.pending(dataset, writers, options.batch_size)
 
     images = Images(left, inputs, options.preprocessing)
     with bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing") as progress:

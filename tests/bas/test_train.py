@@ -12,6 +12,7 @@ from bas import losses
 from bas import train as command
 from bas.config import VARIANTS, recipe
 from bas.train import DeadNetwork, Losses, Train, learning_rates, parameter_groups, resolved, train
+from bas.validation import Validation
 from common.datasets import DataSource
 from common.errors import UserError
 from common.pytorch import checkpoints
@@ -171,6 +172,29 @@ def test_validation_keeps_the_best_epoch_and_the_last(root, tmp_path, capsys):
     assert best["config"]["chosen"] == max(lines, key=lambda line: line["loc"])
     assert (tmp_path / "final.pth").is_file()
     assert "an oracle's" in capsys.readouterr().out
+
+
+def test_a_training_stopped_before_a_validation_makes_up_for_it(root, tmp_path, monkeypatch):
+    """Killed between an epoch's checkpoint and its measurement; the order of random numbers is the same too."""
+    train(options(root, tmp_path / "whole", validate="test"))
+    measure = Validation.measure
+
+    def dying(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Validation, "measure", dying)
+    with pytest.raises(KeyboardInterrupt):
+        train(options(root, tmp_path / "run", validate="test"))
+    monkeypatch.setattr(Validation, "measure", measure)
+    train(options(root, tmp_path / "run", validate="test"))
+    for name in ("validation.jsonl", "log.jsonl"):
+        assert (tmp_path / "run" / name).read_text() == (tmp_path / "whole" / name).read_text()
+    names = ("best_top1.pth", "best_gt.pth", "best_loc.pth", "final.pth", "step-00000006.pth")
+    for name in names:
+        found, expected = (checkpoints.read(tmp_path / folder / name) for folder in ("run", "whole"))
+        assert found["config"] == expected["config"]
+        assert all(torch.equal(found["model"][key], value) for key, value in expected["model"].items())
+    assert torch.equal(found["random"]["torch"], expected["random"]["torch"])
 
 
 def test_validation_on_held_out_images_says_no_oracle(root, tmp_path, capsys):

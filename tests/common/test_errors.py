@@ -30,6 +30,53 @@ def test_interrupts_say_that_one_can_go_on():
     assert done.stderr == "stopped; the same command continues where this one ended\n"
 
 
+@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_signals_end_in_one_line(number, status):
+    """Whatever the interruption turns into on its way out: here, what a library makes of it."""
+    body = (f"import signal\n    try:\n        os.kill(os.getpid(), signal.{number})\n        while True: pass\n"
+            "    except KeyboardInterrupt as error:\n        raise RuntimeError('a worker is gone') from error")  # fmt: skip
+    done = run(body)
+    assert (done.returncode, done.stderr) == (status, "stopped; the same command continues where this one ended\n")
+
+
+def test_a_stop_that_python_drops_comes_again():
+    """In a destructor, whose exceptions are shown and forgotten."""
+    body = ("import signal, time\n    class Dropped:\n        def __del__(self):\n            os.kill(os.getpid(), signal.SIGTERM)\n"
+            "            time.sleep(1)\n    Dropped()\n    time.sleep(60)")  # fmt: skip
+    done = run(body)
+    assert (done.returncode, done.stderr) == (143, "stopped; the same command continues where this one ended\n")
+
+
+def test_ctrl_c_is_left_to_the_main_process():
+    """Ctrl-C reaches every process; a forked one goes on until its parent ends it."""
+    body = ("import signal, time\n    child = os.fork()\n    if child == 0:\n        os.kill(os.getpid(), signal.SIGINT)\n"
+            "        print('still here', flush=True)\n        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(60)\n"
+            "    assert os.waitpid(child, 0)[1] == signal.SIGTERM")  # fmt: skip
+    done = run(body)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "still here\n", "")
+
+
+@pytest.mark.parametrize(("error", "message"), [
+    ("OSError(28, 'No space left on device', 'out/a.npy')", "out/a.npy: No space left on device. Mend that, then give"),
+    ("OSError(30, 'Read-only file system')", "Read-only file system. Mend that"),
+    ("RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. ')", "processes was killed; expected enough memory"),
+    ("RuntimeError('DataLoader worker (pid(s) 7) exited unexpectedly')", "processes was killed"),
+    ("BrokenProcessPool()", "one of the command's other processes was killed"),
+])  # fmt: skip
+def test_what_the_machine_does_is_one_line(error, message):
+    done = run(f"raise {error}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("error", ["OSError(22, 'Invalid argument')", "RuntimeError('shapes differ')"])
+def test_other_system_and_runtime_errors_keep_their_traceback(error):
+    done = run(f"raise {error}")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
 def test_programming_errors_keep_their_traceback():
     done = run("raise TypeError('a bug')")
     assert done.returncode == 1

@@ -6,10 +6,11 @@ import sys
 import numpy as np
 import pytest
 
+from common import export as command
 from common.datasets import DataSource
 from common.errors import UserError
 from common.evaluate import Evaluate, evaluate
-from common.export import Export, export
+from common.export import Export, export, export_all
 from common.protocols import PROTOCOLS
 from tests import runs, small_cub
 
@@ -108,3 +109,19 @@ def test_what_is_there_is_kept(tmp_path, exported):
     options, evaluation = exported
     with pytest.raises(UserError, match=r"audit.csv: the file is there already"):
         export(evaluation, options.out, options)
+
+
+def test_a_stopped_export_is_done_again(tmp_path, source, monkeypatch):
+    """What it left is replaced without --overwrite, and only that."""
+    directories = [runs.write(tmp_path / name, source) for name in ("one", "two")]
+    options = Export(tuple(directories), out=tmp_path / "out")
+    evaluations, _ = evaluate(options)
+    monkeypatch.setattr(command, "coco", lambda evaluation: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        export_all(evaluations, options)
+    assert (tmp_path / "out/1-one/audit.csv").is_file()
+    monkeypatch.undo()
+    assert len(export_all(evaluations, options)) == 10
+    with pytest.raises(UserError, match=r"1-one/audit.csv: the file is there already"):
+        export_all(evaluations, options)
+    assert not (tmp_path / "out/.unfinished").exists()

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import UserError
-from common.files import read_json, sha256, write_atomically, write_json, write_text
+from common.files import holds_files, read_json, sha256, write_atomically, write_json, write_text
 
 
 def test_text_is_written_as_it_stands(tmp_path):
@@ -65,3 +65,22 @@ def test_sha256(tmp_path):
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     with pytest.raises(UserError):
         sha256(tmp_path / "b")
+
+
+@pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), KeyboardInterrupt(), TypeError("a bug")])
+def test_what_fails_leaves_no_half_file(tmp_path, problem):
+    def write(file):
+        file.write(b"half")
+        raise problem
+
+    with pytest.raises(UserError if isinstance(problem, OSError) else type(problem)):
+        write_atomically(tmp_path / "a", write)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_no_file(tmp_path):
+    assert not holds_files(tmp_path / "none")
+    (tmp_path / ".manifest.json.part").write_text("{")
+    assert not holds_files(tmp_path)
+    (tmp_path / "note.part").write_text("mine")
+    assert holds_files(tmp_path)

@@ -10,7 +10,15 @@ import pytest
 from common.datasets import DataSource
 from common.errors import UserError
 from common.geometry import Frame
-from common.predictions import Prediction, Predictions, PredictionsWriter, map_path, provenance, read_map
+from common.predictions import (
+    Prediction,
+    Predictions,
+    PredictionsWriter,
+    batches_left,
+    map_path,
+    provenance,
+    read_map,
+)
 from tests import runs, small_cub
 
 FRAME = Frame.squash((80, 60))
@@ -221,3 +229,38 @@ def test_killed_at_any_line(source, tmp_path):
         assert subprocess.run([*command, "-1"], env=environment).returncode == 0
         assert (run / "predictions.jsonl").read_text() == (whole / "predictions.jsonl").read_text()
         assert Predictions.open(run).manifest["counts"] == Predictions.open(whole).manifest["counts"]
+
+
+def test_killed_before_the_first_manifest_was_whole(tmp_path):
+    (tmp_path / ".manifest.json.part").write_text("{")
+    assert not PredictionsWriter(tmp_path, {"method": "cam"}).complete
+
+
+def test_a_full_disk_is_named(tmp_path):
+    """/dev/full takes what is written and has no room for it."""
+    writer = PredictionsWriter(tmp_path, {"method": "cam"})
+    path = map_path(tmp_path, "a/1.jpg")
+    path.parent.mkdir(parents=True)
+    path.symlink_to("/dev/full")
+    with pytest.raises(
+        UserError, match=r"maps/a/1.jpg.npy: can't be written \(.*\). Mend that, then give the same command"
+    ):
+        writer.write(entry(), np.zeros((224, 224), np.float32))
+    assert writer.done == set()
+
+
+def test_overwriting_leaves_nothing_of_the_other_run(tmp_path, source):
+    run = runs.write(tmp_path / "run", source)
+    writer = PredictionsWriter(run, {"method": "other"}, overwrite=True)
+    assert not writer.complete
+    writer.write(entry())
+    writer.finish()
+    found = Predictions.open(run)
+    assert [item.image_id for item in found.entries] == ["a/1.jpg"]
+    assert not found.has_maps
+
+
+def test_batches_are_those_of_an_uninterrupted_run():
+    assert batches_left("abcdefgh", "cdh".__contains__, 3) == list("abcdefgh")
+    assert batches_left("abcdefgh", "h".__contains__, 3) == list("gh")
+    assert batches_left("abcdefgh", "".__contains__, 3) == []

@@ -17,7 +17,7 @@ from tensorpack.tfutils.tower import TowerContext
 
 from common.datasets import DataSource
 from common.errors import UserError
-from dgl_tf import config, models, records, train, weights
+from dgl_tf import callbacks, config, models, records, train, weights
 from dgl_tf.dataflow import Repeatable, cropped, training_flow, validation_flow
 from tests import fill, small_cub
 from tests.dgl_tf.filled import fill_network, golden
@@ -255,6 +255,55 @@ def test_validation_keeps_the_best(whole, tmp_path):
     train.train(options(root, out, epochs=1, validate="test"))
     assert (out / "min-val-error-top1.index").is_file()
     assert 0 <= json.loads((out / "stats.json").read_text())[-1]["val-error-top1"] <= 1
+
+
+def test_a_stopped_training_keeps_the_best_network_and_two_checkpoints(whole, tmp_path, monkeypatch):
+    """Stopped twice: right before a checkpoint, and right after one."""
+    names = ("validation.jsonl", "final.npz")
+    root, out = whole[0], tmp_path / "run"
+    chosen = {"epochs": 4, "steps_per_epoch": 1, "validate": "test", "validate_every": 1}
+    train.train(options(root, tmp_path / "whole", **chosen))
+    trigger = callbacks.Saver._trigger
+
+    def dying(self, epoch, first):
+        if first:
+            trigger(self)
+        if self.epoch_num == epoch:
+            raise KeyboardInterrupt
+        if not first:
+            trigger(self)
+
+    for epoch, first in ((2, False), (3, True)):
+        monkeypatch.setattr(callbacks.Saver, "_trigger", lambda self, e=epoch, f=first: dying(self, e, f))
+        with pytest.raises(KeyboardInterrupt):
+            train.train(options(root, out, **chosen))
+    monkeypatch.undo()
+    (out / "model-3.data-00000-of-00001.tempstate7").write_bytes(b"half")
+    train.train(options(root, out, **chosen))
+    for name in names:
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    best = [weights.open_checkpoint(folder / callbacks.BEST) for folder in (tmp_path / "whole", out)]
+    assert all(np.array_equal(best[0].read(name), best[1].read(name)) for name in best[0].shapes)
+    kept = sorted(path.name for path in out.glob("model-*"))
+    assert kept == [f"model-{step}.{kind}" for step in (3, 4) for kind in ("data-00000-of-00001", "index")]
+
+
+def test_a_full_disk_ends_the_training_in_one_line(whole, tmp_path):
+    """A limit on a file's size stands in for the disk's end."""
+    command = [
+        sys.executable, "-m", "dgl_tf.train", "--arch", "mobilenetv1", "--data.name", "cub", "--data.root", whole[0],
+        "--data.split", "train", "--epochs", "1", "--batch-size", "4", "--final-size", "32", "--steps-per-epoch", "1",
+        "--workers", "0", "--threads", "1", "--out", tmp_path / "run",
+    ]  # fmt: skip
+    limit = f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({2**20}, {2**20})); sys.argv[:] = sys.argv[1:]; runpy.run_module('dgl_tf.train', run_name='__main__', alter_sys=True)"
+    command[1:3] = ["-c", limit, "dgl_tf.train"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search(
+        r"^error: .*the checkpoint can't be written \(.*File too large.*make room", done.stderr, re.M | re.I
+    )
+    assert "Training failed at global_step=1" in (tmp_path / "run/log.log").read_text()
 
 
 def test_two_towers_average_their_gradients(tmp_path):
