@@ -156,6 +156,10 @@ class TestOptions:
     """Habits of the released code, to be turned off."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    amp: Literal["off", "fp16", "bf16"] = "off"
+    """Mixed precision, which moves the numbers a little; fp16 needs CUDA."""
+    compile: bool = False
+    """Run the network through torch.compile: worth its start on a GPU and many images."""
     workers: Annotated[int, also("num_workers")] = 2
     """Processes that load images."""
     overwrite: bool = False

@@ -4,7 +4,7 @@ A method brings a `Localizer`: scores and features of images, and a map of featu
 so the `crop` frame's map costs no further pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -19,9 +19,13 @@ from common.extraction import Extractor
 from common.progress import bar
 from common.protocols import frame_kinds
 from common.pytorch.data import LocalizationItem, localization_loader
+from common.pytorch.runtime import precision
 
 CENTRE = 4
 """The centre crop's place among `images.ten_crops`."""
+
+
+Look = Callable[[Tensor], tuple[Tensor, Any]]
 
 
 class Localizer(Protocol):
@@ -57,6 +61,10 @@ class LocalizeOptions:
     """Images at a time, ten crops each."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    amp: Literal["off", "fp16", "bf16"] = "off"
+    """Mixed precision, which moves the numbers a little; fp16 needs CUDA."""
+    compile: bool = False
+    """Run the network through torch.compile: worth its start on a GPU and many images."""
     workers: int = 2
     """Processes that load images."""
     overwrite: bool = False
@@ -87,25 +95,31 @@ def localize(
         The directories.
     """
     kinds = frame_kinds(options.frames)
+    precise = precision(device, options.amp)
     writers = []
     for name, kind in zip(options.frames, kinds, strict=True):
         shared = {
             "data": options.data.described(dataset),
             "classifier": {"name": header["architecture"], "crops": options.crops},
             "frame": kind,
-            "options": {**header["options"], "threshold": threshold, "resize": options.resize, "maps": options.maps},
-        }
+            "options": {
+                **header["options"], "threshold": threshold, "resize": options.resize, "maps": options.maps,
+                "amp": options.amp,
+            },
+        }  # fmt: skip
         writers.append(predictions.PredictionsWriter(options.out / name, {**header, **shared}, options.overwrite))
     left = predictions.pending(dataset, writers, options.batch_size)
     loader = localization_loader(left, kinds, options.crops, options.batch_size, options.workers, options.resize)
-    with bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing") as progress:
+    look = torch.compile(localizer.look) if options.compile else localizer.look
+    progress = bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing")
+    with progress, precise:
         for items in loader:
             for item in items:
                 if item.problem:
                     predictions.skip(writers, item.sample.image_id, item.problem)
             usable = [item for item in items if not item.problem]
             if usable:
-                _localize_batch(usable, writers, options, localizer, device, extractor, threshold)
+                _localize_batch(usable, writers, options, localizer, look, device, extractor, threshold)
             progress.update(len(items))
     return predictions.finish(writers)
 
@@ -115,11 +129,12 @@ def _localize_batch(
     writers: Sequence[predictions.PredictionsWriter],
     options: LocalizeOptions,
     localizer: Localizer,
+    look: Look,
     device: torch.device,
     extractor: Extractor,
     threshold: float,
 ) -> None:
-    probabilities, seen = _look(localizer, items, options, device)
+    probabilities, seen = _look(look, items, options, device)
     best, classes = probabilities.topk(min(5, probabilities.shape[1]), dim=1)
     labels = torch.tensor([item.sample.label for item in items], device=device)
     for number, (writer, (scores, features)) in enumerate(zip(writers, seen, strict=True)):
@@ -144,7 +159,7 @@ def _localize_batch(
 
 
 def _look(
-    localizer: Localizer, items: Sequence[LocalizationItem], options: LocalizeOptions, device: torch.device
+    look: Look, items: Sequence[LocalizationItem], options: LocalizeOptions, device: torch.device
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Class probabilities (B, classes), and each frame's scores and features."""
     seen: dict[str, tuple[Tensor, Tensor]] = {}
@@ -152,14 +167,14 @@ def _look(
     if options.crops == 10:
         each, centre = [], []
         for item in items:  # ten at a time: larger batches outgrow a CPU's cache and gain a GPU little
-            scores, features = localizer.look(item.crops.to(device))
+            scores, features = look(item.crops.to(device))
             each.append(scores.softmax(dim=1).mean(dim=0))
             centre.append((scores[CENTRE], features[CENTRE]))
         probabilities = torch.stack(each)
         seen["crop"] = tuple(torch.stack(parts) for parts in zip(*centre, strict=True))
     for number, name in enumerate(options.frames):
         if name not in seen:
-            seen[name] = localizer.look(torch.stack([item.views[number] for item in items]).to(device))
+            seen[name] = look(torch.stack([item.views[number] for item in items]).to(device))
         if probabilities is None:
             probabilities = seen[name][0].softmax(dim=1)
     return probabilities, [seen[name] for name in options.frames]

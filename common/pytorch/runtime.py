@@ -49,6 +49,18 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def precision(device: torch.device, amp: str) -> torch.autocast:
+    """The context in which a network runs: mixed precision, or with `off` none.
+
+    Raises:
+        UserError: fp16 on another device than CUDA.
+    """
+    if amp == "fp16" and device.type != "cuda":
+        raise UserError("fp16 mixed precision needs CUDA", do="say --amp bf16 or off")
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(amp, torch.float32)
+    return torch.autocast(device.type, dtype=dtype, enabled=amp != "off")
+
+
 def seed_everything(seed: int) -> None:
     """Seed Python's, numpy's and torch's generators."""
     random.seed(seed)

@@ -19,7 +19,7 @@ from common.files import write_json, write_text, writing
 from common.predictions import TRAINING, note_process
 from common.progress import bar
 from common.pytorch import checkpoints, distributed
-from common.pytorch.runtime import Runtime
+from common.pytorch.runtime import Runtime, precision
 
 FINAL = "final.pth"
 
@@ -69,8 +69,7 @@ def fit(
         _refuse_other(checkpoints.read(final), config, folder)
         return final
     device = next(model.parameters()).device
-    if runtime.amp == "fp16" and device.type != "cuda":
-        raise UserError("fp16 mixed precision needs CUDA", do="say --amp bf16 or off")
+    precision(device, runtime.amp)  # refused here, before anything is written
     scaler = torch.amp.GradScaler(device.type, enabled=runtime.amp == "fp16")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -165,8 +164,7 @@ def _step(
 ) -> dict[str, float]:
     images, labels = (part.to(device, non_blocking=True) for part in item)
     optimizer.zero_grad(set_to_none=True)
-    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(amp, torch.float32)
-    with torch.autocast(device.type, dtype=dtype, enabled=amp != "off"):
+    with precision(device, amp):
         values = step_module(images, labels)
     scaler.scale(values["loss"]).backward()
     scaler.step(optimizer)

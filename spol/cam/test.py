@@ -24,7 +24,7 @@ from common.files import holds_files, read_json, write_json
 from common.parallel import pool_of
 from common.predictions import batches_left, provenance
 from common.progress import bar
-from common.pytorch.runtime import keep_freed_memory, pick_device
+from common.pytorch.runtime import keep_freed_memory, pick_device, precision
 from spol import pseudo_masks, weights
 from spol.data import MASK_ENDINGS, Images, Item, image_batches, mask_path, stacked, without_problems
 from spol.options import TestOptions, also
@@ -59,6 +59,7 @@ def test(options: Test) -> Path:
         UserError: an unusable checkpoint, two images with one mask, or a folder that holds another run's masks.
     """
     device = pick_device(options.device)
+    precise = precision(device, options.amp)
     source = options.data.plain()
     dataset = source.load()
     loaded = weights.load(options.snapshot, "cam")
@@ -73,12 +74,13 @@ def test(options: Test) -> Path:
         "data": source.described(dataset),
         "options": {
             **vars(options.preprocessing), "resize": side, "mask_format": options.mask_format,
-            "holes": options.holes, "truncate": options.truncate, "mode": options.mode,
+            "holes": options.holes, "truncate": options.truncate, "mode": options.mode, "amp": options.amp,
         },
     }  # fmt: skip
     _claim(options.out, header, options.overwrite)
     network = loaded.network.to(device, memory_format=torch.channels_last).eval()
     network.dropout.train(options.mode == "train")
+    label_maps = torch.compile(network.label_maps) if options.compile else network.label_maps
 
     def unmade(sample: Sample) -> bool:
         return not mask_path(options.out, sample.image_id, ending).is_file()
@@ -87,13 +89,13 @@ def test(options: Test) -> Path:
     images = Images(pending, [f"resize {side}"], options.preprocessing)
     skipped: dict[str, str] = {}
     progress = bar(total=len(dataset), initial=len(dataset) - len(pending), desc="pseudo masks")
-    with progress, _Writers(options, ending, progress) as writers:
+    with progress, precise, _Writers(options, ending, progress) as writers:
         for items in image_batches(images, options.batch_size, options.workers):
             usable = without_problems(items, skipped.__setitem__)
             progress.update(len(items) - len(usable))
             if usable:
                 labels = torch.tensor([item.sample.label for item in usable], device=device)
-                maps = network.label_maps(stacked(usable, 0, device), labels).float().cpu().numpy()
+                maps = label_maps(stacked(usable, 0, device), labels).float().cpu().numpy()
                 for item, raw in zip(usable, maps, strict=True):
                     writers.submit(item, raw)
     return _finish(options.out, header, skipped, len(dataset))

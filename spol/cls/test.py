@@ -20,7 +20,7 @@ from common import predictions
 from common.errors import UserError, run_command
 from common.predictions import Prediction, Predictions, PredictionsWriter
 from common.progress import bar
-from common.pytorch.runtime import pick_device
+from common.pytorch.runtime import pick_device, precision
 from spol import verdicts
 from spol.cls.checkpoint import METHOD, load
 from spol.config import recipe
@@ -53,6 +53,7 @@ def test(options: Test) -> Path:
         UserError: an unusable image, or a checkpoint that does not fit.
     """
     device = pick_device(options.device)
+    precise = precision(device, options.amp)
     source = options.data.plain()
     dataset = source.load()
     found = load(options.snapshot, len(dataset.class_names), options.arch, options.padded_for)
@@ -61,6 +62,7 @@ def test(options: Test) -> Path:
     if options.mode == "train":
         for module in network.modules():
             module.train(isinstance(module, nn.Dropout))
+    network = torch.compile(network) if options.compile else network
     kind = f"resize {side}"
     header = {
         "method": METHOD,
@@ -69,12 +71,18 @@ def test(options: Test) -> Path:
         "data": source.described(dataset),
         "classifier": {"name": found.arch, "crops": 1},
         "frame": kind,
-        "options": {**vars(options.preprocessing), "padded_for": options.padded_for, "mode": options.mode},
+        "options": {
+            **vars(options.preprocessing),
+            "padded_for": options.padded_for,
+            "mode": options.mode,
+            "amp": options.amp,
+        },
     }
     writer = PredictionsWriter(options.out / "images", header, options.overwrite)
     pending = predictions.pending(dataset, [writer], options.batch_size)
     loader = image_batches(Images(pending, [kind], options.preprocessing), options.batch_size, options.workers)
-    with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="classifying") as progress:
+    progress = bar(total=len(dataset), initial=len(dataset) - len(pending), desc="classifying")
+    with progress, precise:
         for items in loader:
             usable = without_problems(items, partial(predictions.skip, [writer]))
             if usable:

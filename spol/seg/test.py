@@ -26,7 +26,7 @@ from common.metrics import LocalizationEvaluator
 from common.predictions import Prediction, Predictions, PredictionsWriter
 from common.progress import bar
 from common.protocols import SPOL, SQUASH, frame_kinds
-from common.pytorch.runtime import pick_device
+from common.pytorch.runtime import pick_device, precision
 from spol import verdicts, weights
 from spol.config import recipe, recipe_name
 from spol.data import Images, Item, image_batches, stacked, without_problems
@@ -64,6 +64,7 @@ def test(options: Test) -> list[Path]:
     """
     frame_kinds(options.frames)
     device = pick_device(options.device)
+    precise = precision(device, options.amp)
     source = options.data.plain()
     dataset = source.load()
     threshold = options.threshold
@@ -83,10 +84,12 @@ def test(options: Test) -> list[Path]:
         "classifier": {"name": classified.classifier, "crops": 1} if classified else None,
         "options": {
             **vars(options.preprocessing), "threshold": threshold, "maps": options.maps, "mode": options.mode,
-            "trained_resize": loaded.options.get("resize", 256),
+            "trained_resize": loaded.options.get("resize", 256), "amp": options.amp,
         },
     }  # fmt: skip
-    directories = _localize(options, dataset, network, classified, threshold, header, device)
+    network = torch.compile(network) if options.compile else network
+    with precise:
+        directories = _localize(options, dataset, network, classified, threshold, header, device)
     if "crop" in options.frames:
         print_released_line(directories[options.frames.index("crop")], dataset, options)
     return directories

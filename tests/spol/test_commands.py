@@ -192,6 +192,30 @@ def test_mixed_precision(trained, root, tmp_path):
     assert first[0] == pytest.approx(first[1], rel=0.1)
 
 
+def test_mixed_precision_and_compilation_when_testing(trained, root, tmp_path, monkeypatch):
+    """Boxes and masks move a little with bfloat16; whatever torch.compile gives is called in the network's place."""
+    calls = []
+    monkeypatch.setattr(torch, "compile", lambda run: lambda *given: calls.append(len(given[0])) or run(*given))
+    for amp in ("off", "bf16"):
+        out = tmp_path / amp
+        seg_test.test(segmenting(root, trained, out / "seg", amp=amp, compile=True))
+        cls_test.test(classifying(root, trained, out / "cls", amp=amp, compile=True))
+        cam_test.test(masking(root, trained, out=out / "masks", amp=amp, compile=True))
+    assert len(calls) >= 6
+    plain, mixed = (Predictions.open(tmp_path / amp / "seg" / "crop") for amp in ("off", "bf16"))
+    moved = [
+        np.abs(plain.map(one) - mixed.map(other)).max() for one, other in zip(plain.entries, mixed.entries, strict=True)
+    ]
+    assert 0 < max(moved) < 0.1
+    masks = [
+        [cv2.imread(str(path)) for path in sorted((tmp_path / amp / "masks").rglob("*.png"))] for amp in ("off", "bf16")
+    ]
+    assert len(masks[0]) == 12
+    assert np.mean([np.abs(one.astype(int) - other).mean() for one, other in zip(*masks, strict=True)]) < 8
+    with pytest.raises(UserError, match="fp16 mixed precision needs CUDA"):
+        seg_test.test(segmenting(root, trained, tmp_path / "refused", amp="fp16"))
+
+
 def test_killed_pseudo_masks_go_on_to_the_same_bytes(trained, root, tmp_path, monkeypatch, capsys):
     options = masking(root, trained, out=tmp_path / "masks")
     killed_after(monkeypatch, pseudo_masks, "write", 5)

@@ -74,6 +74,29 @@ def test_the_centre_crop_of_ten_is_the_crop_frame(trained, root, tmp_path):
                                   centre_crop(resize(image, (256, 256), "pillow"), 224))  # fmt: skip
 
 
+def test_mixed_precision_moves_maps_a_little(trained, root, tmp_path):
+    plain = localize("imagenet:mobilenet_v1", root, tmp_path / "plain", frames=("squash",), crops=1)["squash"]
+    mixed = localize("imagenet:mobilenet_v1", root, tmp_path / "mixed", frames=("squash",), crops=1, amp="bf16")[
+        "squash"
+    ]
+    assert (plain.manifest["options"]["amp"], mixed.manifest["options"]["amp"]) == ("off", "bf16")
+    pairs = [(plain.map(one), mixed.map(other)) for one, other in zip(plain.entries, mixed.entries, strict=True)]
+    assert all(not np.array_equal(one, other) for one, other in pairs)
+    assert min(np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs) > 0.9
+    with pytest.raises(UserError, match="fp16 mixed precision needs CUDA"):
+        localize(trained, root, tmp_path / "refused", amp="fp16")
+    assert not (tmp_path / "refused").exists()
+
+
+def test_compiled_is_the_same_network(trained, root, tmp_path, monkeypatch):
+    """What torch.compile is given is called in the network's place; the compiler itself is PyTorch's to test."""
+    calls = []
+    monkeypatch.setattr(torch, "compile", lambda look: lambda images: calls.append(len(images)) or look(images))
+    plain, compiled = (localize(trained, root, tmp_path / str(on), compile=on)["crop"] for on in (False, True))
+    assert calls.count(10) == 6
+    np.testing.assert_array_equal(plain.map(plain.entries[0]), compiled.map(compiled.entries[0]))
+
+
 def test_the_manifest_says_what_was_done(trained, root, tmp_path):
     manifest = localize(trained, root, tmp_path, frames=("crop",))["crop"].manifest
     assert (manifest["method"], manifest["architecture"], manifest["frame"]) == (
