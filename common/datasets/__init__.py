@@ -145,5 +145,6 @@ _KINDS = {
     "list_file": lambda value: value is None or _is_text(value),
     "list_format": lambda value: value in lists.FORMATS,
     "leave_out": lambda value: isinstance(value, list | tuple) and all(kind in ilsvrc.LEAVE_OUT for kind in value),
+    "shard": lambda value: value is None or _is_text(value),
 }
 """What a stored record's fields may be."""
