@@ -146,7 +146,10 @@ def _measure(directory: Path, wanted: Sequence[Protocol], options: Evaluate, nee
     predictions = Predictions.open(directory, options.incomplete)
     predictions.need("method", "architecture", "frame", "checkpoint")
     source = DataSource.from_json(_source_fields(predictions), directory)
-    dataset = (replace(source, root=options.root) if options.root else source).load()
+    source = replace(source, root=options.root) if options.root else source
+    if not source.root.is_dir():
+        raise UserError(f"the data set's folder {source.root} is not there", where=directory, do="name it with --root")
+    dataset = source.load()
     if dataset.fingerprint() != predictions.manifest["data"].get("fingerprint"):
         raise UserError("the data set's annotations are not those that were predicted on", where=directory,
                         do=f"check {source.root}, or localize again")  # fmt: skip
