@@ -148,7 +148,8 @@ def _measure(directory: Path, wanted: Sequence[Protocol], options: Evaluate, nee
     source = DataSource.from_json(_source_fields(predictions), directory)
     source = replace(source, root=options.root) if options.root else source
     if not source.root.is_dir():
-        raise UserError(f"its data set lies in {source.root}, no such folder", where=directory, do="name it with --root")
+        raise UserError(f"its data set lies in {source.root}, no such folder", where=directory,
+                        do="name it with --root")  # fmt: skip
     dataset = source.load()
     if dataset.fingerprint() != predictions.manifest["data"].get("fingerprint"):
         raise UserError("the data set's annotations are not those that were predicted on", where=directory,
