@@ -145,8 +145,8 @@ def _same_model(one: Predictions, other: Predictions) -> bool:
 def _measure(directory: Path, wanted: Sequence[Protocol], options: Evaluate, need_boxes: bool = True) -> Evaluation:
     predictions = Predictions.open(directory, options.incomplete)
     predictions.need("method", "architecture", "frame", "checkpoint")
-    source = predictions.source
-    dataset = (replace(source, root=options.root) if options.root else source).load()
+    source = predictions.source_in(options.root)
+    dataset = source.load()
     if dataset.fingerprint() != predictions.manifest["data"].get("fingerprint"):
         raise UserError("the data set's annotations are not those that were predicted on", where=directory,
                         do=f"check {source.root}, or localize again")  # fmt: skip

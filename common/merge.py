@@ -42,8 +42,7 @@ def merge(options: Merge) -> Path:
         UserError: a part is missing, given twice, of another run, not finished, or not of today's annotations.
     """
     parts = _in_order(options.parts)
-    source = replace(parts[0].source, shard=None)
-    source = replace(source, root=options.root) if options.root else source
+    source = replace(parts[0].source_in(options.root), shard=None)
     dataset = source.load()
     _check(parts, dataset)
     header = {**_shared(parts[0]), "data": source.described(dataset)}

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -392,6 +392,18 @@ class Predictions:
             raise UserError("the manifest does not say what was predicted on", where=self.directory)
         fields = {name: value for name, value in data.items() if name not in ("images", "fingerprint", "left_out")}
         return DataSource.from_json(fields, self.directory)
+
+    def source_in(self, root: Path | None) -> DataSource:
+        """`source`, in the folder `root` where one is named.
+
+        Raises:
+            UserError: the folder is not there.
+        """
+        source = replace(self.source, root=root) if root else self.source
+        if not source.root.is_dir():
+            raise UserError(f"its data set lies in {source.root}, no such folder", where=self.directory,
+                            do="name it with --root")  # fmt: skip
+        return source
 
     def accuracy(self, among: int) -> float | None:
         """Percent of images whose true class is among the classifier's first `among`; None where nobody classified."""

@@ -40,8 +40,8 @@ def read(path: Path) -> Any:
     except FileNotFoundError as error:
         raise UserError("no such checkpoint", where=path) from error
     except pickle.UnpicklingError as error:
-        if unknown := re.search(r"Unsupported operand \d+", str(error)):  # torch's text goes on to advise unpickling
-            raise UserError(f"not a readable checkpoint ({unknown[0]})", where=path, expected="what torch.save writes",
+        if not _begins_as_pickle(path):
+            raise UserError("not a checkpoint", where=path, expected="what torch.save writes",
                             do="fetch it again") from error  # fmt: skip
         raise UserError(
             "the file holds more than tensors and plain values, and loading that would run code from it",
@@ -51,6 +51,12 @@ def read(path: Path) -> Any:
         ) from error
     except Exception as error:  # torch's reader of tensors and plain values fails in many ways on a damaged file
         raise UserError(f"not a readable checkpoint ({_reason(error)})", where=path) from error
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    """Whether the file is a pickle, bare or in a zip, by its first bytes."""
+    with open(path, "rb") as file:
+        return file.read(2).startswith((b"\x80", b"PK"))
 
 
 def _reason(error: Exception) -> str:

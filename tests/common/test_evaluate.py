@@ -83,7 +83,7 @@ def test_the_number_of_processes_changes_nothing(both):
 
 def test_a_moved_data_set_is_found_with_root(tmp_path, source, both):
     source.root.rename(tmp_path / "moved")
-    with pytest.raises(UserError, match="no such folder"):
+    with pytest.raises(UserError, match=r"no such folder\. Name it with --root"):
         evaluate(Evaluate(both))
     assert evaluate(Evaluate(both, root=tmp_path / "moved"))[0][0].rows
 

@@ -113,7 +113,7 @@ def _holders(value: Any):
 
 def png_chunk(content: bytes, rng: random.Random) -> bytes:
     """A number in a PNG's header changes, and its checksum with it."""
-    if content[12:16] != b"IHDR":
+    if content[12:16] != b"IHDR" or len(content) < 33:
         return number(content, rng)
     header = bytearray(content[16:29])
     header[rng.randrange(13)] = rng.choice((0, 1, 2, 3, 4, 6, 8, 16, 127, 255))

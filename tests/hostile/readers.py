@@ -111,7 +111,8 @@ def judged(message: str, reader: Reader, world: Path) -> Outcome:
         other = other or any(phrase in message for phrase in OF_THE_WHOLE)
         if not other:
             return Outcome("vague", f"names no line: {message[:300]}")
-    if str(world if reader.names is Names.WORLD else path.parent) not in message and path.name not in message:
+    placed = str(path.parent) in message or path.name in message
+    if not (re.match(r"\S[^:]*: ", message) if reader.names is Names.WORLD else placed):
         return Outcome("vague", f"names no file: {message[:300]}")
     return Outcome("refused", message)
 

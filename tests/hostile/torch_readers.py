@@ -26,7 +26,7 @@ def _load(name: str):
 
 def _load_trained(world: Path) -> None:
     config, state = checkpoints.read_trained(world / "ours.pth", "cam")
-    len(config["class_names"]), config["architecture"], config["trained_on"]
+    checkpoints.need(config, world / "ours.pth", "architecture", "class_names", "trained_on")
     checkpoints.load_strictly(network(), state, world / "ours.pth")
 
 
