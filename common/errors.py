@@ -97,7 +97,10 @@ def _signals_noted(stops: list[int]) -> Iterator[None]:
 
     def lost(unraisable: Any) -> None:
         """Python drops what is raised in a destructor or while it forks: the stop is raised again a moment later. What
-        else goes wrong there by then is the stop's doing."""
+        else goes wrong there by then is the stop's doing, and a loader's lost process is found again when missed.
+        """
+        if _LOST_WORKER.match(str(unraisable.exc_value)):
+            return
         if not stops or os.getpid() != owner:
             hook(unraisable)
         elif issubclass(unraisable.exc_type, KeyboardInterrupt):
