@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,7 +108,13 @@ def _signals_noted(stops: list[int]) -> Iterator[None]:
             signal.signal(stops[0], stop)
             threading.Timer(0.05, os.kill, (owner, stops[0])).start()
 
+    def in_a_thread(problem: threading.ExceptHookArgs) -> None:
+        """Of a pool that loses a process while its work is cancelled, Python 3.11 shows an error of its own making."""
+        if not stops and not (problem.exc_type and issubclass(problem.exc_type, InvalidStateError)):
+            thread_hook(problem)
+
     hook, sys.unraisablehook = sys.unraisablehook, lost
+    thread_hook, threading.excepthook = threading.excepthook, in_a_thread
     # What was ignored, as under nohup or in a shell's background, stays ignored.
     before = {each: signal.getsignal(each) for each in _STOPPING if signal.getsignal(each) != signal.SIG_IGN}
     for each in before:
@@ -115,7 +122,7 @@ def _signals_noted(stops: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = hook
+        sys.unraisablehook, threading.excepthook = hook, thread_hook
         for each, handler in before.items():
             signal.signal(each, handler)
 
