@@ -106,13 +106,21 @@ def _signals_noted(stops: list[int]) -> Iterator[None]:
             hook(unraisable)
         elif issubclass(unraisable.exc_type, KeyboardInterrupt):
             signal.signal(stops[0], stop)
-            threading.Timer(0.05, os.kill, (owner, stops[0])).start()
+            again.append(threading.Timer(0.05, os.kill, (owner, stops[0])))
+            again[-1].start()
 
     def in_a_thread(problem: threading.ExceptHookArgs) -> None:
         """Of a pool that loses a process while its work is cancelled, Python 3.11 shows an error of its own making."""
         if not stops and not (problem.exc_type and issubclass(problem.exc_type, InvalidStateError)):
             thread_hook(problem)
 
+    def uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """A process of a loader would show at length that this one, to which it was sending an image, is gone."""
+        if os.getpid() == owner or not issubclass(kind, ConnectionError | EOFError):
+            error_hook(kind, error, trace)
+
+    again: list[threading.Timer] = []
+    error_hook, sys.excepthook = sys.excepthook, uncaught
     hook, sys.unraisablehook = sys.unraisablehook, lost
     thread_hook, threading.excepthook = threading.excepthook, in_a_thread
     # What was ignored, as under nohup or in a shell's background, stays ignored.
@@ -122,7 +130,9 @@ def _signals_noted(stops: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook, threading.excepthook = hook, thread_hook
+        for timer in again:
+            timer.cancel()
+        sys.excepthook, sys.unraisablehook, threading.excepthook = error_hook, hook, thread_hook
         for each, handler in before.items():
             signal.signal(each, handler)
 

@@ -116,11 +116,12 @@ class _Writers:
         return self
 
     def __exit__(self, *problem: Any) -> None:
+        if problem[0] is not None:
+            self.stack.__exit__(*problem)
+            return
         with self.stack:
-            while self.waiting and problem[0] is None:
+            while self.waiting:
                 self._take()
-            if problem[0] is not None:
-                self.stack.__exit__(*problem)
 
     def submit(self, item: Item, raw: np.ndarray) -> None:
         options = self.options

@@ -45,6 +45,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FAULTS = ("kill", "terminate", "interrupt", "worker", "disk", "read-only")
 SAID = ("terminate", "interrupt", "worker", "disk", "read-only")
 """Faults that the command can and must say something about."""
+_SIGNALS = ("terminate", "interrupt")
 HUNG = 999
 PATIENCE = 60.0
 """Seconds after which a command hangs."""
@@ -242,7 +243,9 @@ class Lab:
             outcome.problems.append(f"it hung for {PATIENCE:.0f} s")
         if ended and outcome.fault in ("terminate", "interrupt") and outcome.struck:
             outcome.struck = False
-        if not ended and outcome.fault in SAID:
+        # Before `run_command` is reached there is only Python, which ends as it always does.
+        importing = not found and ("Traceback" not in said or "run_command" not in said) and outcome.fault in _SIGNALS
+        if not ended and outcome.fault in SAID and not (importing and status < 0):
             told = [line for line in lines if line.startswith(("error: ", "stopped"))]
             if status == HUNG:
                 pass
