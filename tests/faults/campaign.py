@@ -245,7 +245,7 @@ class Lab:
             outcome.struck = False
         # Before `run_command` is reached there is only Python, which ends as it always does.
         importing = not found and ("Traceback" not in said or "run_command" not in said) and outcome.fault in _SIGNALS
-        if not ended and outcome.fault in SAID and not (importing and status < 0):
+        if not ended and outcome.fault in SAID and not importing:
             told = [line for line in lines if line.startswith(("error: ", "stopped"))]
             if status == HUNG:
                 pass
