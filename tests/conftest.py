@@ -20,6 +20,7 @@ NEEDS = {
     "spol": "torch",
     "dgl_tf": "tensorflow",
     "grcam": "tensorflow",
+    "faults": "torch",
 }
 """Tests that only an environment with that package can import."""
 

@@ -1,6 +1,5 @@
 """A few faults of the campaign, and the campaign's own eyes: see `tests.faults.campaign`, which runs as many as one asks for."""
 
-import importlib.util
 import json
 import os
 import random
@@ -8,21 +7,16 @@ import signal
 import subprocess
 import sys
 
-import pytest
-
 from tests.faults.campaign import FAULTS, Campaign, _members, planned, run
 from tests.faults.commands import BY_NAME, COMMANDS, with_needs
 from tests.faults.digest import digest
 
-WITHOUT = {name for name in ("torch", "tensorflow") if importlib.util.find_spec(name) is None}
 
-
-@pytest.mark.skipif("torch" in WITHOUT, reason="these are PyTorch's commands, and it is not in this environment")
 def test_stopped_commands_go_on_to_the_same_end(tmp_path):
     """One fault of each kind and command, at seeded moments."""
     outcomes = run(Campaign(tmp_path, runs=17, seed=11, only=("cam-", "spol-cam-test"), faults=FAULTS))
     assert [(o.command, o.fault, o.moment, o.problems) for o in outcomes if o.problems] == []
-    assert sum(outcome.struck for outcome in outcomes) >= 10
+    assert all(outcome.struck for outcome in outcomes if outcome.fault in ("disk", "read-only"))
     assert "faults struck" in (tmp_path / "report.md").read_text()
     assert len(json.loads((tmp_path / "report.json").read_text())) == len(outcomes)
 
