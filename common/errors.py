@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -107,14 +108,31 @@ def _signals_noted(stops: list[int]) -> Iterator[None]:
 
     def lost(unraisable: Any) -> None:
         """Python drops what is raised in a destructor or while it forks: the stop is raised again a moment later. What
-        else goes wrong there by then is the stop's doing."""
+        else goes wrong there by then is the stop's doing, and a loader's lost process is found again when missed.
+        """
+        if _LOST_WORKER.match(str(unraisable.exc_value)):
+            return
         if not stops or os.getpid() != owner:
             hook(unraisable)
         elif issubclass(unraisable.exc_type, KeyboardInterrupt):
             signal.signal(stops[0], stop)
-            threading.Timer(0.05, os.kill, (owner, stops[0])).start()
+            again.append(threading.Timer(0.05, os.kill, (owner, stops[0])))
+            again[-1].start()
 
+    def in_a_thread(problem: threading.ExceptHookArgs) -> None:
+        """Of a pool that loses a process while its work is cancelled, Python 3.11 shows an error of its own making."""
+        if not stops and not (problem.exc_type and issubclass(problem.exc_type, InvalidStateError)):
+            thread_hook(problem)
+
+    def uncaught(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        """A process of a loader would show at length that this one, to which it was sending an image, is gone."""
+        if os.getpid() == owner or not issubclass(kind, ConnectionError | EOFError):
+            error_hook(kind, error, trace)
+
+    again: list[threading.Timer] = []
+    error_hook, sys.excepthook = sys.excepthook, uncaught
     hook, sys.unraisablehook = sys.unraisablehook, lost
+    thread_hook, threading.excepthook = threading.excepthook, in_a_thread
     # What was ignored, as under nohup or in a shell's background, stays ignored.
     before = {each: signal.getsignal(each) for each in _STOPPING if signal.getsignal(each) != signal.SIG_IGN}
     for each in before:
@@ -122,7 +140,9 @@ def _signals_noted(stops: list[int]) -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = hook
+        for timer in again:
+            timer.cancel()
+        sys.excepthook, sys.unraisablehook, threading.excepthook = error_hook, hook, thread_hook
         for each, handler in before.items():
             signal.signal(each, handler)
 

@@ -1,10 +1,12 @@
 """Jobs in several processes, their results in the jobs' order."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from typing import TypeVar
 
@@ -26,17 +28,38 @@ def in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], workers: in
             yield from pool.map(work, jobs)
 
 
+@contextmanager
 def pool_of(
     workers: int, context: BaseContext | None = None, begin: Callable[[], None] | None = None
-) -> ProcessPoolExecutor:
-    """A pool whose processes end when this one does, even if it is killed.
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose processes end when the block does, whatever ends it, and with this process, even if it is killed.
 
     Args:
         workers: processes.
         context: of `multiprocessing`, where not the platform's own.
         begin: what each process does first.
     """
-    return ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(os.getpid(), begin))
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(os.getpid(), begin))
+    try:
+        yield pool
+    except BaseException:
+        # One that was lost, or an error that a signal raised in the middle of things, can leave the others waiting for
+        # work, and this process for them, for ever.
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+        raise
+    finally:
+        pool.shutdown()
+
+
+@contextmanager
+def left_to_this_process() -> Iterator[None]:
+    """Processes that are started in the block never get Ctrl-C's signal; here it waits until the block's end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin(parent: int, begin: Callable[[], None] | None) -> None:

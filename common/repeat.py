@@ -100,9 +100,10 @@ def recorded(run: Path) -> Recorded:
         data, processes = read_json(run / TRAINING).get("trained_on"), read_json(where).get("processes")
     try:
         command = processes[-1]["command"]
-        module, folder, arguments = command["module"], Path(command["folder"]), tuple(command["arguments"])
-        if not all(isinstance(argument, str) for argument in arguments) or not isinstance(data, dict):
-            raise TypeError
+        module, folder, arguments = command["module"], Path(command["folder"]), command["arguments"]
+        strings = isinstance(arguments, list) and all(isinstance(argument, str) for argument in arguments)
+        if not strings or not isinstance(data, dict):
+            raise TypeError("its arguments are no list of texts, or its data no record")
         alone = command["processes"] == 1
     except (KeyError, TypeError, IndexError) as error:
         raise UserError("the record names no command", where=where, do="run the command by hand") from error
@@ -112,7 +113,7 @@ def recorded(run: Path) -> Recorded:
         raise UserError(f"{module} was run by torchrun", where=where, do="repeat it by hand with as many processes")
     if not folder.is_dir():
         raise UserError(f"it was started in {folder}, which is not there", where=where, do="run the command by hand")
-    return Recorded(module, arguments, folder, data)
+    return Recorded(module, tuple(arguments), folder, data)
 
 
 def redirected(command: Recorded, out: Path) -> list[str]:

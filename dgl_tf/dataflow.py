@@ -10,6 +10,7 @@ import numpy as np
 from tensorpack.dataflow import BatchData, DataFlow, MultiProcessRunnerZMQ, ProxyDataFlow, RNGDataFlow
 
 from common.datasets import Sample
+from common.errors import AGAIN, UserError
 from common.images import read_rgb
 from dgl_tf.config import MARGIN
 
@@ -113,6 +114,19 @@ class InOrder(DataFlow):
             yield [centred(read_bgr(sample), self.size), sample.label]
 
 
+class Readers(MultiProcessRunnerZMQ):
+    """tensorpack's, but a process that is lost ends the data; tensorpack goes on without it, or waits for ever."""
+
+    def _recv(self) -> list:
+        while True:
+            ready = self.socket.poll(1000)
+            if any((process.exitcode or 0) < 0 for process in self._procs):  # a signal's; errors of its own are sent
+                raise UserError("a process that reads images was killed", expected="enough memory for all",
+                                do=f"{AGAIN}, with fewer --workers")  # fmt: skip
+            if ready:
+                return super()._recv()
+
+
 class Watched(ProxyDataFlow):
     """Keeps what went wrong: tensorpack's queue takes any exception for the end of the data."""
 
@@ -145,7 +159,7 @@ def training_flow(
     """
     if workers == 0:
         return BatchData(Repeatable(samples, size, seed, start), batch_size)
-    return BatchData(MultiProcessRunnerZMQ(Shuffled(samples, size), workers), batch_size)
+    return BatchData(Readers(Shuffled(samples, size), workers), batch_size)
 
 
 def validation_flow(samples: Sequence[Sample], size: int, batch_size: int) -> DataFlow:

@@ -24,6 +24,7 @@ NEEDS = {
     "hostile/test_torch.py": "torch",
     "hostile/test_tensorflow.py": "tensorflow",
     "hostile/test_grcam.py": "tensorflow",
+    "faults": "torch",
 }
 """Tests that only an environment with that package can import."""
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from common.errors import UserError
 from common.files import holds_files, read_json, write_atomically, write_json, write_text
-from common.parallel import pool_of
+from common.parallel import left_to_this_process, pool_of
 from common.progress import bar
 
 RECORD = "demo.json"
@@ -73,7 +73,9 @@ def render(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> None:
     jobs = _jobs(recipe)
     paint_one = functools.partial(_paint_one, root, recipe.seed)
     with pool_of(max(1, workers), multiprocessing.get_context("spawn")) as pool:
-        painted = list(bar(pool.map(paint_one, jobs, chunksize=4), total=len(jobs), desc="rendering the demo data"))
+        with left_to_this_process():
+            results = pool.map(paint_one, jobs, chunksize=4)
+        painted = list(bar(results, total=len(jobs), desc="rendering the demo data"))
     _write_lists(root, painted)
     write_json(root / RECORD, {**record, "complete": True})
 

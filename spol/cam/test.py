@@ -9,6 +9,7 @@ The network runs in batches; processes of their own turn maps into masks. A run 
 import json
 from collections import deque
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -108,18 +109,21 @@ class _Writers:
         self.options, self.ending, self.progress = options, ending, progress
         self.waiting: deque[Future] = deque()
         self.pool = None
-        if options.processes > 0:
-            cv2.setNumThreads(1)  # before the fork, which copies the setting and none of the threads
-            self.pool = pool_of(options.processes, begin=keep_freed_memory)
+        self.stack = ExitStack()
 
     def __enter__(self) -> "_Writers":
+        if self.options.processes > 0:
+            cv2.setNumThreads(1)  # before the fork, which copies the setting and none of the threads
+            self.pool = self.stack.enter_context(pool_of(self.options.processes, begin=keep_freed_memory))
         return self
 
-    def __exit__(self, *problem: object) -> None:
-        while self.waiting and problem[0] is None:
-            self._take()
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
+    def __exit__(self, *problem: Any) -> None:
+        if problem[0] is not None:
+            self.stack.__exit__(*problem)
+            return
+        with self.stack:
+            while self.waiting:
+                self._take()
 
     def submit(self, item: Item, raw: np.ndarray) -> None:
         options = self.options

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -304,6 +305,18 @@ def test_a_full_disk_ends_the_training_in_one_line(whole, tmp_path):
         r"^error: .*the checkpoint can't be written \(.*File too large.*make room", done.stderr, re.M | re.I
     )
     assert "Training failed at global_step=1" in (tmp_path / "run/log.log").read_text()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_reader_ends_the_data(whole, workers):
+    samples = options(whole[0], Path("out")).data.load().samples
+    flow = training_flow(samples, 32, 4, workers, seed=0)
+    flow.reset_state()
+    batches = iter(flow)
+    next(batches)
+    os.kill(flow.ds._procs[-1].pid, signal.SIGKILL)
+    with pytest.raises(UserError, match="a process that reads images was killed; expected enough memory"):
+        list(islice(batches, 1000))
 
 
 def test_two_towers_average_their_gradients(tmp_path):

@@ -45,7 +45,9 @@ ROOT = Path(__file__).resolve().parents[2]
 FAULTS = ("kill", "terminate", "interrupt", "worker", "disk", "read-only")
 SAID = ("terminate", "interrupt", "worker", "disk", "read-only")
 """Faults that the command can and must say something about."""
-PATIENCE = 120.0
+_SIGNALS = ("terminate", "interrupt")
+HUNG = 999
+PATIENCE = 60.0
 """Seconds after which a command hangs."""
 LINGER = 8.0
 """Seconds that a dead command's other processes may take to notice; PyTorch's loaders look every 5."""
@@ -144,12 +146,13 @@ class Lab:
         )  # fmt: skip
 
     def end(self, command: Command, pid: int) -> int:
-        """Wait, but not for ever; a command that hangs is killed with all its processes, and its status None-like 999."""
+        """Wait, but not for ever: a command that hangs shows where, and is killed with all its processes."""
         server = self.server(command.framework)
         watch = subprocess.Popen([sys.executable, "-c", _WATCH, str(pid), str(PATIENCE)])
         status = server.end()
         watch.kill()
-        return 999 if watch.wait() == 9 else status
+        watch.wait()
+        return HUNG if status == -signal.SIGABRT else status
 
     def undisturbed(self, command: Command) -> None:
         """Run a command once, into `ref`, and note its time and results."""
@@ -236,13 +239,17 @@ class Lab:
         found = self.digest(command, cwd)
         # All was written, and only the interpreter still had to leave.
         ended = status == 0 or (status < 0 and "Traceback" not in said and found == self.digests[command.name])
-        if status == 999:
+        if status == HUNG:
             outcome.problems.append(f"it hung for {PATIENCE:.0f} s")
         if ended and outcome.fault in ("terminate", "interrupt") and outcome.struck:
             outcome.struck = False
-        if not ended and outcome.fault in SAID:
+        # Before `run_command` is reached there is only Python, which ends as it always does.
+        importing = not found and ("Traceback" not in said or "run_command" not in said) and outcome.fault in _SIGNALS
+        if not ended and outcome.fault in SAID and not importing:
             told = [line for line in lines if line.startswith(("error: ", "stopped"))]
-            if "Traceback" in said:
+            if status == HUNG:
+                pass
+            elif "Traceback" in said:
                 outcome.problems.append(f"a traceback: {lines[-1][:200]}")
             elif status < 0:
                 outcome.problems.append(f"no message, ended by signal {-status}")
@@ -302,6 +309,8 @@ class Lab:
 _WATCH = """
 import os, signal, sys, time
 time.sleep(float(sys.argv[2]))
+os.kill(int(sys.argv[1]), signal.SIGABRT)
+time.sleep(1)
 os.killpg(int(sys.argv[1]), signal.SIGKILL)
 """
 

@@ -6,6 +6,7 @@ and `log`.err, and ends as an interpreter does, but for taking its modules apart
 """
 
 import atexit
+import faulthandler
 import gc
 import importlib
 import json
@@ -72,6 +73,7 @@ def run(job: dict, begins: int) -> None:
         file = os.open(f"{job['log']}.{stream}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(file, number)
         os.close(file)
+    faulthandler.enable()  # SIGABRT shows where a command hangs
     os.chdir(job["cwd"])
     os.environ["TMPDIR"] = job["scratch"]
     tempfile.tempdir = None
