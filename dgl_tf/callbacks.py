@@ -67,6 +67,7 @@ class Progress(Callback):
 
     def __init__(self, epochs: int, folder: Path):
         self.epochs, self.folder = epochs, folder
+        self.bar = None
 
     def _setup_graph(self) -> None:
         self.fetches = [self.trainer.tower_func.towers.training()[0].get_tensor("xentropy-loss:0")]
@@ -88,7 +89,8 @@ class Progress(Callback):
         self.bar.set_postfix(epoch=self.epoch_num, loss=f"{loss:.3f}", refresh=False)
 
     def _after_train(self) -> None:
-        self.bar.close()
+        if self.bar is not None:  # a stop may come before the first step
+            self.bar.close()
 
 
 class Validated(Callback):

@@ -11,6 +11,7 @@ from torch import nn
 
 from common.datasets import DataSource
 from common.errors import UserError
+from common.files import read_json
 from common.pytorch import checkpoints
 from common.pytorch.data import Augmentation, training_loader
 from common.pytorch.runtime import Runtime, pick_device, seed_everything
@@ -52,7 +53,10 @@ def weights(path):
 
 def test_training_writes_what_it_says(root, tmp_path):
     final = train(root, tmp_path / "run", save_every=2)
-    assert sorted(os.listdir(tmp_path / "run")) == ["final.pth", "log.jsonl", "step-00000008.pth", "step-00000009.pth"]
+    written = ["final.pth", "log.jsonl", "processes.json", "step-00000008.pth", "step-00000009.pth", "training.json"]
+    assert sorted(os.listdir(tmp_path / "run")) == written
+    assert read_json(tmp_path / "run/training.json") == checkpoints.read(final)["config"]
+    assert read_json(tmp_path / "run/processes.json")["processes"][0]["command"]["folder"] == os.getcwd()
     log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
     assert [(line["step"], line["epoch"]) for line in log] == [(step, step // 3) for step in range(9)]
     assert set(checkpoints.read(final)) == {"format", "config", "model"}
