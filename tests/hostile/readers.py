@@ -112,7 +112,7 @@ def judged(message: str, reader: Reader, world: Path) -> Outcome:
         if not other:
             return Outcome("vague", f"names no line: {message[:300]}")
     placed = str(path.parent) in message or path.name in message
-    if not (re.match(r"\S[^:]*: ", message) if reader.names is Names.WORLD else placed):
+    if not (re.match(r"\S.*?: ", message) if reader.names is Names.WORLD else placed):
         return Outcome("vague", f"names no file: {message[:300]}")
     return Outcome("refused", message)
 
