@@ -64,8 +64,12 @@ def adopt(options: Adopt) -> None:
         "frame": FRAMES[options.frame],
         "options": {"maps": str(options.maps.resolve()), "threshold": options.threshold},
     }
+    link = options.out / MAPS
+    if link.exists() and not link.is_symlink():  # --overwrite would delete them
+        raise UserError("the folder holds maps of its own", where=link, do="choose another --out")
     writer = PredictionsWriter(options.out, header, options.overwrite)
-    _point_to(options.out / MAPS, options.maps.resolve())
+    link.unlink(missing_ok=True)
+    link.symlink_to(options.maps.resolve(), target_is_directory=True)
     for sample in bar(dataset, total=len(dataset), desc="reading maps"):
         if sample.image_id in writer.done:
             continue
@@ -92,14 +96,6 @@ def _prediction(options: Adopt, sample: Sample, size: tuple[int, int]) -> Predic
         box=boxes[0] if len(boxes) else None,
         threshold=options.threshold,
     )
-
-
-def _point_to(link: Path, target: Path) -> None:
-    if link.is_symlink():
-        link.unlink()
-    elif link.exists():
-        raise UserError("the folder holds maps of its own", where=link, do="choose another --out")
-    link.symlink_to(target, target_is_directory=True)
 
 
 def main() -> None:

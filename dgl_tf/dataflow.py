@@ -62,7 +62,8 @@ def centred(image: np.ndarray, size: int) -> np.ndarray:
 class Shuffled(RNGDataFlow):
     """Samples for ever, in a new order each pass, as [image, label]: what each worker of the release runs.
 
-    tensorpack seeds each worker by time and process, so no two trainings see the same images.
+    tensorpack seeds each worker by time and process, so no two trainings see the same images. What is wrong with an
+    image comes in its place, as [text]: an error that tensorpack's worker sends can be lost, since it ends right then.
     """
 
     def __init__(self, samples: Sequence[Sample], size: int):
@@ -72,7 +73,12 @@ class Shuffled(RNGDataFlow):
         while True:
             for number in self.rng.permutation(len(self.samples)):
                 sample = self.samples[number]
-                yield [augmented(read_bgr(sample), self.size, self.rng), sample.label]
+                try:
+                    image = read_bgr(sample)
+                except UserError as problem:
+                    yield [str(problem)]
+                else:
+                    yield [augmented(image, self.size, self.rng), sample.label]
 
 
 class Repeatable(DataFlow):
@@ -120,11 +126,17 @@ class Readers(MultiProcessRunnerZMQ):
     def _recv(self) -> list:
         while True:
             ready = self.socket.poll(1000)
-            if any((process.exitcode or 0) < 0 for process in self._procs):  # a signal's; errors of its own are sent
+            lost = [process.exitcode for process in self._procs if process.exitcode is not None]
+            if any(status < 0 for status in lost):  # a signal's
                 raise UserError("a process that reads images was killed", expected="enough memory for all",
                                 do=f"{AGAIN}, with fewer --workers")  # fmt: skip
             if ready:
-                return super()._recv()
+                found = super()._recv()
+                if isinstance(found[0], str):
+                    raise UserError(found[0])
+                return found
+            if lost:
+                raise RuntimeError(f"a process that reads images ended with status {lost[0]}")
 
 
 class Watched(ProxyDataFlow):

@@ -18,7 +18,7 @@ from tensorpack.tfutils.tower import TowerContext
 
 from common.datasets import DataSource
 from common.errors import UserError
-from dgl_tf import callbacks, config, models, records, train, weights
+from dgl_tf import callbacks, config, dataflow, models, records, train, weights
 from dgl_tf.dataflow import Repeatable, cropped, training_flow, validation_flow
 from tests import fill, small_cub
 from tests.dgl_tf.filled import fill_network, golden
@@ -317,6 +317,16 @@ def test_a_killed_reader_ends_the_data(whole, workers):
     os.kill(flow.ds._procs[-1].pid, signal.SIGKILL)
     with pytest.raises(UserError, match="a process that reads images was killed; expected enough memory"):
         list(islice(batches, 1000))
+
+
+def test_a_reader_that_fails_without_a_word_ends_the_data(whole, monkeypatch):
+    """tensorpack's worker sends what was raised and ends, and its socket may drop the message."""
+    samples = options(whole[0], Path("out")).data.load().samples
+    monkeypatch.setattr(dataflow, "augmented", lambda *_: os._exit(3))
+    flow = training_flow(samples, 32, 4, 1, seed=0)
+    flow.reset_state()
+    with pytest.raises(RuntimeError, match="ended with status 3"):
+        next(iter(flow))
 
 
 def test_two_towers_average_their_gradients(tmp_path):
