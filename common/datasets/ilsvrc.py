@@ -25,7 +25,7 @@ import numpy as np
 
 from common.boxes import as_boxes
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
-from common.datasets.text import csv_rows, lines, new_id, numbers, whole_number
+from common.datasets.text import csv_rows, lines, numbers, whole_number
 from common.errors import UserError, inside
 
 SPLITS = ("train", "val", "held")
@@ -126,9 +126,18 @@ def class_wnids(root: Path) -> tuple[str, ...]:
 
 
 def _listed_wnids(path: Path) -> tuple[str, ...]:
-    """The first words of a file's lines, sorted; they become folders' names, so each must be one, and stand once."""
+    """The first words of a file's lines, sorted; training images lie in folders of these names, so each must be a name,
+    though of any length, and stand once.
+    """
     seen: dict[str, int] = {}
-    return tuple(sorted(new_id(text.split()[0], seen, where=path, line=line) for line, text in lines(path)))
+    for line, text in lines(path):
+        wnid = text.split()[0]
+        if wnid in (".", "..") or "/" in wnid:
+            raise UserError(f"the class {wnid!r} is no folder's name", where=path, line=line, expected="a wnid")
+        if seen.setdefault(wnid, line) != line:
+            raise UserError(f"{wnid} stands here twice, first in line {seen[wnid]}", where=path, line=line,
+                            do="remove one of the lines")  # fmt: skip
+    return tuple(sorted(seen))
 
 
 def class_words(root: Path) -> dict[str, str]:
@@ -163,7 +172,7 @@ def _training(
          if (root / name).is_dir()), None)  # fmt: skip
     samples, annotated = [], []
     for label, wnid in enumerate(wnids):
-        folder = image_root / wnid
+        folder = inside(image_root, wnid, where=root)
         if not folder.is_dir():
             on_problem(UserError("a class has no folder", where=folder))
             continue
