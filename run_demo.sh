@@ -2,7 +2,7 @@
 # Sets up what is missing, then runs CAM and the four methods on the embedded data, scores them under every protocol and
 # writes a page about them, and a page of five photographs. Stages that are done are skipped; an interrupted one goes on.
 #   ./run_demo.sh                                      about a quarter of an hour on two cores, after the set-up
-#   ./run_demo.sh --quick                              fewer images and steps: a few minutes, and worse numbers
+#   ./run_demo.sh --quick                              fewer images, steps and crops: four minutes, and worse numbers
 #   ./run_demo.sh --data cub --root CUB_200_2011 --classes 10    the same on a data set of yours
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -43,7 +43,12 @@ test=test
 [ "$name" != ilsvrc ] || test=val
 size=(--augmentation.resize 148 --augmentation.crop 128)
 
-if [ -n "$quick" ]; then cam=4 bas=5 dgl=3 spol_cls=2 spol=3; else cam=10 bas=10 dgl=6 spol_cls=4 spol=8; fi
+crops=() # ten, as released
+if [ -n "$quick" ]; then
+  cam=4 bas=3 dgl=3 spol_cls=2 spol=2 crops=(--crops 1)
+else
+  cam=10 bas=10 dgl=6 spol_cls=4 spol=8
+fi
 
 page=$out/report.html
 started=$SECONDS
@@ -72,21 +77,22 @@ if stage 2 "CAM, the baseline" 3; then
   $python -m common.pytorch.cam train "${data[@]}" --data.root "$root" --data.split train --out "$out/cam" \
     --epochs "$cam" --lr 0.01 --warmup-steps 20 "${size[@]}"
   $python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${data[@]}" --data.root "$root" \
-    --data.split "$test" --out "$out/cam/test"
+    --data.split "$test" --out "$out/cam/test" "${crops[@]}"
   $python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${data[@]}" --data.root "$root" \
     --data.split held --out "$out/cam/held" --crops 1
   finished 2
 fi
 
-if stage 3 "BAS" 20; then
+if stage 3 "BAS" 14; then
   bas/run_train.sh mobilenet "$root" "${data[@]}" --pretrained tf-slim --out "$out/bas" --lr 0.0002 --warmup-steps 40 \
     --epochs "$bas" --decay-epochs "$((bas * 4 / 5))" "${size[@]}"
-  bas/run_test.sh "$out/bas/final.pth" "$root" "$out/bas/test" "${data[@]}" --data.split "$test" >"$out/bas/test.txt"
+  bas/run_test.sh "$out/bas/final.pth" "$root" "$out/bas/test" "${data[@]}" --data.split "$test" "${crops[@]}" \
+    >"$out/bas/test.txt"
   bas/run_test.sh "$out/bas/final.pth" "$root" "$out/bas/held" "${data[@]}" --data.split held --crops 1 >"$out/bas/held.txt"
   finished 3
 fi
 
-if stage 4 "SPOL: a classifier, class maps, pseudo masks, segmentation" 45; then
+if stage 4 "SPOL: a classifier, class maps, pseudo masks, segmentation" 56; then
   recipe=cub
   [ "$name" != ilsvrc ] || recipe=imagenet
   small="--batch-size 16 --resize 146 --crop 128"
@@ -98,20 +104,20 @@ if stage 4 "SPOL: a classifier, class maps, pseudo masks, segmentation" 45; then
   finished 4
 fi
 
-if stage 5 "DGL: a classifier in TensorFlow, dual gradients at two of its layers" 72; then
+if stage 5 "DGL: a classifier in TensorFlow, dual gradients at two of its layers" 75; then
   dgl_tf/run_train.sh mobilenetv1 "$root" "${data[@]}" --out "$out/dgl" --epochs "$dgl" --steps-per-epoch 12 --drops "$((dgl - 1))" \
     --warmup-steps 16 --final-size 160 --workers 0
   for split in "$test" held; do
     dgl_tf/run_test.sh "$out/dgl" "$root" "$out/dgl/$split" "${data[@]}" --data.split "$split" --clayer 2 5 --frames squash crop \
-      --methods dgl >"$out/dgl/$split.txt"
+      --methods dgl "${crops[@]}" >"$out/dgl/$split.txt"
   done
   finished 5
 fi
 
-if stage 6 "GRCAM: refined maps, pseudo boxes of each class, revision" 88; then
+if stage 6 "GRCAM: refined maps, pseudo boxes of each class, revision" 86; then
   for split in "$test" held; do
     grcam/run_test.sh mobilenetv1 "$out/dgl/final.npz" "$root" "$out/grcam/$split" "${data[@]}" --data.split "$split" \
-      >"$out/grcam-$split.txt"
+      "${crops[@]}" >"$out/grcam-$split.txt"
   done
   finished 6
 fi
