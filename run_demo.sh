@@ -2,7 +2,7 @@
 # Sets up what is missing, then runs CAM and the four methods on the embedded data, scores them under every protocol and
 # writes a page about them, and a page of five photographs. Stages that are done are skipped; an interrupted one goes on.
 #   ./run_demo.sh                                      about a quarter of an hour on two cores, after the set-up
-#   ./run_demo.sh --quick                              fewer images, steps and crops: four minutes, and worse numbers
+#   ./run_demo.sh --quick                              fewer images, steps and crops: under five minutes, and worse numbers
 #   ./run_demo.sh --data cub --root CUB_200_2011 --classes 10    the same on a data set of yours
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
