@@ -75,7 +75,9 @@ def test_classes_that_leave_the_folder(tmp_path, wnid):
     (tmp_path / "secret.JPEG").touch()
     names = tmp_path / "ILSVRC" / "LOC_synset_mapping.txt"
     names.write_text(f"n01440764 tench\n{wnid} goldfish\n")
-    assert "mapping.txt:2: the class" in refused(lambda: DataSource("ilsvrc", tmp_path / "ILSVRC", "train").load(), names)
+    assert "mapping.txt:2: the class" in refused(
+        lambda: DataSource("ilsvrc", tmp_path / "ILSVRC", "train").load(), names
+    )
 
 
 def test_a_class_that_is_listed_twice(tmp_path):
