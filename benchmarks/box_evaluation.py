@@ -56,7 +56,17 @@ def reference(protocol: Protocol, pictures: list[np.ndarray]) -> np.ndarray:
     return hits
 
 
-def timed(run: Callable[[Protocol, list[np.ndarray]], np.ndarray], protocol: Protocol, pictures: list[np.ndarray]):
+def floor(_protocol: Protocol, pictures: list[np.ndarray]) -> None:
+    """What both need: contours at each grey level that a map has."""
+    for picture in pictures:
+        grey = (picture * 255).astype(np.uint8)
+        for level in range(grey.max()):
+            cv2.findContours((grey > level).view(np.uint8), cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+
+
+def timed(
+    run: Callable[[Protocol, list[np.ndarray]], np.ndarray | None], protocol: Protocol, pictures: list[np.ndarray]
+):
     """The result, and milliseconds a map."""
     start = time.perf_counter()
     result = run(protocol, pictures)
@@ -70,10 +80,12 @@ def main() -> None:
     for protocol in (WSOLEVAL_V1, WSOLEVAL_V2):
         expected, slow = timed(reference, protocol, pictures)
         found, fast = timed(ours, protocol, pictures)
+        _, least = timed(floor, protocol, pictures)
         if not np.array_equal(found, expected):
             raise SystemExit(f"{protocol.name}: the counts differ")
         print(
-            f"{protocol.name}: {slow:.1f} ms a map threshold by threshold, {fast:.1f} ms ours, {slow / fast:.1f} times"
+            f"{protocol.name}: {slow:.1f} ms a map threshold by threshold, {fast:.1f} ms ours, "
+            f"{slow / fast:.1f} times; masks and contours alone {least:.1f} ms"
         )
 
 

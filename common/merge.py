@@ -14,7 +14,7 @@ import tyro
 
 from common.datasets import Dataset
 from common.errors import UserError, run_command
-from common.predictions import Prediction, Predictions, PredictionsWriter, finish
+from common.predictions import Predictions, PredictionsWriter, finish
 from common.progress import bar
 
 OF_A_PART = ("format", "data", "processes", "counts", "complete")
@@ -56,7 +56,8 @@ def merge(options: Merge) -> Path:
         if sample.image_id in skipped:
             writer.skip(sample.image_id, skipped[sample.image_id])
         else:
-            _copy(writer, *found[sample.image_id])
+            part, entry = found[sample.image_id]
+            writer.write(entry, part.map(entry) if part.has_maps else None)
     return finish([writer])[0]
 
 
@@ -107,10 +108,6 @@ def _check(parts: list[Predictions], dataset: Dataset) -> None:
         if absent or len(present) != len(share):
             what = f"no line of {absent[0]}" if absent else f"{len(present) - len(share)} lines too many"
             raise UserError(f"there is {what}", where=part.directory, do="localize this shard again")
-
-
-def _copy(writer: PredictionsWriter, part: Predictions, entry: Prediction) -> None:
-    writer.write(entry, part.map(entry) if part.has_maps else None)
 
 
 def main() -> None:

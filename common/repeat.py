@@ -201,12 +201,7 @@ def differing_arrays(old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> 
     shared = old.keys() & new.keys()
     different = sorted(name for name in shared if not np.array_equal(old[name], new[name], equal_nan=True))
     if different:
-        most = max(
-            float(np.abs(old[name].astype(np.float64) - new[name]).max())
-            if old[name].shape == new[name].shape
-            else np.inf
-            for name in different
-        )
+        most = max(_furthest(old[name], new[name]) for name in different)
         lines.append(f"{len(different)} of {len(shared)} tensors differ, by up to {most:.3g}: {_some(different)}")
     return lines
 
@@ -231,8 +226,8 @@ def compare_predictions(old: Path, new: Path) -> list[str]:
             f"{old.name}: {len(changed)} of {len(shared)} images have other boxes or classes: {_some(changed)}"
         )
     if ours.has_maps and theirs.has_maps:
-        maps = {name: (ours.map(one[name]), theirs.map(other[name])) for name in shared}
-        moved = {name: float(np.abs(a - b).max()) for name, (a, b) in maps.items() if not np.array_equal(a, b)}
+        distances = {name: _furthest(ours.map(one[name]), theirs.map(other[name])) for name in shared}
+        moved = {name: distance for name, distance in distances.items() if distance}
         if moved:
             lines.append(f"{old.name}: {len(moved)} of {len(shared)} maps differ, by up to {max(moved.values()):.3g}: "
                          f"{_some(list(moved))}")  # fmt: skip

@@ -8,7 +8,6 @@ import importlib.util
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 from common.errors import UserError
 from common.files import write_atomically, write_text
@@ -65,7 +64,7 @@ def gather(root: Path) -> None:
 def _annotation(photograph: Photograph) -> str:
     corners = zip(("xmin", "ymin", "xmax", "ymax"), photograph.box, strict=True)
     box = "".join(f"<{name}>{value}</{name}>" for name, value in corners)
-    return f"<annotation><object><name>{escape(photograph.wnid)}</name><bndbox>{box}</bndbox></object></annotation>\n"
+    return f"<annotation><object><name>{photograph.wnid}</name><bndbox>{box}</bndbox></object></annotation>\n"
 
 
 def _shipped(package: str, path: str) -> Path:
