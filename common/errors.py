@@ -86,6 +86,21 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(status)
 
 
+def end_when_stopped() -> None:
+    """From here on Ctrl-C and SIGTERM end the process with one line, in place of a traceback from wherever its imports
+    are. `run_command` takes the signals over as long as it lasts.
+    """
+
+    def stop(number: int, _frame: Any) -> None:
+        # Nothing is raised, for libraries catch much while they are imported; and nothing has been written yet.
+        os.write(2, f"{STOPPED}\n".encode())
+        os._exit(128 + number)
+
+    for each in _STOPPING:
+        if signal.getsignal(each) != signal.SIG_IGN:
+            signal.signal(each, stop)
+
+
 @contextmanager
 def _signals_noted(stops: list[int]) -> Iterator[None]:
     """SIGINT and SIGTERM raise `KeyboardInterrupt` in this process and are added to `stops`; a second one ends it at
