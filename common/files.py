@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -69,12 +70,35 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def need_file(path: str | os.PathLike, error: type[UserError] = UserError) -> None:
+    """Refuse what is no file before it is opened: a pipe would be waited for, and a device may have no end.
+
+    Links are followed. Of what is missing, or can't be looked at, whoever opens it has more to say.
+
+    Raises:
+        error: it is a folder, pipe, socket or device.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode):
+        raise error(f"this is {_NO_FILES.get(stat.S_IFMT(mode), 'no file')}", where=path, expected="a file")
+
+
+_NO_FILES = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
+
+
 def read_json(path: Path, do: str | None = None) -> Any:
     """The parsed file.
 
     Raises:
         UserError: missing or not JSON.
     """
+    need_file(path)
     try:
         return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -107,6 +131,7 @@ def sha256(path: Path) -> str:
     Raises:
         UserError: no such file.
     """
+    need_file(path)
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

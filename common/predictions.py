@@ -26,7 +26,7 @@ from common.datasets import DataSource, Sample
 from common.datasets.text import undecodable_line
 from common.errors import UserError, inside
 from common.extraction import check_map
-from common.files import holds_files, parse_json, read_json, write_json, writing
+from common.files import holds_files, need_file, parse_json, read_json, write_json, writing
 from common.geometry import Frame
 
 MANIFEST, LINES, MAPS = "manifest.json", "predictions.jsonl", "maps"
@@ -294,6 +294,7 @@ def read_map(path: Path, frame: Frame) -> np.ndarray:
     Raises:
         UserError: missing, pickled, no array, another shape or type, or values outside [0, 1].
     """
+    need_file(path)
     try:
         # Mapped, not read: a wrong shape is refused before any memory is taken, and pickled objects can't be mapped.
         localization_map = np.lib.format.open_memmap(path, mode="r")
@@ -418,6 +419,7 @@ class Predictions:
 
 def _records(path: Path):
     """(line number, parsed line) for each line."""
+    need_file(path)
     try:
         with open(path, encoding="utf-8") as file:
             for line, text in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), ""), start=1):
@@ -510,6 +512,7 @@ def _remove_earlier(directory: Path) -> None:
 
 def _cut_after_last_whole_line(path: Path) -> None:
     """Take off what a killed process left of a line: everything after the last newline."""
+    need_file(path)
     if not path.is_file():
         path.touch()
         return

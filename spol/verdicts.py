@@ -26,7 +26,7 @@ import numpy as np
 from common.datasets import Sample
 from common.datasets.text import MAX_CLASSES
 from common.errors import UserError
-from common.files import read_json, write_atomically, write_json
+from common.files import need_file, read_json, write_atomically, write_json
 from common.predictions import Predictions
 
 FORMAT = 1
@@ -188,6 +188,7 @@ def read_npy(path: Path) -> dict[str, tuple[bool, bool]]:
         UserError: missing, damaged, would run code, or of another form.
     """
     expected = "a pickled dictionary {path: [bool, bool]}"
+    need_file(path)
     try:
         with open(path, "rb") as file:
             version = np.lib.format.read_magic(file)

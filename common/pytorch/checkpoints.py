@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.files import write_atomically
+from common.files import need_file, write_atomically
 
 FORMAT = 1
 KEPT = 2
@@ -32,6 +32,7 @@ def read(path: Path) -> Any:
         UserError: missing, damaged, a file that would run code when unpickled, or one that unpacks to much more than
             it is.
     """
+    need_file(path)
     _refuse_bomb(path)
     try:
         with warnings.catch_warnings():
