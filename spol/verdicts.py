@@ -28,6 +28,7 @@ from common.datasets.text import MAX_CLASSES
 from common.errors import UserError
 from common.files import need_file, read_json, write_atomically, write_json
 from common.predictions import Predictions
+from common.pytorch import pickles
 
 FORMAT = 1
 MOST_REPETITIONS = 32
@@ -178,6 +179,7 @@ def _unpickled(content: bytes) -> Any:
     backward = ("GET", "BINGET", "LONG_BINGET", "DUP")
     if sum(code.name in backward for code, _, _ in pickletools.genops(content)) > MOST_REPETITIONS:
         raise pickle.UnpicklingError("it repeats itself")
+    pickles.check(content)
     return _DictionaryOnly(io.BytesIO(content)).load()
 
 
