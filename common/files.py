@@ -33,7 +33,8 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Give `write` a file to fill, then put it in the place of `path`; folders are made as needed.
 
-    A process that is killed in between leaves `path` as it was, and at worst a `.part` file that the next write takes.
+    A process that is killed in between leaves `path` as it was, and at worst a `.part` file that the next write takes
+    the place of. Nothing is written through a link that lies at either place.
 
     Raises:
         UserError: the disk is full, or the place can't be written to.
@@ -42,6 +43,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.unlink(missing_ok=True)
             with open(temporary, "wb") as file:
                 write(file)
                 file.flush()

@@ -207,6 +207,7 @@ class PredictionsWriter:
             path = map_path(self.directory, prediction.image_id)
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)  # in a folder of somebody else's it may be a link to any file
                 with open(path, "wb") as file:  # a line follows only when the map is whole, so no rename is needed
                     np.save(file, localization_map.astype(np.float32), allow_pickle=False)
         self._append(prediction.to_json())
@@ -513,6 +514,8 @@ def _remove_earlier(directory: Path) -> None:
 def _cut_after_last_whole_line(path: Path) -> None:
     """Take off what a killed process left of a line: everything after the last newline."""
     need_file(path)
+    if path.is_symlink():
+        raise UserError("this is a link, and what it leads to would be written to", where=path, do="put the file there")
     if not path.is_file():
         path.touch()
         return

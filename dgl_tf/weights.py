@@ -17,6 +17,7 @@ from common.datasets.text import MAX_CLASSES
 from common.errors import UserError
 from common.files import need_file, sha256, write_atomically
 from common.weights import load_mobilenet_v1, read_safetensors
+from dgl_tf import bundle
 
 IMAGENET = "imagenet:mobilenetv1"
 """In place of a path: Google's MobileNetV1 with its own ImageNet head."""
@@ -158,18 +159,20 @@ def _from_tensorflow(path: Path) -> Checkpoint:
     for part in _parts(prefix):
         need_file(part)
     try:
+        arrays = bundle.read_index(prefix)
         reader = tf.train.NewCheckpointReader(str(prefix))
-        shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
     except Exception as error:  # TensorFlow turns a damaged file into OpError, IndexError and others
         raise UserError(f"not a readable TensorFlow checkpoint ({first_line(error)})", where=prefix) from error
 
     def read(name: str) -> np.ndarray:
+        if not arrays[name].is_numeric:
+            raise UserError(f"{name} holds other things than numbers", where=prefix)
         try:
             return reader.get_tensor(name)
         except Exception as error:  # as above
             raise UserError(f"{name} can't be read ({first_line(error)})", where=prefix) from error
 
-    return Checkpoint(prefix, prefix.name, shapes, read)
+    return Checkpoint(prefix, prefix.name, {name: array.shape for name, array in arrays.items()}, read)
 
 
 def _parts(prefix: Path) -> list[Path]:
