@@ -2,10 +2,9 @@
 
     python -m benchmarks.grcam
 
-The release decodes each image three times in step 1, once with scikit-image only for its size, and
-differentiates its loss; it
-centres a group's descriptors once more by an n x n matrix before a singular value decomposition; and it builds a
-TensorFlow graph and a session for every box. Re-enactments run on as many images or boxes as can be waited for, and
+The release decodes each image three times in step 1, once with scikit-image only for its size, and differentiates its
+loss; it centres a group's descriptors once more by an n x n matrix before a singular value decomposition; and it builds
+a TensorFlow graph and a session for every box. Re-enactments run on as many images or boxes as can be waited for, and
 the numbers that come out are compared.
 """
 
@@ -189,7 +188,7 @@ def _photograph(path: Path, seed: int) -> Path:
 def size_as_released(path: Path) -> tuple[int, int]:
     """The release decodes and resizes every image once more, only to learn its size (quirk Q21)."""
     image = skimage.io.imread(path) / 255.0
-    assert (image >= 0).all() and (image <= 1).all()
+    assert ((image >= 0) & (image <= 1)).all()
     skimage.transform.resize(image, (224, 224))
     return image.shape[:2]
 
