@@ -23,6 +23,7 @@ NEEDS = {
     "bas": "torch",
     "spol": "torch",
     "dgl_tf": "tensorflow",
+    "dgl_tf/test_horovod.py": "horovod",
     "grcam": "tensorflow",
     "hostile/test_torch.py": "torch",
     "hostile/test_tensorflow.py": "tensorflow",
