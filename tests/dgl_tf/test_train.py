@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -232,6 +233,17 @@ def test_stopped_before_the_final_file(whole):
     root, final, out = whole
     (out / records.FINAL).unlink()
     assert equal(trained(options(root, out)), final)
+
+
+def test_a_training_goes_on_with_data_that_moved(whole, tmp_path):
+    root, final, out = whole
+    (out / records.FINAL).unlink()
+    shutil.copytree(root, tmp_path / "elsewhere")
+    assert equal(trained(options(tmp_path / "elsewhere", out)), final)
+    labels = tmp_path / "elsewhere" / "image_class_labels.txt"
+    labels.write_text(labels.read_text().replace("1 1", "1 2", 1))
+    with pytest.raises(UserError, match="holds another training: trained_on differ"):
+        train.train(options(tmp_path / "elsewhere", out))
 
 
 def test_a_folder_of_another_training_is_refused(whole, tmp_path):
