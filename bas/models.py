@@ -12,8 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-from torchvision.models import inception
-from torchvision.models.resnet import Bottleneck
 
 from bas.config import VARIANTS, Variant
 from common.pytorch import mobilenet_v1
@@ -269,6 +267,8 @@ class ResNet(Network):
 
 
 def _bottlenecks(channels: int, planes: int, count: int, stride: int) -> nn.Sequential:
+    from torchvision.models.resnet import Bottleneck  # torchvision takes as long to import as PyTorch
+
     width = planes * Bottleneck.expansion
     shortcut = nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
     first = Bottleneck(channels, planes, stride, shortcut)
@@ -283,6 +283,8 @@ class Inception(Network):
     def __init__(self, variant: Variant, num_classes: int):
         head_name = "classifier" if variant.name == "CUB" else "classifier_cls"
         super().__init__(variant, num_classes, tap_channels=768, head_channels=2048, head_name=head_name)
+        from bas import inception  # and with it torchvision
+
         self.Conv2d_1a_3x3 = inception.BasicConv2d(3, 32, kernel_size=3, stride=2, padding=1)
         self.Conv2d_2a_3x3 = inception.BasicConv2d(32, 32, kernel_size=3)
         self.Conv2d_2b_3x3 = inception.BasicConv2d(32, 64, kernel_size=3, padding=1)
@@ -291,12 +293,12 @@ class Inception(Network):
         self.Mixed_5b = inception.InceptionA(192, pool_features=32)
         self.Mixed_5c = inception.InceptionA(256, pool_features=64)
         self.Mixed_5d = inception.InceptionA(288, pool_features=64)
-        self.Mixed_6a = _PaddedB(288)
+        self.Mixed_6a = inception.PaddedB(288)
         self.Mixed_6b = inception.InceptionC(768, channels_7x7=128)
         self.Mixed_6c = inception.InceptionC(768, channels_7x7=160)
         self.Mixed_6d = inception.InceptionC(768, channels_7x7=160)
         self.Mixed_6e = inception.InceptionC(768, channels_7x7=192)
-        self.Mixed_7a = _PaddedD(768)
+        self.Mixed_7a = inception.PaddedD(768)
         self.Mixed_7b = inception.InceptionE(1280)
         self.Mixed_7c = inception.InceptionE(2048)
 
@@ -312,33 +314,6 @@ class Inception(Network):
 
     def _second_half(self, features: Tensor) -> Tensor:
         return self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(features)))
-
-
-class _PaddedB(inception.InceptionB):
-    """Mixed_6a at stride 1."""
-
-    def __init__(self, channels: int):
-        super().__init__(channels)
-        for unit in (self.branch3x3, self.branch3x3dbl_3):
-            unit.conv.stride, unit.conv.padding = (1, 1), (1, 1)
-
-    def _forward(self, features: Tensor) -> list[Tensor]:
-        double = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(features)))
-        return [self.branch3x3(features), double, F.max_pool2d(features, 3, stride=1, padding=1)]
-
-
-class _PaddedD(inception.InceptionD):
-    """Mixed_7a with its windows padded."""
-
-    def __init__(self, channels: int):
-        super().__init__(channels)
-        for unit in (self.branch3x3_2, self.branch7x7x3_4):
-            unit.conv.padding = (1, 1)
-
-    def _forward(self, features: Tensor) -> list[Tensor]:
-        single = self.branch3x3_2(self.branch3x3_1(features))
-        wide = self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(features)))
-        return [single, self.branch7x7x3_4(wide), F.max_pool2d(features, 3, stride=2, padding=1)]
 
 
 NETWORKS: dict[str, type[Network]] = {"vgg": VGG, "mobilenet": MobileNet, "resnet": ResNet, "inception": Inception}

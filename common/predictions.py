@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from common.datasets import DataSource, Sample
+from common.datasets import DataSource, Sample, alike
 from common.datasets.text import undecodable_line
 from common.errors import UserError, inside
 from common.extraction import check_map
@@ -175,7 +175,7 @@ class PredictionsWriter:
 
     def _continue(self, manifest: dict[str, Any]) -> None:
         for name, value in self.header.items():
-            if not isinstance(manifest, dict) or manifest.get(name) != value:
+            if not isinstance(manifest, dict) or not alike(manifest.get(name), value):
                 stored = manifest.get(name) if isinstance(manifest, dict) else manifest
                 raise UserError(
                     f"the folder holds another run: its {name} is {_shorten(stored)}, not {_shorten(value)}",

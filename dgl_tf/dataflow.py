@@ -3,6 +3,7 @@
 Images are read as OpenCV reads them, (H, W, 3) uint8 BGR with an EXIF rotation applied.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 import cv2
@@ -13,6 +14,7 @@ from common.datasets import Sample
 from common.errors import AGAIN, UserError
 from common.images import read_rgb
 from dgl_tf.config import MARGIN
+from dgl_tf.processes import ALONE, Share
 
 WORKERS = 4
 """Processes that read images in the release."""
@@ -89,21 +91,29 @@ class Repeatable(DataFlow):
         size: of the crop.
         seed: of the orders and crops.
         start: how many images have been shown already.
+        share: of several processes that take turns, this one's.
+        turn: images of a turn.
     """
 
-    def __init__(self, samples: Sequence[Sample], size: int, seed: int, start: int = 0):
+    def __init__(
+        self, samples: Sequence[Sample], size: int, seed: int, start: int = 0, share: Share = ALONE, turn: int = 1
+    ):
         self.samples, self.size, self.seed, self.start = samples, size, seed, start
+        self.share, self.turn = share, turn
+
+    def _counts(self) -> Iterator[int]:
+        for first in itertools.count(self.start + self.share.rank * self.turn, self.share.count * self.turn):
+            yield from range(first, first + self.turn)
 
     def __iter__(self) -> Iterator[list]:
-        count, drawn, order = self.start, -1, None
-        while True:
+        drawn, order = -1, None
+        for count in self._counts():
             number, place = divmod(count, len(self.samples))
             if number != drawn:
                 drawn, order = number, np.random.RandomState([self.seed, 0, number]).permutation(len(self.samples))
             sample = self.samples[order[place]]
             random = np.random.RandomState([self.seed, 1, count])
             yield [augmented(read_bgr(sample), self.size, random), sample.label]
-            count += 1
 
 
 class InOrder(DataFlow):
@@ -158,7 +168,13 @@ class Watched(ProxyDataFlow):
 
 
 def training_flow(
-    samples: Sequence[Sample], size: int, batch_size: int, workers: int, seed: int, start: int = 0
+    samples: Sequence[Sample],
+    size: int,
+    batch_size: int,
+    workers: int,
+    seed: int,
+    start: int = 0,
+    share: Share = ALONE,
 ) -> DataFlow:
     """Batches for ever: [images (N, size, size, 3) uint8 BGR, labels (N,)].
 
@@ -167,10 +183,10 @@ def training_flow(
         size: of the crop.
         batch_size: N.
         workers: processes that read images; 0 reads in this one, repeatably.
-        seed, start: as for `Repeatable`.
+        seed, start, share: as for `Repeatable`; processes take batches in turn.
     """
     if workers == 0:
-        return BatchData(Repeatable(samples, size, seed, start), batch_size)
+        return BatchData(Repeatable(samples, size, seed, start, share, turn=batch_size), batch_size)
     return BatchData(Readers(Shuffled(samples, size), workers), batch_size)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.datasets import alike
 from common.errors import UserError
 from common.files import holds_files, read_json, write_json
 from common.predictions import TRAINING
@@ -61,7 +62,7 @@ def write(folder: Path, training: Training) -> None:
 
 def _differing(stored: dict[str, Any], record: dict[str, Any]) -> set[str]:
     """Names of entries that differ, those of `options` one by one."""
-    differing = {key for key in stored.keys() | record.keys() if stored.get(key) != record.get(key)}
+    differing = {key for key in stored.keys() | record.keys() if not alike(stored.get(key), record.get(key))}
     if "options" in differing and isinstance(stored.get("options"), dict):
         theirs, ours = stored["options"], record["options"]
         differing.remove("options")

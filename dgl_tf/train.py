@@ -22,11 +22,12 @@ from common.datasets import Dataset, DataSource
 from common.errors import UserError, run_command
 from common.files import writing
 from common.predictions import note_process
-from dgl_tf import config, models, records, weights
+from dgl_tf import config, models, processes, records, weights
 
 # isort: split
 # tensorpack asks TensorFlow which mode it is in when it is imported, and `models` sets that.
 from tensorpack import (
+    HorovodTrainer,
     InferenceRunner,
     ModelDesc,
     QueueInput,
@@ -104,6 +105,9 @@ class Train:
     """Sets CUDA_VISIBLE_DEVICES, such as 0,1."""
     towers: int | None = None
     """Copies of the network that share a batch and average their gradients; by default one a GPU, and one without."""
+    horovod: bool = False
+    """One process a tower, on one machine or several: `horovodrun -np 4 python -m dgl_tf.train --horovod ...`, with
+    --out on a disk that all see."""
     threads: int | None = None
     """CPU threads of TensorFlow; by default its own choice."""
 
@@ -229,7 +233,7 @@ def load_start(session: tf.Session, network: models.Network, checkpoint: weights
     return missing
 
 
-def resolved(options: Train, dataset: Dataset) -> Train:
+def resolved(options: Train, dataset: Dataset, share: processes.Share = processes.ALONE) -> Train:
     """The options with every released value filled in."""
     recipe = config.recipe(options.arch)
     names = ("epochs", "batch_size", "base_lr", "weight_decay")
@@ -244,7 +248,10 @@ def resolved(options: Train, dataset: Dataset) -> Train:
         options = replace(options, num_classes=1000 if options.arch == "inceptionv3" else len(dataset.class_names))
     if options.num_classes < len(dataset.class_names):
         raise UserError(f"--num-classes {options.num_classes}", expected=f"{len(dataset.class_names)} or more")
-    towers = options.towers or max(1, len(tf.config.list_physical_devices("GPU")))
+    if options.horovod and options.towers not in (None, share.count):
+        raise UserError(f"--towers {options.towers} of {share.count} processes", do="leave --towers out")
+    alone = max(1, len(tf.config.list_physical_devices("GPU")))
+    towers = options.towers or (share.count if options.horovod else alone)
     if options.batch_size < towers:
         raise UserError(f"--batch-size {options.batch_size} for {towers} towers", expected="at least one image each")
     return replace(options, towers=towers)
@@ -284,24 +291,27 @@ def train(options: Train) -> Path:
     if options.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = options.gpu
     dataset = options.data.load()
-    options = resolved(options, dataset)
+    share = processes.joined() if options.horovod else processes.ALONE
+    options = resolved(options, dataset, share)
     start = start_file(options)
-    records.write(options.out, _record(options, dataset, start))
+    if share.rank == 0:
+        records.write(options.out, _record(options, dataset, start))
     final = options.out / records.FINAL
     if final.is_file():
         return final
-    note_process(options.out)
+    if share.rank == 0:
+        note_process(options.out)
     validation = None if options.validate == "no" else replace(options.data, split=options.validate).load()
     with tf.Graph().as_default():
-        tf.set_random_seed(options.seed)
-        _run(options, dataset, validation, start)
+        tf.set_random_seed(options.seed + share.rank)  # each tower's dropout; the first one's weights reach all
+        _run(options, dataset, validation, start, share)
     return final
 
 
 def _record(options: Train, dataset: Dataset, start: weights.Checkpoint | None) -> records.Training:
     """What the weights depend on; how often they are looked at, and by what hardware, is not part of it."""
     values = asdict(options)
-    for name in ("data", "out", "arch", "validate", "validate_every", "gpu", "threads"):
+    for name in ("data", "out", "arch", "validate", "validate_every", "gpu", "horovod", "threads"):
         del values[name]
     values["drops"] = list(options.drops)
     values["start"] = None if start is None else {"name": start.name, "sha256": start.fingerprint()}
@@ -309,8 +319,14 @@ def _record(options: Train, dataset: Dataset, start: weights.Checkpoint | None) 
     return records.Training(options.arch, dataset.class_names, trained_on, values)
 
 
-def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: weights.Checkpoint | None) -> None:
-    _quiet_logger(options.out)
+def _run(
+    options: Train,
+    dataset: Dataset,
+    validation: Dataset | None,
+    start: weights.Checkpoint | None,
+    share: processes.Share,
+) -> None:
+    _quiet_logger(options.out if share.rank == 0 else None)
     gpus = len(tf.config.list_physical_devices("GPU"))
     model = Classifier(
         options.arch, options.num_classes, options.final_size, options.base_lr, options.weight_decay,
@@ -321,13 +337,15 @@ def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: we
     steps = 0 if latest is None else int(weights.open_checkpoint(latest).read("global_step"))
     epoch = steps // options.steps_per_epoch
     if epoch >= options.epochs:  # stopped between the last checkpoint and the final file
-        _finish(weights.open_checkpoint(latest), options.out / records.FINAL)
+        if share.rank == 0:
+            _finish(weights.open_checkpoint(latest), options.out / records.FINAL)
         return
-    print(_announcement(options, dataset, epoch))
+    if share.rank == 0:
+        print(_announcement(options, dataset, epoch))
     tower_batch = options.batch_size // options.towers
     flow = training_flow(
         dataset.samples, options.final_size, tower_batch, options.workers, options.seed,
-        start=steps * tower_batch * options.towers,
+        start=steps * tower_batch * options.towers, share=share,
     )  # fmt: skip
     flow = Watched(flow)
     data = QueueInput(flow, tf.FIFOQueue(QUEUE, [tf.uint8, tf.int32]))
@@ -350,9 +368,12 @@ def _run(options: Train, dataset: Dataset, validation: Dataset | None, start: we
         session_init=initial if latest is None else SaverRestore(latest),
         session_creator=NewSessionCreator(config=models.session_config(options.threads, options.towers)),
     )
-    trainer = (
-        SimpleTrainer() if options.towers == 1 else SyncMultiGPUTrainerParameterServer(list(range(options.towers)))
-    )
+    if options.horovod:
+        trainer = HorovodTrainer(average=True)
+    elif options.towers == 1:
+        trainer = SimpleTrainer()
+    else:
+        trainer = SyncMultiGPUTrainerParameterServer(list(range(options.towers)))
     # Without this a kernel may be updated while its gradient with respect to its input is still being computed from it.
     trainer.GATE_GRADIENTS = True
     launch_train_with_config(settings, trainer)
@@ -390,12 +411,13 @@ def _finish(checkpoint: weights.Checkpoint, final: Path) -> None:
     )
 
 
-def _quiet_logger(folder: Path) -> None:
-    """tensorpack's log goes to `log.log`; it never asks what to do with a folder that is there."""
+def _quiet_logger(folder: Path | None) -> None:
+    """tensorpack's log goes to the folder's `log.log`; it never asks what to do with a folder that is there."""
     for handler in logger._logger.handlers:
         handler.setLevel("CRITICAL")
-    with writing(folder):
-        logger.set_logger_dir(str(folder), action="k")
+    if folder is not None:
+        with writing(folder):
+            logger.set_logger_dir(str(folder), action="k")
     logger._logger.propagate = False
     logger._logger.addFilter(_completed)
     for handler in logger._logger.handlers:  # on a full disk the checkpoint says so, in one line

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.resnet import Bottleneck, ResNet
 
 from common.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch.mobilenet_v1 import MobileNetV1Features
@@ -130,28 +129,6 @@ def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=True)
 
 
-class ResNetTrunk(ResNet):
-    """torchvision's ResNet without its classifier; gives the outputs of layer2, layer3 and layer4.
-
-    Args:
-        blocks: Bottlenecks of each layer.
-    """
-
-    CHANNELS = (512, 1024, 2048)
-    STEM = ("conv1.", "bn1.")
-
-    def __init__(self, blocks: Sequence[int]):
-        super().__init__(Bottleneck, list(blocks))
-        del self.fc, self.avgpool
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Normalized RGB images (B, 3, H, W) to f3, f4, f5."""
-        stem = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        shallow = self.layer2(self.layer1(stem))
-        middle = self.layer3(shallow)
-        return shallow, middle, self.layer4(middle)
-
-
 class MobileNetTrunk(nn.Module):
     """TF-Slim's MobileNetV1, an extension; gives the outputs of blocks 5, 11 and 13.
 
@@ -179,10 +156,16 @@ class MobileNetTrunk(nn.Module):
         return tuple(taps)
 
 
+def _resnet(*blocks: int) -> nn.Module:
+    from spol.resnet import ResNetTrunk  # and with it torchvision, which takes as long to import as PyTorch
+
+    return ResNetTrunk(blocks)
+
+
 BACKBONES = {
-    "resnet50": lambda: ResNetTrunk((3, 4, 6, 3)),
-    "resnet101": lambda: ResNetTrunk((3, 4, 23, 3)),
-    "resnet152": lambda: ResNetTrunk((3, 8, 36, 3)),
+    "resnet50": lambda: _resnet(3, 4, 6, 3),
+    "resnet101": lambda: _resnet(3, 4, 23, 3),
+    "resnet152": lambda: _resnet(3, 8, 36, 3),
     "mobilenet_v1": MobileNetTrunk,
 }
 """The paper's, the two that its code offers and does not use, and an extension that a CPU can train."""

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 # TensorFlow's first session decides the threads within an operation for its whole process, and their number shows in the
 # last digits of every sum: tests that compare trainings bit for bit must not depend on which test ran before.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+# A shell ignores Ctrl-C for what it runs in the background, and every process of a test would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS = {
@@ -20,6 +23,7 @@ NEEDS = {
     "bas": "torch",
     "spol": "torch",
     "dgl_tf": "tensorflow",
+    "dgl_tf/test_horovod.py": "horovod",
     "grcam": "tensorflow",
     "hostile/test_torch.py": "torch",
     "hostile/test_pickles.py": "torch",

@@ -9,7 +9,10 @@ from common.datasets import cub, folder, ilsvrc, lists, wsoleval
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.errors import UserError
 
-__all__ = ["DataSource", "Dataset", "OnProblem", "Sample", "hold_out", "raise_problem"]
+__all__ = ["DataSource", "Dataset", "OnProblem", "Sample", "alike", "hold_out", "raise_problem"]
+
+PLACES = {"root", "metadata", "boxes", "list_file"}
+"""Fields of a record that say where the files lie, and not which data set it is."""
 
 Name = Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "list"]
 
@@ -116,14 +119,20 @@ class DataSource:
             raise UserError(
                 "the data set's record is not readable", where=where, expected="fields name, root, split ..."
             )
-        paths = {"root", "metadata", "boxes", "list_file"}
         wrong = [key for key, value in stored.items() if not _KINDS[key](value)]
         if wrong:
             raise UserError(f"the data set's {wrong[0]} is {str(stored[wrong[0]])[:80]!r}", where=where,
                             do="localize again")  # fmt: skip
-        values = {key: Path(value) if key in paths and value is not None else value for key, value in stored.items()}
+        values = {key: Path(value) if key in PLACES and value is not None else value for key, value in stored.items()}
         values["leave_out"] = tuple(values.get("leave_out") or ())
         return cls(**values)
+
+
+def alike(stored: Any, record: Any) -> bool:
+    """Whether an entry of a stored record equals today's; a data set may have moved, its fingerprint tells it."""
+    if isinstance(stored, dict) and isinstance(record, dict) and "fingerprint" in record:
+        stored, record = ({key: value for key, value in each.items() if key not in PLACES} for each in (stored, record))
+    return stored == record
 
 
 def _is_text(value: Any) -> bool:

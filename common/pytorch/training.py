@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from common.datasets import alike
 from common.errors import UserError
 from common.files import write_json, write_text, writing
 from common.predictions import TRAINING, note_process
@@ -195,7 +196,7 @@ def _resume(
 def _refuse_other(stored: dict[str, Any], config: dict[str, Any], folder: Path) -> None:
     theirs = stored.get("config") if isinstance(stored, dict) else None
     theirs = theirs if isinstance(theirs, dict) else {}
-    differing = sorted(key for key in theirs.keys() | config.keys() if theirs.get(key) != config.get(key))
+    differing = sorted(key for key in theirs.keys() | config.keys() if not alike(theirs.get(key), config.get(key)))
     if differing:
         raise UserError(f"the folder holds another training: {', '.join(differing)} differ", where=folder,
                         do="choose another --out or delete the folder")  # fmt: skip

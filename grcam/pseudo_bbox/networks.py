@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
-from torchvision.models import resnet50
 
 from common.errors import UserError
 from common.files import sha256
@@ -30,6 +29,8 @@ class ResNet50(nn.Module):
 
     def __init__(self, classes: int = 1000):
         super().__init__()
+        from torchvision.models import resnet50  # torchvision takes as long to import as PyTorch
+
         trunk = resnet50(weights=None, num_classes=classes)
         for layer in (trunk.layer3, trunk.layer4):
             layer[0].conv2.stride = layer[0].downsample[0].stride = (1, 1)

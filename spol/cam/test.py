@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import tyro
 
-from common.datasets import Dataset, Sample
+from common.datasets import Dataset, Sample, alike
 from common.errors import UserError, run_command
 from common.files import holds_files, read_json, write_json
 from common.parallel import pool_of
@@ -156,8 +156,9 @@ def _claim(folder: Path, header: dict[str, Any], overwrite: bool) -> None:
     """Say whose masks the folder holds; another run's are refused, or with `overwrite` removed."""
     path, header = folder / MANIFEST, json.loads(json.dumps(header))  # tuples become lists, as in the file
     if path.is_file():
-        stored = read_json(path)
-        differing = [key for key, value in header.items() if not isinstance(stored, dict) or stored.get(key) != value]
+        found = read_json(path)
+        stored = found if isinstance(found, dict) else {}
+        differing = [key for key, value in header.items() if not alike(stored.get(key), value)]
         if not differing:
             return
         if not overwrite:

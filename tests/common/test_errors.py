@@ -18,7 +18,7 @@ def test_a_message_says_where_what_and_what_to_do():
 
 def run(body):
     code = f"from common.errors import *\ndef main():\n    {body}\nrun_command(main)"
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=os.getcwd())
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
 
 
 def test_user_errors_are_one_line_and_status_2():

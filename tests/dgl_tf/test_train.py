@@ -1,8 +1,10 @@
 """Training against recorded steps of the released scripts, its schedule and dataflow, and what a stopped training does."""
 
+import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from tensorpack.tfutils.tower import TowerContext
 
 from common.datasets import DataSource
 from common.errors import UserError
-from dgl_tf import callbacks, config, dataflow, models, records, train, weights
+from dgl_tf import callbacks, config, dataflow, models, processes, records, train, weights
 from dgl_tf.dataflow import Repeatable, cropped, training_flow, validation_flow
 from tests import fill, small_cub
 from tests.dgl_tf.filled import fill_network, golden
@@ -233,6 +235,17 @@ def test_stopped_before_the_final_file(whole):
     assert equal(trained(options(root, out)), final)
 
 
+def test_a_training_goes_on_with_data_that_moved(whole, tmp_path):
+    root, final, out = whole
+    (out / records.FINAL).unlink()
+    shutil.copytree(root, tmp_path / "elsewhere")
+    assert equal(trained(options(tmp_path / "elsewhere", out)), final)
+    labels = tmp_path / "elsewhere" / "image_class_labels.txt"
+    labels.write_text(labels.read_text().replace("1 1", "1 2", 1))
+    with pytest.raises(UserError, match="holds another training: trained_on differ"):
+        train.train(options(tmp_path / "elsewhere", out))
+
+
 def test_a_folder_of_another_training_is_refused(whole, tmp_path):
     root, _, out = whole
     with pytest.raises(UserError, match="holds another training: base_lr differ"):
@@ -357,6 +370,7 @@ def test_two_towers_average_their_gradients(tmp_path):
         ({"num_classes": 2}, "--num-classes 2; expected 3 or more"),
         ({"batch_size": 1, "towers": 2}, "1 for 2 towers"),
         ({"load": "missing.npz"}, "no such checkpoint"),
+        *([] if importlib.util.find_spec("horovod") else [({"horovod": True}, "--horovod needs Horovod")]),
         ({"arch": "vgg"}, "pretrain_model/vgg16.npz"),
     ],
 )
@@ -375,6 +389,19 @@ def test_repeatable_flow_starts_anywhere(whole):
     assert [label for _, label in (next(later) for _ in range(4))] == list(second[1])
     assert first[0].shape == (4, 32, 32, 3)
     assert sorted(np.concatenate([first[1], second[1][:2]])) == sorted(sample.label for sample in samples)
+
+
+def test_processes_share_the_images_in_turns(whole):
+    """The batches of two processes, one after the other, are those of one that is alone."""
+    samples = options(whole[0], Path("out")).data.load().samples
+    shares = [processes.ALONE, processes.Share(0, 2), processes.Share(1, 2)]
+    flows = [training_flow(samples, 32, 3, 0, seed=3, start=3, share=share) for share in shares]
+    for flow in flows:
+        flow.reset_state()
+    alone, first, second = map(iter, flows)
+    for source in (first, second, first, second):
+        for found, expected in zip(next(source), next(alone), strict=True):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_validation_flow_shows_each_image_once(whole):

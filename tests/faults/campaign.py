@@ -446,6 +446,7 @@ def write_report(options: Campaign, lab: Lab, outcomes: list[Outcome]) -> None:
 
 def main() -> int:
     """The command line."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background, and so by all commands
     return int(any(outcome.problems for outcome in run(tyro.cli(Campaign, description=__doc__))))
 
 

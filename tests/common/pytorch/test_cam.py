@@ -144,6 +144,18 @@ def test_a_stopped_localization_goes_on(trained, root, tmp_path, monkeypatch):
         assert [e.to_json() for e in whole[name].entries] == [e.to_json() for e in again[name].entries]
 
 
+def test_predictions_go_on_with_data_that_moved(trained, root, tmp_path):
+    localize(trained, root, tmp_path / "run", crops=1)
+    (tmp_path / "elsewhere").symlink_to(root)
+    file, lines = tmp_path / "run/crop/manifest.json", tmp_path / "run/crop/predictions.jsonl"
+    whole = lines.read_text()
+    file.write_text(json.dumps({**json.loads(file.read_text()), "complete": False}))
+    lines.write_text(whole.splitlines(keepends=True)[0])
+    localize(trained, tmp_path / "elsewhere", tmp_path / "run", crops=1)
+    assert lines.read_text() == whole
+    assert json.loads(file.read_text())["data"]["root"] == str(tmp_path / "elsewhere")
+
+
 def test_other_options_do_not_overwrite(trained, root, tmp_path):
     localize(trained, root, tmp_path, crops=1)
     with pytest.raises(UserError, match="the folder holds another run: its classifier"):
