@@ -84,10 +84,10 @@ class DataSource:
         Raises:
             UserError: not two whole numbers with 1 <= I <= K.
         """
-        found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", "1/1" if self.shard is None else self.shard)
-        if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        numbers = _shard_numbers("1/1" if self.shard is None else self.shard)
+        if numbers is None:
             raise UserError(f"--data.shard {self.shard}", expected="I/K, such as 2/4, with I from 1 to K")
-        return int(found[1]), int(found[2])
+        return numbers
 
     def _need(self, option: str) -> Path:
         value = getattr(self, option)
@@ -135,6 +135,13 @@ def alike(stored: Any, record: Any) -> bool:
     return stored == record
 
 
+def _shard_numbers(text: str) -> tuple[int, int] | None:
+    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        return None
+    return int(found[1]), int(found[2])
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and "\0" not in value
 
@@ -154,6 +161,6 @@ _KINDS = {
     "list_file": lambda value: value is None or _is_text(value),
     "list_format": lambda value: value in lists.FORMATS,
     "leave_out": lambda value: isinstance(value, list | tuple) and all(kind in ilsvrc.LEAVE_OUT for kind in value),
-    "shard": lambda value: value is None or _is_text(value),
+    "shard": lambda value: value is None or (_is_text(value) and _shard_numbers(value) is not None),
 }
 """What a stored record's fields may be."""

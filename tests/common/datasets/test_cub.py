@@ -1,3 +1,4 @@
+import re
 import shutil
 
 import numpy as np
@@ -151,6 +152,9 @@ def test_sources_are_stored_and_read(root):
     assert DataSource.from_json(source.to_json(), root) == source
     with pytest.raises(UserError, match="record is not readable"):
         DataSource.from_json({"name": "cub", "root": ".", "shell": "rm"}, root)
+    for shard in ("", "x", "5/4", "0/4", "1/2/3", 5):
+        with pytest.raises(UserError, match=rf"^{re.escape(str(root))}: the data set's shard is "):
+            DataSource.from_json({"name": "cub", "root": ".", "shard": shard}, root)
 
 
 def test_sizes_are_read_from_headers(root):
