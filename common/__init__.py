@@ -1,1 +1,8 @@
 """What all four methods share: data sets, box geometry, protocols, metrics, predictions. No framework is imported."""
+
+import sys
+
+if sys.argv[:1] == ["-m"]:  # `python -m` is looking for one of our commands; imported by other code, nothing happens
+    from common.errors import end_when_stopped
+
+    end_when_stopped()

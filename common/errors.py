@@ -86,6 +86,21 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
     sys.exit(status)
 
 
+def end_when_stopped() -> None:
+    """From here on Ctrl-C and SIGTERM end the process with one line, in place of a traceback from wherever its imports
+    are. `run_command` takes the signals over as long as it lasts.
+    """
+
+    def stop(number: int, _frame: Any) -> None:
+        # Nothing is raised, for libraries catch much while they are imported; and nothing has been written yet.
+        os.write(2, f"{STOPPED}\n".encode())
+        os._exit(128 + number)
+
+    for each in _STOPPING:
+        if signal.getsignal(each) != signal.SIG_IGN:
+            signal.signal(each, stop)
+
+
 @contextmanager
 def _signals_noted(stops: list[int]) -> Iterator[None]:
     """SIGINT and SIGTERM raise `KeyboardInterrupt` in this process and are added to `stops`; a second one ends it at
@@ -154,7 +169,8 @@ def mendable(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _DISK:
         return str(UserError(error.strerror, where=error.filename, do=f"mend that, then {AGAIN}"))
     if isinstance(error, BrokenProcessPool) or (isinstance(error, RuntimeError) and _LOST_WORKER.match(str(error))):
-        return str(UserError("one of the command's other processes was killed", expected="enough memory for all",
+        return str(UserError("one of the command's other processes was killed, or could not send what it made",
+                             expected="enough memory for all, in /dev/shm too",
                              do=f"{AGAIN}, with fewer workers"))  # fmt: skip
     return None
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,7 +33,8 @@ def writing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Give `write` a file to fill, then put it in the place of `path`; folders are made as needed.
 
-    A process that is killed in between leaves `path` as it was, and at worst a `.part` file that the next write takes.
+    A process that is killed in between leaves `path` as it was, and at worst a `.part` file that the next write takes
+    the place of. Nothing is written through a link that lies at either place.
 
     Raises:
         UserError: the disk is full, or the place can't be written to.
@@ -41,6 +43,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.unlink(missing_ok=True)
             with open(temporary, "wb") as file:
                 write(file)
                 file.flush()
@@ -69,12 +72,35 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def need_file(path: str | os.PathLike, error: type[UserError] = UserError) -> None:
+    """Refuse what is no file before it is opened: a pipe would be waited for, and a device may have no end.
+
+    Links are followed. Of what is missing, or can't be looked at, whoever opens it has more to say.
+
+    Raises:
+        error: it is a folder, pipe, socket or device.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode):
+        raise error(f"this is {_NO_FILES.get(stat.S_IFMT(mode), 'no file')}", where=path, expected="a file")
+
+
+_NO_FILES = {
+    stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}  # fmt: skip
+
+
 def read_json(path: Path, do: str | None = None) -> Any:
     """The parsed file.
 
     Raises:
         UserError: missing or not JSON.
     """
+    need_file(path)
     try:
         return parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -107,6 +133,7 @@ def sha256(path: Path) -> str:
     Raises:
         UserError: no such file.
     """
+    need_file(path)
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

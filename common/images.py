@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from common.errors import UserError
+from common.files import need_file
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused by their header. ILSVRC's largest has 24 million pixels."""
@@ -95,6 +96,7 @@ def _formats() -> tuple[str, ...]:
 
 
 def _open(path: Path) -> Image.Image:
+    need_file(path, ImageError)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and of size; size is checked below

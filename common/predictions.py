@@ -26,7 +26,7 @@ from common.datasets import DataSource, Sample, alike
 from common.datasets.text import undecodable_line
 from common.errors import UserError, inside
 from common.extraction import check_map
-from common.files import holds_files, parse_json, read_json, write_json, writing
+from common.files import holds_files, need_file, parse_json, read_json, write_json, writing
 from common.geometry import Frame
 
 MANIFEST, LINES, MAPS = "manifest.json", "predictions.jsonl", "maps"
@@ -207,6 +207,7 @@ class PredictionsWriter:
             path = map_path(self.directory, prediction.image_id)
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)  # in a folder of somebody else's it may be a link to any file
                 with open(path, "wb") as file:  # a line follows only when the map is whole, so no rename is needed
                     np.save(file, localization_map.astype(np.float32), allow_pickle=False)
         self._append(prediction.to_json())
@@ -294,6 +295,7 @@ def read_map(path: Path, frame: Frame) -> np.ndarray:
     Raises:
         UserError: missing, pickled, no array, another shape or type, or values outside [0, 1].
     """
+    need_file(path)
     try:
         # Mapped, not read: a wrong shape is refused before any memory is taken, and pickled objects can't be mapped.
         localization_map = np.lib.format.open_memmap(path, mode="r")
@@ -418,6 +420,7 @@ class Predictions:
 
 def _records(path: Path):
     """(line number, parsed line) for each line."""
+    need_file(path)
     try:
         with open(path, encoding="utf-8") as file:
             for line, text in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), ""), start=1):
@@ -510,6 +513,9 @@ def _remove_earlier(directory: Path) -> None:
 
 def _cut_after_last_whole_line(path: Path) -> None:
     """Take off what a killed process left of a line: everything after the last newline."""
+    need_file(path)
+    if path.is_symlink():
+        raise UserError("this is a link, and what it leads to would be written to", where=path, do="put the file there")
     if not path.is_file():
         path.touch()
         return

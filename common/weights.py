@@ -29,7 +29,7 @@ import safetensors.numpy
 import tyro
 
 from common.errors import UserError, run_command
-from common.files import sha256, write_atomically
+from common.files import need_file, sha256, write_atomically
 
 MOBILENET_ARRAYS = 137
 """27 convolutions with their batch norms, and the head."""
@@ -140,6 +140,7 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     Raises:
         UserError: damaged, a header that lies, or a name that stands in it twice, of which the library takes the last.
     """
+    need_file(path)
     try:
         arrays = safetensors.numpy.load_file(path)
         with open(path, "rb") as file:

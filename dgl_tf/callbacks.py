@@ -23,18 +23,27 @@ from tensorpack.callbacks import Callback, ModelSaver
 
 BEST, VALIDATION = "min-val-error-top1", "validation.jsonl"
 _OF_A_STEP = re.compile(r"(model-\d+)\.(index|data-.*)")
+_GRAPH = re.compile(r"graph-\d{4}-\d{6}\.meta(\.tmp[0-9a-f]{32})?")
+"""What tensorpack writes as each process begins, and what is left of one that was killed as it did."""
 
 
 class Saver(ModelSaver):
-    """tensorpack's, but a failure to write ends the training, and what a stopped training left is deleted in time."""
+    """tensorpack's, but a failure to write ends the training, and what a stopped training left is deleted in time: of
+    its graphs all but this process's.
+    """
 
     def _before_train(self) -> None:
-        super()._before_train()
+        folder = Path(self.checkpoint_dir)
+        for path in list(folder.iterdir()):
+            if _GRAPH.fullmatch(path.name) and path.is_file():
+                path.unlink()
+        with saving(folder):
+            super()._before_train()
         state = tf.train.get_checkpoint_state(self.checkpoint_dir)
         kept = [] if state is None else list(state.all_model_checkpoint_paths)
         self.saver.recover_last_checkpoints(kept)
         names = {Path(path).name for path in kept}
-        for path in Path(self.checkpoint_dir).iterdir():
+        for path in folder.iterdir():
             found = _OF_A_STEP.fullmatch(path.name)
             if ".tempstate" in path.name or (found and path.is_file() and found[1] not in names):
                 path.unlink()

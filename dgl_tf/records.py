@@ -1,6 +1,7 @@
 """What a training leaves beside its checkpoints: `training.json`, so that a folder says what its network is."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def read(checkpoint: Path | None) -> Training | None:
     if checkpoint is None:
         return None
     path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     stored = read_json(path)
     if not isinstance(stored, dict) or stored.get("method") != METHOD:

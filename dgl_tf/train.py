@@ -334,7 +334,7 @@ def _run(
         "NCHW" if gpus else "NHWC",
     )  # fmt: skip
     latest = tf.train.latest_checkpoint(str(options.out))
-    steps = 0 if latest is None else int(tf.train.load_checkpoint(latest).get_tensor("global_step"))
+    steps = 0 if latest is None else int(weights.open_checkpoint(latest).read("global_step"))
     epoch = steps // options.steps_per_epoch
     if epoch >= options.epochs:  # stopped between the last checkpoint and the final file
         if share.rank == 0:

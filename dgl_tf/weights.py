@@ -3,6 +3,7 @@
 Nothing here unpickles. Names are compared without `:0`; momentum, steps and summaries in a file are left aside.
 """
 
+import glob
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ import tensorflow.compat.v1 as tf
 
 from common.datasets.text import MAX_CLASSES
 from common.errors import UserError
-from common.files import sha256, write_atomically
+from common.files import need_file, sha256, write_atomically
 from common.weights import load_mobilenet_v1, read_safetensors
+from dgl_tf import bundle
 
 IMAGENET = "imagenet:mobilenetv1"
 """In place of a path: Google's MobileNetV1 with its own ImageNet head."""
@@ -86,7 +88,7 @@ class Checkpoint:
         """sha256 of the file with the values, for a manifest."""
         if self.path is None:
             return "-"
-        data = [self.path] if self.path.is_file() else sorted(self.path.parent.glob(f"{self.path.name}.data-*"))
+        data = [self.path] if self.path.is_file() else _parts(self.path)
         return sha256(data[0]) if len(data) == 1 else "-".join(sha256(part) for part in data)
 
 
@@ -103,6 +105,8 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     if str(path) == IMAGENET:
         return _imagenet()
     path = Path(path)
+    if not path.is_dir():
+        need_file(path)
     if path.suffix == ".npz" and path.is_file():
         return _from_npz(path)
     if path.suffix == ".safetensors" and path.is_file():
@@ -152,36 +156,52 @@ def _from_safetensors(path: Path) -> Checkpoint:
 
 def _from_tensorflow(path: Path) -> Checkpoint:
     prefix = _prefix(path)
+    for part in _parts(prefix):
+        need_file(part)
     try:
+        arrays = bundle.read_index(prefix)
         reader = tf.train.NewCheckpointReader(str(prefix))
-        shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
     except Exception as error:  # TensorFlow turns a damaged file into OpError, IndexError and others
         raise UserError(f"not a readable TensorFlow checkpoint ({first_line(error)})", where=prefix) from error
 
     def read(name: str) -> np.ndarray:
+        if not arrays[name].is_numeric:
+            raise UserError(f"{name} holds other things than numbers", where=prefix)
         try:
             return reader.get_tensor(name)
         except Exception as error:  # as above
             raise UserError(f"{name} can't be read ({first_line(error)})", where=prefix) from error
 
-    return Checkpoint(prefix, prefix.name, shapes, read)
+    return Checkpoint(prefix, prefix.name, {name: array.shape for name, array in arrays.items()}, read)
+
+
+def _parts(prefix: Path) -> list[Path]:
+    """The files that hold the values of a TensorFlow checkpoint."""
+    return sorted(prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*"))
 
 
 def _prefix(path: Path) -> Path:
     if path.is_dir():
-        try:
-            latest = tf.train.latest_checkpoint(str(path))
-        except Exception:  # a state file that is no text
-            latest = None
-        if latest is None or Path(latest).name in ("", ".."):
-            raise UserError("the folder's file `checkpoint` names none that is there", where=path)
-        # A state file can name any path; what is meant lies beside it.
-        return path / Path(latest).name
+        return _latest(path)
     text = re.sub(r"\.(index|meta|data-\d{5}-of-\d{5})$", "", str(path))
+    need_file(f"{text}.index")
     if not Path(f"{text}.index").is_file():
         raise UserError("no such checkpoint", where=path,
                         expected=f"{Path(text).name}.index and .data-*, a .npz or a .safetensors")  # fmt: skip
     return Path(text)
+
+
+def _latest(folder: Path) -> Path:
+    """The prefix that a folder's state file names. It can name any path; what is meant lies beside it."""
+    need_file(folder / "checkpoint")
+    try:
+        name = Path(tf.train.latest_checkpoint(str(folder)) or "").name
+    except Exception:  # a state file that is no text
+        name = ""
+    need_file(folder / f"{name}.index")
+    if name in ("", "..") or not (folder / f"{name}.index").is_file():
+        raise UserError("the folder's file `checkpoint` names none that is there", where=folder)
+    return folder / name
 
 
 def first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from common.datasets import Sample
 from common.errors import UserError, inside
 from common.geometry import Frame
 from common.images import ImageError
-from common.pytorch.data import EpochBatches, channels_first
+from common.pytorch.data import EpochBatches, channels_first, end_when_unsent
 from spol.preprocessing import Geometry, Preprocessing, nearest, read_pseudo_mask, target
 
 MASK_ENDINGS = (".png", ".JPEG")
@@ -87,6 +87,7 @@ def training_loader(images: TrainingImages, batch_size: int, workers: int) -> Da
         batch_sampler=EpochBatches(len(images), images.seed, batch_size),
         num_workers=workers,
         collate_fn=_collate,
+        worker_init_fn=end_when_unsent,
         generator=torch.Generator(),  # see common.pytorch.data: a resumed pass must not draw from the shared one
         pin_memory=torch.cuda.is_available(),
     )
@@ -144,7 +145,9 @@ class Images(Dataset):
 
 def image_batches(images: Images, batch_size: int, workers: int) -> DataLoader:
     """Lists of `Item`, in order."""
-    return DataLoader(images, batch_size=batch_size, num_workers=workers, collate_fn=list)
+    return DataLoader(
+        images, batch_size=batch_size, num_workers=workers, collate_fn=list, worker_init_fn=end_when_unsent
+    )
 
 
 def stacked(items: Sequence[Item], number: int, device: torch.device) -> Tensor:

@@ -26,8 +26,9 @@ import numpy as np
 from common.datasets import Sample
 from common.datasets.text import MAX_CLASSES
 from common.errors import UserError
-from common.files import read_json, write_atomically, write_json
+from common.files import need_file, read_json, write_atomically, write_json
 from common.predictions import Predictions
+from common.pytorch import pickles
 
 FORMAT = 1
 MOST_REPETITIONS = 32
@@ -178,6 +179,7 @@ def _unpickled(content: bytes) -> Any:
     backward = ("GET", "BINGET", "LONG_BINGET", "DUP")
     if sum(code.name in backward for code, _, _ in pickletools.genops(content)) > MOST_REPETITIONS:
         raise pickle.UnpicklingError("it repeats itself")
+    pickles.check(content)
     return _DictionaryOnly(io.BytesIO(content)).load()
 
 
@@ -188,6 +190,7 @@ def read_npy(path: Path) -> dict[str, tuple[bool, bool]]:
         UserError: missing, damaged, would run code, or of another form.
     """
     expected = "a pickled dictionary {path: [bool, bool]}"
+    need_file(path)
     try:
         with open(path, "rb") as file:
             version = np.lib.format.read_magic(file)

@@ -26,6 +26,7 @@ NEEDS = {
     "dgl_tf/test_horovod.py": "horovod",
     "grcam": "tensorflow",
     "hostile/test_torch.py": "torch",
+    "hostile/test_pickles.py": "torch",
     "hostile/test_tensorflow.py": "tensorflow",
     "hostile/test_grcam.py": "tensorflow",
     "faults": "torch",

@@ -10,6 +10,7 @@ import sysconfig
 import tomllib
 from pathlib import Path
 
+import cv2
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -24,8 +25,8 @@ def project():
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def pins():
-    lines = [line for line in (FOLDER / "pins.txt").read_text().splitlines() if line and not line.startswith("#")]
+def pins(file=FOLDER / "pins.txt"):
+    lines = [line for line in file.read_text().splitlines() if line and not line.startswith("#")]
     assert all(re.fullmatch(r"[a-z0-9-]+==[^=\s]+", line) for line in lines)
     assert lines == sorted(set(lines))
     return dict(line.split("==") for line in lines)
@@ -85,6 +86,13 @@ def test_what_is_installed_here_is_what_is_pinned():
         if name in known and distribution.version != known[name]:
             differing[name] = (distribution.version, known[name])
     assert differing == {}
+
+
+def test_the_opencv_that_runs_is_the_one_asked_for():
+    """CI names a file of its own when it puts another OpenCV in front; a run of the wrong one would show nothing."""
+    asked = pins(ROOT / os.environ.get("WSOL_OPENCV", "environments/pins.txt"))["opencv-python-headless"]
+    assert asked.startswith(f"{cv2.__version__}.")
+    assert importlib.metadata.version("opencv-python-headless") == asked
 
 
 # ------------------------------------------------------------------------------------------------------- create.sh

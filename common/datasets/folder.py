@@ -48,7 +48,10 @@ def load(
     samples = []
     for label, folder in enumerate(classes):
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.suffix.lower() in EXTENSIONS:
+            if path.is_symlink() and path.is_dir():
+                on_problem(UserError("this link leads to a folder, which is not looked into", where=path,
+                                     do="put the link in the class folder's own place"))  # fmt: skip
+            elif path.suffix.lower() in EXTENSIONS and not path.is_dir():
                 image_id = path.relative_to(image_root).as_posix()
                 try:
                     inside(image_root, image_id, where=image_root)

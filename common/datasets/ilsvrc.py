@@ -15,6 +15,7 @@ devkit's ground truth with `map_clsloc.txt`, the one object name of its XML file
 whose name is that class; `xmin ymin xmax ymax` are taken over unchanged. Objects of other classes are counted.
 """
 
+import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from common.boxes import as_boxes
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.text import csv_rows, lines, numbers, whole_number
 from common.errors import UserError, inside
+from common.files import need_file
 
 SPLITS = ("train", "val", "held")
 COUNTS = {"classes": 1000, "train": 1_281_167, "val": 50_000, "boxes": 80_477}
@@ -108,7 +110,7 @@ def class_wnids(root: Path) -> tuple[str, ...]:
         UserError: no source of them is there.
     """
     for name in ("LOC_synset_mapping.txt", "synset1.txt"):
-        if (root / name).is_file():
+        if os.path.lexists(root / name):
             return _listed_wnids(root / name)
     if mapping := _devkit_file(root, "map_clsloc.txt"):
         return _listed_wnids(mapping)
@@ -143,7 +145,7 @@ def _listed_wnids(path: Path) -> tuple[str, ...]:
 def class_words(root: Path) -> dict[str, str]:
     """Each wnid's names, such as "tench, Tinca tinca"; empty where no file holds them."""
     for name in ("LOC_synset_mapping.txt", "synset1.txt"):
-        if (root / name).is_file():
+        if os.path.lexists(root / name):
             rows = (text.strip().partition(" ") for _, text in lines(root / name))
             return {wnid: words for wnid, _, words in rows}
     return {}
@@ -185,7 +187,7 @@ def _training(
             xml = annotations / wnid / f"{path.stem}.xml" if annotations else None
             sample = Sample(f"{wnid}/{path.name}", path, label)
             samples.append(sample)
-            if xml is not None and xml.is_file():
+            if xml is not None and os.path.lexists(xml):
                 annotated.append((sample, xml))
     if not held_per_class:
         if split == "held":
@@ -238,7 +240,7 @@ def _validation_images(image_root: Path, label_of: dict[str, int]) -> Iterator[t
                 yield f"{folder.name}/{path.name}", path, folder.name
     else:
         for path in sorted(image_root.iterdir()):
-            if path.is_file():
+            if not path.is_dir():
                 yield path.name, path, None
 
 
@@ -253,7 +255,7 @@ def _find_annotations(root: Path) -> Path | None:
 def _validation_classes(root: Path, on_problem: OnProblem) -> dict[str, str]:
     """File stem to wnid, from Kaggle's CSV or the devkit; empty where neither is there."""
     solution = root / "LOC_val_solution.csv"
-    if solution.is_file():
+    if os.path.lexists(solution):
         return _solution(solution, on_problem)
     truth, mapping = _devkit_file(root, "*validation_ground_truth.txt"), _devkit_file(root, "map_clsloc.txt")
     if truth and mapping:
@@ -304,10 +306,13 @@ def read_annotation(path: Path) -> list[tuple[str, np.ndarray]]:
     Raises:
         UserError: missing, malformed, an entity declaration in it, or a box that is not four finite numbers.
     """
+    need_file(path)
     try:
         tree = defusedxml.ElementTree.parse(path, forbid_dtd=True)
     except FileNotFoundError as error:
         raise UserError("no such annotation", where=path) from error
+    except OSError as error:
+        raise UserError(f"can't be read ({error.strerror})", where=path) from error
     except defusedxml.DefusedXmlException as error:
         raise UserError(
             "the XML declares a document type or entities", where=path, expected="plain elements"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import UNPRINTABLE, UserError, inside
+from common.files import need_file
 
 MAX_LINE = 100_000
 MAX_CLASSES = 100_000
@@ -30,6 +31,7 @@ def lines(path: Path, do: str | None = None) -> Iterator[tuple[int, str]]:
     Raises:
         UserError: missing, not UTF-8, a control character in it, or a line longer than `MAX_LINE` characters.
     """
+    need_file(path)
     try:
         with open(path, encoding="utf-8-sig", newline=None) as file:
             number = 0
@@ -46,8 +48,6 @@ def lines(path: Path, do: str | None = None) -> Iterator[tuple[int, str]]:
                     yield number, line.rstrip("\n")
     except FileNotFoundError as error:
         raise UserError("no such file", where=path, do=do) from error
-    except IsADirectoryError as error:
-        raise UserError("this is a folder", where=path, expected="a text file") from error
     except OSError as error:
         raise UserError(f"can't be read ({error.strerror})", where=path) from error
     except UnicodeDecodeError as error:

@@ -10,6 +10,7 @@ A metadata folder holds one folder a split, such as `train`, `val`, `test`, and 
 Paths are relative to the image folder, which is given apart from it.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def load(root: Path, metadata: Path, split: str, on_problem: OnProblem = raise_p
         UserError: a file is missing, an image has no label, or by default any faulty line.
     """
     folder = metadata / split
-    if not (folder / "image_ids.txt").is_file():
+    if not os.path.lexists(folder / "image_ids.txt"):
         found = sorted(path.parent.name for path in metadata.glob("*/image_ids.txt"))
         raise UserError(f"no image_ids.txt for the split {split!r}", where=metadata,
                         expected=f"one of {', '.join(found)}" if found else None, do=_HELP)  # fmt: skip
@@ -91,7 +92,7 @@ def _labels(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str,
 def _sizes(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str, tuple[int, int]]:
     """Width and height by id; training splits, and images that the file does not name, have none."""
     sizes = {}
-    for line, text in lines(path) if path.is_file() else ():
+    for line, text in lines(path) if os.path.lexists(path) else ():
         try:
             image_id, cells = _cells(path, line, text, ids, (2,))
             width, height = (
@@ -108,7 +109,7 @@ def _localization(root: Path, path: Path, ids: dict[str, int], on_problem: OnPro
     boxes: dict[str, list[np.ndarray]] = {}
     masks: dict[str, list[Path]] = {}
     ignores: dict[str, Path] = {}
-    if not path.is_file():
+    if not os.path.lexists(path):
         return boxes, masks, ignores  # training splits have none
     for line, text in lines(path):
         try:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import UserError
-from common.files import write_atomically
+from common.files import need_file, write_atomically
+from common.pytorch import pickles
 
 FORMAT = 1
 KEPT = 2
@@ -32,8 +33,10 @@ def read(path: Path) -> Any:
         UserError: missing, damaged, a file that would run code when unpickled, or one that unpacks to much more than
             it is.
     """
+    need_file(path)
     _refuse_bomb(path)
     try:
+        _check_pickles(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickles of another protocol, which are then refused
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -51,6 +54,24 @@ def read(path: Path) -> Any:
         ) from error
     except Exception as error:  # torch's reader of tensors and plain values fails in many ways on a damaged file
         raise UserError(f"not a readable checkpoint ({_reason(error)})", where=path) from error
+
+
+def _check_pickles(path: Path) -> None:
+    """Every pickle that torch would read: in a zip those called `data.pkl`, in an older file the five it begins with.
+
+    Raises:
+        ValueError: one of them would end Python or keep it for hours, or is damaged.
+    """
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            file.seek(0)
+            for _ in range(5):
+                pickles.check(file)
+            return
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.lower().endswith("data.pkl"):
+                pickles.check(archive.read(member))
 
 
 def _begins_as_pickle(path: Path) -> bool:

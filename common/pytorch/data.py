@@ -1,7 +1,10 @@
 """Batches of images for training and for localization, the same on every machine and with any number of workers."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from typing import Any
 
 import numpy as np
 import torch
@@ -81,6 +84,19 @@ class EpochBatches(Sampler):
         return self.batches - self.first_batch
 
 
+def end_when_unsent(_number: int) -> None:
+    """What each process of a loader does first: let it end when it can't send what it loaded.
+
+    For want of shared memory, or of files that it may open. Python would show that, forget the batch, and the loader
+    would wait for it for ever.
+    """
+
+    def end(_error: Exception, _item: Any) -> None:
+        os._exit(1)
+
+    Queue._on_queue_feeder_error = staticmethod(end)
+
+
 def training_loader(
     samples: Sequence[Sample], augmentation: Augmentation, batch_size: int, seed: int, workers: int
 ) -> DataLoader:
@@ -90,6 +106,7 @@ def training_loader(
         batch_sampler=EpochBatches(len(samples), seed, batch_size),
         num_workers=workers,
         collate_fn=_collate_training,
+        worker_init_fn=end_when_unsent,
         # Each pass draws a seed for its workers. From a generator of its own, or a pass that is resumed in its middle
         # would draw once more than the uninterrupted one and shift every random number after it.
         generator=torch.Generator(),
@@ -169,6 +186,7 @@ def localization_loader(
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=list,
+        worker_init_fn=end_when_unsent,
         generator=torch.Generator(),  # a training that validates in between must not draw from the shared one
     )
 

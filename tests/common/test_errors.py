@@ -1,9 +1,12 @@
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from common.errors import UserError, inside, run_command
+from tests.conftest import ROOT
 
 
 def test_a_message_says_where_what_and_what_to_do():
@@ -38,6 +41,45 @@ def test_signals_end_in_one_line(number, status):
     assert (done.returncode, done.stderr) == (status, "stopped; the same command continues where this one ended\n")
 
 
+COMMANDS = [
+    "common.evaluate",
+    "common.report",
+    "common.pytorch.cam",
+    "bas.train",
+    "spol.cam.train",
+    "dgl_tf.train",
+    "grcam.revise_bbox",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(("number", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_signals_while_a_command_still_imports_end_in_one_line(tmp_path, command, number, status):
+    """A library of our own, which every command imports, sends the signal; and catches all, as libraries do."""
+    code = f"import os, signal, time\ntry:\n    os.kill(os.getpid(), signal.{number})\n    time.sleep(60)\nexcept BaseException:\n    pass"
+    for library in ("numpy", "torch", "tensorflow"):
+        (tmp_path / f"{library}.py").write_text(code)
+    done = subprocess.run([sys.executable, "-m", command, "--help"], capture_output=True, text=True, cwd=ROOT,
+                          env={**os.environ, "PYTHONPATH": str(tmp_path)})  # fmt: skip
+    assert (done.returncode, done.stderr) == (status, "stopped; the same command continues where this one ended\n")
+
+
+def test_importing_our_packages_leaves_signals_alone():
+    code = ("import signal\nbefore = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]\n"
+            "import common.errors, bas, spol, dgl_tf, grcam\n"
+            "assert before == [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]")  # fmt: skip
+    for arguments in (["-c", code, "-m"], ["-"]):
+        subprocess.run([sys.executable, *arguments], input=code, text=True, cwd=ROOT, check=True)
+
+
+def test_what_is_ignored_stays_ignored_while_a_command_imports(tmp_path):
+    """As under nohup, or in a shell's background."""
+    (tmp_path / "numpy.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nraise SystemExit(7)\n")
+    done = subprocess.run([sys.executable, "-m", "common.evaluate"], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                          preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))  # fmt: skip
+    assert done.returncode == 7
+
+
 def test_a_stop_that_python_drops_comes_again():
     """In a destructor, whose exceptions are shown and forgotten."""
     body = ("import signal, time\n    class Dropped:\n        def __del__(self):\n            os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -58,7 +100,7 @@ def test_ctrl_c_is_left_to_the_main_process():
 @pytest.mark.parametrize(("error", "message"), [
     ("OSError(28, 'No space left on device', 'out/a.npy')", "out/a.npy: No space left on device. Mend that, then give"),
     ("OSError(30, 'Read-only file system')", "Read-only file system. Mend that"),
-    ("RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. ')", "processes was killed; expected enough memory"),
+    ("RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. ')", "processes was killed, or could not send what it made; expected enough memory"),
     ("RuntimeError('DataLoader worker (pid(s) 7) exited unexpectedly')", "processes was killed"),
     ("BrokenProcessPool()", "one of the command's other processes was killed"),
 ])  # fmt: skip

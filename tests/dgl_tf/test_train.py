@@ -293,6 +293,11 @@ def test_a_stopped_training_keeps_the_best_network_and_two_checkpoints(whole, tm
             train.train(options(root, out, **chosen))
     monkeypatch.undo()
     (out / "model-3.data-00000-of-00001.tempstate7").write_bytes(b"half")
+    (graph,) = out.glob("graph-*.meta")  # the second process left one, and took the first one's away
+    foreign = [out / name for name in ("graph-mine.meta", "graph-0101-000000.meta.txt", "my-graph-0101-000000.meta")]
+    for path in [*foreign, out / "graph-0101-000000.meta", out / f"graph-0101-000000.meta.tmp{'0' * 32}"]:
+        path.write_bytes(b"")
+    graph.unlink()
     train.train(options(root, out, **chosen))
     for name in names:
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -300,6 +305,10 @@ def test_a_stopped_training_keeps_the_best_network_and_two_checkpoints(whole, tm
     assert all(np.array_equal(best[0].read(name), best[1].read(name)) for name in best[0].shapes)
     kept = sorted(path.name for path in out.glob("model-*"))
     assert kept == [f"model-{step}.{kind}" for step in (3, 4) for kind in ("data-00000-of-00001", "index")]
+    (graph,) = {path for path in out.iterdir() if "graph-" in path.name} - set(foreign)
+    tf.MetaGraphDef.FromString(graph.read_bytes())
+    assert graph.stat().st_size > 0
+    assert all(path.is_file() for path in foreign)
 
 
 def test_a_full_disk_ends_the_training_in_one_line(whole, tmp_path):

@@ -68,6 +68,8 @@ class Campaign:
     """Commands whose names begin so; by default all."""
     faults: tuple[Literal["kill", "terminate", "interrupt", "worker", "disk", "read-only"], ...] = FAULTS
     """Only these kinds."""
+    mount: bool = True
+    """Mount file systems where that is allowed; otherwise as where it is not."""
 
 
 @dataclass
@@ -119,16 +121,17 @@ class Lab:
 
     Args:
         folder: for all files.
+        mount: mount file systems where that is allowed.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, mount: bool = True):
         self.folder = folder.resolve()
         self.cub = small_cub.make(self.folder / "CUB", train=4, test=3)
         self.ref = self.folder / "undisturbed"
         self.servers: dict[str, Server] = {}
         self.seconds: dict[str, float] = {}
         self.digests: dict[str, dict[str, str]] = {}
-        self.can_mount = _can_mount(self.folder / "mount")
+        self.can_mount = mount and _can_mount(self.folder / "mount")
         self.lingering: list[tuple[float, int, Outcome]] = []
         self.count = 0
 
@@ -397,7 +400,7 @@ def run(options: Campaign, say: Any = print) -> list[Outcome]:
     rng = random.Random(options.seed)  # noqa: S311
     shutil.rmtree(options.out / "runs", ignore_errors=True)
     (options.out / "runs").mkdir(parents=True)
-    lab = Lab(options.out / "runs")
+    lab = Lab(options.out / "runs", options.mount)
     chosen = [c for c in COMMANDS if not options.only or c.name.startswith(options.only)]
     faults = tuple(fault for fault in options.faults if fault != "read-only" or lab.can_mount)
     outcomes: list[Outcome] = []

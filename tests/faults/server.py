@@ -13,6 +13,7 @@ import json
 import os
 import resource
 import runpy
+import subprocess
 import sys
 import tempfile
 import threading
@@ -53,24 +54,40 @@ def serve(framework: str, modules: list[str]) -> None:
     for line in requests:
         job = json.loads(line)
         begun, begins = os.pipe()
+        copies = _copies(job) if job.get("limit") else []
         pid = os.fork()
         if pid == 0:
             for unused in (requests.fileno(), answers.fileno(), begun):
                 os.close(unused)
-            run(job, begins)
+            run(job, begins, [copy.stdin.fileno() for copy in copies])
         os.close(begins)
+        for copy in copies:
+            copy.stdin.close()
         os.read(begun, 1)
         os.close(begun)
         print(json.dumps({"pid": pid}), file=answers, flush=True)
         _, status = os.waitpid(pid, 0)
+        for copy in copies:
+            copy.wait()
         print(json.dumps({"status": os.waitstatus_to_exitcode(status)}), file=answers, flush=True)
 
 
-def run(job: dict, begins: int) -> None:
-    """Be the command."""
+def _copies(job: dict) -> list[subprocess.Popen]:
+    """Processes that write the logs of a command which itself may write no file of their size."""
+    copies = []
+    for stream in ("out", "err"):
+        with open(f"{job['log']}.{stream}", "ab") as file:
+            # Not for longer than a process that outlives the command may have them open.
+            copies.append(subprocess.Popen(["timeout", "120", "cat"], stdin=subprocess.PIPE, stdout=file))
+    return copies
+
+
+def run(job: dict, begins: int, logs: list[int]) -> None:
+    """Be the command; `logs` are open for stdout and stderr, or the log's files are opened."""
     os.setsid()
     for stream, number in (("out", 1), ("err", 2)):
-        file = os.open(f"{job['log']}.{stream}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        path = f"{job['log']}.{stream}"
+        file = logs[number - 1] if logs else os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(file, number)
         os.close(file)
     faulthandler.enable()  # SIGABRT shows where a command hangs

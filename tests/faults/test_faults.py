@@ -31,6 +31,13 @@ def test_stopped_commands_go_on_to_the_same_end(tmp_path):
     assert len(json.loads((tmp_path / "report.json").read_text())) == len(outcomes)
 
 
+def test_where_nothing_can_be_mounted_a_files_size_stands_in(tmp_path):
+    """Where the limit strikes first a loader's shared memory, which is a file too, and where it strikes what is written."""
+    outcomes = run(Campaign(tmp_path, runs=4, seed=1, only=("cam-",), faults=("disk", "read-only"), mount=False))
+    assert [(outcome.fault, outcome.struck, outcome.problems) for outcome in outcomes] == [("disk", True, [])] * 4
+    assert "`disk` is a limit on a file's size" in (tmp_path / "report.md").read_text()
+
+
 def test_every_pair_has_its_turn_and_moments_are_spread():
     chosen = [BY_NAME["dgl-train"], BY_NAME["cam-train"]]
     plan = list(planned(chosen, FAULTS, 44, random.Random(0)))  # noqa: S311

@@ -80,9 +80,15 @@ class Outcome:
 
 def attempt(reader: Reader, world: Path, content: bytes) -> Outcome:
     """Put `content` in the place of the reader's file, read it, and put the good file back."""
+    return attempt_with(reader, world, lambda path: path.write_bytes(content))
+
+
+def attempt_with(reader: Reader, world: Path, put: Callable[[Path], Any]) -> Outcome:
+    """`attempt` with anything that `put` makes in the place of the file."""
     path = world / reader.place
     kept = path.read_bytes() if path.is_file() else None
-    path.write_bytes(content)
+    path.unlink(missing_ok=True)
+    put(path)
     started = time.monotonic()
     try:
         reader.read(world)
@@ -92,9 +98,8 @@ def attempt(reader: Reader, world: Path, content: bytes) -> Outcome:
     except Exception:
         outcome = Outcome("crashed", traceback.format_exc(limit=-4))
     finally:
-        if kept is None:
-            path.unlink()
-        else:
+        path.unlink() if path.is_symlink() or not path.is_dir() else path.rmdir()
+        if kept is not None:
             path.write_bytes(kept)
     if time.monotonic() - started > SECONDS:
         return Outcome("slow", f"{time.monotonic() - started:.1f} s")

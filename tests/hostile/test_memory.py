@@ -69,9 +69,14 @@ CASES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "a list of another encoding without lines": ("list-spol", lambda: b"x" * 50_000_000 + b"\xff", "refused"),
 }  # fmt: skip
 if readers.TENSORFLOW:
+    from tests.hostile import bundle
+
     CASES |= {
         "zeros in an npz": ("dgl-npz", lambda: archive(("linear/W.npy", bytes(2**28))), "refused"),
         "a shape in an npz": ("dgl-npz", lambda: archive(("linear/W.npy", lying(shape="(1000000, 1000000)"))), "refused"),
+        "an array in an index": ("dgl-index", lambda: bundle.index({"linear/W": bundle.entry((2**38,), 2**40)}), "refused"),
+        "a footer of an index": ("dgl-index", lambda: bundle.table(bundle.block([]), footer=(0, 2**40)), "refused"),
+        "a block of an index": ("dgl-index", lambda: bundle.table(bundle.varint(2**32 - 1) + bytes(9), compression=1), "refused"),
         "a safetensors header": ("dgl-safetensors", lambda: struct.pack("<Q", 2**40) + b"{}", "refused"),
     }  # fmt: skip
 if readers.TORCH:

@@ -10,7 +10,8 @@ import pytest
 
 from common.errors import UserError
 from dgl_tf import records, weights
-from tests.hostile import readers
+from dgl_tf.bundle import read_index
+from tests.hostile import bundle, readers
 from tests.hostile.payloads import refused
 
 
@@ -168,3 +169,129 @@ def test_a_state_file_leads_to_its_own_folder_only(world, tmp_path):
 def test_records_of_trainings(tmp_path, content):
     (tmp_path / "training.json").write_text(content)
     refused(lambda: records.read(tmp_path), tmp_path / "training.json")
+
+
+# --------------------------------------------------------------------------- an index whose checksums are right
+
+
+def rows(**arrays: bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"", bundle.header()), *((name.encode(), message) for name, message in arrays.items())]
+
+
+GOOD = rows(W=bundle.entry())
+TEXT, RESOURCE, VARIANT, REFERENCE = 7, 20, 21, 101
+FORGED = {
+    # Each of these ends the process when TensorFlow reads it.
+    "a negative length": bundle.index({"W": bundle.entry((-4, 2))}),
+    "too many numbers": bundle.index({"W": bundle.entry((2**40, 2**40))}),
+    "too many numbers, and none": bundle.index({"W": bundle.entry((2**62, 2**62, 0), 0)}),
+    "300 dimensions": bundle.index({"W": bundle.entry((1,) * 300, 4)}),
+    "a terabyte": bundle.index({"W": bundle.entry((2**38,), 2**40)}),
+    "no type": bundle.index({"W": bundle.entry(dtype=0)}),
+    "an unknown type": bundle.index({"W": bundle.entry(dtype=999)}),
+    "a reference": bundle.index({"W": bundle.entry(dtype=REFERENCE)}),
+    "equal slices": bundle.index({"W": bundle.entry(slices=[[(0, -1), (0, -1)]] * 2)}),
+    "no message": bundle.index({"W": b"\xff" * 30}),
+    # The others are read as something else, take memory, or are refused by TensorFlow at length.
+    "8 gigabytes": bundle.index({"W": bundle.entry((2**31,), 2**33)}),
+    "a size": bundle.index({"W": bundle.entry(size=2**60)}),
+    "a negative size": bundle.index({"W": bundle.entry(size=-1)}),
+    "an offset": bundle.index({"W": bundle.entry(offset=2**62)}),
+    "a negative offset": bundle.index({"W": bundle.entry(offset=-8)}),
+    "an offset that overflows": bundle.index({"W": bundle.entry(offset=2**63 - 8)}),
+    "no rank": bundle.index({"W": bundle.entry((), 4, unknown_rank=True)}),
+    "a slice": bundle.index({"W": bundle.entry(slices=[[(-5, 2**62)]])}),
+    "another file": bundle.index({"W": bundle.entry(shard=5)}),
+    "a file before the first": bundle.index({"W": bundle.entry(shard=-1)}),
+    "two files": bundle.index({"W": bundle.entry()}, bundle.header(2)),
+    "two billion files": bundle.index({"W": bundle.entry()}, bundle.header(2**31 - 1)),
+    "no files": bundle.index({"W": bundle.entry()}, bundle.header(0)),
+    "text": bundle.index({"W": bundle.entry((2**20,), dtype=TEXT)}),
+    "text of any length": bundle.index({"W": bundle.entry((1,), dtype=TEXT)}),
+    "a resource": bundle.index({"W": bundle.entry(dtype=RESOURCE)}),
+    "a variant": bundle.index({"W": bundle.entry(dtype=VARIANT)}),
+    "another checksum": bundle.index({"W": bundle.entry(crc=5)}),
+    "no header": bundle.table(bundle.block(GOOD[1:])),
+    "a header of something": bundle.index({"W": bundle.entry()}, b"\xff" * 30),
+    "a long message": bundle.index({"W": bundle.entry((1,) * 60_000, 4)}),
+    "a name twice": bundle.table(bundle.block([*GOOD, GOOD[1]])),
+    "names in no order": bundle.table(bundle.block([GOOD[0], (b"z", GOOD[1][1]), GOOD[1]])),
+    "a name that is no text": bundle.table(bundle.block([GOOD[0], (b"\xff\xfe", GOOD[1][1])])),
+    "a long name": bundle.index({"W" * 2000: bundle.entry()}),
+    "a footer that leads away": bundle.table(bundle.block(GOOD), footer=(2**40, 40)),
+    "a footer of a terabyte": bundle.table(bundle.block(GOOD), footer=(0, 2**40)),
+    "a footer of all memory": bundle.table(bundle.block(GOOD), footer=(0, 2**64 - 6)),
+    "a block of a terabyte": bundle.table(bundle.block(GOOD), points_to=(0, 2**40)),
+    "a block before the file": bundle.table(bundle.block(GOOD), points_to=(2**64 - 1, 2**64 - 1)),
+    "compressed gigabytes": bundle.table(bundle.varint(2**32 - 1) + b"\xf0abc", compression=1),
+    "another compression": bundle.table(bundle.block(GOOD), compression=9),
+    "a key that shares too much": bundle.table(bundle.block(GOOD, lie=(100, 1, 40))),
+    "a key that leaves its block": bundle.table(bundle.block(GOOD, lie=(0, 2**31, 40))),
+    "a value that leaves its block": bundle.table(bundle.block(GOOD, lie=(0, 1, 2**32 - 1))),
+    "beginnings that are none": bundle.table(bundle.block(GOOD, restarts=(0, 5))),
+    "beginnings elsewhere": bundle.table(bundle.block(GOOD, restarts=(2**31,) * 5)),
+    "no beginnings": bundle.table(bundle.block(GOOD)[:-8] + bytes(4)),
+    "two billion beginnings": bundle.table(bundle.block(GOOD)[:-4] + b"\xff\xff\xff\x7f"),
+    "a short block": bundle.table(b"\0"),
+    "an empty block": bundle.table(b""),
+    "an empty file": b"",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORGED)
+def test_an_index_that_is_forged(tmp_path, name):
+    (tmp_path / "model.index").write_bytes(FORGED[name])
+    (tmp_path / "model.data-00000-of-00001").write_bytes(bytes(32))
+    refused(lambda: opened(tmp_path / "model"), tmp_path / "model")
+
+
+def test_an_index_that_is_not_forged(tmp_path):
+    """So it is each lie above that is refused."""
+    (tmp_path / "model.index").write_bytes(
+        bundle.index({"W": bundle.entry(), "n": bundle.entry((), 4, 4, data=bytes(4))})
+    )
+    (tmp_path / "model.data-00000-of-00001").write_bytes(bytes(32))
+    found = opened(tmp_path / "model")
+    assert {name: (array.shape, array.dtype.name) for name, array in found.items()} == {
+        "W": ((4, 2), "float32"),
+        "n": ((), "float32"),
+    }
+
+
+def test_an_index_says_what_tensorflow_says(tmp_path):
+    """Of one in several blocks, whose names share their beginnings, and of all kinds of numbers."""
+    import tensorflow.compat.v1 as tf
+
+    kinds = ["float16", "float32", "float64", "int8", "uint8", "int32", "int64", "bool", "uint16"]
+    with tf.Graph().as_default(), tf.Session() as session:
+        for number in range(600):
+            shape = [(), (3,), (2, 5), (0, 4)][number % 4]
+            tf.get_variable(
+                f"group{number // 40}/block{number % 40}/a/rather/long/name",
+                initializer=np.ones(shape, kinds[number % 9]),
+            )
+        session.run(tf.global_variables_initializer())
+        prefix = tf.train.Saver().save(session, str(tmp_path / "model"), write_meta_graph=False)
+    assert (tmp_path / "model.index").stat().st_size > 3 * 4096
+    theirs = tf.train.NewCheckpointReader(prefix).get_variable_to_shape_map()
+    found = read_index(tmp_path / "model")
+    assert {name: list(array.shape) for name, array in found.items()} == theirs
+    assert all(array.is_numeric for array in found.values())
+    assert all((array == 1).all() for array in opened(tmp_path / "model").values())
+
+
+def test_many_arrays_are_too_many(tmp_path, monkeypatch):
+    monkeypatch.setattr("dgl_tf.bundle.MOST_ARRAYS", 1)
+    (tmp_path / "model.index").write_bytes(bundle.index({"W": bundle.entry(), "n": bundle.entry()}))
+    (tmp_path / "model.data-00000-of-00001").write_bytes(bytes(32))
+    refused(lambda: opened(tmp_path / "model"), tmp_path / "model", "more than 1 arrays")
+
+
+def test_blocks_that_overlap(tmp_path):
+    """A block that is led to a million times would be read as often."""
+    empty = bundle.trailed(bundle.block([], restarts=(0,) * 500))
+    leads = bundle.block([(str(number).encode(), bundle.handle(0, len(empty) - 5)) for number in range(100)])
+    places = bundle.handle(0, 0) + bundle.handle(len(empty), len(leads))
+    content = empty + bundle.trailed(leads) + places.ljust(40, b"\0") + struct.pack("<Q", bundle.MAGIC)
+    (tmp_path / "model.index").write_bytes(content)
+    refused(lambda: opened(tmp_path / "model"), tmp_path / "model", "overlap")

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +18,7 @@ from common.pytorch.data import (
     training_loader,
 )
 from tests import small_cub
+from tests.conftest import ROOT
 
 SMALL = Augmentation(resize=40, crop=32)
 
@@ -110,3 +114,35 @@ def test_normalization_is_the_one_of_common_images(samples):
         torch.device("cpu"),
     )
     np.testing.assert_allclose(ours[0].permute(1, 2, 0).numpy(), normalize(image), atol=1e-6)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from common.datasets import DataSource
+from common.errors import run_command
+from common.pytorch.data import Augmentation, localization_loader, training_loader
+samples = DataSource("cub", Path(sys.argv[1]), "train").load().samples
+
+def main():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # of shared memory, which is a file
+    if sys.argv[2] == "training":
+        loader = training_loader(samples, Augmentation(), 4, 0, 2)
+        loader.batch_sampler.epoch = 0
+    else:
+        loader = localization_loader(samples, ["resize 224"], 1, 2, 2)
+    print(len(list(loader)), "batches")
+
+run_command(main)
+"""
+
+
+@pytest.mark.parametrize("kind", ["training", "localization"])
+def test_what_a_process_cant_send_ends_the_loader_instead_of_leaving_it_waiting(tmp_path, kind):
+    root = small_cub.make(tmp_path / "CUB")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, root, kind], capture_output=True, text=True, timeout=120, cwd=ROOT
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: one of the command's other processes was killed, or could not send what it made")

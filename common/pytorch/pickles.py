@@ -1,0 +1,89 @@
+"""What a pickle would build, looked at without building it: to refuse one that would end Python, or keep it for hours.
+
+Unpicklers that run no code still hash the keys of dictionaries. Tuples in tuples, a million deep, overflow C's stack
+there, and a hundred thousand numbers of one hash are compared with each other. Nobody can foretell a text's hash.
+"""
+
+import pickletools
+from typing import BinaryIO
+
+DEEPEST = 200
+"""Containers in each other; a checkpoint with an optimizer's state has some ten."""
+MOST_KEYS = 10_000
+"""Keys that are no text, and numbers of more than 60 bits; an optimizer's state has a key for each parameter."""
+
+_TEXT = -1
+_TEXTS = {
+    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINBYTES",
+    "SHORT_BINBYTES", "BINBYTES8",
+}  # fmt: skip
+_INTO = {"APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD"}
+"""Instructions that put objects into the one below them."""
+
+
+def check(content: bytes | BinaryIO) -> None:
+    """Refuse a pickle that is nested too deeply, or has too many keys with hashes that can be foretold.
+
+    Args:
+        content: the pickle; of a file as much is read as belongs to it.
+
+    Raises:
+        ValueError: so it is, or it is no pickle at all.
+    """
+    stack: list[int] = []  # how deep each object is, or that it is text; since the last mark
+    marked: list[list[int]] = []
+    memo: dict[int, int] = {}
+    keys = 0
+    for opcode, argument, _ in pickletools.genops(content):
+        name = opcode.name
+        try:
+            if name == "MARK":
+                marked.append(stack)
+                stack = []
+            elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
+                memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
+            elif name in ("GET", "BINGET", "LONG_BINGET", "DUP"):
+                stack.append(stack[-1] if name == "DUP" else memo[argument])
+            else:
+                above: list[int] = []
+                if pickletools.markobject in opcode.stack_before:
+                    above, stack = stack, marked.pop()
+                taken = _taken(stack, opcode) + above
+                keys += _weak_keys(name, taken) + (type(argument) is int and abs(argument) >> 60 > 0)
+                stack += [_depth(name, taken)] * len(opcode.stack_after)
+        except LookupError as error:
+            raise ValueError(f"a damaged pickle, at {name}") from error
+        if keys > MOST_KEYS:
+            raise ValueError("it has too many keys that are no text")
+        if stack and stack[-1] > DEEPEST:
+            raise ValueError("it is nested too deeply")
+
+
+def _taken(stack: list[int], opcode: pickletools.OpcodeInfo) -> list[int]:
+    """Take what an instruction uses off the stack, in order, but for what lies above a mark."""
+    kinds = opcode.stack_before
+    count = kinds.index(pickletools.markobject) if pickletools.markobject in kinds else len(kinds)
+    if count > len(stack):
+        raise LookupError
+    taken = stack[len(stack) - count :]
+    del stack[len(stack) - count :]
+    return taken
+
+
+def _weak_keys(name: str, taken: list[int]) -> int:
+    """How many of the keys that an instruction adds are no text."""
+    if name in ("SETITEM", "SETITEMS"):
+        keys = taken[1::2]
+    elif name in ("ADDITEMS", "FROZENSET"):
+        keys = taken[name == "ADDITEMS" :]
+    else:
+        keys = taken[::2] if name == "DICT" else []
+    return sum(key != _TEXT for key in keys)
+
+
+def _depth(name: str, taken: list[int]) -> int:
+    if name in _TEXTS:
+        return _TEXT
+    if name in _INTO:
+        return max(taken[0], 1 + max(taken[1:], default=-1))
+    return 1 + max(taken, default=-1)

@@ -1,0 +1,166 @@
+"""The index of a TensorFlow checkpoint, looked at before TensorFlow reads it.
+
+TensorFlow ends the whole process over an index that holds impossible shapes, types or messages, and takes whatever
+memory one asks for. `PREFIX.index` is a table in LevelDB's format: blocks of keys and messages, a block that says where
+these lie, and a footer that says where that one lies; each message says where in `PREFIX.data-*` an array lies.
+"""
+
+import math
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+from google.protobuf.message import DecodeError
+from tensorflow.core.protobuf.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
+
+_MAGIC = 0xDB4775248B80FB57
+_FOOTER, _TRAILER = 48, 5
+LARGEST = 2**24
+"""Bytes of an index; a network of a thousand variables has one of some 60 thousand."""
+_LONGEST, _LONGEST_NAME = 2**16, 1024
+"""Bytes of a message and of a name."""
+MOST_ARRAYS = 50_000
+_MOST_DIMENSIONS, _MOST_NUMBERS = 32, 2**60
+
+
+class Array(NamedTuple):
+    """What an index says of an array; `is_numeric` unless it is text or a handle of TensorFlow's."""
+
+    shape: tuple[int, ...]
+    is_numeric: bool
+
+
+def read_index(prefix: Path) -> dict[str, Array]:
+    """The arrays of a checkpoint by name, all of which lie in its files.
+
+    Raises:
+        OSError: no such file.
+        ValueError: the index is damaged, or contradicts itself or the files with the values.
+    """
+    path = Path(f"{prefix}.index")
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"the index is larger than {LARGEST:,} bytes")
+    rows = _rows_of_table(path.read_bytes())
+    last, header = next(rows, (None, b""))
+    if last != b"":
+        raise ValueError("the index has no header")
+    shards = _message(BundleHeaderProto, header).num_shards
+    if not 1 <= shards <= 99_999:
+        raise ValueError(f"the index speaks of {shards} files with values")
+    arrays: dict[str, Array] = {}
+    sizes: dict[int, int] = {}
+    for key, message in rows:
+        if key <= last or len(arrays) == MOST_ARRAYS:
+            raise ValueError(
+                "its names are not in order" if key <= last else f"it has more than {MOST_ARRAYS:,} arrays"
+            )
+        last = key
+        arrays[key.decode("utf-8")] = _array(prefix, shards, sizes, message)
+    return arrays
+
+
+def _array(prefix: Path, shards: int, sizes: dict[int, int], message: bytes) -> Array:
+    """What a message says of an array; `sizes` of the files with values are looked up once."""
+    entry = _message(BundleEntryProto, message)
+    shape = tuple(dimension.size for dimension in entry.shape.dim)
+    if entry.shape.unknown_rank or entry.slices:
+        raise ValueError("an array is of no fixed shape, or in slices")
+    whole = len(shape) <= _MOST_DIMENSIONS and min(shape, default=0) >= 0
+    if not whole or math.prod(max(length, 1) for length in shape) > _MOST_NUMBERS:
+        raise ValueError(f"an array has the shape {str(shape)[:80]}")
+    try:
+        kind = tf.as_dtype(entry.dtype)
+        item = 0 if kind in (tf.string, tf.resource, tf.variant) else kind.size
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"an array is of the unknown type {entry.dtype}") from error
+    if kind != kind.base_dtype or not 0 <= entry.shard_id < shards:
+        raise ValueError("an array is a reference, or lies in a file that there is none of")
+    if entry.shard_id not in sizes:
+        sizes[entry.shard_id] = Path(f"{prefix}.data-{entry.shard_id:05d}-of-{shards:05d}").stat().st_size
+    right = math.prod(shape) * item == entry.size if item else math.prod(shape) <= entry.size
+    if not right or entry.offset < 0 or entry.offset + entry.size > sizes[entry.shard_id]:
+        raise ValueError(f"an array of shape {shape} lies at {entry.offset} to {entry.offset + entry.size} of "
+                         f"{sizes[entry.shard_id]}")  # fmt: skip
+    return Array(shape, item > 0)
+
+
+def _message(kind: type, content: bytes):
+    if len(content) > _LONGEST:
+        raise ValueError(f"a message of {len(content):,} bytes")
+    try:
+        return kind.FromString(content)
+    except DecodeError as error:
+        raise ValueError("a message in it can't be read") from error
+
+
+def _rows_of_table(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    if len(content) < _FOOTER or struct.unpack("<Q", content[-8:])[0] != _MAGIC:
+        raise ValueError("it does not end as an index does")
+    footer = content[-_FOOTER:]
+    place = 0
+    handles = []
+    for _ in range(4):  # offset and size of a block that nothing is read from, and of the one that leads to the others
+        value, place = _varint(footer, place)
+        handles.append(value)
+    read = 0
+    for _, handle in _rows(_block(content, handles[2], handles[3])):
+        offset, place = _varint(handle, 0)
+        size, _ = _varint(handle, place)
+        read += size
+        if read > len(content):
+            raise ValueError("its blocks overlap")
+        yield from _rows(_block(content, offset, size))
+
+
+def _block(content: bytes, offset: int, size: int) -> bytes:
+    end = offset + size
+    if end + _TRAILER > len(content):
+        raise ValueError(f"a block lies at {offset} to {end} of {len(content)}")
+    if content[end] != 0:
+        raise ValueError("a block is compressed, which TensorFlow writes none of")
+    return content[offset:end]
+
+
+def _rows(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values. A key says how much it shares with the one before it; the block ends with where some don't."""
+    if len(block) < 4:
+        raise ValueError("a block is too short")
+    count = struct.unpack("<I", block[-4:])[0]
+    end = len(block) - 4 - 4 * count
+    if end < 0:
+        raise ValueError("a block is too short")
+    restarts = struct.unpack(f"<{count}I", block[end:-4])
+    wholes = {0}
+    place, key = 0, b""
+    while place < end:
+        start = place
+        shared, place = _varint(block, place)
+        unshared, place = _varint(block, place)
+        length, place = _varint(block, place)
+        if shared > len(key) or place + unshared + length > end:
+            raise ValueError("a key or value leaves its block")
+        if shared + unshared > _LONGEST_NAME:
+            raise ValueError(f"a name is longer than {_LONGEST_NAME} bytes")
+        if shared == 0:
+            wholes.add(start)
+        key = key[:shared] + block[place : place + unshared]
+        place += unshared
+        yield key, block[place : place + length]
+        place += length
+    if not restarts or not wholes.issuperset(restarts):
+        raise ValueError("a block says otherwise where its keys begin than they do")
+
+
+def _varint(content: bytes, place: int) -> tuple[int, int]:
+    """A number of up to 63 bits, of which each byte holds seven; and where it ends."""
+    value = 0
+    for number in range(9):
+        if place + number >= len(content):
+            break
+        byte = content[place + number]
+        value |= (byte & 0x7F) << 7 * number
+        if byte < 0x80:
+            return value, place + number + 1
+    raise ValueError("a number in it has no end")
