@@ -1,11 +1,13 @@
-"""The index of a TensorFlow checkpoint, looked at before TensorFlow reads it.
+"""The index of a TensorFlow checkpoint, looked at before TensorFlow reads it, and checkpoints of one file.
 
 TensorFlow ends the whole process over an index that holds impossible shapes, types or messages, and takes whatever
 memory one asks for. `PREFIX.index` is a table in LevelDB's format: blocks of keys and messages, a block that says where
 these lie, and a footer that says where that one lies; each message says where in `PREFIX.data-*` an array lies.
+Before version 1.0 all was one such table, the values in its messages; TF-Slim's checkpoints of 2016 are of this kind.
 """
 
 import math
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +16,12 @@ from typing import NamedTuple
 import tensorflow.compat.v1 as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
+from tensorflow.core.util.saved_tensor_slice_pb2 import SavedSlice, SavedSliceMeta, SavedTensorSlices
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER, _TRAILER = 48, 5
-LARGEST = 2**24
-"""Bytes of an index; a network of a thousand variables has one of some 60 thousand."""
+LARGEST, LARGEST_SINGLE = 2**24, 2**31
+"""Bytes of an index, and of a single file; a network of a thousand variables has an index of some 60 thousand."""
 _LONGEST, _LONGEST_NAME = 2**16, 1024
 """Bytes of a message and of a name."""
 MOST_ARRAYS = 50_000
@@ -39,10 +42,7 @@ def read_index(prefix: Path) -> dict[str, Array]:
         OSError: no such file.
         ValueError: the index is damaged, or contradicts itself or the files with the values.
     """
-    path = Path(f"{prefix}.index")
-    if path.stat().st_size > LARGEST:
-        raise ValueError(f"the index is larger than {LARGEST:,} bytes")
-    rows = _rows_of_table(path.read_bytes())
+    rows = _rows_of_table(_content(Path(f"{prefix}.index"), LARGEST))
     last, header = next(rows, (None, b""))
     if last != b"":
         raise ValueError("the index has no header")
@@ -59,6 +59,12 @@ def read_index(prefix: Path) -> dict[str, Array]:
         last = key
         arrays[key.decode("utf-8")] = _array(prefix, shards, sizes, message)
     return arrays
+
+
+def _content(path: Path, largest: int) -> bytes:
+    if path.stat().st_size > largest:
+        raise ValueError(f"it is larger than {largest:,} bytes")
+    return path.read_bytes()
 
 
 def _array(prefix: Path, shards: int, sizes: dict[int, int], message: bytes) -> Array:
@@ -86,8 +92,66 @@ def _array(prefix: Path, shards: int, sizes: dict[int, int], message: bytes) -> 
     return Array(shape, item > 0)
 
 
-def _message(kind: type, content: bytes):
-    if len(content) > _LONGEST:
+def is_single_file(path: Path) -> bool:
+    """Whether a file is a table, as a checkpoint of one file is."""
+    if not path.is_file() or path.stat().st_size < _FOOTER:
+        return False
+    with open(path, "rb") as file:
+        file.seek(-8, os.SEEK_END)
+        return struct.unpack("<Q", file.read(8))[0] == _MAGIC
+
+
+def read_single_file(path: Path) -> dict[str, Array]:
+    """The arrays of a checkpoint that `tf.train.Saver` wrote in its version 1, by name.
+
+    Raises:
+        OSError: no such file.
+        ValueError: it is damaged, contradicts itself, or holds an array in slices.
+    """
+    content = _content(path, LARGEST_SINGLE)
+    rows = _rows_of_table(content)
+    last, first = next(rows, (None, b""))
+    if last != b"":
+        raise ValueError("the table does not say what it holds")
+    announced = _message(SavedTensorSlices, first, len(content)).meta.tensor
+    described = {one.name: one for one in announced}
+    if len(described) != len(announced) or len(described) > MOST_ARRAYS:
+        raise ValueError(f"a name stands there twice, or there are more than {MOST_ARRAYS:,}")
+    arrays: dict[str, Array] = {}
+    for key, message in rows:
+        saved = _message(SavedTensorSlices, message, len(content)).data
+        if key <= last or saved.name not in described or saved.name in arrays:
+            raise ValueError("its names are not in order, stand there twice, or are not announced")
+        last, arrays[saved.name] = key, _announced(described[saved.name], saved)
+    if len(arrays) != len(described):
+        raise ValueError(f"only {len(arrays)} of {len(described)} arrays are there")
+    return arrays
+
+
+_LISTS = {
+    tf.float32.as_datatype_enum: "float_val", tf.float64.as_datatype_enum: "double_val",
+    tf.int32.as_datatype_enum: "int_val", tf.int64.as_datatype_enum: "int64_val",
+}  # fmt: skip
+
+
+def _announced(described: SavedSliceMeta, saved: SavedSlice) -> Array:
+    shape = tuple(dimension.size for dimension in described.shape.dim)
+    slices = [saved.slice, *described.slice]
+    sliced = len(slices) != 2 or any(one.start or one.HasField("length") for each in slices for one in each.extent)
+    if sliced or any(len(each.extent) != len(shape) for each in slices) or described.shape.unknown_rank:
+        raise ValueError(f"{described.name!r} is in slices, or of no fixed shape")
+    if len(shape) > _MOST_DIMENSIONS or min(shape, default=0) < 0:
+        raise ValueError(f"{described.name!r} has the shape {str(shape)[:80]}")
+    if described.type not in _LISTS:
+        return Array(shape, is_numeric=False)
+    count = len(getattr(saved.data, _LISTS[described.type]))
+    if math.prod(shape) != count:
+        raise ValueError(f"{described.name!r} has {count:,} numbers for the shape {str(shape)[:80]}")
+    return Array(shape, is_numeric=True)
+
+
+def _message(kind: type, content: bytes, longest: int = _LONGEST):
+    if len(content) > longest:
         raise ValueError(f"a message of {len(content):,} bytes")
     try:
         return kind.FromString(content)

@@ -27,7 +27,6 @@ from dgl_tf import config, models, processes, records, weights
 # isort: split
 # tensorpack asks TensorFlow which mode it is in when it is imported, and `models` sets that.
 from tensorpack import (
-    HorovodTrainer,
     InferenceRunner,
     ModelDesc,
     QueueInput,
@@ -50,6 +49,7 @@ from tensorpack.tfutils.sesscreate import NewSessionCreator
 from tensorpack.tfutils.sessinit import SaverRestore, SessionInit
 from tensorpack.tfutils.summary import add_moving_summary
 from tensorpack.tfutils.tower import get_current_tower_context
+from tensorpack.train import trainers
 from tensorpack.utils import logger
 
 from dgl_tf.callbacks import AtEpochs, Final, Progress, Saver, Validated
@@ -369,7 +369,8 @@ def _run(
         session_creator=NewSessionCreator(config=models.session_config(options.threads, options.towers)),
     )
     if options.horovod:
-        trainer = HorovodTrainer(average=True)
+        trainers.tf = tf  # tensorpack asks it for names of version 1
+        trainer = trainers.HorovodTrainer(average=True)
     elif options.towers == 1:
         trainer = SimpleTrainer()
     else:

@@ -97,7 +97,8 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
 
     Args:
         path: a TensorFlow checkpoint's prefix, one of its files, or a folder with a file `checkpoint` that names the
-            latest; a `.npz` or `.safetensors`; or `IMAGENET`.
+            latest; a checkpoint of one file, as TF-Slim's `inception_v3.ckpt` of 2016; a `.npz` or `.safetensors`; or
+            `IMAGENET`.
 
     Raises:
         UserError: there is none, it can't be read, or it is a file that would have to be unpickled.
@@ -155,11 +156,12 @@ def _from_safetensors(path: Path) -> Checkpoint:
 
 
 def _from_tensorflow(path: Path) -> Checkpoint:
-    prefix = _prefix(path)
+    single = path.suffix != ".index" and bundle.is_single_file(path)
+    prefix = path if single else _prefix(path)
     for part in _parts(prefix):
         need_file(part)
     try:
-        arrays = bundle.read_index(prefix)
+        arrays = bundle.read_single_file(path) if single else bundle.read_index(prefix)
         reader = tf.train.NewCheckpointReader(str(prefix))
     except Exception as error:  # TensorFlow turns a damaged file into OpError, IndexError and others
         raise UserError(f"not a readable TensorFlow checkpoint ({first_line(error)})", where=prefix) from error

@@ -23,8 +23,9 @@ def session():
         yield session
 
 
-def saved(session, network, path):
-    saver = tf.train.Saver({**network.variables, "global_step": tf.train.get_or_create_global_step()})
+def saved(session, network, path, version=tf.train.SaverDef.V2):
+    step = tf.train.get_or_create_global_step()
+    saver = tf.train.Saver({**network.variables, "global_step": step}, write_version=version)
     session.run(tf.global_variables_initializer())
     fill_network(session, network, seed=3)
     return saver.save(session, str(path), write_meta_graph=False)
@@ -34,12 +35,20 @@ def values(session, network):
     return session.run(network.variables)
 
 
-@pytest.mark.parametrize("way", ["prefix", "index", "folder", "npz"])
+@pytest.mark.parametrize("way", ["prefix", "index", "folder", "npz", "ckpt"])
 def test_a_network_comes_back_from_any_kind_of_file(session, tmp_path, way):
     network = built(session, "mobilenetv1", 5)
     prefix = saved(session, network, tmp_path / "model-7")
     expected = values(session, network)
-    path = {"prefix": prefix, "index": f"{prefix}.index", "folder": tmp_path, "npz": tmp_path / "weights.npz"}[way]
+    path = {
+        "prefix": prefix,
+        "index": f"{prefix}.index",
+        "folder": tmp_path,
+        "npz": tmp_path / "weights.npz",
+        "ckpt": tmp_path / "inception_v3.ckpt",
+    }[way]
+    if way == "ckpt":
+        saved(session, network, path, version=tf.train.SaverDef.V1)
     if way == "npz":
         np.savez(path, **{f"{name}:0": array for name, array in expected.items()})
     session.run(tf.global_variables_initializer())

@@ -31,6 +31,7 @@ READERS = [
     ("dgl-safetensors", "final.safetensors", _assign("final.safetensors")),
     ("dgl-index", "tf/model-1.index", _assign("tf/model-1")),
     ("dgl-data", "tf/model-1.data-00000-of-00001", _assign("tf/model-1")),
+    ("dgl-single-file", "inception_v3.ckpt", _assign("inception_v3.ckpt")),
     ("dgl-state", "tf/checkpoint", _assign("tf")),
     ("dgl-record", "training/training.json", _record),
 ]
@@ -53,6 +54,8 @@ def make(world: Path) -> None:
             tf.get_variable(name, initializer=value)
         session.run(tf.global_variables_initializer())
         tf.train.Saver().save(session, str(world / "tf" / "model"), global_step=1, write_meta_graph=False)
+        single = tf.train.Saver(write_version=tf.train.SaverDef.V1)
+        single.save(session, str(world / "inception_v3.ckpt"), write_meta_graph=False, write_state=False)
     training = records.Training("vgg", ("a", "b"), {"name": "cub"}, {"th": 0.1})
     records.write(world / "training", training)
     (world / "class.txt").write_text("a.jpg,1,1,7\nb.jpg,0,1,9\n")

@@ -21,6 +21,7 @@ SLOW = {
     "dgl-npz",
     "dgl-safetensors",
     "dgl-index",
+    "dgl-single-file",
     "dgl-data",
     "dgl-state",
 }

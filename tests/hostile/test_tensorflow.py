@@ -141,9 +141,9 @@ def test_heads_of_no_or_too_many_classes(shape):
 # --------------------------------------------------------------------------------------------- TensorFlow's own format
 
 
-@pytest.mark.parametrize("part", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("part", ["index", "data", "single-file"])
 def test_a_cut_checkpoint_of_tensorflow(world, part):
-    reader = readers.BY_NAME["dgl-index" if part == "index" else "dgl-data"]
+    reader = readers.BY_NAME[f"dgl-{part}"]
     content = (world / reader.place).read_bytes()
     for length in (0, 1, len(content) // 2, len(content) - 1):
         outcome = readers.attempt(reader, world, content[:length])
