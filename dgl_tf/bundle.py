@@ -94,8 +94,8 @@ def _array(prefix: Path, shards: int, sizes: dict[int, int], message: bytes) -> 
 
 def is_single_file(path: Path) -> bool:
     """Whether a file is a table, as a checkpoint of one file is."""
-    if not path.is_file() or path.stat().st_size < _FOOTER:
-        return False
+    if not path.is_file() or path.stat().st_size < _FOOTER or os.path.lexists(f"{path}.index"):
+        return False  # beside an index TensorFlow does not look at it
     with open(path, "rb") as file:
         file.seek(-8, os.SEEK_END)
         return struct.unpack("<Q", file.read(8))[0] == _MAGIC
@@ -123,9 +123,17 @@ def read_single_file(path: Path) -> dict[str, Array]:
         if key <= last or saved.name not in described or saved.name in arrays:
             raise ValueError("its names are not in order, stand there twice, or are not announced")
         last, arrays[saved.name] = key, _announced(described[saved.name], saved)
+        if key != _key(saved.name, len(arrays[saved.name].shape)):
+            raise ValueError(f"{saved.name!r} stands in another's place")
     if len(arrays) != len(described):
         raise ValueError(f"only {len(arrays)} of {len(described)} arrays are there")
     return arrays
+
+
+def _key(name: str, dimensions: int) -> bytes:
+    """What TensorFlow looks an array up by, all of it; it reads as many numbers as that name's shape says."""
+    text = name.encode().replace(b"\0", b"\0\xff")
+    return b"\0" + text + b"\0\1" + (bytes([1, dimensions]) if dimensions else b"\0") + b"\x80\x7f" * dimensions
 
 
 _LISTS = {
@@ -140,7 +148,8 @@ def _announced(described: SavedSliceMeta, saved: SavedSlice) -> Array:
     sliced = len(slices) != 2 or any(one.start or one.HasField("length") for each in slices for one in each.extent)
     if sliced or any(len(each.extent) != len(shape) for each in slices) or described.shape.unknown_rank:
         raise ValueError(f"{described.name!r} is in slices, or of no fixed shape")
-    if len(shape) > _MOST_DIMENSIONS or min(shape, default=0) < 0:
+    whole = len(shape) <= _MOST_DIMENSIONS and min(shape, default=0) >= 0
+    if not whole or math.prod(max(length, 1) for length in shape) > _MOST_NUMBERS:
         raise ValueError(f"{described.name!r} has the shape {str(shape)[:80]}")
     if described.type not in _LISTS:
         return Array(shape, is_numeric=False)

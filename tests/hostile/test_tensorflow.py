@@ -7,6 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from tensorflow.core.util.saved_tensor_slice_pb2 import SavedTensorSlices
 
 from common.errors import UserError
 from dgl_tf import records, weights
@@ -295,3 +296,52 @@ def test_blocks_that_overlap(tmp_path):
     content = empty + bundle.trailed(leads) + places.ljust(40, b"\0") + struct.pack("<Q", bundle.MAGIC)
     (tmp_path / "model.index").write_bytes(content)
     refused(lambda: opened(tmp_path / "model"), tmp_path / "model", "overlap")
+
+
+# ----------------------------------------------------------------------------------- a checkpoint of one file
+
+
+def single(*arrays: tuple[str, tuple[int, ...], int], keys: tuple[str, ...] = ()) -> bytes:
+    """A checkpoint of one file of float32 ones: names, shapes, and how many numbers; under other names' keys."""
+    head, found = SavedTensorSlices(), []
+    for number, (name, shape, count) in enumerate(arrays):
+        meta = head.meta.tensor.add(name=name, type=1)
+        saved = SavedTensorSlices()
+        saved.data.name = name
+        saved.data.data.float_val.extend([1.0] * count)
+        for length in shape:
+            meta.shape.dim.add(size=length)
+        for each in (meta.slice.add(), saved.data.slice):
+            for _ in shape:
+                each.extent.add()
+        key = keys[number] if keys else name
+        dimensions = b"\x01" + bytes([len(shape)]) if shape else b"\0"
+        found.append(
+            (b"\0" + key.encode() + b"\0\1" + dimensions + b"\x80\x7f" * len(shape), saved.SerializeToString())
+        )
+    return bundle.table(bundle.block([(b"", head.SerializeToString()), *sorted(found)]))
+
+
+def test_a_single_file_that_is_not_forged(tmp_path):
+    (tmp_path / "a.ckpt").write_bytes(single(("V", (3,), 3), ("W", (4, 2), 8), ("n", (), 1), ("none", (0, 4), 0)))
+    found = opened(tmp_path / "a.ckpt")
+    assert {name: array.shape for name, array in found.items()} == {"V": (3,), "W": (4, 2), "n": (), "none": (0, 4)}
+    assert all((array == 1).all() for array in found.values())
+
+
+@pytest.mark.parametrize("content", [
+    single(("W", (2**62, 2**62, 0), 0)),
+    single(("V", (100_000,), 100_000), ("W", (1,), 1), keys=("W", "V")),  # lets TensorFlow read beyond the numbers
+    single(("V", (3,), 3), ("W", (3,), 3), keys=("V", "X")),
+    single(("W", (-1,), 0)), single(("W", (4,), 3)),
+], ids=range(5))  # fmt: skip
+def test_a_single_file_that_is_forged(tmp_path, content):
+    (tmp_path / "a.ckpt").write_bytes(content)
+    refused(lambda: opened(tmp_path / "a.ckpt"), tmp_path / "a.ckpt", "not a readable TensorFlow checkpoint")
+
+
+def test_an_index_beside_a_single_file_is_looked_at_too(tmp_path):
+    """TensorFlow would take the index, and end the process over it."""
+    (tmp_path / "a.ckpt").write_bytes(single(("W", (4, 2), 8)))
+    (tmp_path / "a.ckpt.index").write_bytes(FORGED["a negative length"])
+    refused(lambda: opened(tmp_path / "a.ckpt"), tmp_path / "a.ckpt", "the shape (-4, 2)")
