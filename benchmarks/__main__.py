@@ -16,7 +16,7 @@ import tyro
 
 from common.errors import UserError, run_command
 from common.files import write_text
-from common.predictions import provenance
+from common.provenance import provenance
 
 HERE = Path(__file__).resolve().parent
 

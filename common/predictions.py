@@ -7,13 +7,9 @@
 A run that is stopped continues after the last whole line. wsolevaluation reads `maps/` as it is.
 """
 
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -28,9 +24,9 @@ from common.errors import UserError, inside
 from common.extraction import check_map
 from common.files import holds_files, need_file, parse_json, read_json, write_json, writing
 from common.geometry import Frame
+from common.provenance import provenance
 
 MANIFEST, LINES, MAPS = "manifest.json", "predictions.jsonl", "maps"
-TRAINING, PROCESSES = "training.json", "processes.json"
 FORMAT = 1
 LONGEST_LINE = 1_000_000
 """Characters; a line of ours has some 500."""
@@ -39,11 +35,6 @@ _FIELDS = {
     "options": dict, "processes": list, "counts": dict,
 }  # fmt: skip
 """What a manifest's entries are, where they are there."""
-
-_VERSIONED = (
-    "numpy", "opencv-python-headless", "opencv-python", "pillow", "torch", "torchvision", "timm", "tensorflow",
-    "tensorflow-cpu", "tensorpack", "matplotlib",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,53 +73,6 @@ class Prediction:
             "box": None if self.box is None else [float(value) for value in self.box],
             "threshold": self.threshold,
         }
-
-
-def provenance() -> dict[str, Any]:
-    """Versions, commit and command of this process, for a manifest; a run that goes on need not have the same ones."""
-    versions = {"python": platform.python_version()}
-    for package in _VERSIONED:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "command": _command(),
-        "versions": versions,
-        "git_commit": _git_commit(),
-        "machine": f"{platform.machine()} {platform.system()}",
-    }
-
-
-def _command() -> dict[str, Any]:
-    """What `python -m` was told, and where; `processes` is torchrun's number of them."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return {
-        "module": None if spec is None else spec.name,
-        "arguments": sys.argv[1:],
-        "folder": os.getcwd(),
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
-    }
-
-
-def note_process(folder: Path) -> None:
-    """Add this process to `processes.json`, which a training's folder has in place of a manifest."""
-    path = folder / PROCESSES
-    earlier = read_json(path)["processes"] if path.is_file() else []
-    write_json(path, {"processes": [*earlier, provenance()]})
-
-
-def _git_commit() -> str | None:
-    """This repository's commit, with `-dirty` where tracked files differ from it; None outside a checkout."""
-    here = Path(__file__).resolve().parent
-    try:
-        said = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=here, capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return said.stdout.strip() or None
 
 
 class PredictionsWriter:

@@ -23,7 +23,8 @@ import tyro
 from common.datasets import DataSource
 from common.errors import UserError, run_command
 from common.files import holds_files, read_json
-from common.predictions import MANIFEST, PROCESSES, TRAINING, Predictions
+from common.predictions import MANIFEST, Predictions
+from common.provenance import PROCESSES, TRAINING
 
 ROOT = Path(__file__).resolve().parent.parent
 _OUT = {"out": "", "savepath": ""}

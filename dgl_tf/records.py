@@ -9,7 +9,7 @@ from typing import Any
 from common.datasets import alike
 from common.errors import UserError
 from common.files import holds_files, read_json, write_json
-from common.predictions import TRAINING
+from common.provenance import TRAINING
 
 FILE, FINAL = TRAINING, "final.npz"
 METHOD = "dgl"

@@ -21,7 +21,7 @@ import tyro
 from common.datasets import Dataset, DataSource
 from common.errors import UserError, run_command
 from common.files import writing
-from common.predictions import note_process
+from common.provenance import note_process
 from dgl_tf import config, models, processes, records, weights
 
 # isort: split

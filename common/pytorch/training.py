@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from common.datasets import alike
 from common.errors import UserError
 from common.files import write_json, write_text, writing
-from common.predictions import TRAINING, note_process
 from common.progress import bar
+from common.provenance import TRAINING, note_process
 from common.pytorch import checkpoints, distributed
 from common.pytorch.runtime import Runtime, precision
 

@@ -23,8 +23,9 @@ from common.datasets import Dataset, Sample, alike
 from common.errors import UserError, run_command
 from common.files import holds_files, read_json, write_json
 from common.parallel import pool_of
-from common.predictions import batches_left, provenance
+from common.predictions import batches_left
 from common.progress import bar
+from common.provenance import provenance
 from common.pytorch.runtime import keep_freed_memory, pick_device, precision
 from spol import pseudo_masks, weights
 from spol.data import MASK_ENDINGS, Images, Item, image_batches, mask_path, stacked, without_problems
