@@ -90,8 +90,8 @@ def directions(options: Benchmark) -> str:
 
     def ours() -> torch.Tensor:
         statistics = DescriptorStatistics(2048, torch.device("cpu"))
-        for one in features:
-            statistics.add(one[None])
+        for some in features.split(8):  # the command's batch
+            statistics.add(some)
         return statistics.direction()
 
     (theirs, expected), (mine, found) = seconds(released), seconds(ours)
