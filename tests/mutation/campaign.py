@@ -1,0 +1,182 @@
+"""Mutation testing of the modules that decide figures, by mutmut: every small change of their code must fail a test.
+
+mutmut changes one thing at a time within functions and methods (operators, numbers, strings, arguments, conditions) and
+runs the tests that reach the changed function. It leaves alone what stands outside functions (the protocols' tables)
+and decorated functions other than class methods; `tests/own` and the recorded numbers watch over those.
+"""
+
+import ast
+import difflib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SURVIVORS = Path(__file__).with_name("survivors.json")
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+PACKAGES = ("common", "bas", "spol", "dgl_tf", "grcam")
+LEAST = 90.0
+"""Percent of a module's mutants that tests must kill."""
+LONGEST = 1800
+"""Seconds that a module's run may take."""
+
+MODULES: dict[str, tuple[str, ...]] = {
+    "common.boxes": ("tests/common/test_boxes.py",),
+    "common.geometry": ("tests/common/test_geometry.py",),
+    "common.extraction": ("tests/common/test_extraction.py",),
+    "common.metrics": ("tests/common/test_metrics.py",),
+}
+"""The modules, and the tests that are run against each one's mutants."""
+
+STEADY = {"CI": "1", "MALLOC_PERTURB_": "165", "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
+"""No mutant lives or dies by luck: hypothesis takes the same examples each time, memory that nobody wrote holds neither
+0 nor NaN (glibc), and one thread sums."""
+
+KILLED = {1, 3, 24, -24, 36, 152, 255, -9, -11}
+SURVIVED = {0, 5, 33}
+"""mutmut's exit codes: a test failed, pytest stopped, too much time, a crash; and all passed, or no test reaches it."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of one function: its lines that changed, as they stand and as the mutant has them."""
+
+    module: str
+    function: str
+    code: str
+    mutant: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a module's mutants."""
+
+    module: str
+    killed: int
+    survived: tuple[Mutant, ...]
+
+    @property
+    def percent(self) -> float:
+        """Killed of all."""
+        return 100.0 * self.killed / (self.killed + len(self.survived))
+
+
+def rows() -> list[dict[str, str]]:
+    """The rows of the survivors' file: a mutant's fields, and `why` it lives."""
+    return json.loads(SURVIVORS.read_text())
+
+
+def listed() -> list[Mutant]:
+    """The survivors that are known."""
+    return [Mutant(**{key: value for key, value in row.items() if key != "why"}) for row in rows()]
+
+
+def install(folder: Path) -> None:
+    """mutmut at its pinned version into a folder of its own, unless it is there; no environment changes."""
+    wanted, marker = REQUIREMENTS.read_text(), folder / "requirements.txt"
+    if marker.exists() and marker.read_text() == wanted:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
+    subprocess.run([*pip, "--target", str(folder), "-r", str(REQUIREMENTS)], check=True)
+    marker.write_text(wanted)
+
+
+def run(module: str, tool: Path, log: Path) -> Verdict:
+    """Test a module's mutants, in a temporary copy of the code.
+
+    Args:
+        module: one of `MODULES`.
+        tool: where `install` put mutmut.
+        log: file for what mutmut and the tests print.
+
+    Raises:
+        RuntimeError: mutmut stopped, or left a mutant untested.
+        subprocess.TimeoutExpired: the run took more than `LONGEST`.
+    """
+    with tempfile.TemporaryDirectory(prefix="mutation-") as name:
+        copy = Path(name)
+        _copy_code(module, copy)
+        path = f"{tool.resolve()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep)
+        environment = {**os.environ, **STEADY, "PYTHONPATH": path}
+        with log.open("w") as output:
+            command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1"]
+            done = subprocess.run(
+                command,
+                cwd=copy,
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                check=False,
+                timeout=LONGEST,
+            )
+        if done.returncode:
+            raise RuntimeError(f"mutmut stopped with status {done.returncode} on {module}; it says why in {log}")
+        return verdict_of(module, copy / "mutants")
+
+
+def _copy_code(module: str, copy: Path) -> None:
+    for folder in (*PACKAGES, "tests"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    settings = {
+        "source_paths": list(PACKAGES),
+        "only_mutate": [f"{module.replace('.', '/')}.py"],
+        "pytest_add_cli_args_test_selection": list(MODULES[module]),
+    }
+    lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
+    project = (ROOT / "pyproject.toml").read_text()
+    (copy / "pyproject.toml").write_text(f"{project}\n[tool.mutmut]\n{lines}\n")
+
+
+def verdict_of(module: str, mutants: Path) -> Verdict:
+    """Read what mutmut left in its folder `mutants`.
+
+    Raises:
+        RuntimeError: a mutant was not tested.
+    """
+    file = mutants / f"{module.replace('.', '/')}.py"
+    codes = json.loads(Path(f"{file}.meta").read_text())["exit_code_by_key"]
+    odd = {name: code for name, code in codes.items() if code not in KILLED | SURVIVED}
+    if odd or not codes:
+        raise RuntimeError(f"mutants of {module} without a verdict: {odd or 'all'}")
+    functions = dict(_functions(file.read_text()))
+    survived = [_mutant(module, name.rpartition(".")[2], functions) for name, code in codes.items() if code in SURVIVED]
+    return Verdict(module, len(codes) - len(survived), tuple(survived))
+
+
+def _functions(source: str) -> Iterator[tuple[str, list[str]]]:
+    """Every function's name and lines."""
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            yield node.name, lines[node.lineno - 1 : node.end_lineno]
+
+
+def _mutant(module: str, name: str, functions: dict[str, list[str]]) -> Mutant:
+    mangled = name.rpartition("__mutmut_")[0]  # x_function, or xǁClassǁmethod
+    qualified = mangled.removeprefix("x_").removeprefix("xǁ").replace("ǁ", ".")
+    original = f"{mangled}__mutmut_orig"
+    plain = qualified.rpartition(".")[2]
+    before = [line.replace(original, plain) for line in functions[original]]
+    after = [line.replace(name, plain) for line in functions[name]]
+    changed = list(difflib.ndiff(before, after))
+    code, mutant = ("\n".join(line[2:].strip() for line in changed if line[0] == sign) for sign in "-+")
+    return Mutant(module, qualified, code, mutant)
+
+
+def compare(verdict: Verdict, known: list[Mutant]) -> tuple[list[Mutant], list[Mutant]]:
+    """Survivors that aren't listed, and those listed that are killed now."""
+    survived, expected = Counter(verdict.survived), Counter(row for row in known if row.module == verdict.module)
+    return list((survived - expected).elements()), list((expected - survived).elements())
+
+
+def as_rows(mutants: list[Mutant]) -> str:
+    """Rows for the survivors' file, `why` left to be written."""
+    return json.dumps([{**asdict(mutant), "why": ""} for mutant in mutants], indent=2, ensure_ascii=False)
