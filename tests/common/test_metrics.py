@@ -359,7 +359,7 @@ def test_trivial_baselines_by_hand():
     found = trivial_baselines(WSOLEVAL_V1, samples)
     assert (found.whole_image, found.centred_box, found.centred_side, found.images) == (50, 100, 0.7, 2)
     assert [box.tolist() for box in centred_boxes(SQUARE, [0.5, 1.0])] == [[[56, 56, 168, 168]], [[0, 0, 224, 224]]]
-    assert CENTRED_SIDES[-1] == 1.0
+    assert list(CENTRED_SIDES) == [k / 20 for k in range(1, 21)]
     # 159 of 224 wide and high are 160^2 / 225^2 = 0.506 of the whole, and 160^2 / 213.8^2 of a box of side 0.95; one
     # of 158 is under a half of the whole, at 0.4994.
     for side, expected in ((159, 100), (158, 0)):
@@ -410,6 +410,13 @@ def test_a_value_of_exactly_one_has_a_bin_of_its_own():
     evaluator.accumulate(picture, mask)
     result = evaluator.compute()
     assert (result.pxap, result.piou, result.mean_iou, result.images) == (100, 100, 100, 1)
+
+
+def test_pixels_are_told_apart_by_thousandths_unless_told_otherwise():
+    for low, high, pxap in ((0.4996, 0.5004, 100), (0.5004, 0.5009, 50), (0.0004, 0.0009, 50), (0.9985, 0.9995, 100)):
+        evaluator = PixelEvaluator()
+        evaluator.accumulate(np.array([[high, low]]), np.array([[1, 0]]))
+        assert evaluator.compute().pxap == pxap
 
 
 def test_a_single_brightest_pixel_counts():

@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from common.errors import UserError
 from common.geometry import Frame
-from common.protocols import BAS, BAS_EXTENSION, GRCAM, PROTOCOLS, SPOL, WSOLEVAL_V1, WSOLEVAL_V2
+from common.protocols import ADL, BAS, BAS_EXTENSION, GRCAM, PROTOCOLS, SPOL, WSOLEVAL_V1, WSOLEVAL_V2, frame_kinds
 
 
 def test_the_papers_protocols_are_there():
@@ -16,14 +17,46 @@ def test_the_papers_protocols_are_there():
     (BAS, "cub", "vgg", 0.15), (BAS, "cub", "inception", 0.10), (BAS, "demo", "inception_v3", 0.10),
     (BAS, "ilsvrc", "mobilenet", 0.5), (BAS, "ilsvrc", "resnet50", 0.45), (BAS, "ilsvrc", "inception", 0.30),
     (BAS_EXTENSION, "cub", "resnet", 0.1), (BAS_EXTENSION, "ilsvrc", "resnet", 0.25),
+    (BAS_EXTENSION, "ilsvrc", "vgg16", 0.45), (BAS_EXTENSION, "ilsvrc", "inception_v3", 0.25),
+    (BAS_EXTENSION, "ilsvrc", "mobilenet_v1", 0.5), (ADL, "cub", "vgg", 0.2), (ADL, "ilsvrc", "resnet50se", 0.2),
     (SPOL, "cub", "resnet50", 0.2), (SPOL, "ilsvrc", "resnet50", 0.8), (GRCAM, "ilsvrc", "vgg", None),
 ])  # fmt: skip
 def test_released_thresholds(protocol, dataset, architecture, threshold):
     assert protocol.fixed_threshold(dataset, architecture) == threshold
 
 
+def test_the_data_set_outranks_the_backbone():
+    rows = (("*", "vgg", 0.1), ("cub", "*", 0.3), ("*", "*", 0.2))
+    for fixed in (rows, rows[::-1]):
+        protocol = replace(BAS, fixed=fixed)
+        found = [protocol.fixed_threshold(*pair) for pair in (("cub", "vgg"), ("demo", "vgg"), ("demo", "resnet"))]
+        assert found == [0.3, 0.1, 0.2]
+
+
+def test_frames_by_name():
+    assert frame_kinds(["squash"]) == ["resize 224"]
+    assert frame_kinds(["squash", "crop"], least="crop") == ["resize 224", "resize 256 crop 224"]
+
+
+@pytest.mark.parametrize(("names", "least", "message"), [
+    ([], None, "--frames ; expected crop, squash or both"),
+    (["crop", "crop"], None, "--frames crop crop; expected crop, squash or both"),
+    (["squash"], "crop", "--frames squash; expected crop, or both"),
+    (["crop", "crop"], "crop", "--frames crop crop; expected crop, or both"),
+])  # fmt: skip
+def test_frames_that_are_refused(names, least, message):
+    with pytest.raises(UserError) as raised:
+        frame_kinds(names, least)
+    assert str(raised.value) == message
+
+
 def test_grcams_thresholds_give_its_recorded_grey_levels():
     assert [int(threshold * 255) for threshold in GRCAM.sweep] == [38, 35, 33, 30, 28, 25, 22, 20, 17]
+
+
+def test_the_others_thresholds_are_hundredths():
+    for protocol in (BAS, BAS_EXTENSION, SPOL, ADL):
+        assert protocol.sweep == tuple(k / 100 for k in range(100))
 
 
 def test_wsolevaluations_thresholds():
@@ -47,7 +80,12 @@ def test_what_stands_in_for_a_missing_box():
     assert boxes["spol"] is None
 
 
-@pytest.mark.parametrize("change", [{"missing": "nothing"}, {"ground_truth": "floor"}, {"mean_over": "boxes"}])
-def test_unknown_rules_are_refused(change):
-    with pytest.raises(ValueError, match="unknown"):
+@pytest.mark.parametrize(("change", "message"), [
+    ({"missing": "nothing"}, "missing boxes 'nothing', expected one of whole frame, zero box, unit box, left out"),
+    ({"ground_truth": "floor"}, "ground truth 'floor'"),
+    ({"mean_over": "boxes"}, "mean over 'boxes', expected images or classes"),
+])  # fmt: skip
+def test_unknown_rules_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
         replace(BAS, **change)
+    assert {replace(BAS, mean_over=mean).mean_over for mean in ("images", "classes")} == {"images", "classes"}

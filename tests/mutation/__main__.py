@@ -37,8 +37,9 @@ def main() -> int:
         )
         for mutant in gone:
             print(f"  listed, but killed: {mutant.function}: {mutant.code}  ->  {mutant.mutant}")
+        rows = options.out / f"{module}.json"
+        rows.unlink(missing_ok=True)
         if new:
-            rows = options.out / f"{module}.json"
             rows.write_text(campaign.as_rows(new) + "\n")
             print(f"  the new survivors: {rows}")
         failed |= bool(new) or bool(gone) or verdict.percent < campaign.LEAST

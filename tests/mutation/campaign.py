@@ -32,6 +32,13 @@ MODULES: dict[str, tuple[str, ...]] = {
     "common.geometry": ("tests/common/test_geometry.py",),
     "common.extraction": ("tests/common/test_extraction.py",),
     "common.metrics": ("tests/common/test_metrics.py",),
+    "common.protocols": ("tests/common/test_protocols.py",),
+    "common.scoring": ("tests/common/test_scoring.py",),
+    "bas.losses": ("tests/bas/test_losses.py",),
+    "spol.losses": ("tests/spol/test_losses.py",),
+    "spol.segmentation": ("tests/spol/test_seg.py",),
+    "grcam.refinement": ("tests/grcam/test_refinement.py",),
+    "grcam.revision": ("tests/grcam/test_revision.py",),
 }
 """The modules, and the tests that are run against each one's mutants."""
 
@@ -129,6 +136,8 @@ def _copy_code(module: str, copy: Path) -> None:
         "source_paths": list(PACKAGES),
         "only_mutate": [f"{module.replace('.', '/')}.py"],
         "pytest_add_cli_args_test_selection": list(MODULES[module]),
+        # Each mutant in a process in which no test ran yet: PyTorch's and TensorFlow's threads don't outlive a fork.
+        "process_isolation": "forkserver",
     }
     lines = "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
     project = (ROOT / "pyproject.toml").read_text()
