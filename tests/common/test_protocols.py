@@ -71,6 +71,14 @@ def test_operators():
     assert WSOLEVAL_V2.correct(iou).tolist() == [[True, True, False], [True, True, False], [True, False, False]]
 
 
+def test_one_half_exactly_is_a_hit_where_the_release_says_so():
+    half = {
+        name: bool(protocol.correct(np.array(0.5))[list(protocol.criteria).index(0.5)])
+        for name, protocol in PROTOCOLS.items()
+    }
+    assert [name for name, hit in half.items() if not hit] == ["bas", "spol"]
+
+
 def test_what_stands_in_for_a_missing_box():
     frame = Frame.centre_crop((300, 200))
     boxes = {name: protocol.missing_box(frame) for name, protocol in PROTOCOLS.items()}

@@ -22,28 +22,36 @@ def main() -> int:
     unknown = set(options.modules) - campaign.MODULES.keys()
     if unknown:
         parser.error(f"no mutation check of {', '.join(sorted(unknown))}, expected of {', '.join(campaign.MODULES)}")
-    campaign.install(options.tool)
     options.out.mkdir(parents=True, exist_ok=True)
-    known, failed = campaign.listed(), False
-    for module in options.modules or campaign.MODULES:
-        start = time.monotonic()
-        verdict = campaign.run(module, options.tool, options.out / f"{module}.log")
-        new, gone = campaign.compare(verdict, known)
-        print(
-            f"{module}: {verdict.killed + len(verdict.survived)} mutants, {verdict.killed} killed "
-            f"({verdict.percent:.1f} %), {len(verdict.survived)} survived, {len(new)} of them not listed, "
-            f"{time.monotonic() - start:.0f} s",
-            flush=True,
-        )
-        for mutant in gone:
-            print(f"  listed, but killed: {mutant.function}: {mutant.code}  ->  {mutant.mutant}")
-        rows = options.out / f"{module}.json"
-        rows.unlink(missing_ok=True)
-        if new:
-            rows.write_text(campaign.as_rows(new) + "\n")
-            print(f"  the new survivors: {rows}")
-        failed |= bool(new) or bool(gone) or verdict.percent < campaign.LEAST
-    return int(failed)
+    known = campaign.listed()
+    try:
+        campaign.install(options.tool)
+        good = [check(module, known, options.out, options.tool) for module in options.modules or campaign.MODULES]
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return int(not all(good))
+
+
+def check(module: str, known: list[campaign.Mutant], out: Path, tool: Path) -> bool:
+    """Test a module's mutants, say what became of them, and write rows for new survivors; whether all is as it should be."""
+    start = time.monotonic()
+    verdict = campaign.run(module, tool, out / f"{module}.log")
+    new, gone = campaign.compare(verdict, known)
+    print(
+        f"{module}: {verdict.killed + len(verdict.survived)} mutants, {verdict.killed} killed "
+        f"({verdict.percent:.1f} %), {len(verdict.survived)} survived, {len(new)} of them not listed, "
+        f"{time.monotonic() - start:.0f} s",
+        flush=True,
+    )
+    for mutant in gone:
+        print(f"  listed, but killed or gone: {mutant.function}: {mutant.code}  ->  {mutant.mutant}")
+    rows = out / f"{module}.json"
+    rows.unlink(missing_ok=True)
+    if new:
+        rows.write_text(campaign.as_rows(new) + "\n")
+        print(f"  the new survivors: {rows}")
+    return not new and not gone and verdict.percent >= campaign.LEAST
 
 
 if __name__ == "__main__":

@@ -10,11 +10,13 @@ import difflib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -86,13 +88,24 @@ def listed() -> list[Mutant]:
 
 
 def install(folder: Path) -> None:
-    """mutmut at its pinned version into a folder of its own, unless it is there; no environment changes."""
+    """mutmut at its pinned version into a folder of its own, unless it is there; no environment changes.
+
+    Raises:
+        RuntimeError: pip could not, or the folder is something else's.
+    """
     wanted, marker = REQUIREMENTS.read_text(), folder / "requirements.txt"
     if marker.exists() and marker.read_text() == wanted:
         return
-    shutil.rmtree(folder, ignore_errors=True)
+    if marker.exists():
+        shutil.rmtree(folder)
+    elif folder.exists():
+        raise RuntimeError(f"{folder} is there and was not made by this command; name another")
+    folder.mkdir(parents=True)
+    marker.touch()
     pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check", "--no-deps"]
-    subprocess.run([*pip, "--target", str(folder), "-r", str(REQUIREMENTS)], check=True)
+    done = subprocess.run([*pip, "--target", str(folder), "-r", str(REQUIREMENTS)], check=False)
+    if done.returncode:
+        raise RuntimeError(f"pip could not install {REQUIREMENTS} into {folder}")
     marker.write_text(wanted)
 
 
@@ -105,28 +118,31 @@ def run(module: str, tool: Path, log: Path) -> Verdict:
         log: file for what mutmut and the tests print.
 
     Raises:
-        RuntimeError: mutmut stopped, or left a mutant untested.
-        subprocess.TimeoutExpired: the run took more than `LONGEST`.
+        RuntimeError: mutmut stopped, took more than `LONGEST`, or left a mutant untested.
     """
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         copy = Path(name)
         _copy_code(module, copy)
         path = f"{tool.resolve()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep)
-        environment = {**os.environ, **STEADY, "PYTHONPATH": path}
-        with log.open("w") as output:
-            command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1"]
-            done = subprocess.run(
-                command,
-                cwd=copy,
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                check=False,
-                timeout=LONGEST,
-            )
-        if done.returncode:
-            raise RuntimeError(f"mutmut stopped with status {done.returncode} on {module}; it says why in {log}")
+        status = _mutmut(copy, {**os.environ, **STEADY, "PYTHONPATH": path}, log)
+        if status:
+            raise RuntimeError(f"mutmut stopped with status {status} on {module}; it says why in {log}")
         return verdict_of(module, copy / "mutants")
+
+
+def _mutmut(copy: Path, environment: dict[str, str], log: Path) -> int:
+    command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1"]
+    with log.open("w") as output:
+        streams = {"stdout": output, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, cwd=copy, env=environment, start_new_session=True, **streams)
+        try:
+            return process.wait(LONGEST)
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"mutmut took more than {LONGEST} s; {log} says how far it came") from error
+        finally:
+            with suppress(ProcessLookupError):  # no process of it stays
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _copy_code(module: str, copy: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.mutation import campaign
+from tests.mutation.__main__ import check, main
 from tests.mutation.campaign import Mutant, Verdict
 
 
@@ -75,3 +76,30 @@ def test_new_and_killed_survivors_are_told_apart():
     other = Mutant("common.metrics", "add", "a", "b")
     assert campaign.compare(verdict, [AREA, ADD, other]) == ([AREA], [ADD])
     assert campaign.compare(verdict, [AREA, AREA, other]) == ([], [])
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine").write_text("kept")
+    with pytest.raises(RuntimeError, match="was not made by this command"):
+        campaign.install(tmp_path)
+    assert (tmp_path / "mine").read_text() == "kept"
+
+
+def test_modules_that_are_not_checked_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["mutation", "common.images"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "no mutation check of common.images, expected of common.boxes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("survived", "known", "good"), [
+    ([AREA], [AREA], True), ([AREA], [], False), ([], [AREA], False), ([AREA] * 2, [AREA] * 2, False),
+])  # fmt: skip
+def test_what_fails_the_check(tmp_path, monkeypatch, capsys, survived, known, good):
+    """New survivors, listed ones that are killed, and two of eleven, which is below 90 %."""
+    monkeypatch.setattr(campaign, "run", lambda module, *_: Verdict(module, 9, tuple(survived)))
+    assert check("common.boxes", known, tmp_path, tmp_path) is good
+    said = capsys.readouterr().out
+    assert said.startswith(f"common.boxes: {9 + len(survived)} mutants, 9 killed")
+    assert (tmp_path / "common.boxes.json").exists() == (survived != [] and known == [])
+    assert ("listed, but killed or gone: Box.area" in said) == (survived == [])
