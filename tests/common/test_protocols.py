@@ -5,6 +5,7 @@ import pytest
 
 from common.errors import UserError
 from common.geometry import Frame
+from common.metrics import score_boxes
 from common.protocols import ADL, BAS, BAS_EXTENSION, GRCAM, PROTOCOLS, SPOL, WSOLEVAL_V1, WSOLEVAL_V2, frame_kinds
 
 
@@ -69,6 +70,7 @@ def test_operators():
     assert BAS.correct(iou).tolist() == [[False], [True], [False]]
     assert GRCAM.correct(iou).tolist() == [[True], [True], [False]]
     assert WSOLEVAL_V2.correct(iou).tolist() == [[True, True, False], [True, True, False], [True, False, False]]
+    assert WSOLEVAL_V2.correct(np.array([0.7, 0.699])).tolist() == [[True, True, True], [True, True, False]]
 
 
 def test_one_half_exactly_is_a_hit_where_the_release_says_so():
@@ -77,6 +79,18 @@ def test_one_half_exactly_is_a_hit_where_the_release_says_so():
         for name, protocol in PROTOCOLS.items()
     }
     assert [name for name, hit in half.items() if not hit] == ["bas", "spol"]
+
+
+@pytest.mark.parametrize(("names", "expected"), [
+    (("bas", "spol"), [0, 4.5, 224, 84.75]), (("bas-extension",), [0, 4, 223, 84]), (("adl",), [-5, 4, 234, 84]),
+    (("grcam", "dgl"), [9, 18, 219, 88]), (("wsoleval-v1", "wsoleval-v2"), [9, 17, 218, 88]),
+])  # fmt: skip
+def test_how_the_truth_enters_the_frame(names, expected):
+    """Moved by 16 pixels in the crop; multiplied by 224 / 256 in the squashed frame: 9.1875 17.9375 218.97 88.16."""
+    for protocol in map(PROTOCOLS.get, names):
+        frame = Frame.of_kind(protocol.frame, (256, 256))
+        scores = score_boxes(protocol, [np.empty((0, 4))], frame, np.array([10.5, 20.5, 250.25, 100.75]))
+        assert scores.ground_truth.tolist() == [expected]
 
 
 def test_what_stands_in_for_a_missing_box():

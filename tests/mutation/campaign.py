@@ -1,8 +1,9 @@
 """Mutation testing of the modules that decide figures, by mutmut: every small change of their code must fail a test.
 
 mutmut changes one thing at a time within functions and methods (operators, numbers, strings, arguments, conditions) and
-runs the tests that reach the changed function. It leaves alone what stands outside functions (the protocols' tables)
-and decorated functions other than class methods; `tests/own` and the recorded numbers watch over those.
+runs the tests that reach the changed function. It leaves alone what stands outside functions, which is most of the
+protocols' module: `tables` tests that with mutmut's operators. Decorated functions other than class methods stay as they
+are.
 """
 
 import ast
@@ -44,6 +45,15 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """The modules, and the tests that are run against each one's mutants."""
 
+TABLES: dict[str, tuple[str, ...]] = {
+    "common.protocols": (
+        "tests/common/test_protocols.py",
+        "tests/cross/test_protocols.py",
+        "tests/common/test_metrics.py",
+    ),
+}
+"""Modules whose code outside functions is changed too, and the tests that are run then."""
+
 STEADY = {"CI": "1", "MALLOC_PERTURB_": "165", "OMP_NUM_THREADS": "1", "TF_NUM_INTRAOP_THREADS": "1"}
 """No mutant lives or dies by luck: hypothesis takes the same examples each time, memory that nobody wrote holds neither
 0 nor NaN (glibc), and one thread sums."""
@@ -55,7 +65,7 @@ SURVIVED = {0, 5, 33}
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of one function: its lines that changed, as they stand and as the mutant has them."""
+    """A change of one function, or outside of all (""): the lines that changed, as they stand and as the mutant has them."""
 
     module: str
     function: str
@@ -120,29 +130,36 @@ def run(module: str, tool: Path, log: Path) -> Verdict:
     Raises:
         RuntimeError: mutmut stopped, took more than `LONGEST`, or left a mutant untested.
     """
+    log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="mutation-") as name:
         copy = Path(name)
         _copy_code(module, copy)
         path = f"{tool.resolve()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep)
-        status = _mutmut(copy, {**os.environ, **STEADY, "PYTHONPATH": path}, log)
-        if status:
-            raise RuntimeError(f"mutmut stopped with status {status} on {module}; it says why in {log}")
-        return verdict_of(module, copy / "mutants")
+        environment = {**os.environ, **STEADY, "PYTHONPATH": path}
+        _run(["-m", "mutmut", "run", "--max-children", "1"], copy, environment, log)
+        verdict = verdict_of(module, copy / "mutants")
+        if module in TABLES:
+            script = ["tests/mutation/tables.py", f"{module.replace('.', '/')}.py", "tables.json", *TABLES[module]]
+            _run(script, copy, environment, log)
+            verdict = with_tables(verdict, json.loads((copy / "tables.json").read_text()))
+        return verdict
 
 
-def _mutmut(copy: Path, environment: dict[str, str], log: Path) -> int:
-    command = [sys.executable, "-m", "mutmut", "run", "--max-children", "1"]
-    with log.open("w") as output:
+def _run(arguments: list[str], copy: Path, environment: dict[str, str], log: Path) -> None:
+    command = [sys.executable, *arguments]
+    with log.open("a") as output:
         streams = {"stdout": output, "stderr": subprocess.STDOUT}
         process = subprocess.Popen(command, cwd=copy, env=environment, start_new_session=True, **streams)
         try:
-            return process.wait(LONGEST)
+            status = process.wait(LONGEST)
         except subprocess.TimeoutExpired as error:
-            raise RuntimeError(f"mutmut took more than {LONGEST} s; {log} says how far it came") from error
+            raise RuntimeError(f"{arguments[1]} took more than {LONGEST} s; {log} says how far it came") from error
         finally:
             with suppress(ProcessLookupError):  # no process of it stays
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    if status:
+        raise RuntimeError(f"{' '.join(arguments[:2])} stopped with status {status}; {log} says why")
 
 
 def _copy_code(module: str, copy: Path) -> None:
@@ -174,6 +191,12 @@ def verdict_of(module: str, mutants: Path) -> Verdict:
     functions = dict(_functions(file.read_text()))
     survived = [_mutant(module, name.rpartition(".")[2], functions) for name, code in codes.items() if code in SURVIVED]
     return Verdict(module, len(codes) - len(survived), tuple(survived))
+
+
+def with_tables(verdict: Verdict, found: list[dict]) -> Verdict:
+    """The verdict with the mutants outside functions added, as `tables` wrote them."""
+    survived = [Mutant(verdict.module, "", row["code"], row["mutant"]) for row in found if row["status"] == 0]
+    return Verdict(verdict.module, verdict.killed + len(found) - len(survived), (*verdict.survived, *survived))
 
 
 def _functions(source: str) -> Iterator[tuple[str, list[str]]]:

@@ -26,8 +26,8 @@ def test_survivors_are_of_code_that_stands(module):
     lines, known = source.splitlines(), dict(functions(ast.parse(source)))
     for row in campaign.rows():
         if row["module"] == module:
-            node = known[row["function"]]
-            standing = {line.strip() for line in lines[node.lineno - 1 : node.end_lineno]}
+            node = known[row["function"]] if row["function"] else None
+            standing = {line.strip() for line in (lines[node.lineno - 1 : node.end_lineno] if node else lines)}
             assert set(row["code"].splitlines()) <= standing, "the code changed: python -m tests.mutation says anew"
             assert row["mutant"] != row["code"]
             assert row["why"]
@@ -35,7 +35,11 @@ def test_survivors_are_of_code_that_stands(module):
 
 def test_survivors_are_few_and_of_modules_that_are_checked():
     assert {row["module"] for row in campaign.rows()} <= campaign.MODULES.keys()
-    assert all((campaign.ROOT / test).exists() for tests in campaign.MODULES.values() for test in tests)
+    assert all(
+        (campaign.ROOT / test).exists()
+        for tests in (*campaign.MODULES.values(), *campaign.TABLES.values())
+        for test in tests
+    )
 
 
 def mutated(tmp_path, codes):
@@ -63,6 +67,12 @@ def test_survivors_are_told_by_their_lines(tmp_path):
     verdict = mutated(tmp_path, (0, 33, 1))  # lives, is reached by no test, fails one
     assert verdict == Verdict("common.boxes", 1, (AREA, ADD))
     assert verdict.percent == pytest.approx(100 / 3)
+
+
+def test_mutants_outside_functions_are_added():
+    rows = [{"code": "A = 1", "mutant": "A = 2", "status": status} for status in (1, 0, -14)]  # 14: it took too long
+    verdict = campaign.with_tables(Verdict("common.boxes", 1, (AREA,)), rows)
+    assert verdict == Verdict("common.boxes", 3, (AREA, Mutant("common.boxes", "", "A = 1", "A = 2")))
 
 
 @pytest.mark.parametrize("code", [None, 2, 35])
