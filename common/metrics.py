@@ -113,7 +113,7 @@ class LocalizationResult:
     @property
     def max_box_acc(self) -> float:
         """MaxBoxAcc (V1, V2): for each criterion the best threshold's accuracy, mean over criteria, in percent."""
-        return float(self.gt_known.max(axis=1).mean())
+        return self.at(self.best())["gt_known"]
 
 
 class LocalizationEvaluator:

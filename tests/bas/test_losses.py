@@ -19,6 +19,12 @@ def test_the_ratio_where_suppression_does_not_help(variant, arch, expected):
     assert ratio.tolist() == pytest.approx(expected, abs=1e-6)
 
 
+def test_an_activation_of_nearly_zero_is_divided_by_a_little_more():
+    """5e-9 / (1e-8 + 1e-8); 0.0001 of it."""
+    ratio = losses.background_ratio(torch.tensor([1e-8]), torch.tensor([5e-9]), VARIANTS["CUB"], "resnet")
+    assert ratio.item() == pytest.approx(0.25, rel=1e-4)
+
+
 def test_the_constant_has_no_gradient():
     background = torch.tensor([1.0, 3.0], requires_grad=True)
     activation = torch.tensor([2.0, 2.0], requires_grad=True)
@@ -50,6 +56,9 @@ def test_the_sum_by_hand():
     without = losses.total(output, labels, VARIANTS["CUB"], "vgg", alpha=0.0, beta=2.0)
     assert "frg" not in without
     assert without["loss"].item() == pytest.approx(entropy + 0.5 + 0.5, abs=1e-6)
+    higher = output._replace(background_activation=torch.tensor([1.5]))
+    for arch, constant in (("resnet", 1.0), ("vgg", 0.0)):
+        assert losses.total(higher, labels, VARIANTS["EXT"], arch, alpha=0.5, beta=2.0)["bas"].item() == constant
 
 
 def test_recipes():

@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from common.boxes import IOU_CONVENTIONS, as_boxes, from_x0x1y0y1, from_xywh, pairwise_iou, to_x0x1y0y1
+from common.boxes import (
+    IOU_CONVENTIONS,
+    aligned_iou,
+    as_boxes,
+    from_x0x1y0y1,
+    from_xywh,
+    pairwise_iou,
+    to_x0x1y0y1,
+)
 
 
 def pair_by_pair(boxes_a, boxes_b, convention):
@@ -37,6 +45,39 @@ def test_a_line_is_a_box_of_pixels_but_no_proper_box():
     assert pairwise_iou(line, line, "inclusive")[0, 0] == 1
     assert pairwise_iou(line, line, "inclusive-proper")[0, 0] == 0
     assert pairwise_iou(line, line, "continuous")[0, 0] == 0
+
+
+def test_each_box_is_proper_or_not_by_itself():
+    square, line, flat = [0, 0, 10, 10], [5, 0, 5, 10], [0, 5, 10, 5]
+    table = pairwise_iou([square, line, flat], [square, line, flat], "inclusive-proper")
+    assert table.tolist() == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
+
+
+def test_boxes_that_lie_at_the_same_place_are_compared():
+    """Lengths unless told otherwise: 50 / 150, and the box with itself."""
+    found = aligned_iou([[0, 0, 10, 10], [2, 2, 8, 8]], [[5, 0, 15, 10], [2, 2, 8, 8]])
+    assert found.tolist() == pytest.approx([1 / 3, 1], abs=1e-12)
+
+
+def test_a_union_that_is_not_positive_gives_zero():
+    """`1 1 0 0` has sides of 0 pixels, `0 0 -3 5` has -2 x 6: unions of 0, -12 and -24; many pairs, so that what is
+    not written is seen.
+    """
+    empty, inside_out = [1, 1, 0, 0], [0, 0, -3, 5]
+    boxes = np.array([empty, inside_out] * 400)
+    assert np.abs(aligned_iou(boxes, boxes, "inclusive")).tolist() == [0] * 800
+    assert np.abs(aligned_iou(boxes, boxes[::-1], "inclusive")).tolist() == [0] * 800
+
+
+@pytest.mark.parametrize("convention", IOU_CONVENTIONS)
+def test_small_whole_numbers_do_not_wrap_around(convention):
+    """As int8, a side of 200 pixels would be one of -56."""
+    boxes = np.array([[-100, -100, 100, 100], [0, 0, 100, 100], [9, 9, 0, 0], [20, 20, 30, 30]])
+    expected = pairwise_iou(boxes, boxes, convention)
+    small = boxes.astype(np.int8)
+    for a, b in ((small, boxes), (boxes, small)):
+        np.testing.assert_array_equal(aligned_iou(a[:, None], b[None], convention), expected)
+    assert from_xywh(np.array([[200, 0, 100, 5]], np.uint8)).tolist() == [[200, 0, 300, 5]]
 
 
 @pytest.mark.parametrize(("file", "convention", "criterion"), [
@@ -78,7 +119,8 @@ def test_layouts():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="unknown IoU convention 'exclusive'"):
+    expected = "unknown IoU convention 'exclusive', expected one of continuous, inclusive, inclusive-proper"
+    with pytest.raises(ValueError, match=expected):
         pairwise_iou([0, 0, 1, 1], [0, 0, 1, 1], "exclusive")
     with pytest.raises(ValueError, match=r"shape \(2, 3\)"):
         as_boxes(np.zeros((2, 3)))

@@ -91,6 +91,22 @@ def test_constant_maps():
     assert min_max(constant).tolist() == np.zeros((20, 20)).tolist()
 
 
+def test_grey_is_truncated_before_it_is_compared():
+    """0.5 is 127.5, so grey 127, which is not above 127 = int(0.5 * 255); as `value`, 0.501 is above 0.5."""
+    picture = np.zeros((10, 20), np.float32)
+    picture[2:5, 2:5], picture[6:9, 10:14] = 0.501, 1.0
+    assert Extractor("grey", "every-contour", "exclusive").boxes(picture, [0.5])[0].tolist() == [[10, 6, 14, 9]]
+    assert len(Extractor("value", "every-contour", "exclusive").boxes(picture, [0.5])[0]) == 2
+    everything = Extractor("grey", "largest-contour", "exclusive").boxes(np.ones((4, 4)), [0.99])
+    assert everything[0].tolist() == [[0, 0, 4, 4]]
+
+
+@pytest.mark.parametrize("region", [largest_component, largest_contour, every_contour])
+def test_boxes_are_floating_point_numbers(region):
+    assert region(np.ones((4, 4), np.uint8)).dtype == np.float64
+    assert region(np.zeros((4, 4), np.uint8)).dtype == np.float64
+
+
 @pytest.mark.parametrize("bad", [
     np.full((4, 4), np.nan, np.float32), np.full((4, 4), 1.5), np.full((4, 4), -0.1), np.full((4, 4), np.inf),
     np.zeros((4, 4, 3)), np.zeros((0, 4)), np.zeros((4, 4), np.uint8), [[0.0, 1.0]],
@@ -100,13 +116,27 @@ def test_what_is_no_localization_map_is_refused(bad):
         VALUE.boxes(bad, [0.5])
 
 
+def test_a_refused_shape_is_named():
+    with pytest.raises(ValueError, match=r"two-dimensional array, not one of shape \(4, 4, 3\)"):
+        VALUE.boxes(np.zeros((4, 4, 3)), [0.5])
+
+
 def test_stretching_refuses_nan():
-    with pytest.raises(ValueError, match="NaN or infinity"):
+    with pytest.raises(ValueError, match="^the map to be stretched holds NaN or infinity$"):
         min_max(np.array([[0.0, np.nan]]))
 
 
+def test_stretching_asks_for_a_range_that_can_be_held():
+    large = np.array([[2e38, 3e38]], np.float32)
+    assert min_max(large).tolist() == [[0, 1]]
+    with np.errstate(over="ignore"), pytest.raises(ValueError, match="infinity"):
+        min_max(large * np.array([-1, 1], np.float32))
+
+
 def test_unknown_rules_are_refused():
-    with pytest.raises(ValueError, match="unknown cut 'jet'"):
+    with pytest.raises(
+        ValueError, match="unknown cut 'jet', expected one of value, grey, stretched-grey, cubehelix-grey"
+    ):
         Extractor("jet", "largest-contour", "clamped")
 
 

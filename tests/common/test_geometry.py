@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -61,6 +62,10 @@ def test_centre_crop_by_hand():
     assert (frame.size, frame.kind) == ((224, 224), "resize 256 crop 224")
 
 
+def test_an_odd_margin_is_cut_one_pixel_nearer_to_the_start():
+    assert Frame.centre_crop((500, 400), 257, 224).crop == (16, 16, 224, 224)
+
+
 @pytest.mark.parametrize("kind", ["resize 224", "resize 324", "resize 256 crop 224", "resize 180 crop 160"])
 def test_kind_and_back(kind):
     assert Frame.of_kind(kind, (640, 480)).kind == kind
@@ -70,6 +75,40 @@ def test_kind_and_back(kind):
 def test_unknown_kinds_are_refused(kind):
     with pytest.raises(ValueError, match="unknown frame"):
         Frame.of_kind(kind, (640, 480))
+
+
+def test_kinds_of_frames_that_are_not_square():
+    assert Frame((10, 10), (8, 4), (0, 0, 8, 4)).kind == "resize 8x4"
+    assert Frame((10, 10), (8, 4), (2, 1, 4, 3)).kind == "resize 8x4 crop 4x3"
+
+
+@pytest.mark.parametrize(("original", "resized", "crop"), [
+    ((0, 5), (4, 4), (0, 0, 4, 4)), ((5, 0), (4, 4), (0, 0, 4, 4)), ((5, 5), (0, 4), (0, 0, 4, 4)),
+    ((5, 5), (4, 0), (0, 0, 4, 4)), ((5, 5), (4, 4), (0, 0, 0, 4)), ((5, 5), (4, 4), (0, 0, 4, 0)),
+])  # fmt: skip
+def test_a_side_without_a_pixel_is_refused(original, resized, crop):
+    with pytest.raises(ValueError, match="a frame needs sides of at least one pixel"):
+        Frame(original, resized, crop)
+    assert Frame((1, 1), (1, 1), (0, 0, 1, 1)).size == (1, 1)
+
+
+@pytest.mark.parametrize(("original", "resized"), [
+    ([1_000_001, 1], [1, 1]), ([1, 1_000_001], [1, 1]), ([1, 1], [8193, 1]), ([1, 1], [1, 8193]),
+])  # fmt: skip
+def test_frames_too_large_to_be_meant_are_refused(original, resized):
+    expected = f"the frame is too large: {tuple(original)} resized to {tuple(resized)}"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        Frame.from_json({"original": original, "resized": resized, "crop": [0, 0, 1, 1]})
+    largest = {"original": [1_000_000, 1_000_000], "resized": [8192, 8192], "crop": [0, 0, 1, 1]}
+    assert Frame.from_json(largest).to_json() == largest
+
+
+@pytest.mark.parametrize("crop", [[-1, 0, 4, 3], [0, -1, 4, 3], [5, 0, 4, 3], [0, 4, 4, 3], [0, 0, 9, 6], [0, 0, 8, 7]])
+def test_crops_that_leave_the_image_are_refused(crop):
+    with pytest.raises(ValueError, match=re.escape(f"the crop {crop} leaves the image, resized to [8, 6]")):
+        Frame.from_json({"original": [5, 5], "resized": [8, 6], "crop": crop})
+    fits = {"original": [5, 5], "resized": [8, 6], "crop": [4, 3, 4, 3]}
+    assert Frame.from_json(fits).to_json() == fits
 
 
 @pytest.mark.parametrize("fields", [None, {}, {"original": [1, 2], "resized": [1, 2], "crop": [0, 0, 1]},
@@ -105,6 +144,19 @@ def test_recorded_ground_truth_of_spol(golden):
         else:  # the original drops some and stops with an error at others; both are dropped, and counted, here
             assert len(found) == 0
     assert 0 < kept < len(arrays["status"])
+
+
+def test_spol_cuts_at_the_images_last_pixel():
+    """10 x 10 pixels doubled: what reaches beyond ends at pixel 9, so at 18; a box of no height is dropped."""
+    frame = Frame.squash((10, 10), 20)
+    boxes = np.array([[-3.0, -2, 12, 15], [0, 1, 9, 9.5], [2, 5, 6, 5], [5, 2, 5, 6]])
+    assert clip_and_drop_empty(boxes, frame).tolist() == [[0, 0, 18, 18], [0, 2, 18, 18]]
+
+
+def test_rounding_comes_before_the_crop():
+    """12.5 of 100 pixels is 32 of 256, and 12.7 is 32.512, 33 when rounded."""
+    frame = Frame.centre_crop((100, 100))
+    assert round_half_even(np.array([12.5, 12.7, 50, 75]), frame).tolist() == [[16, 17, 112, 176]]
 
 
 def test_recorded_ground_truth_of_grcam(golden):

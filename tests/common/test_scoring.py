@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -6,8 +8,10 @@ from common.datasets import DataSource, Sample
 from common.errors import UserError
 from common.evaluate import Evaluate, evaluate, without_thresholds
 from common.geometry import Frame
+from common.metrics import LocalizationEvaluator, PixelEvaluator
 from common.predictions import Predictions
-from common.scoring import object_and_ignore, score
+from common.protocols import GRCAM, SPOL, WSOLEVAL_V1
+from common.scoring import Tally, object_and_ignore, score
 from tests import runs, small_cub
 
 
@@ -35,6 +39,62 @@ def test_processes_change_no_pixel(tmp_path, source, monkeypatch):
     assert 0 < one.piou < 100
 
 
+def changed(predictions, changes):
+    """The predictions with some entries' fields changed, by their place."""
+    entries = list(predictions.entries)
+    for place, fields in changes.items():
+        entries[place] = replace(entries[place], **fields)
+    return replace(predictions, entries=tuple(entries))
+
+
+def test_stored_boxes_are_scored_where_there_are_no_maps(tmp_path, source, capsys):
+    """Of six images two miss and one has no box; of the three hits one is classified wrongly, one not in the top 5."""
+    run = Predictions.open(runs.write(tmp_path / "run", source, maps=False, misses=2))
+    labels = [entry.label for entry in run.entries]
+    wrong = (labels[3] + 1, labels[3])
+    run = changed(run, {2: {"box": None}, 3: {"top5": wrong}, 4: {"top5": (labels[4] + 1,)}})
+    results, pixels = score(run, source.load(), (GRCAM, WSOLEVAL_V1))
+    assert pixels is None
+    for result in results.values():
+        assert np.isnan(result.thresholds).all()
+        assert (result.gt_known[0].tolist(), result.counted.tolist()) == ([50], [6])
+        assert (result.top1[0, 0], result.top5[0, 0]) == pytest.approx((100 / 6, 200 / 6))
+    shown = capsys.readouterr().err
+    assert f"scoring {run.directory}" in shown
+    assert "6/6" in shown
+
+
+def test_what_the_protocol_leaves_out_is_left_out_of_stored_boxes(tmp_path, source):
+    run = Predictions.open(runs.write(tmp_path / "run", source, SPOL.frame, maps=False))
+    run = changed(run, {0: {"box": None}})
+    protocol = replace(SPOL, left_out=("bird_3.png",))
+    (result,) = score(run, source.load(), (protocol,))[0].values()
+    assert (result.seen, result.counted.tolist()) == (6, [2])
+    assert result.left_out == {"left out by name in the released code": 3}
+    (result,) = score(run, source.load(), (protocol,), count_missing=True)[0].values()
+    assert result.counted.tolist() == [3]
+    assert result.gt_known[0, 0] == pytest.approx(200 / 3)
+
+
+def test_tallies_of_other_protocols_do_not_merge():
+    one, other = (Tally([LocalizationEvaluator(GRCAM) for _ in range(count)], PixelEvaluator()) for count in (2, 1))
+    with pytest.raises(ValueError, match="shorter"):
+        one.merge(other)
+
+
+@pytest.mark.parametrize(("images", "masks", "measured"), [(0, True, False), (1, True, True), (2, False, False)])
+def test_pixels_are_measured_where_every_image_has_a_mask(tmp_path, source, images, masks, measured):
+    run = Predictions.open(runs.write(tmp_path / "run", source))
+    run = replace(run, entries=run.entries[:images])
+    dataset = source.load()
+    if not masks:
+        without = tuple(replace(sample, masks=()) if number == 1 else sample for number, sample in enumerate(dataset))
+        dataset = replace(dataset, samples=without)
+    results, pixels = score(run, dataset, (GRCAM,))
+    assert results["grcam"].seen == images
+    assert (pixels.images if measured else pixels) == (images if measured else None)
+
+
 def test_masks_by_hand(tmp_path):
     grey = np.zeros((4, 4), np.uint8)
     grey[0], grey[1] = 200, 100
@@ -47,25 +107,31 @@ def test_masks_by_hand(tmp_path):
     assert mask.sum() == 2 * 8 + 4  # the row over 128, and a pixel of the other mask, each pixel now four
     assert ignore.sum() == 4 * 8
     assert object_and_ignore(both, Frame.squash((4, 4), 4), mask_over=0)[0].sum() == 9
+    Image.fromarray(other // 255).save(tmp_path / "one.png")
+    assert object_and_ignore(replace(both, ignore=tmp_path / "one.png"), Frame.squash((4, 4), 4), 0)[1].sum() == 1
     cropped, _ = object_and_ignore(both, Frame.centre_crop((4, 4), 8, 4), mask_over=0)
     assert cropped.tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
 
 
-@pytest.mark.parametrize(("size", "message"), [((9, 9), "the mask is 9x9; expected 80x60"), (None, "no such image")])
+@pytest.mark.parametrize(("size", "message"), [((9, 7), "the mask is 9x7; expected 80x60"), (None, "no such image")])
 def test_masks_that_do_not_fit(tmp_path, source, size, message):
     path = source.load().samples[0].masks[0]
     path.unlink()
     if size:
         Image.new("L", size).save(path)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError) as raised:
         evaluate(Evaluate((runs.write(tmp_path / "run", source),)))
+    assert str(raised.value).startswith(f"{path}: {message}")
 
 
 def test_masks_without_any_object(tmp_path, source):
     for sample in source.load():
         Image.new("L", (80, 60), 128).save(sample.masks[0])  # not above 128
-    with pytest.raises(UserError, match="no mask holds an object pixel"):
-        evaluate(Evaluate((runs.write(tmp_path / "run", source),)))
+    run = runs.write(tmp_path / "run", source)
+    with pytest.raises(UserError) as raised:
+        evaluate(Evaluate((run,)))
+    found = "no mask holds an object pixel, so there is no recall to speak of"
+    assert str(raised.value) == f"{run}: {found}. Check the data set's masks."
 
 
 def test_masks_alone_are_enough(tmp_path, source):

@@ -53,8 +53,32 @@ def test_the_two_gradients_by_hand():
     scores, labels = np.zeros((1, 2)), np.array([1])
     assert refinement.loss_gradient(scores, labels).tolist() == [[0.5, -9.5]]
     assert refinement.loss_gradient(scores, labels, "exact").tolist() == [[5, -5]]
-    with pytest.raises(ValueError, match="unknown loss gradient 'more'"):
+    with pytest.raises(ValueError, match="unknown loss gradient 'more', expected one of tf, exact"):
         refinement.loss_gradient(scores, labels, "more")
+
+
+def test_scores_of_any_size_are_taken():
+    found = refinement.loss_gradient(np.array([[0.0, 0.0], [1000.0, 0.0]]), np.array([0, 0]))
+    assert found.tolist() == [[-9.5, 0.5], [-9, 0]]
+
+
+def test_the_mask_by_hand():
+    """Two positions and three channels. Features of 0 have a gate of 1/2, its norm sqrt(6 / 4); G = (3, 4, 0) has the
+    norm sqrt(2 * 25).
+    """
+    found = refinement.mask(np.zeros((1, 1, 2, 3)), np.array([[3.0, 4.0, 0.0]]))
+    expected = 1 / np.sqrt(6) - np.array([3, 4, 0]) / np.sqrt(50)
+    np.testing.assert_allclose(found, [[[expected, expected]]])
+
+
+def test_a_gradient_that_nearly_vanishes_by_hand():
+    """Sure of the label, as the exact gradient can be: delta = 10 p with p = 1 / (1 + e^20), G = -10 p / 2 positions,
+    and |G| is under the floor of 1e-6 that it is divided by.
+    """
+    features, weights = np.ones((1, 1, 2, 1)), np.array([[1.0, 0.0]])
+    found = refinement.refined_map(features, np.array([[20.0, 0.0]]), weights, np.array([0]), "exact")
+    gradient = -10 / (1 + np.exp(20)) / 2
+    np.testing.assert_allclose(found, np.full((1, 1, 2), 1 / np.sqrt(2) - gradient / 1e-6), rtol=1e-6)
 
 
 def test_images_do_not_see_each_other():
