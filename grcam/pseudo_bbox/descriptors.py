@@ -20,6 +20,10 @@ WHOLE = (0, SIDE - 1, 0, SIDE - 1)
 """The whole frame, x0 x1 y0 y1: the box of an image whose score is nowhere positive."""
 
 
+BLOCKS = 4
+"""Groups of channels whose products are taken at a time, each with itself and those after it; it is symmetric."""
+
+
 class DescriptorStatistics:
     """Mean and covariance of descriptors that come in batches; memory does not grow with their number.
 
@@ -43,7 +47,10 @@ class DescriptorStatistics:
         rows = rows - self._shift
         self.count += len(rows)
         self._sum += rows.sum(dim=0, dtype=torch.float64)
-        self._products += rows.T @ rows
+        width = -(-len(self._products) // BLOCKS)
+        for start in range(0, len(self._products), width):
+            block = slice(start, start + width)
+            self._products[block, start:] += rows[:, block].T @ rows[:, start:]
         height, width = features.shape[2:]
         centre = features[:, :, height // 4 : height - height // 4, width // 4 : width - width // 4]
         self._centre_sum += (centre - self._shift[:, None, None]).sum(dim=(0, 2, 3), dtype=torch.float64)
@@ -56,7 +63,8 @@ class DescriptorStatistics:
     def covariance(self) -> Tensor:
         """(C, C) float64."""
         mean = self._sum / self.count
-        return self._products / self.count - torch.outer(mean, mean)
+        above = self._products.triu(1)
+        return (above + above.T + self._products.diag().diag()) / self.count - torch.outer(mean, mean)
 
     def direction(self) -> Tensor:
         """The first principal direction (C,), float64, of length 1.

@@ -5,8 +5,6 @@ does). A network in training mode makes a few percent of that in single features
 only for images whose bytes came out as recorded; with OPENCV_IPP=avx512 in the environment that is all of them.
 """
 
-import io
-
 import numpy as np
 import pytest
 import torch
@@ -26,8 +24,11 @@ def recorded():
 
 
 @pytest.fixture(scope="module")
-def images(recorded):
-    return [read_rgb(io.BytesIO(recorded[f"jpeg_{number}"].tobytes())) for number in range(4)]
+def images(recorded, tmp_path_factory):
+    paths = [tmp_path_factory.mktemp("group") / f"{number}.jpg" for number in range(4)]
+    for number, path in enumerate(paths):
+        path.write_bytes(recorded[f"jpeg_{number}"].tobytes())
+    return [read_rgb(path) for path in paths]
 
 
 @pytest.fixture(scope="module")
