@@ -10,11 +10,9 @@ the same maps, images and weights; bytes and boxes are compared.
 
 import functools
 import multiprocessing
-import os
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +24,10 @@ import tyro
 from torch.utils.data import DataLoader, Dataset
 
 from common.images import centre_crop
+from common.parallel import pool_of
 from common.predictions import Predictions
+from common.pytorch.runtime import keep_freed_memory
 from spol import weights
-from spol.cam.test import start_worker
 from spol.models import build
 from spol.options import Source
 from spol.preprocessing import normalized
@@ -117,9 +116,8 @@ def pseudo_masks(options: Benchmark) -> None:
 
 def _rate(options: Benchmark, maps: list[np.ndarray], make: Callable, processes: int) -> float:
     """Maps a second."""
-    start = start_worker if make is pseudo_mask else cv2.setNumThreads
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, start, (os.getpid() if make is pseudo_mask else 1,)) as pool:
+    begin = keep_freed_memory if make is pseudo_mask else None
+    with pool_of(processes, multiprocessing.get_context("spawn"), begin) as pool:
         shares = [maps[start::8] for start in range(8)]
         work = functools.partial(_masks_of, make=make)
         list(pool.map(work, shares))
