@@ -36,13 +36,13 @@ def provenance() -> dict[str, Any]:
 
 
 def _command() -> dict[str, Any]:
-    """What `python -m` was told, and where; `processes` is torchrun's number of them."""
+    """What `python -m` was told, and where; `processes` is how many of them torchrun or horovodrun started."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return {
         "module": None if spec is None else spec.name,
         "arguments": sys.argv[1:],
         "folder": os.getcwd(),
-        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+        "processes": int(os.environ.get("WORLD_SIZE") or os.environ.get("HOROVOD_SIZE", "1")),
     }
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from common.datasets import DataSource
+from common.datasets import PLACES, DataSource
 from common.errors import UserError, run_command
 from common.files import holds_files, read_json
 from common.predictions import MANIFEST, Predictions
@@ -111,7 +111,11 @@ def recorded(run: Path) -> Recorded:
     if not isinstance(module, str) or module not in COMMANDS:
         raise UserError(f"the record's command is {module!r}", where=where, expected=f"one of {', '.join(COMMANDS)}")
     if not alone:
-        raise UserError(f"{module} was run by torchrun", where=where, do="repeat it by hand with as many processes")
+        raise UserError(
+            f"{module} was run by several processes",
+            where=where,
+            do="repeat it by hand with as many processes",
+        )
     if not folder.is_dir():
         raise UserError(f"it was started in {folder}, which is not there", where=where, do="run the command by hand")
     return Recorded(module, tuple(arguments), folder, data)
@@ -145,7 +149,7 @@ def check_data(command: Recorded, where: Path) -> None:
         UserError: so it is, or they are gone.
     """
     stored = {name: value for name, value in command.data.items() if name not in ("images", "fingerprint", "left_out")}
-    for name in ("root", "metadata", "boxes", "list_file"):
+    for name in PLACES:
         if stored.get(name) is not None:
             stored[name] = str(command.folder / stored[name])
     dataset = DataSource.from_json(stored, where).load()

@@ -9,7 +9,7 @@ from common.datasets import cub, folder, ilsvrc, lists, wsoleval
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.errors import UserError
 
-__all__ = ["DataSource", "Dataset", "OnProblem", "Sample", "alike", "hold_out", "raise_problem"]
+__all__ = ["PLACES", "DataSource", "Dataset", "OnProblem", "Sample", "alike", "hold_out", "raise_problem"]
 
 PLACES = {"root", "metadata", "boxes", "list_file"}
 """Fields of a record that say where the files lie, and not which data set it is."""

@@ -102,7 +102,7 @@ def test_a_checkpoint_that_is_gone_is_named(made, tmp_path):
     ({"module": ["bas.train"]}, "the record's command is"),
     ({"arguments": "--out x"}, "names no command"),
     ({"arguments": [1]}, "names no command"),
-    ({"processes": 4}, "run by torchrun"),
+    ({"processes": 4}, "run by several processes"),
     ({"folder": "/nowhere/at/all"}, "which is not there"),
 ])  # fmt: skip
 def test_only_commands_of_this_project_are_run(made, tmp_path, changes, message):
