@@ -20,7 +20,7 @@ from tensorpack.tfutils.tower import TowerContext
 
 from common.datasets import DataSource
 from common.errors import UserError
-from dgl_tf import callbacks, config, dataflow, models, processes, records, train, weights
+from dgl_tf import callbacks, config, dataflow, models, processes, records, train, training_graph, weights
 from dgl_tf.dataflow import Repeatable, cropped, training_flow, validation_flow
 from tests import fill, small_cub
 from tests.dgl_tf.filled import fill_network, golden
@@ -40,7 +40,7 @@ class RecordedStep:
         self.config = json.loads(str(self.recorded["config"]).replace("'", '"').replace("None", "null"))
         given = self.config
         recipe = config.recipe(given["mode"])
-        self.model = train.Classifier(
+        self.model = training_graph.Classifier(
             given["mode"], given["classnum"], given["size"], given["base_lr"], recipe.weight_decay,
             multiplied=given["load"] is not None, dropout=self.dropout(),
         )  # fmt: skip

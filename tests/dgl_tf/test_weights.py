@@ -5,7 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from common.errors import UserError
-from dgl_tf import config, models, train, weights
+from dgl_tf import config, models, training_graph, weights
 from tests.dgl_tf.filled import fill_network, value
 
 SIDE = 32
@@ -82,7 +82,7 @@ def test_start_files_keep_fresh_layers(session, tmp_path):
     given |= {"fc6/W": np.zeros((2, 2), np.float32), "linear/W": np.zeros((1024, 9), np.float32)}
     np.savez(tmp_path / "vgg16.npz", **given)
     before = values(session, network)
-    fresh = train.load_start(session, network, weights.open_checkpoint(tmp_path / "vgg16.npz"))
+    fresh = training_graph.load_start(session, network, weights.open_checkpoint(tmp_path / "vgg16.npz"))
     after = values(session, network)
     assert sorted(fresh) == ["add/W", "add/b", "linear/W", "linear/b"]
     assert all(np.array_equal(after[name], before[name]) for name in fresh)
@@ -90,7 +90,7 @@ def test_start_files_keep_fresh_layers(session, tmp_path):
     del given["conv3_1/b"]
     np.savez(tmp_path / "vgg16.npz", **given)
     with pytest.raises(UserError, match="such as conv3_1/b"):
-        train.load_start(session, network, weights.open_checkpoint(tmp_path / "vgg16.npz"))
+        training_graph.load_start(session, network, weights.open_checkpoint(tmp_path / "vgg16.npz"))
 
 
 def test_slims_inception_starts_all_but_the_head(session, tmp_path):
@@ -102,7 +102,7 @@ def test_slims_inception_starts_all_but_the_head(session, tmp_path):
         "InceptionV3/AuxLogits/Conv2d_1b_1x1/weights": (1, 1, 768, 128),
     }
     np.savez(tmp_path / "slim.npz", **given, **{name: np.zeros(shape, np.float32) for name, shape in slim.items()})
-    fresh = train.load_start(session, network, weights.open_checkpoint(tmp_path / "slim.npz"))
+    fresh = training_graph.load_start(session, network, weights.open_checkpoint(tmp_path / "slim.npz"))
     assert len(fresh) == 6
     assert all(name.startswith(config.FRESH["inceptionv3"]) for name in fresh)
 
