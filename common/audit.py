@@ -54,10 +54,9 @@ def judge(
     if not predictions.has_maps:
         thresholds = (float("nan"),)
     jobs = []
-    for start in range(0, len(predictions.entries), CHUNK):
-        entries = predictions.entries[start : start + CHUNK]
-        wanted = [samples[entry.image_id] for entry in entries]
-        jobs.append((predictions, entries, wanted, protocol, tuple(thresholds), count_missing))
+    for chunk in predictions.chunks(CHUNK):
+        wanted = [samples[entry.image_id] for entry in chunk.entries]
+        jobs.append((chunk, wanted, protocol, tuple(thresholds), count_missing))
     with bar(total=len(predictions.entries), desc=f"judging {predictions.directory}") as progress:
         for chunk in in_processes(_judge_chunk, jobs, workers):
             progress.update(len(chunk))
@@ -65,9 +64,9 @@ def judge(
 
 
 def _judge_chunk(job: tuple) -> list[Judged]:
-    predictions, entries, samples, protocol, thresholds, count_missing = job
+    predictions, samples, protocol, thresholds, count_missing = job
     judged = []
-    for entry, sample in zip(entries, samples, strict=True):
+    for entry, sample in zip(predictions.entries, samples, strict=True):
         if predictions.has_maps:
             found = protocol.extractor.boxes(predictions.map(entry), thresholds)
         else:

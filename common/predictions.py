@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -350,6 +350,11 @@ class Predictions:
             raise UserError(f"its data set lies in {source.root}, no such folder", where=self.directory,
                             do="name it with --root")  # fmt: skip
         return source
+
+    def chunks(self, size: int) -> Iterator["Predictions"]:
+        """The same directory, `size` entries at a time: what another process needs for its images, and no more."""
+        for start in range(0, len(self.entries), size):
+            yield replace(self, entries=self.entries[start : start + size], skipped={})
 
     def accuracy(self, among: int) -> float | None:
         """Percent of images whose true class is among the classifier's first `among`; None where nobody classified."""

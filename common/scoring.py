@@ -18,7 +18,7 @@ from common.geometry import Frame
 from common.images import read_mask
 from common.metrics import LocalizationEvaluator, LocalizationResult, PixelEvaluator, PixelResult
 from common.parallel import in_processes
-from common.predictions import Prediction, Predictions
+from common.predictions import Predictions
 from common.progress import bar
 from common.protocols import Protocol
 
@@ -31,7 +31,6 @@ class Job:
     """Some images of one predictions directory, and how to score them."""
 
     predictions: Predictions
-    entries: Sequence[Prediction]
     samples: Sequence[Sample]
     mask_over: int
     protocols: Sequence[Protocol]
@@ -78,16 +77,15 @@ def score(
     samples = {sample.image_id: sample for sample in dataset}
     entries = predictions.entries
     jobs = []
-    for start in range(0, len(entries), CHUNK):
-        chunk = entries[start : start + CHUNK]
-        wanted = [samples[entry.image_id] for entry in chunk]
-        jobs.append(Job(predictions, chunk, wanted, dataset.mask_over, protocols, count_missing))
+    for chunk in predictions.chunks(CHUNK):
+        wanted = [samples[entry.image_id] for entry in chunk.entries]
+        jobs.append(Job(chunk, wanted, dataset.mask_over, protocols, count_missing))
     masks = predictions.has_maps and len(entries) > 0 and all(samples[entry.image_id].masks for entry in entries)
     total = _new_tally(predictions, protocols, count_missing, masks)
     with bar(total=len(entries), desc=f"scoring {predictions.directory}") as progress:
         for job, tally in zip(jobs, in_processes(partial(_score_chunk, masks=masks), jobs, workers), strict=True):
             total.merge(tally)
-            progress.update(len(job.entries))
+            progress.update(len(job.samples))
     results = {evaluator.protocol.name: evaluator.compute() for evaluator in total.boxes}
     try:
         return results, None if total.pixels is None else total.pixels.compute()
@@ -104,7 +102,7 @@ def _new_tally(predictions: Predictions, protocols: Sequence[Protocol], count_mi
 def _score_chunk(job: Job, masks: bool) -> Tally:
     predictions = job.predictions
     tally = _new_tally(predictions, job.protocols, job.count_missing, masks)
-    for entry, sample in zip(job.entries, job.samples, strict=True):
+    for entry, sample in zip(predictions.entries, job.samples, strict=True):
         localization_map = predictions.map(entry) if predictions.has_maps else None
         found: dict[tuple[Extractor, tuple[float, ...]], list[np.ndarray]] = {}  # protocols share extractors
         for evaluator in tally.boxes:

@@ -1,9 +1,11 @@
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from common.audit import judge
 from common.datasets import DataSource, Sample
 from common.errors import UserError
 from common.evaluate import Evaluate, evaluate, without_thresholds
@@ -37,6 +39,27 @@ def test_processes_change_no_pixel(tmp_path, source, monkeypatch):
     one, other = (score(run, source.load(), (), workers=workers)[1] for workers in (1, 3))
     assert one == other
     assert 0 < one.piou < 100
+
+
+@pytest.mark.parametrize("module", ["scoring", "audit"])
+def test_a_job_does_not_grow_with_the_number_of_images(tmp_path, source, monkeypatch, module):
+    """Each job goes to another process: were the whole directory in it, 50,000 images would cost 25 times 10,000."""
+    largest = []
+
+    def weighed(work, jobs, workers):
+        largest.append(max(len(pickle.dumps(job)) for job in jobs))
+        return map(work, jobs)
+
+    monkeypatch.setattr(f"common.{module}.in_processes", weighed)
+    monkeypatch.setattr(f"common.{module}.CHUNK", 6)
+    run, dataset = Predictions.open(runs.write(tmp_path / "run", source, maps=False)), source.load()
+    for times in (1, 100):
+        repeated = replace(run, entries=run.entries * times)
+        if module == "scoring":
+            score(repeated, dataset, (GRCAM,))
+        else:
+            list(judge(repeated, {sample.image_id: sample for sample in dataset}, GRCAM, (0.5,)))
+    assert largest[0] == largest[1]
 
 
 def changed(predictions, changes):
