@@ -75,7 +75,7 @@ def directions(options: Benchmark) -> str:
     """The principal direction of a group's descriptors, network left out."""
     import torch
 
-    from grcam.pseudo_bbox.descriptors import DescriptorStatistics
+    from grcam.pseudo_bbox.descriptors import Descriptors
 
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(options.group, 2048, 28, 28, generator=generator)
@@ -89,10 +89,10 @@ def directions(options: Benchmark) -> str:
         return torch.linalg.svd(rows, full_matrices=False).Vh[0]
 
     def ours() -> torch.Tensor:
-        statistics = DescriptorStatistics(2048, torch.device("cpu"))
+        descriptors = Descriptors(2048, torch.device("cpu"))
         for some in features.split(8):  # the command's batch
-            statistics.add(some)
-        return statistics.direction()
+            descriptors.add(some)
+        return descriptors.direction()
 
     (theirs, expected), (mine, found) = seconds(released), seconds(ours)
     assert abs(float(found @ expected.double())) > 1 - 1e-5

@@ -22,49 +22,72 @@ WHOLE = (0, SIDE - 1, 0, SIDE - 1)
 
 BLOCKS = 4
 """Groups of channels whose products are taken at a time, each with itself and those after it; it is symmetric."""
+PRECISE = 1e-6
+"""The tolerance of a principal direction; products of float32 come to a tenth of it."""
 
 
-class DescriptorStatistics:
-    """Mean and covariance of descriptors that come in batches; memory does not grow with their number.
+class Descriptors:
+    """A group's descriptors, which come in batches: so many are kept, of the others only the sum of their products.
+
+    Args:
+        channels: C.
+        device: where they are kept.
+        keep: bytes; memory beyond does not grow with the number of descriptors.
 
     Attributes:
         count: descriptors seen.
+        shift: (C,) float32, the first batch's mean. It is taken off all, or products in float32 were not exact enough.
+        kept: batches of them, (N, C, positions) float32.
     """
 
-    def __init__(self, channels: int, device: torch.device):
+    def __init__(self, channels: int, device: torch.device, keep: int = 2**30):
         self.count = 0
-        self._shift: Tensor | None = None
+        self.shift: Tensor | None = None
+        self.kept: list[Tensor] = []
+        self._room = keep
+        self._products: Tensor | None = None  # (C, C), of those not kept; below the blocks on the diagonal it is zero
         self._sum = torch.zeros(channels, dtype=torch.float64, device=device)
-        self._products = torch.zeros(channels, channels, dtype=torch.float64, device=device)
         self._centre_sum = torch.zeros_like(self._sum)
         self._centre_count = 0
 
-    def add(self, features: Tensor) -> None:
-        """Take in feature maps (N, C, h, w), float32."""
-        rows = features.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
-        if self._shift is None:  # an estimate of the mean; taking it off first keeps float32 products exact enough
-            self._shift = rows.mean(dim=0)
-        rows = rows - self._shift
-        self.count += len(rows)
-        self._sum += rows.sum(dim=0, dtype=torch.float64)
-        width = -(-len(self._products) // BLOCKS)
-        for start in range(0, len(self._products), width):
-            block = slice(start, start + width)
-            self._products[block, start:] += rows[:, block].T @ rows[:, start:]
+    def add(self, features: Tensor) -> bool:
+        """Take in feature maps (N, C, h, w), float32; gives whether they are kept."""
+        if self.shift is None:
+            self.shift = features.mean(dim=(0, 2, 3))
+        shifted = features - self.shift[:, None, None]
         height, width = features.shape[2:]
-        centre = features[:, :, height // 4 : height - height // 4, width // 4 : width - width // 4]
-        self._centre_sum += (centre - self._shift[:, None, None]).sum(dim=(0, 2, 3), dtype=torch.float64)
-        self._centre_count += centre.numel() // centre.shape[1]
+        centre = shifted[:, :, height // 4 : height - height // 4, width // 4 : width - width // 4]
+        self.count += shifted[:, 0].numel()
+        self._sum += shifted.sum(dim=(0, 2, 3), dtype=torch.float64)
+        self._centre_count += centre[:, 0].numel()
+        self._centre_sum += centre.sum(dim=(0, 2, 3), dtype=torch.float64)
+        self._room -= shifted.numel() * shifted.element_size()
+        if self._room >= 0:
+            self.kept.append(shifted.flatten(2))
+        else:
+            self._add_products(shifted.transpose(0, 1).flatten(1))
+        return self._room >= 0
+
+    def _add_products(self, columns: Tensor) -> None:
+        if self._products is None:
+            self._products = torch.zeros(len(columns), len(columns), dtype=torch.float64, device=columns.device)
+        width = -(-len(columns) // BLOCKS)
+        for start in range(0, len(columns), width):
+            self._products[start : start + width, start:] += columns[start : start + width] @ columns[start:].T
 
     def mean(self) -> Tensor:
         """(C,) float64."""
-        return self._sum / self.count + self._shift
+        return self._sum / self.count + self.shift
 
-    def covariance(self) -> Tensor:
-        """(C, C) float64."""
-        mean = self._sum / self.count
-        above = self._products.triu(1)
-        return (above + above.T + self._products.diag().diag()) / self.count - torch.outer(mean, mean)
+    def covariance_times(self, vectors: Tensor) -> Tensor:
+        """The covariance matrix (C, C), which is not made for it, times (C, K) float64."""
+        result, single = torch.zeros_like(vectors), vectors.float()
+        for columns in self.kept:
+            result += (columns @ (columns.mT @ single)).sum(dim=0, dtype=torch.float64)
+        if self._products is not None:
+            result += self._products.triu() @ vectors + self._products.triu(1).T @ vectors
+        drift = self._sum / self.count
+        return result / self.count - torch.outer(drift, drift @ vectors)
 
     def direction(self) -> Tensor:
         """The first principal direction (C,), float64, of length 1.
@@ -72,30 +95,43 @@ class DescriptorStatistics:
         Its sign is free; here it is the one under which the central halves of the maps project positively in the mean,
         since photographs have their objects there rather than at the edges.
         """
-        direction = leading_eigenvector(self.covariance())
+        direction = leading_eigenvector(self.covariance_times, self._sum, PRECISE)
         centre = self._centre_sum / self._centre_count - self._sum / self.count
         return -direction if centre @ direction < 0 else direction
 
 
-def leading_eigenvector(matrix: Tensor, tolerance: float = 1e-10, block: int = 8, iterations: int = 200) -> Tensor:
+def leading_eigenvector(
+    times: Callable[[Tensor], Tensor],
+    like: Tensor,
+    tolerance: float,
+    block: int = 8,
+    iterations: int = 200,
+) -> Tensor:
     """The eigenvector (C,) of the largest eigenvalue of a symmetric, positive semidefinite matrix (C, C).
 
-    Subspace iteration on `block` vectors, which costs a hundredth of all eigenvectors; where it does not come to
-    `tolerance` (of the residual, relative to the eigenvalue), all of them are computed after all.
+    Subspace iteration on `block` vectors, which needs the matrix's products alone; where it does not come to
+    `tolerance`, all eigenvectors are computed after all.
+
+    Args:
+        times: the matrix times (C, K).
+        like: any (C,) of the matrix's type and device.
+        tolerance: of the residual, relative to the eigenvalue.
+        block: vectors.
+        iterations: at most.
     """
-    size = len(matrix)
+    size = len(like)
     if size > 4 * block:
         generator = torch.Generator().manual_seed(0)
-        basis = torch.randn(size, block, generator=generator, dtype=matrix.dtype).to(matrix.device)
+        image = torch.randn(size, block, generator=generator, dtype=like.dtype).to(like.device)
         for _ in range(iterations):
-            basis = torch.linalg.qr(matrix @ basis).Q
-            image = matrix @ basis
+            basis = torch.linalg.qr(image).Q
+            image = times(basis)
             values, vectors = torch.linalg.eigh(basis.T @ image)
             vector = basis @ vectors[:, -1]
             residual = torch.linalg.vector_norm(image @ vectors[:, -1] - values[-1] * vector)
             if residual <= tolerance * values[-1].abs():
                 return vector
-    return torch.linalg.eigh(matrix).eigenvectors[:, -1]
+    return torch.linalg.eigh(times(torch.eye(size, dtype=like.dtype, device=like.device))).eigenvectors[:, -1]
 
 
 def pseudo_boxes(
@@ -117,24 +153,22 @@ def pseudo_boxes(
     Returns:
         x0, x1, y0, y1 in pixels of the 224 x 224 frame, by name, of all images that `features` gave.
     """
-    statistics = DescriptorStatistics(channels, device)
-    kept: list[tuple[Sequence[str], Tensor]] = []
-    size = 0
-    for some, maps in features(names):
-        statistics.add(maps)
-        size += maps.numel() * maps.element_size()
-        if size <= cached:
-            kept.append((some, maps))
-    if not statistics.count:
+    group = Descriptors(channels, device, cached)
+    kept = [(some, maps.shape[2:]) for some, maps in features(names) if group.add(maps)]
+    if not group.count:
         return {}
-    direction, mean = statistics.direction().float(), statistics.mean().float()
+    direction, mean = group.direction().float(), group.mean().float()
     seen = {name for some, _ in kept for name in some}
     rest = [name for name in names if name not in seen]
     boxes = {}
-    for chunk in (kept, features(rest) if rest else ()):
-        for some, maps in chunk:
-            scores = torch.einsum("nchw,c->nhw", maps - mean[:, None, None], direction).cpu().numpy()
-            boxes.update(zip(some, map(box_of_scores, scores), strict=True))
+
+    def see(some: Sequence[str], scores: Tensor) -> None:
+        boxes.update(zip(some, map(box_of_scores, scores.cpu().numpy()), strict=True))
+
+    for (some, shape), columns in zip(kept, group.kept, strict=True):
+        see(some, (direction @ (columns - (mean - group.shift)[:, None])).unflatten(1, shape))
+    for some, maps in features(rest) if rest else ():
+        see(some, torch.einsum("nchw,c->nhw", maps - mean[:, None, None], direction))
     return boxes
 
 

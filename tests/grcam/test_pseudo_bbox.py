@@ -25,19 +25,19 @@ def made_features(count, seed=0):
     return torch.from_numpy(maps)
 
 
-def test_mean_and_covariance_are_those_of_all_descriptors():
-    """1e-6 of the greatest, though the mean is 500 times the spread and batches come in any size."""
+@pytest.mark.parametrize("keep", [0, 6400, 2**30])
+def test_mean_and_covariance_are_those_of_all_descriptors(keep):
+    """1e-6 of the greatest, though the mean is 500 times the spread, batches come in any size, and some are kept."""
     features = made_features(7)
-    statistics = descriptors.DescriptorStatistics(16, CPU)
-    for part in features.split([1, 4, 2]):
-        statistics.add(part)
+    group = descriptors.Descriptors(16, CPU, keep)
+    assert [group.add(part) for part in features.split([1, 4, 2])] == [keep > 0, keep > 6400, keep > 6400]
     rows = features.permute(0, 2, 3, 1).reshape(-1, 16).double().numpy()
-    np.testing.assert_allclose(statistics.mean(), rows.mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(group.mean(), rows.mean(axis=0), rtol=1e-9)
     expected = np.cov(rows.T, bias=True)
-    np.testing.assert_allclose(statistics.covariance(), expected, atol=1e-6 * np.abs(expected).max())
-    direction = statistics.direction().numpy()
+    covariance = group.covariance_times(torch.eye(16, dtype=torch.float64))
+    np.testing.assert_allclose(covariance, expected, atol=1e-6 * np.abs(expected).max())
     _, _, rows_of_vt = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    assert abs(direction @ rows_of_vt[0]) == pytest.approx(1, abs=1e-6)
+    assert abs(group.direction().numpy() @ rows_of_vt[0]) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [5, 33, 200])
@@ -50,10 +50,22 @@ def test_leading_eigenvector(size):
     for second in (0.9, 1 - 1e-9):
         values[1] = second
         matrix = torch.from_numpy(basis * values @ basis.T)
-        vector = descriptors.leading_eigenvector(matrix).numpy()
+        vector = descriptors.leading_eigenvector(matrix.matmul, matrix[0], tolerance=1e-10).numpy()
         residual = matrix.numpy() @ vector - vector
         assert np.abs(residual).max() < 1e-8
         assert np.linalg.norm(vector) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("keep", [0, 2**30])
+def test_an_eigenvector_that_does_not_come_by_iteration(keep, monkeypatch):
+    """All are computed then, from the whole matrix."""
+    monkeypatch.setattr(descriptors, "PRECISE", 0)
+    features = torch.rand(3, 64, 5, 5, generator=torch.Generator().manual_seed(0))
+    group = descriptors.Descriptors(64, CPU, keep)
+    group.add(features)
+    rows = features.permute(0, 2, 3, 1).reshape(-1, 64).double()
+    _, vectors = torch.linalg.eigh(torch.cov(rows.T, correction=0))
+    assert abs(float(group.direction() @ vectors[:, -1])) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 2, 6])
@@ -79,11 +91,11 @@ def test_boxes_of_a_group_of_any_size(count, cached):
 def test_the_centre_decides_the_sign():
     """Turning the features about does not turn the score about."""
     for factor in (1, -1):
-        statistics = descriptors.DescriptorStatistics(16, CPU)
+        group = descriptors.Descriptors(16, CPU)
         features = factor * (made_features(3) - 1000)
-        statistics.add(features)
-        scores = torch.einsum("nchw,c->nhw", features - statistics.mean()[:, None, None].float(),
-                              statistics.direction().float())  # fmt: skip
+        group.add(features)
+        centred = features - group.mean()[:, None, None].float()
+        scores = torch.einsum("nchw,c->nhw", centred, group.direction().float())
         assert scores[:, 5, 6].min() > 0 > scores[:, 0, 0].max()
 
 
