@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -12,9 +13,12 @@ from typing import TypeVar
 
 Job, Result = TypeVar("Job"), TypeVar("Result")
 
+AHEAD = 4
+"""Jobs a process that are given out before their results are read."""
+
 
 def in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[Result]:
-    """`work` of every job, in order; in this process where there is one worker or one job.
+    """`work` of every job, in order, as fast as its results are read; in this process where there is one worker or job.
 
     Args:
         work: a function of a module, which other processes can import.
@@ -25,7 +29,12 @@ def in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], workers: in
         yield from map(work, jobs)
     else:
         with pool_of(min(workers, len(jobs))) as pool:
-            yield from pool.map(work, jobs)
+            given = deque()
+            for job in jobs:
+                given.append(pool.submit(work, job))
+                if len(given) > AHEAD * workers:  # `pool.map` keeps whatever its reader has not taken yet
+                    yield given.popleft().result()
+            yield from (each.result() for each in given)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 
-from common.parallel import in_processes
+from common.parallel import AHEAD, in_processes
 
 
 def square(number):
@@ -13,6 +13,22 @@ def square(number):
 
 def test_results_are_in_order():
     assert list(in_processes(square, [3, 1, 2], 2)) == list(in_processes(square, [3, 1, 2], 1)) == [9, 1, 4]
+
+
+def test_no_more_is_done_than_is_read():
+    """Else results, of fifty thousand images say, lie in memory until a slower reader comes to them."""
+    taken = []
+
+    class Jobs(list):
+        def __iter__(self):
+            for job in super().__iter__():
+                taken.append(job)
+                yield job
+
+    results = in_processes(square, Jobs(range(100)), 2)
+    assert next(results) == 0
+    assert len(taken) == 2 * AHEAD + 1
+    assert list(results) == [number**2 for number in range(1, 100)]
 
 
 def test_processes_end_with_a_killed_parent(tmp_path):
