@@ -159,7 +159,8 @@ class TestOptions:
     amp: Literal["off", "fp16", "bf16"] = "off"
     """Mixed precision, which moves the numbers a little; fp16 needs CUDA."""
     compile: bool = False
-    """Run the network through torch.compile: worth its start on a GPU and many images."""
+    """Run the network through torch.compile, whose start of up to a minute pays from some 2,000 images on;
+    it needs a C++ compiler."""
     workers: Annotated[int, also("num_workers")] = 2
     """Processes that load images."""
     overwrite: bool = False

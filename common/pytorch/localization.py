@@ -19,7 +19,7 @@ from common.extraction import Extractor
 from common.progress import bar
 from common.protocols import frame_kinds
 from common.pytorch.data import LocalizationItem, localization_loader
-from common.pytorch.runtime import precision
+from common.pytorch.runtime import compiled, precision
 
 CENTRE = 4
 """The centre crop's place among `images.ten_crops`."""
@@ -64,7 +64,8 @@ class LocalizeOptions:
     amp: Literal["off", "fp16", "bf16"] = "off"
     """Mixed precision, which moves the numbers a little; fp16 needs CUDA."""
     compile: bool = False
-    """Run the network through torch.compile: worth its start on a GPU and many images."""
+    """Run the network through torch.compile, whose start of up to a minute pays from some 2,000 images on;
+    it needs a C++ compiler."""
     workers: int = 2
     """Processes that load images."""
     overwrite: bool = False
@@ -110,7 +111,7 @@ def localize(
         writers.append(predictions.PredictionsWriter(options.out / name, {**header, **shared}, options.overwrite))
     left = predictions.pending(dataset, writers, options.batch_size)
     loader = localization_loader(left, kinds, options.crops, options.batch_size, options.workers, options.resize)
-    look = torch.compile(localizer.look) if options.compile else localizer.look
+    look = compiled(localizer.look) if options.compile else localizer.look
     progress = bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing")
     with progress, precise:
         for items in loader:

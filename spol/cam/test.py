@@ -26,7 +26,7 @@ from common.parallel import pool_of
 from common.predictions import batches_left
 from common.progress import bar
 from common.provenance import provenance
-from common.pytorch.runtime import keep_freed_memory, pick_device, precision
+from common.pytorch.runtime import compiled, keep_freed_memory, pick_device, precision
 from spol import pseudo_masks, weights
 from spol.data import MASK_ENDINGS, Images, Item, image_batches, mask_path, stacked, without_problems
 from spol.options import TestOptions, also
@@ -82,7 +82,7 @@ def test(options: Test) -> Path:
     _claim(options.out, header, options.overwrite)
     network = loaded.network.to(device, memory_format=torch.channels_last).eval()
     network.dropout.train(options.mode == "train")
-    label_maps = torch.compile(network.label_maps) if options.compile else network.label_maps
+    label_maps = compiled(network.label_maps) if options.compile else network.label_maps
 
     def unmade(sample: Sample) -> bool:
         return not mask_path(options.out, sample.image_id, ending).is_file()

@@ -20,7 +20,7 @@ from common import predictions
 from common.errors import UserError, run_command
 from common.predictions import Prediction, Predictions, PredictionsWriter
 from common.progress import bar
-from common.pytorch.runtime import pick_device, precision
+from common.pytorch.runtime import compiled, pick_device, precision
 from spol import verdicts
 from spol.cls.checkpoint import METHOD, load
 from spol.config import recipe
@@ -62,7 +62,7 @@ def test(options: Test) -> Path:
     if options.mode == "train":
         for module in network.modules():
             module.train(isinstance(module, nn.Dropout))
-    network = torch.compile(network) if options.compile else network
+    network = compiled(network) if options.compile else network
     kind = f"resize {side}"
     header = {
         "method": METHOD,

@@ -26,7 +26,7 @@ from common.metrics import LocalizationEvaluator
 from common.predictions import Prediction, Predictions, PredictionsWriter
 from common.progress import bar
 from common.protocols import SPOL, SQUASH, frame_kinds
-from common.pytorch.runtime import pick_device, precision
+from common.pytorch.runtime import compiled, pick_device, precision
 from spol import verdicts, weights
 from spol.config import recipe, recipe_name
 from spol.data import Images, Item, image_batches, stacked, without_problems
@@ -87,7 +87,7 @@ def test(options: Test) -> list[Path]:
             "trained_resize": loaded.options.get("resize", 256), "amp": options.amp,
         },
     }  # fmt: skip
-    network = torch.compile(network) if options.compile else network
+    network = compiled(network) if options.compile else network
     with precise:
         directories = _localize(options, dataset, network, classified, threshold, header, device)
     if "crop" in options.frames:

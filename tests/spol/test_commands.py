@@ -195,7 +195,9 @@ def test_mixed_precision(trained, root, tmp_path):
 def test_mixed_precision_and_compilation_when_testing(trained, root, tmp_path, monkeypatch):
     """Boxes and masks move a little with bfloat16; whatever torch.compile gives is called in the network's place."""
     calls = []
-    monkeypatch.setattr(torch, "compile", lambda run: lambda *given: calls.append(len(given[0])) or run(*given))
+    monkeypatch.setattr(
+        torch, "compile", lambda run, options: lambda *given: calls.append(len(given[0])) or run(*given)
+    )
     for amp in ("off", "bf16"):
         out = tmp_path / amp
         seg_test.test(segmenting(root, trained, out / "seg", amp=amp, compile=True))

@@ -91,7 +91,9 @@ def test_mixed_precision_moves_maps_a_little(trained, root, tmp_path):
 def test_compiled_is_the_same_network(trained, root, tmp_path, monkeypatch):
     """What torch.compile is given is called in the network's place; the compiler itself is PyTorch's to test."""
     calls = []
-    monkeypatch.setattr(torch, "compile", lambda look: lambda images: calls.append(len(images)) or look(images))
+    monkeypatch.setattr(
+        torch, "compile", lambda look, options: lambda images: calls.append(len(images)) or look(images)
+    )
     plain, compiled = (localize(trained, root, tmp_path / str(on), compile=on)["crop"] for on in (False, True))
     assert calls.count(10) == 6
     np.testing.assert_array_equal(plain.map(plain.entries[0]), compiled.map(compiled.entries[0]))
