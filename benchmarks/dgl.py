@@ -44,7 +44,7 @@ class Benchmark:
     """How many; one process gets the first, the loop the first two."""
     batch: int = 4
     """Images at a time, here."""
-    repeats: int = 3
+    repeats: int = 2
     """Measurements of the kept sessions, of which the least counts."""
     threads: int = 1
     """Of TensorFlow."""

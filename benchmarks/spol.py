@@ -8,7 +8,9 @@ time through the network, and on ImageNet runs the whole transform once for each
 the same maps, images and weights; bytes and boxes are compared.
 """
 
+import contextlib
 import functools
+import io
 import multiprocessing
 import tempfile
 import time
@@ -168,7 +170,8 @@ def test_stage(options: Benchmark) -> None:
                 data=Source("folder", root / "images"), snapshot=checkpoint, out=root / f"run{next(runs)}",
                 frames=("crop",), maps=False, device="auto", batch_size=8,
             )  # fmt: skip
-            (directory,) = test(run)
+            with contextlib.redirect_stdout(io.StringIO()):
+                (directory,) = test(run)
             return [entry.box.astype(int).tolist() for entry in Predictions.open(directory).entries]
 
         theirs = _least(options, lambda: released_boxes(checkpoint, paths, options.objects))

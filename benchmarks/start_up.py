@@ -12,7 +12,7 @@ MODULES = (
     "bas.train", "bas.inference", "spol.seg.train", "spol.cam.test", "dgl_tf.train", "dgl_tf.test",
     "grcam.generate_predicted_bbox", "grcam.pseudo_bbox.main", "grcam.revise_bbox",
 )  # fmt: skip
-REPEATS = 3
+REPEATS = 2
 
 
 def seconds(module: str) -> float:

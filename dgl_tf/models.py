@@ -26,8 +26,8 @@ from dgl_tf.layers import Layers
 open_checkpoint = weights.open_checkpoint
 read_image = preprocessing.read_image
 
-tf.disable_v2_behavior()
 tf.logging.set_verbosity(tf.logging.ERROR)
+tf.disable_v2_behavior()
 
 ARCHITECTURES = ("vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1")
 
