@@ -147,8 +147,8 @@ def pseudo_boxes(
         names: of the images.
         features: given names, yields some of them at a time with their feature maps (N, C, h, w) on `device`.
         channels: C.
-        device: where statistics are kept.
-        cached: bytes of feature maps that are kept for the second look; images beyond are computed twice.
+        device: where descriptors are kept.
+        cached: bytes of them that are kept; images beyond are computed twice.
 
     Returns:
         x0, x1, y0, y1 in pixels of the 224 x 224 frame, by name, of all images that `features` gave.
