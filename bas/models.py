@@ -150,11 +150,13 @@ class Network(nn.Module):
         """The generator's map of one class an image, (B, 1, h, w), without computing the other classes'.
 
         A 3 x 3 convolution with one output channel is nine dot products over channels, added up where they belong.
-        The other classes' weights get a gradient of zeros, not None, so that they decay and keep their momentum.
+        The other classes' weights get a gradient of zeros, not None, so that they decay and keep their momentum. A
+        product picks the label's: its gradient is summed in one order, that of `weight[labels]` as threads come.
         """
         generator = self.classifier_loc[0]
         height, width = features.shape[2:]
-        weights = generator.weight[labels].flatten(2).flip(2)  # (B, channels, 9), turned round for `fold`
+        picked = F.one_hot(labels, self.num_classes).to(generator.weight.dtype) @ generator.weight.flatten(1)
+        weights = picked.view(len(labels), -1, 9).flip(2)  # (B, channels, 9), turned round for `fold`
         products = torch.einsum("bcp,bck->bkp", features.flatten(2), weights)
         sums = F.fold(products, (height, width), kernel_size=3, padding=1)
         return torch.sigmoid(sums + generator.bias[labels].view(-1, 1, 1, 1))

@@ -191,3 +191,21 @@ def test_the_fill_rule_is_the_recorded_one():
     state = filled.network("CUB", "mobilenet", classes=6).state_dict()
     drawn = np.random.RandomState((zlib.crc32(b"model.0.0.weight") + 11) % 2**32).standard_normal()
     assert state["model.0.0.weight"][0, 0, 0, 0].item() == pytest.approx(drawn * np.sqrt(2 / 27))
+
+
+def test_the_generators_gradient_is_the_same_each_time():
+    """Bit for bit on two threads: images of one label add to one gradient, and in one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        network = build("mobilenet", "CUB", 8)
+        generator = network.classifier_loc[0]
+        features = torch.rand(32, generator.in_channels, 8, 8, generator=torch.Generator().manual_seed(0))
+        gradients = []
+        for _ in range(20):
+            generator.weight.grad = None
+            network.foreground_map(features, None, torch.arange(32) % 2, None).square().sum().backward()
+            gradients.append(generator.weight.grad)
+        assert all(torch.equal(gradients[0], other) for other in gradients)
+    finally:
+        torch.set_num_threads(threads)
