@@ -31,7 +31,7 @@ from common.geometry import Frame
 from common.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, read_rgb
 from common.progress import bar
 from common.pytorch.data import channels_first, frame_pixels, normalized
-from common.pytorch.runtime import pick_device
+from common.pytorch.runtime import for_inference, pick_device
 from common.scoring import object_and_ignore
 
 KERNEL = 5
@@ -183,7 +183,7 @@ def explore(options: Explore) -> list[Point]:
         raise UserError("no image has a mask or a box", where=options.data.root)
     loaded = weights.load(options.checkpoint, options.arch, options.variant)
     weights.check_classes(loaded, len(dataset.class_names), options.checkpoint)
-    network = loaded.network.to(device).eval()
+    network = for_inference(loaded.network, device)
     chosen = [usable[int(place)] for place in np.linspace(0, len(usable) - 1, min(options.images, len(usable)))]
     points, problems = [], []
     for sample in bar(chosen, total=len(chosen), desc="exploring"):

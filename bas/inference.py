@@ -11,7 +11,6 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import torch
 import tyro
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from common.protocols import BAS
 from common.pytorch import localization
 from common.pytorch.data import normalized
 from common.pytorch.localization import LocalizeOptions
-from common.pytorch.runtime import pick_device
+from common.pytorch.runtime import for_inference, pick_device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,7 @@ def infer(options: Infer) -> list[Path]:
     if top_k is not None and top_k < 1:
         raise UserError(f"--top-k {top_k}", expected="gt, or 1 and more")
     threshold = released.threshold if options.threshold is None else options.threshold
-    network.to(device, memory_format=torch.channels_last).eval()
+    for_inference(network, device)
     header = {
         "method": weights.METHOD,
         "architecture": loaded.arch,

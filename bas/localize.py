@@ -23,7 +23,7 @@ from common.images import read_rgb
 from common.photographs import Found, check_photographs, localize_photographs
 from common.protocols import BAS, FRAMES
 from common.pytorch.data import channels_first, frame_pixels
-from common.pytorch.runtime import pick_device
+from common.pytorch.runtime import for_inference, pick_device
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
     released = recipe(loaded.variant, dataset, loaded.arch)
     threshold = released.threshold if options.threshold is None else options.threshold
     device = pick_device(options.device)
-    localizer = BasLocalizer(loaded.network.to(device).eval(), options.top_k or released.top_k or 1)
+    localizer = BasLocalizer(for_inference(loaded.network, device), options.top_k or released.top_k or 1)
 
     @torch.inference_mode()
     def find(image: np.ndarray) -> Found:

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from common.images import centre_crop
 from common.parallel import pool_of
 from common.predictions import Predictions
-from common.pytorch.runtime import compiled, keep_freed_memory
+from common.pytorch.runtime import compiled, for_inference, keep_freed_memory
 from spol import weights
 from spol.models import build
 from spol.options import Source
@@ -176,7 +176,7 @@ def test_stage(options: Benchmark) -> None:
 
         theirs = _least(options, lambda: released_boxes(checkpoint, paths, options.objects))
         mine = _least(options, ours)
-        network = weights.load(checkpoint).network.to(memory_format=torch.channels_last).eval()
+        network = for_inference(weights.load(checkpoint).network, torch.device("cpu"))
         floor = _least(options, lambda: _forwards(network, len(paths)))
         loading = _least(options, lambda: weights.load(checkpoint))
         fast = compiled(network)

@@ -12,9 +12,6 @@ from common.predictions import Prediction, Predictions
 from common.progress import bar
 from common.protocols import Protocol
 
-CHUNK = 50
-"""Images a job."""
-
 
 @dataclass(frozen=True)
 class Judged:
@@ -54,7 +51,7 @@ def judge(
     if not predictions.has_maps:
         thresholds = (float("nan"),)
     jobs = []
-    for chunk in predictions.chunks(CHUNK):
+    for chunk in predictions.chunks():
         wanted = [samples[entry.image_id] for entry in chunk.entries]
         jobs.append((chunk, wanted, protocol, tuple(thresholds), count_missing))
     with bar(total=len(predictions.entries), desc=f"judging {predictions.directory}") as progress:
@@ -67,10 +64,7 @@ def _judge_chunk(job: tuple) -> list[Judged]:
     predictions, samples, protocol, thresholds, count_missing = job
     judged = []
     for entry, sample in zip(predictions.entries, samples, strict=True):
-        if predictions.has_maps:
-            found = protocol.extractor.boxes(predictions.map(entry), thresholds)
-        else:
-            found = [np.empty((0, 4)) if entry.box is None else entry.box[None]]
+        found = protocol.extractor.boxes(predictions.map(entry), thresholds) if predictions.has_maps else [entry.boxes]
         scores = score_boxes(protocol, found, entry.frame, sample.boxes)
         by_name = bool(protocol.left_out) and entry.image_id.endswith(protocol.left_out)
         counted = np.zeros_like(scores.counted) if by_name else scores.counted | count_missing

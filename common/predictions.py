@@ -30,6 +30,8 @@ MANIFEST, LINES, MAPS = "manifest.json", "predictions.jsonl", "maps"
 FORMAT = 1
 LONGEST_LINE = 1_000_000
 """Characters; a line of ours has some 500."""
+CHUNK = 50
+"""Images that a process scores at a time."""
 _FIELDS = {
     "method": str, "architecture": str, "data": dict, "checkpoint": dict, "classifier": dict | None, "frame": str,
     "options": dict, "processes": list, "counts": dict,
@@ -60,6 +62,11 @@ class Prediction:
     top5_scores: tuple[float, ...] | None
     box: np.ndarray | None
     threshold: float
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """`box` as (1, 4), or (0, 4) where there is none."""
+        return np.empty((0, 4)) if self.box is None else self.box[None]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, as a line of `predictions.jsonl` holds them."""
@@ -351,10 +358,10 @@ class Predictions:
                             do="name it with --root")  # fmt: skip
         return source
 
-    def chunks(self, size: int) -> Iterator["Predictions"]:
-        """The same directory, `size` entries at a time: what another process needs for its images, and no more."""
-        for start in range(0, len(self.entries), size):
-            yield replace(self, entries=self.entries[start : start + size], skipped={})
+    def chunks(self) -> Iterator["Predictions"]:
+        """The same directory, some entries at a time: what another process needs for its images, and no more."""
+        for start in range(0, len(self.entries), CHUNK):
+            yield replace(self, entries=self.entries[start : start + CHUNK], skipped={})
 
     def accuracy(self, among: int) -> float | None:
         """Percent of images whose true class is among the classifier's first `among`; None where nobody classified."""

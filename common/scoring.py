@@ -22,9 +22,6 @@ from common.predictions import Predictions
 from common.progress import bar
 from common.protocols import Protocol
 
-CHUNK = 50
-"""Images a job."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -77,7 +74,7 @@ def score(
     samples = {sample.image_id: sample for sample in dataset}
     entries = predictions.entries
     jobs = []
-    for chunk in predictions.chunks(CHUNK):
+    for chunk in predictions.chunks():
         wanted = [samples[entry.image_id] for entry in chunk.entries]
         jobs.append(Job(chunk, wanted, dataset.mask_over, protocols, count_missing))
     masks = predictions.has_maps and len(entries) > 0 and all(samples[entry.image_id].masks for entry in entries)
@@ -109,7 +106,7 @@ def _score_chunk(job: Job, masks: bool) -> Tally:
             protocol = evaluator.protocol
             key = (protocol.extractor, protocol.sweep)
             if localization_map is None:
-                boxes = [np.empty((0, 4)) if entry.box is None else entry.box[None]]
+                boxes = [entry.boxes]
             else:
                 if key not in found:
                     found[key] = protocol.extractor.boxes(localization_map, protocol.sweep)

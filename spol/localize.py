@@ -19,7 +19,7 @@ from common.geometry import Frame
 from common.photographs import Found, check_photographs, localize_photographs
 from common.protocols import FRAMES, SPOL
 from common.pytorch.data import channels_first
-from common.pytorch.runtime import pick_device
+from common.pytorch.runtime import for_inference, pick_device
 from spol import weights
 from spol.cls.checkpoint import Classifier, load
 from spol.config import recipe
@@ -64,10 +64,10 @@ class Predictor:
     def __init__(self, options: LocalizeImages):
         self.options, self.device = options, pick_device(options.device)
         self.loaded = weights.load(options.checkpoint, "seg")
-        self.network = self.loaded.network.to(self.device).eval()
+        self.network = for_inference(self.loaded.network, self.device)
         self.classifier: Classifier | None = load(options.classifier, 0) if options.classifier else None
         if self.classifier:
-            self.classifier.network.to(self.device).eval()
+            for_inference(self.classifier.network, self.device)
         released = recipe("seg", options.recipe).threshold
         self.threshold = released if options.threshold is None else options.threshold
 

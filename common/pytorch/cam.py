@@ -25,7 +25,7 @@ from common.files import sha256
 from common.pytorch import backbones, checkpoints, distributed, localization
 from common.pytorch.data import Augmentation, normalized, training_loader
 from common.pytorch.localization import LocalizeOptions
-from common.pytorch.runtime import Runtime, pick_device, seed_everything
+from common.pytorch.runtime import Runtime, for_inference, pick_device, seed_everything
 from common.pytorch.training import fit
 
 METHOD = "cam"
@@ -169,7 +169,7 @@ def localize(options: Localize) -> None:
     device = pick_device(options.device)
     dataset = options.data.load()
     model, architecture, checkpoint = load_classifier(options.checkpoint, len(dataset.class_names))
-    model.to(device, memory_format=torch.channels_last).eval()
+    for_inference(model, device)
     header = {
         "method": METHOD,
         "architecture": architecture,

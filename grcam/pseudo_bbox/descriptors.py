@@ -7,6 +7,7 @@ it, positive on the object. This is what the paper intends; what its release com
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -37,7 +38,7 @@ class Descriptors:
     Attributes:
         count: descriptors seen.
         shift: (C,) float32, the first batch's mean. It is taken off all, or products in float32 were not exact enough.
-        kept: batches of them, (N, C, positions) float32.
+        kept: batches of feature maps (N, C, h, w) float32.
     """
 
     def __init__(self, channels: int, device: torch.device, keep: int = 2**30):
@@ -63,7 +64,7 @@ class Descriptors:
         self._centre_sum += centre.sum(dim=(0, 2, 3), dtype=torch.float64)
         self._room -= shifted.numel() * shifted.element_size()
         if self._room >= 0:
-            self.kept.append(shifted.flatten(2))
+            self.kept.append(shifted)
         else:
             self._add_products(shifted.transpose(0, 1).flatten(1))
         return self._room >= 0
@@ -75,19 +76,18 @@ class Descriptors:
         for start in range(0, len(columns), width):
             self._products[start : start + width, start:] += columns[start : start + width] @ columns[start:].T
 
-    def mean(self) -> Tensor:
-        """(C,) float64."""
-        return self._sum / self.count + self.shift
+    def drift(self) -> Tensor:
+        """The mean of all, less `shift`; (C,) float64."""
+        return self._sum / self.count
 
     def covariance_times(self, vectors: Tensor) -> Tensor:
         """The covariance matrix (C, C), which is not made for it, times (C, K) float64."""
         result, single = torch.zeros_like(vectors), vectors.float()
-        for columns in self.kept:
+        for columns in (maps.flatten(2) for maps in self.kept):
             result += (columns @ (columns.mT @ single)).sum(dim=0, dtype=torch.float64)
         if self._products is not None:
             result += self._products.triu() @ vectors + self._products.triu(1).T @ vectors
-        drift = self._sum / self.count
-        return result / self.count - torch.outer(drift, drift @ vectors)
+        return result / self.count - torch.outer(self.drift(), self.drift() @ vectors)
 
     def direction(self) -> Tensor:
         """The first principal direction (C,), float64, of length 1.
@@ -96,7 +96,7 @@ class Descriptors:
         since photographs have their objects there rather than at the edges.
         """
         direction = leading_eigenvector(self.covariance_times, self._sum, PRECISE)
-        centre = self._centre_sum / self._centre_count - self._sum / self.count
+        centre = self._centre_sum / self._centre_count - self.drift()
         return -direction if centre @ direction < 0 else direction
 
 
@@ -154,21 +154,17 @@ def pseudo_boxes(
         x0, x1, y0, y1 in pixels of the 224 x 224 frame, by name, of all images that `features` gave.
     """
     group = Descriptors(channels, device, cached)
-    kept = [(some, maps.shape[2:]) for some, maps in features(names) if group.add(maps)]
+    kept = [some for some, maps in features(names) if group.add(maps)]
     if not group.count:
         return {}
-    direction, mean = group.direction().float(), group.mean().float()
-    seen = {name for some, _ in kept for name in some}
+    direction, drift = group.direction().float(), group.drift().float()
+    seen = {name for some in kept for name in some}
     rest = [name for name in names if name not in seen]
+    again = ((some, maps - group.shift[:, None, None]) for some, maps in (features(rest) if rest else ()))
     boxes = {}
-
-    def see(some: Sequence[str], scores: Tensor) -> None:
-        boxes.update(zip(some, map(box_of_scores, scores.cpu().numpy()), strict=True))
-
-    for (some, shape), columns in zip(kept, group.kept, strict=True):
-        see(some, (direction @ (columns - (mean - group.shift)[:, None])).unflatten(1, shape))
-    for some, maps in features(rest) if rest else ():
-        see(some, torch.einsum("nchw,c->nhw", maps - mean[:, None, None], direction))
+    for some, maps in chain(zip(kept, group.kept, strict=True), again):
+        scores = torch.einsum("nchw,c->nhw", maps - drift[:, None, None], direction).cpu().numpy()
+        boxes.update(zip(some, map(box_of_scores, scores), strict=True))
     return boxes
 
 

@@ -26,7 +26,7 @@ from common.parallel import pool_of
 from common.predictions import batches_left
 from common.progress import bar
 from common.provenance import provenance
-from common.pytorch.runtime import compiled, keep_freed_memory, pick_device, precision
+from common.pytorch.runtime import compiled, for_inference, keep_freed_memory, pick_device, precision
 from spol import pseudo_masks, weights
 from spol.data import MASK_ENDINGS, Images, Item, image_batches, mask_path, stacked, without_problems
 from spol.options import TestOptions, also
@@ -80,7 +80,7 @@ def test(options: Test) -> Path:
         },
     }  # fmt: skip
     _claim(options.out, header, options.overwrite)
-    network = loaded.network.to(device, memory_format=torch.channels_last).eval()
+    network = for_inference(loaded.network, device)
     network.dropout.train(options.mode == "train")
     label_maps = compiled(network.label_maps) if options.compile else network.label_maps
 

@@ -20,7 +20,7 @@ from common import predictions
 from common.errors import UserError, run_command
 from common.predictions import Prediction, Predictions, PredictionsWriter
 from common.progress import bar
-from common.pytorch.runtime import compiled, pick_device, precision
+from common.pytorch.runtime import compiled, for_inference, pick_device, precision
 from spol import verdicts
 from spol.cls.checkpoint import METHOD, load
 from spol.config import recipe
@@ -58,7 +58,7 @@ def test(options: Test) -> Path:
     dataset = source.load()
     found = load(options.snapshot, len(dataset.class_names), options.arch, options.padded_for)
     side = options.resize or found.resize or recipe("cls", "cub").resize
-    network = found.network.to(device, memory_format=torch.channels_last).eval()
+    network = for_inference(found.network, device)
     if options.mode == "train":
         for module in network.modules():
             module.train(isinstance(module, nn.Dropout))

@@ -18,7 +18,6 @@ import torch
 import tyro
 
 from common import predictions
-from common.boxes import as_boxes
 from common.datasets import Dataset
 from common.errors import run_command
 from common.geometry import Frame
@@ -26,7 +25,7 @@ from common.metrics import LocalizationEvaluator
 from common.predictions import Prediction, Predictions, PredictionsWriter
 from common.progress import bar
 from common.protocols import SPOL, SQUASH, frame_kinds
-from common.pytorch.runtime import compiled, pick_device, precision
+from common.pytorch.runtime import compiled, for_inference, pick_device, precision
 from spol import verdicts, weights
 from spol.config import recipe, recipe_name
 from spol.data import Images, Item, image_batches, stacked, without_problems
@@ -74,7 +73,7 @@ def test(options: Test) -> list[Path]:
     classified = verdicts.read(options.top1top5) if options.top1top5 else None
     if classified:
         classified.check(dataset, options.top1top5)
-    network = loaded.network.to(device, memory_format=torch.channels_last).eval()
+    network = for_inference(loaded.network, device)
     network.dropout.train(options.mode == "train")
     header = {
         "method": "spol",
@@ -198,7 +197,7 @@ def score_boxes(
     evaluator = LocalizationEvaluator(protocol, [float("nan")], count_missing)
     samples = {sample.image_id: sample for sample in dataset}
     for entry in predictions.entries:
-        boxes, frame = as_boxes([] if entry.box is None else entry.box), entry.frame
+        boxes, frame = entry.boxes, entry.frame
         if full_image:
             original, frame = frame.to_original(boxes), Frame.of_kind(SQUASH, entry.size)
             boxes = frame.to_frame(original)

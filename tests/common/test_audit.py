@@ -34,7 +34,7 @@ def test_hits_add_up_to_the_evaluators_accuracy(tmp_path, source, protocol):
 
 
 def test_processes_do_not_change_the_order(tmp_path, source, monkeypatch):
-    monkeypatch.setattr("common.audit.CHUNK", 2)
+    monkeypatch.setattr("common.predictions.CHUNK", 2)
     predictions = Predictions.open(runs.write(tmp_path / "run", source))
     samples = {sample.image_id: sample for sample in source.load()}
     protocol = PROTOCOLS["dgl"]

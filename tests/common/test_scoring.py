@@ -34,7 +34,7 @@ def test_maps_that_are_the_masks_score_in_full(tmp_path, source, frame):
 
 
 def test_processes_change_no_pixel(tmp_path, source, monkeypatch):
-    monkeypatch.setattr("common.scoring.CHUNK", 2)
+    monkeypatch.setattr("common.predictions.CHUNK", 2)
     run = Predictions.open(runs.write(tmp_path / "run", source, misses=2))
     one, other = (score(run, source.load(), (), workers=workers)[1] for workers in (1, 3))
     assert one == other
@@ -51,7 +51,7 @@ def test_a_job_does_not_grow_with_the_number_of_images(tmp_path, source, monkeyp
         return map(work, jobs)
 
     monkeypatch.setattr(f"common.{module}.in_processes", weighed)
-    monkeypatch.setattr(f"common.{module}.CHUNK", 6)
+    monkeypatch.setattr("common.predictions.CHUNK", 6)
     run, dataset = Predictions.open(runs.write(tmp_path / "run", source, maps=False)), source.load()
     for times in (1, 100):
         repeated = replace(run, entries=run.entries * times)

@@ -32,7 +32,7 @@ def test_mean_and_covariance_are_those_of_all_descriptors(keep):
     group = descriptors.Descriptors(16, CPU, keep)
     assert [group.add(part) for part in features.split([1, 4, 2])] == [keep > 0, keep > 6400, keep > 6400]
     rows = features.permute(0, 2, 3, 1).reshape(-1, 16).double().numpy()
-    np.testing.assert_allclose(group.mean(), rows.mean(axis=0), rtol=1e-9)
+    np.testing.assert_allclose(group.drift() + group.shift, rows.mean(axis=0), rtol=1e-9)
     expected = np.cov(rows.T, bias=True)
     covariance = group.covariance_times(torch.eye(16, dtype=torch.float64))
     np.testing.assert_allclose(covariance, expected, atol=1e-6 * np.abs(expected).max())
@@ -94,7 +94,7 @@ def test_the_centre_decides_the_sign():
         group = descriptors.Descriptors(16, CPU)
         features = factor * (made_features(3) - 1000)
         group.add(features)
-        centred = features - group.mean()[:, None, None].float()
+        centred = features - (group.drift() + group.shift)[:, None, None].float()
         scores = torch.einsum("nchw,c->nhw", centred, group.direction().float())
         assert scores[:, 5, 6].min() > 0 > scores[:, 0, 0].max()
 
