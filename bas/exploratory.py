@@ -25,14 +25,14 @@ from torch import Tensor
 from bas import weights
 from bas.models import Network
 from common.datasets import DataSource, Sample
-from common.errors import UserError, run_command
-from common.files import write_atomically, write_text
-from common.geometry import Frame
-from common.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, read_rgb
-from common.progress import bar
+from common.datasets.masks import object_and_ignore
+from common.measuring.geometry import Frame
+from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, read_rgb
 from common.pytorch.data import channels_first, frame_pixels, normalized
 from common.pytorch.runtime import for_inference, pick_device
-from common.scoring import object_and_ignore
+from common.system.errors import UserError, run_command
+from common.system.files import write_atomically, write_text
+from common.system.progress import bar
 
 KERNEL = 5
 """Side of the first erosion's kernel; the n-th has n times that."""

@@ -17,13 +17,13 @@ from torch import Tensor
 from bas import weights
 from bas.config import recipe
 from bas.models import Network
-from common.errors import UserError, run_command
-from common.images import IMAGENET_MEAN, IMAGENET_STD
-from common.protocols import BAS
+from common.measuring.protocols import BAS
+from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import localization
 from common.pytorch.data import normalized
 from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import for_inference, pick_device
+from common.system.errors import UserError, run_command
 
 
 @dataclass(frozen=True, kw_only=True)

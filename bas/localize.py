@@ -17,13 +17,13 @@ import tyro
 from bas import weights
 from bas.config import recipe
 from bas.inference import BasLocalizer
-from common.errors import run_command
-from common.geometry import Frame
-from common.images import read_rgb
-from common.photographs import Found, check_photographs, localize_photographs
-from common.protocols import BAS, FRAMES
+from common.measuring.geometry import FRAMES, Frame
+from common.measuring.protocols import BAS
+from common.pictures.images import read_rgb
 from common.pytorch.data import channels_first, frame_pixels
 from common.pytorch.runtime import for_inference, pick_device
+from common.runs.photographs import Found, check_photographs, localize_photographs
+from common.system.errors import run_command
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class LocalizeImages:
 
 
 def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
-    """The command; gives a record for each image, see `common.photographs`; without a region the whole frame.
+    """The command; gives a record for each image, see `common.runs.photographs`; without a region the whole frame.
 
     Raises:
         UserError: no image could be read, two have one name, or there are results already.

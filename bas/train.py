@@ -21,12 +21,12 @@ from bas.config import LEARNING_RATE, MOMENTUM, RATE_FACTORS, VARIANTS, WEIGHT_D
 from bas.models import Network, build
 from bas.validation import Validation
 from common.datasets import Dataset, DataSource
-from common.errors import UserError, run_command
-from common.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import distributed
 from common.pytorch.data import Augmentation, normalized, training_loader
 from common.pytorch.runtime import Runtime, pick_device, seed_everything
 from common.pytorch.training import fit
+from common.system.errors import UserError, run_command
 
 DEAD_AFTER, DEAD_BELOW = 20, 0.05
 """A network is dead when for that many steps less than this share of images scored above zero for their own class."""

@@ -13,13 +13,13 @@ from bas.config import Recipe
 from bas.inference import BasLocalizer
 from bas.models import Network
 from common.datasets import DataSource
-from common.errors import UserError
-from common.files import parse_json, write_text
-from common.metrics import LocalizationEvaluator
-from common.progress import bar
-from common.protocols import BAS_EXTENSION
+from common.measuring.metrics import LocalizationEvaluator
+from common.measuring.protocols import BAS_EXTENSION
 from common.pytorch import checkpoints, distributed
 from common.pytorch.data import localization_loader
+from common.system.errors import UserError
+from common.system.files import parse_json, write_text
+from common.system.progress import bar
 
 LOG = "validation.jsonl"
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import tyro
 
-from common.errors import UserError, run_command
-from common.files import write_text
-from common.provenance import provenance
+from common.runs.provenance import provenance
+from common.system.errors import UserError, run_command
+from common.system.files import write_text
 
 HERE = Path(__file__).resolve().parent
 

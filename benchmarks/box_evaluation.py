@@ -9,11 +9,11 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from common.boxes import pairwise_iou
-from common.extraction import min_max
-from common.geometry import Frame, truncate
-from common.metrics import LocalizationEvaluator, PixelEvaluator
-from common.protocols import WSOLEVAL_V1, WSOLEVAL_V2, Protocol
+from common.measuring.boxes import pairwise_iou
+from common.measuring.extraction import min_max
+from common.measuring.geometry import Frame, truncate
+from common.measuring.metrics import LocalizationEvaluator, PixelEvaluator
+from common.measuring.protocols import WSOLEVAL_V1, WSOLEVAL_V2, Protocol
 
 FRAME = Frame.squash((400, 300))
 TRUTH = np.array([[90.0, 60, 310, 240]])

@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 
 from common.datasets import Sample
-from common.extraction import min_max
+from common.measuring.extraction import min_max
 from dgl_tf import localization, models, preprocessing, weights
 
 tf = models.tf

@@ -21,9 +21,10 @@ from PIL import Image
 
 from benchmarks.box_evaluation import maps
 from common.datasets import Dataset, DataSource, Sample, wsoleval
-from common.files import write_text
-from common.geometry import Frame
-from common.predictions import LINES, Prediction, PredictionsWriter, map_path
+from common.measuring.geometry import Frame
+from common.runs.record import LINES, Prediction, map_path
+from common.runs.writer import PredictionsWriter
+from common.system.files import write_text
 
 SIZE = (64, 48)
 PROTOCOL = "wsoleval-v1"

@@ -25,10 +25,10 @@ import torch.nn.functional as F
 import tyro
 from torch.utils.data import DataLoader, Dataset
 
-from common.images import centre_crop
-from common.parallel import pool_of
-from common.predictions import Predictions
+from common.pictures.images import centre_crop
 from common.pytorch.runtime import compiled, for_inference, keep_freed_memory
+from common.runs.reader import Predictions
+from common.system.parallel import pool_of
 from spol import weights
 from spol.models import build
 from spol.options import Source

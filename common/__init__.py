@@ -3,6 +3,6 @@
 import sys
 
 if sys.argv[:1] == ["-m"]:  # `python -m` is looking for one of our commands; imported by other code, nothing happens
-    from common.errors import end_when_stopped
+    from common.system.errors import end_when_stopped
 
     end_when_stopped()

@@ -13,13 +13,14 @@ from typing import Literal
 import tyro
 
 from common.datasets import DataSource, Sample
-from common.errors import UserError, inside, run_command
-from common.extraction import Extractor
-from common.geometry import Frame
-from common.images import ImageError
-from common.predictions import MAPS, Prediction, PredictionsWriter, finish, read_map
-from common.progress import bar
-from common.protocols import FRAMES
+from common.measuring.extraction import Extractor
+from common.measuring.geometry import FRAMES, Frame
+from common.pictures.images import ImageError
+from common.runs.reader import read_map
+from common.runs.record import MAPS, Prediction
+from common.runs.writer import PredictionsWriter, finish
+from common.system.errors import UserError, inside, run_command
+from common.system.progress import bar
 
 BOX = Extractor("value", "largest-component", "exclusive")
 

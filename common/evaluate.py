@@ -12,290 +12,26 @@ Each result line names its protocol, its threshold and where that came from:
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import tyro
 
-from common.datasets import Dataset, Sample
-from common.errors import UserError, printable, run_command
-from common.files import write_json
-from common.metrics import LocalizationResult, PixelResult, TrivialBaselines, trivial_baselines
-from common.predictions import Predictions
-from common.protocols import PROTOCOLS, Protocol
-from common.scoring import score
+from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
+from common.runs.tables import in_full, left_out_lines, render, side_by_side, without_thresholds
+from common.system.errors import UserError, run_command
+from common.system.files import write_json
 
 
 @dataclass(frozen=True)
-class Row:
-    """One result line.
-
-    Attributes:
-        run: the predictions directory; empty for a trivial baseline.
-        method: its method and architecture, or the baseline's name.
-        protocol: by name.
-        threshold: as read; with several criteria the mean of theirs. None for a baseline.
-        thresholds: one for each criterion; empty for a baseline.
-        source: `released`, `validation`, `oracle` or `stored`; for the centred box its side.
-        classifier: who classified, with how many crops.
-        images: in the denominator.
-        left_out: of the denominator, by reason; images skipped by the method are among them.
-        top1, top5, gt_known: localization accuracy in percent, None where nobody classified.
-        over_images: GT-known over images, also where the protocol averages over classes; None for the baselines.
-    """
-
-    run: str
-    method: str
-    protocol: str
-    threshold: float | None
-    source: str
-    classifier: str
-    images: int
-    left_out: dict[str, int]
-    top1: float | None
-    top5: float | None
-    gt_known: float
-    over_images: float | None
-    thresholds: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Evaluate:
+class Evaluate(EvaluationOptions):
     """Score predictions under every protocol that shares their frame, beside the trivial baselines."""
 
-    runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Predictions directories."""
-    validation: tuple[Path, ...] = ()
-    """Predictions of the same checkpoints on held-out images, one for each frame, to choose thresholds on."""
-    protocols: tuple[str, ...] = ()
-    """Only these; by default all that share a directory's frame."""
-    root: Path | None = None
-    """The data set's folder, where it is no longer the one in the manifest."""
-    count_missing: bool = False
-    """Count as misses the images that a protocol leaves out of its denominator (SPOL quirk 2)."""
-    incomplete: bool = False
-    """Accept predictions whose run has not finished."""
-    workers: int = 2
-    """Processes."""
     format: Literal["text", "markdown"] = "text"
     """Of the printed table."""
     json: Path | None = None
     """Also write the rows and the curves here."""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """All results of one predictions directory.
-
-    Attributes:
-        predictions: as read.
-        samples: the annotations, by image id.
-        dataset: the split they come from.
-        results: the whole curve under each protocol; none where there are masks only.
-        pixels: PxAP and pIoU, None where there are no masks or no maps.
-        rows: the result lines.
-    """
-
-    predictions: Predictions
-    samples: dict[str, Sample]
-    dataset: Dataset
-    results: dict[str, LocalizationResult]
-    pixels: PixelResult | None
-    rows: tuple[Row, ...]
-
-
-def evaluate(options: Evaluate, need_boxes: bool = True) -> tuple[list[Evaluation], list[Row]]:
-    """Everything the command prints: an `Evaluation` for each directory, and the trivial baselines' rows.
-
-    Args:
-        options: of the command.
-        need_boxes: refuse data sets without any ground-truth box; otherwise their results and rows are empty.
-    """
-    unknown = [name for name in options.protocols if name not in PROTOCOLS]
-    if unknown:
-        raise UserError(f"unknown protocol {unknown[0]!r}", expected=", ".join(PROTOCOLS))
-    wanted = [PROTOCOLS[name] for name in options.protocols or PROTOCOLS]
-    held = [_measure(directory, wanted, options) for directory in options.validation]
-    evaluations, baselines = [], {}
-    for directory in options.runs:
-        measured = _measure(directory, wanted, options, need_boxes)
-        chosen_on = next((other for other in held if _same_model(measured.predictions, other.predictions)), None)
-        rows = tuple(row for name in measured.results for row in _rows(measured, name, chosen_on))
-        evaluations.append(replace(measured, rows=rows))
-        for name in measured.results:
-            key = (name, measured.dataset.fingerprint())
-            if key not in baselines:
-                trivial = trivial_baselines(PROTOCOLS[name], measured.dataset, options.count_missing)
-                baselines[key] = _baseline_rows(name, trivial)
-    for other in held:
-        if not any(_same_model(evaluation.predictions, other.predictions) for evaluation in evaluations):
-            directory = other.predictions.directory
-            raise UserError("validation predictions of another checkpoint or frame than any run's", where=directory)
-    return evaluations, [row for rows in baselines.values() for row in rows]
-
-
-def _same_model(one: Predictions, other: Predictions) -> bool:
-    names = ("method", "architecture", "frame")
-    same = all(one.manifest.get(name) == other.manifest.get(name) for name in names)
-    return same and one.manifest["checkpoint"].get("sha256") == other.manifest["checkpoint"].get("sha256")
-
-
-def _measure(directory: Path, wanted: Sequence[Protocol], options: Evaluate, need_boxes: bool = True) -> Evaluation:
-    predictions = Predictions.open(directory, options.incomplete)
-    predictions.need("method", "architecture", "frame", "checkpoint")
-    source = predictions.source_in(options.root)
-    dataset = source.load()
-    if dataset.fingerprint() != predictions.manifest["data"].get("fingerprint"):
-        raise UserError("the data set's annotations are not those that were predicted on", where=directory,
-                        do=f"check {source.root}, or localize again")  # fmt: skip
-    samples = {sample.image_id: sample for sample in dataset}
-    for entry in predictions.entries:
-        if entry.image_id not in samples:
-            raise UserError(f"{entry.image_id} is not in the data set", where=directory)
-        if entry.label != samples[entry.image_id].label:
-            raise UserError(f"{entry.image_id} has label {entry.label}", where=directory,
-                            expected=f"{samples[entry.image_id].label}, as the data set has")  # fmt: skip
-    without = sum(len(sample.boxes) == 0 for sample in dataset)
-    if without == len(dataset) and (all(sample.masks for sample in dataset) or not need_boxes):
-        results, pixels = score(predictions, dataset, (), options.count_missing, options.workers)
-        return Evaluation(predictions, samples, dataset, results, pixels, ())
-    if 100 * without > len(dataset):  # a few are left out by every protocol, and counted: ILSVRC's val has one
-        raise UserError(f"{without} of {len(dataset)} images have no ground-truth box", where=source.root,
-                        do="give boxes, or look at the predictions with common.report")  # fmt: skip
-    protocols = [protocol for protocol in wanted if protocol.frame == predictions.manifest["frame"]]
-    if not protocols:
-        raise UserError(
-            f"no protocol asked for measures in the frame {predictions.manifest['frame']!r}", where=directory
-        )
-    results, pixels = score(predictions, dataset, protocols, options.count_missing, options.workers)
-    return Evaluation(predictions, samples, dataset, results, pixels, ())
-
-
-def _rows(measured: Evaluation, name: str, chosen_on: Evaluation | None) -> list[Row]:
-    result, manifest = measured.results[name], measured.predictions.manifest
-    protocol = result.protocol
-    if not measured.predictions.has_maps:
-        return [_row(measured, result, np.zeros(len(protocol.criteria), int), "stored")]
-    rows = []
-    fixed = protocol.fixed_threshold(measured.dataset.name, manifest["architecture"])
-    if fixed is not None:
-        rows.append(_row(measured, result, result.nearest(fixed), "released"))
-    if chosen_on is not None and name in chosen_on.results:
-        rows.append(_row(measured, result, chosen_on.results[name].best(), "validation"))
-    rows.append(_row(measured, result, result.best(), "oracle"))
-    return rows
-
-
-def _row(measured: Evaluation, result: LocalizationResult, indices: np.ndarray, source: str) -> Row:
-    manifest, values = measured.predictions.manifest, result.at(indices)
-    classifier = manifest.get("classifier") or {}
-    stored = [entry.threshold for entry in measured.predictions.entries]
-    threshold = float(np.mean(stored)) if source == "stored" else float(result.thresholds[indices].mean())
-    counted = int(result.counted[indices].min())
-    left_out = dict(result.left_out)
-    for reason in measured.predictions.skipped.values():
-        left_out[f"skipped: {reason}"] = left_out.get(f"skipped: {reason}", 0) + 1
-    if rest := result.seen - sum(result.left_out.values()) - counted:
-        left_out["no region above the threshold"] = rest
-    return Row(
-        run=str(measured.predictions.directory),
-        method=measured.predictions.title,
-        protocol=result.protocol.name,
-        threshold=threshold,
-        source=source,
-        classifier=f"{classifier.get('name', 'none')}, {classifier.get('crops', 0)} crop(s)",
-        images=counted,
-        left_out=left_out,
-        top1=_known(values["top1"]),
-        top5=_known(values["top5"]),
-        gt_known=values["gt_known"],
-        over_images=values["over_images"],
-        thresholds=tuple(result.thresholds[indices].tolist()),
-    )
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _baseline_rows(protocol: str, trivial: TrivialBaselines) -> list[Row]:
-    def row(method: str, source: str, gt_known: float) -> Row:
-        return Row("", method, protocol, None, source, "none", trivial.images, {}, None, None, gt_known, None)
-
-    return [
-        row("whole image", "-", trivial.whole_image),
-        row("best centred box", f"side {trivial.centred_side:.2f}, oracle", trivial.centred_box),
-    ]
-
-
-def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[list[str]]:
-    """GT-known as a table of cells: a line for each method and source of the threshold, a column for each protocol."""
-    rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
-    columns = [name for name in PROTOCOLS if any(row.protocol == name for row in rows)]
-    lines: dict[tuple[str, str], dict[str, str]] = {}
-    for row in rows:
-        source = "oracle" if row.source.endswith("oracle") else row.source
-        threshold = "" if row.threshold is None else f" @{row.threshold:.3g}"
-        lines.setdefault((row.method, source), {})[row.protocol] = f"{row.gt_known:.1f}{threshold}"
-    table = [["GT-known", "threshold", *columns]]
-    for (method, source), cells in lines.items():
-        table.append([method, source, *(cells.get(column, "-") for column in columns)])
-    return table
-
-
-def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[list[str]]:
-    """Every result line as cells."""
-    table = [
-        ["protocol", "method", "threshold", "from", "classifier", "N", "left out",
-         "Top-1", "Top-5", "GT-known", "over images"]
-    ]  # fmt: skip
-    rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
-    for row in sorted(rows, key=lambda row: list(PROTOCOLS).index(row.protocol)):
-        threshold = "-" if row.threshold is None else f"{row.threshold:.3f}"
-        accuracies = [
-            "-" if value is None else f"{value:.2f}" for value in (row.top1, row.top5, row.gt_known, row.over_images)
-        ]
-        left_out = str(sum(row.left_out.values()))
-        table.append(
-            [row.protocol, row.method, threshold, row.source, row.classifier, str(row.images), left_out, *accuracies]
-        )
-    return table
-
-
-def without_thresholds(evaluations: Sequence[Evaluation]) -> list[list[str]]:
-    """What no protocol changes, as cells: classification accuracy, and pixel metrics where there are masks."""
-    table = [["run", "classification Top-1", "Top-5", "PxAP", "pIoU", "mean IoU of images"]]
-    for evaluation in evaluations:
-        predictions, pixels = evaluation.predictions, evaluation.pixels
-        values = [predictions.accuracy(1), predictions.accuracy(5)]
-        values += [None] * 3 if pixels is None else [pixels.pxap, pixels.piou, pixels.mean_iou]
-        table.append([str(predictions.directory), *("-" if value is None else f"{value:.2f}" for value in values)])
-    return table
-
-
-def render(table: list[list[str]], style: str) -> str:
-    """A table of cells as aligned text or as Markdown; the first row is the header."""
-    table = [[printable(cell) for cell in row] for row in table]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    lines = []
-    for number, row in enumerate(table):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append(f"| {' | '.join(cells)} |" if style == "markdown" else "  ".join(cells).rstrip())
-        if number == 0:
-            rule = ["-" * width for width in widths]
-            lines.append(f"| {' | '.join(rule)} |" if style == "markdown" else "  ".join(rule))
-    return "\n".join(lines)
-
-
-def _left_out_lines(evaluations: Sequence[Evaluation]) -> list[str]:
-    lines = []
-    for evaluation in evaluations:
-        for row in evaluation.rows:
-            lines += [f"{row.run}, {row.protocol} ({row.source}): {count} left out: {printable(reason)}"
-                      for reason, count in row.left_out.items()]  # fmt: skip
-    return lines
 
 
 def main() -> None:
@@ -313,7 +49,7 @@ def main() -> None:
     if any(evaluation.rows for evaluation in evaluations):
         print(f"\n{render(side_by_side(evaluations, baselines), options.format)}")
         print(f"\n{render(in_full(evaluations, baselines), options.format)}")
-    if lines := _left_out_lines(evaluations):
+    if lines := left_out_lines(evaluations):
         print("\n" + "\n".join(lines))
     if options.json:
         write_json(options.json, _as_json(evaluations, baselines))

@@ -26,13 +26,13 @@ from typing import Any
 import numpy as np
 import tyro
 
-from common.audit import judge
-from common.boxes import pairwise_iou
 from common.datasets import wsoleval
-from common.errors import UserError, run_command
-from common.evaluate import Evaluate, Evaluation, Row, evaluate
-from common.files import write_json, write_text
-from common.protocols import PROTOCOLS, Protocol
+from common.measuring.boxes import pairwise_iou
+from common.measuring.protocols import PROTOCOLS, Protocol
+from common.runs.audit import judge
+from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
+from common.system.errors import UserError, run_command
+from common.system.files import write_json, write_text
 
 AUDIT = ("image_id", "label", "protocol", "criterion", "threshold", "source", "x0", "y0", "x1", "y1",
          "true_x0", "true_y0", "true_x1", "true_y1", "iou", "counted", "hit", "top1_right", "top5_right")  # fmt: skip
@@ -42,7 +42,7 @@ BOXES = ("image_id", "label", "x0", "y0", "x1", "y1", "threshold", "top5", "top5
 
 
 @dataclass(frozen=True)
-class Export(Evaluate):
+class Export(EvaluationOptions):
     """Write predictions for other programs, and a line an image and protocol to recount figures from."""
 
     out: Path = Path("exported")

@@ -13,9 +13,10 @@ from typing import Any
 import tyro
 
 from common.datasets import Dataset
-from common.errors import UserError, run_command
-from common.predictions import Predictions, PredictionsWriter, finish
-from common.progress import bar
+from common.runs.reader import Predictions
+from common.runs.writer import PredictionsWriter, finish
+from common.system.errors import UserError, run_command
+from common.system.progress import bar
 
 OF_A_PART = ("format", "data", "processes", "counts", "complete")
 """What the manifests of parts may differ in; of `data` the shard, its size and its fingerprint alone."""

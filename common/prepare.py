@@ -15,12 +15,12 @@ from typing import Literal
 
 import tyro
 
-from common.datasets import Dataset, DataSource, Sample, cub, demo, ilsvrc, lists, photographs, wsoleval
-from common.errors import UserError, run_command
-from common.evaluate import render
-from common.images import ImageError, read_mask, read_rgb, read_size
-from common.parallel import pool_of
-from common.progress import bar
+from common.datasets import Dataset, DataSource, Sample, cub, demo, ilsvrc, lists, shipped, wsoleval
+from common.pictures.images import ImageError, read_mask, read_rgb, read_size
+from common.runs.tables import render
+from common.system.errors import UserError, run_command
+from common.system.parallel import pool_of
+from common.system.progress import bar
 
 SPLITS = {
     "demo": ("train", "test"),
@@ -308,7 +308,7 @@ def main() -> int:
     if options.name == "demo":
         demo.render(options.root, options.recipe, options.workers)
     if options.name == "photographs":
-        photographs.gather(options.root)
+        shipped.gather(options.root)
     report = check(options)
     if report.rows:
         print(render([HEADER, *report.rows], "text"))

@@ -21,10 +21,11 @@ import numpy as np
 import tyro
 
 from common.datasets import PLACES, DataSource
-from common.errors import UserError, run_command
-from common.files import holds_files, read_json
-from common.predictions import MANIFEST, Predictions
-from common.provenance import PROCESSES, TRAINING
+from common.runs.provenance import PROCESSES, TRAINING
+from common.runs.reader import Predictions
+from common.runs.record import MANIFEST
+from common.system.errors import UserError, run_command
+from common.system.files import holds_files, read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 _OUT = {"out": "", "savepath": ""}

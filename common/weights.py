@@ -28,8 +28,8 @@ import numpy as np
 import safetensors.numpy
 import tyro
 
-from common.errors import UserError, run_command
-from common.files import need_file, sha256, write_atomically
+from common.system.errors import UserError, run_command
+from common.system.files import need_file, sha256, write_atomically
 
 MOBILENET_ARRAYS = 137
 """27 convolutions with their batch norms, and the head."""

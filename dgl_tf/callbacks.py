@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import tqdm
 
-from common.errors import UserError
-from common.files import write_text
-from common.progress import bar
+from common.system.errors import UserError
+from common.system.files import write_text
+from common.system.progress import bar
 from dgl_tf import records, weights
 from dgl_tf.models import tf as _  # noqa: F401, before tensorpack, which asks TensorFlow's mode when it is imported
 

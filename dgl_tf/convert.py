@@ -20,8 +20,8 @@ import numpy as np
 import tyro
 from safetensors.numpy import save
 
-from common.errors import UserError, run_command
-from common.files import write_atomically
+from common.system.errors import UserError, run_command
+from common.system.files import write_atomically
 from dgl_tf import models, weights
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "mean/EMA", "running_var": "variance/EMA"}

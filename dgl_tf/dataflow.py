@@ -11,8 +11,8 @@ import numpy as np
 from tensorpack.dataflow import BatchData, DataFlow, MultiProcessRunnerZMQ, ProxyDataFlow, RNGDataFlow
 
 from common.datasets import Sample
-from common.errors import AGAIN, UserError
-from common.images import read_rgb
+from common.pictures.images import read_rgb
+from common.system.errors import AGAIN, UserError
 from dgl_tf.config import MARGIN
 from dgl_tf.processes import ALONE, Share
 

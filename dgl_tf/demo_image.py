@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import tyro
 
-from common.errors import UserError, run_command
-from common.extraction import min_max
-from common.files import write_atomically
-from common.images import ImageError
-from common.progress import bar
+from common.measuring.extraction import min_max
+from common.pictures.images import ImageError
+from common.system.errors import UserError, run_command
+from common.system.files import write_atomically
+from common.system.progress import bar
 from dgl_tf import localization, models, preprocessing, weights
 from dgl_tf.test import layer_names, open_network
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from common.extraction import min_max
+from common.measuring.extraction import min_max
 from dgl_tf.models import Network
 
 TINY = 1e-12

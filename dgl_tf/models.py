@@ -18,7 +18,7 @@ from pathlib import Path
 
 import tensorflow.compat.v1 as tf
 
-from common.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from dgl_tf import preprocessing, weights
 from dgl_tf.layers import Layers
 

@@ -16,8 +16,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from common.datasets import Sample
-from common.geometry import Frame
-from common.images import ImageError, centre_crop, read_rgb, read_size, resize, ten_crops
+from common.measuring.geometry import Frame
+from common.pictures.images import ImageError, centre_crop, read_rgb, read_size, resize, ten_crops
 from dgl_tf.weights import first_line
 
 DECODERS = ("fast", "accurate")
@@ -51,7 +51,7 @@ def decode_jpeg(content: bytes, method: str = "fast") -> np.ndarray:
 
 
 def read_image(path: Path, method: str = "fast") -> np.ndarray:
-    """An image file as (H, W, 3) uint8 RGB: JPEG as TensorFlow decodes it, other formats as `common.images` does.
+    """An image file as (H, W, 3) uint8 RGB: JPEG as TensorFlow decodes it, others as `pictures.images` does.
 
     Raises:
         ImageError: not there, not an image, too large, or damaged.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from common.errors import UserError
+from common.system.errors import UserError
 
 
 @dataclass(frozen=True)

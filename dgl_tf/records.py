@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from common.datasets import alike
-from common.errors import UserError
-from common.files import holds_files, read_json, write_json
-from common.provenance import TRAINING
+from common.runs.provenance import TRAINING
+from common.system.errors import UserError
+from common.system.files import holds_files, read_json, write_json
 
 FILE, FINAL = TRAINING, "final.npz"
 METHOD = "dgl"

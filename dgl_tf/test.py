@@ -16,14 +16,15 @@ import cv2
 import numpy as np
 import tyro
 
-from common import predictions
 from common.datasets import Dataset, DataSource
-from common.errors import UserError, run_command
-from common.extraction import min_max
-from common.geometry import Frame
-from common.predictions import Prediction, Predictions, PredictionsWriter
-from common.progress import bar
-from common.protocols import FRAMES, GRCAM, frame_kinds
+from common.measuring.extraction import min_max
+from common.measuring.geometry import FRAMES, Frame, frame_kinds
+from common.measuring.protocols import GRCAM
+from common.runs.reader import Predictions
+from common.runs.record import Prediction
+from common.runs.writer import PredictionsWriter, finish, pending, skip
+from common.system.errors import UserError, run_command
+from common.system.progress import bar
 from dgl_tf import localization, models, preprocessing, records, weights
 from dgl_tf.preprocessing import View
 
@@ -214,7 +215,7 @@ def _localize(session, graph: Mapper, options: Test, dataset: Dataset, checkpoin
         for run in graph.maps
     }
     known = _known_classes(options, checkpoint, dataset)
-    left = predictions.pending(dataset, writers.values(), options.batch_size)
+    left = pending(dataset, writers.values(), options.batch_size)
     crops = options.crops if known is None else 1
     streams = [
         preprocessing.views(left, sizes, crops if number == 0 else 1, options.decode)
@@ -224,7 +225,7 @@ def _localize(session, graph: Mapper, options: Test, dataset: Dataset, checkpoin
         for items in _batches(zip(*streams, strict=True), options.batch_size):
             _localize_batch(session, graph, options, items, writers, known)
             progress.update(len(items))
-    return predictions.finish(writers.values())
+    return finish(writers.values())
 
 
 def _inputs(options: Test) -> list[str]:
@@ -286,7 +287,7 @@ def _localize_batch(session, graph: Mapper, options: Test, items, writers, known
     """Maps and classes of some images, each given as its views, one for each kind of `_inputs`."""
     for first, *_ in items:
         if first.problem:
-            predictions.skip(writers.values(), first.sample.image_id, first.problem)
+            skip(writers.values(), first.sample.image_id, first.problem)
     usable = [item for item in items if not item[0].problem]
     if not usable:
         return

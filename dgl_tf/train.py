@@ -19,9 +19,9 @@ import tensorflow.compat.v1 as tf
 import tyro
 
 from common.datasets import Dataset, DataSource
-from common.errors import UserError, run_command
-from common.files import writing
-from common.provenance import note_process
+from common.runs.provenance import note_process
+from common.system.errors import UserError, run_command
+from common.system.files import writing
 from dgl_tf import config, models, processes, records, weights
 
 # isort: split

@@ -4,7 +4,7 @@ from typing import Any
 
 import tensorflow.compat.v1 as tf
 
-from common.errors import UserError
+from common.system.errors import UserError
 from dgl_tf import config, models, weights
 
 # isort: split

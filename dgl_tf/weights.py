@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from common.datasets.text import MAX_CLASSES
-from common.errors import UserError
-from common.files import need_file, sha256, write_atomically
+from common.system.errors import UserError
+from common.system.files import need_file, sha256, write_atomically
 from common.weights import load_mobilenet_v1, read_safetensors
 from dgl_tf import bundle
 

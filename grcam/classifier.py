@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from common.errors import UserError
+from common.system.errors import UserError
 from dgl_tf import models
 from grcam import graph
 from grcam.config import LABEL_FACTOR, SIDE

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.datasets import DataSource
-from common.errors import UserError
+from common.system.errors import UserError
 
 THRESHOLDS = (0.85, 0.86, 0.87, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93)
 """The release's `th`; a map is cut at the fraction 1 - th of its greatest value. Its files are named after them."""

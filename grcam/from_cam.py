@@ -12,9 +12,9 @@ import numpy as np
 import tyro
 from torch import Tensor
 
-from common.errors import UserError, run_command
-from common.files import write_atomically
 from common.pytorch import checkpoints
+from common.system.errors import UserError, run_command
+from common.system.files import write_atomically
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 

@@ -19,15 +19,15 @@ import cv2
 import numpy as np
 import tyro
 
-from common import predictions
 from common.datasets import Dataset, DataSource, Sample
-from common.errors import UserError, run_command
-from common.extraction import min_max
-from common.files import parse_json, write_atomically, writing
-from common.geometry import Frame
-from common.predictions import Prediction, PredictionsWriter
-from common.progress import bar
-from common.protocols import FRAMES, GRCAM, frame_kinds
+from common.measuring.extraction import min_max
+from common.measuring.geometry import FRAMES, Frame, frame_kinds
+from common.measuring.protocols import GRCAM
+from common.runs.record import Prediction
+from common.runs.writer import PredictionsWriter, batches_left, finish, skip
+from common.system.errors import UserError, run_command
+from common.system.files import parse_json, write_atomically, writing
+from common.system.progress import bar
 from grcam import handover
 from grcam.classifier import Classifier, Seen
 from grcam.config import LABEL_FACTOR, SIDE, THRESHOLDS, Images, Mode
@@ -166,14 +166,14 @@ def generate(options: Generate) -> list[Path]:
         lacking = any(sample.image_id not in writer.done for writer in writers.values())
         return lacking or not (sample.image_id in journal.rows or squashed.complete)
 
-    pending = predictions.batches_left(dataset, is_left, options.batch_size)
+    pending = batches_left(dataset, is_left, options.batch_size)
     with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="localizing") as progress:
         for items in batches(pending, layout, options.jpeg, options.batch_size, options.workers):
             _localize_batch(items, layout, classifier, writers, journal, options.maps)
             progress.update(len(items))
     journal.close()
     _hand_over(options, dataset, journal)
-    return predictions.finish(writers.values())
+    return finish(writers.values())
 
 
 def _layout(options: Generate) -> Layout:
@@ -217,7 +217,7 @@ def _localize_batch(
 ) -> None:
     for item in items:
         if item.problem:
-            predictions.skip(writers.values(), item.sample.image_id, item.problem)
+            skip(writers.values(), item.sample.image_id, item.problem)
     usable = [item for item in items if not item.problem]
     if not usable:
         return

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from common.datasets.text import lines, whole_number
-from common.errors import UserError, inside
-from common.files import write_text
+from common.system.errors import UserError, inside
+from common.system.files import write_text
 from grcam.config import SIDE, THRESHOLDS
 
 

@@ -17,14 +17,15 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from common.boxes import aligned_iou, from_x0x1y0y1
 from common.datasets import DataSource, Sample
-from common.errors import UserError, run_command
-from common.files import sha256, write_json
-from common.geometry import GROUND_TRUTH_RULES, Frame
-from common.predictions import Prediction, PredictionsWriter, finish
-from common.progress import bar
-from common.protocols import GRCAM
+from common.measuring.boxes import aligned_iou, from_x0x1y0y1
+from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
+from common.measuring.protocols import GRCAM
+from common.runs.record import Prediction
+from common.runs.writer import PredictionsWriter, finish
+from common.system.errors import UserError, run_command
+from common.system.files import sha256, write_json
+from common.system.progress import bar
 from grcam import handover
 from grcam.config import BOXES_PREFIX, CLASS_FILE, PSEUDO_FILE, THRESHOLDS, Images, Mode
 from grcam.revision import revise, revise_together

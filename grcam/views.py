@@ -1,7 +1,8 @@
 """What the classifier sees of an image: the whole of it squashed, and ten crops; decoded by TensorFlow as released.
 
 TensorFlow decodes JPEG files with the fast, less exact inverse cosine transform, which moves most samples by a grey
-level or more (quirk Q20). Everything after that is `common.images`: TensorFlow 1's legacy grid without TensorFlow.
+level or more (quirk Q20). Everything after that is
+`common.pictures.images`: TensorFlow 1's legacy grid without TensorFlow.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,9 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.datasets import Sample
-from common.geometry import Frame
-from common.images import ImageError, centre_crop, resize, ten_crops
-from common.protocols import FRAMES
+from common.measuring.geometry import FRAMES, Frame
+from common.pictures.images import ImageError, centre_crop, resize, ten_crops
 from dgl_tf.models import read_image
 from grcam.config import CROPS_FROM, SIDE
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from common.datasets import Sample
-from common.errors import UserError, inside
-from common.geometry import Frame
-from common.images import ImageError
+from common.measuring.geometry import Frame
+from common.pictures.images import ImageError
 from common.pytorch.data import EpochBatches, channels_first, end_when_unsent
+from common.system.errors import UserError, inside
 from spol.preprocessing import Geometry, Preprocessing, nearest, read_pseudo_mask, target
 
 MASK_ENDINGS = (".png", ".JPEG")
@@ -123,7 +123,7 @@ class Images(Dataset):
 
     Args:
         samples: which.
-        kinds: of frames, such as `resize 256`; see `common.geometry`.
+        kinds: of frames, such as `resize 256`; see `common.measuring.geometry`.
         preprocessing: how.
     """
 

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 import tyro
 
-from common.errors import run_command
-from common.geometry import Frame
-from common.photographs import Found, check_photographs, localize_photographs
-from common.protocols import FRAMES, SPOL
+from common.measuring.geometry import FRAMES, Frame
+from common.measuring.protocols import SPOL
 from common.pytorch.data import channels_first
 from common.pytorch.runtime import for_inference, pick_device
+from common.runs.photographs import Found, check_photographs, localize_photographs
+from common.system.errors import run_command
 from spol import weights
 from spol.cls.checkpoint import Classifier, load
 from spol.config import recipe
@@ -96,7 +96,7 @@ class Predictor:
 
 
 def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
-    """The command; gives a record for each image, see `common.photographs`.
+    """The command; gives a record for each image, see `common.runs.photographs`.
 
     Raises:
         UserError: no image could be read, two have one name, or there are results already.

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from common.datasets import DataSource, cub
-from common.errors import UserError
 from common.pytorch.runtime import Runtime
+from common.system.errors import UserError
 from spol.config import MOMENTUM, WEIGHT_DECAY, Recipe, recipe, recipe_name
 from spol.preprocessing import Preprocessing
 

@@ -16,12 +16,12 @@ import torch
 import tyro
 
 from common.datasets import Sample
-from common.errors import UserError, run_command
-from common.files import write_atomically
-from common.geometry import Frame
-from common.overlays import draw, encode_jpeg
-from common.progress import bar
+from common.measuring.geometry import Frame
+from common.pictures.overlays import draw, encode_jpeg
 from common.pytorch.data import channels_first
+from common.system.errors import UserError, run_command
+from common.system.files import write_atomically
+from common.system.progress import bar
 from spol import weights
 from spol.localize import LocalizeImages, Predictor
 from spol.losses import IGNORED

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from common.geometry import Frame
-from common.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, centre_crop, read_rgb, read_size, resize
+from common.measuring.geometry import Frame
+from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, centre_crop, read_rgb, read_size, resize
 from spol.losses import BACKGROUND, FOREGROUND, IGNORED
 
 FOREGROUND_FROM, BACKGROUND_TO = 64, 2

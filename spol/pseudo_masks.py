@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from common.files import write_atomically
+from common.system.files import write_atomically
 
 SIDE = 256
 """The grid that Gaussians are fitted on; maps are enlarged to it."""

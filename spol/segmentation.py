@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.geometry import Size
+from common.measuring.geometry import Size
 from spol.models import MffNet, enlarged
 
 RESIZE, CROP = 256, 224
@@ -20,7 +20,7 @@ def input_kind(frame_kind: str, trained_resize: int = RESIZE) -> str:
     `resize 256 crop 224` is seen as `resize 192 crop 168` by one that was trained at 192.
 
     Args:
-        frame_kind: of `common.geometry`.
+        frame_kind: of `common.measuring.geometry`.
         trained_resize: what images were squashed to in training.
     """
     return re.sub(r"\d+", lambda side: str(round(int(side.group()) * trained_resize / RESIZE)), frame_kind)

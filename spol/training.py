@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from common.datasets import Dataset
-from common.errors import UserError
 from common.pytorch import checkpoints, distributed
 from common.pytorch.training import LossFunction, fit
+from common.system.errors import UserError
 from spol import weights
 from spol.config import Recipe
 from spol.data import TrainingImages, training_loader

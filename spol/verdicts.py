@@ -25,10 +25,10 @@ import numpy as np
 
 from common.datasets import Sample
 from common.datasets.text import MAX_CLASSES
-from common.errors import UserError
-from common.files import need_file, read_json, write_atomically, write_json
-from common.predictions import Predictions
 from common.pytorch import pickles
+from common.runs.reader import Predictions
+from common.system.errors import UserError
+from common.system.files import need_file, read_json, write_atomically, write_json
 
 FORMAT = 1
 MOST_REPETITIONS = 32

@@ -18,11 +18,11 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from common.errors import UserError, run_command
-from common.files import sha256, write_atomically
 from common.pytorch import checkpoints
 from common.pytorch.backbones import download, torchvision_weights
 from common.pytorch.mobilenet_v1 import from_tf_slim
+from common.system.errors import UserError, run_command
+from common.system.files import sha256, write_atomically
 from common.weights import load_mobilenet_v1, weights_folder
 from spol.models import MffNet, build
 

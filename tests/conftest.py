@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NEEDS = {
     "common/pytorch": "torch",
     "common/pytorch/test_timm.py": "timm",
-    "common/datasets/test_photographs.py": "timm",
+    "common/datasets/test_shipped.py": "timm",
     "bas": "torch",
     "spol": "torch",
     "dgl_tf": "tensorflow",

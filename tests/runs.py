@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from common.datasets import DataSource
-from common.geometry import Frame
-from common.predictions import Prediction, PredictionsWriter
+from common.measuring.geometry import Frame
+from common.runs.record import Prediction
+from common.runs.writer import PredictionsWriter
 
 
 def header(source: DataSource, frame: str = "resize 224", **fields) -> dict:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from common.datasets import cub, folder, ilsvrc, lists, wsoleval
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
-from common.errors import UserError
+from common.system.errors import UserError
 
 __all__ = ["PLACES", "DataSource", "Dataset", "OnProblem", "Sample", "alike", "hold_out", "raise_problem"]
 

@@ -14,10 +14,10 @@ Labels are class numbers minus one. Boxes become `x0 y0 x1 y1` with `x1 = x + wi
 
 from pathlib import Path
 
-from common.boxes import from_xywh
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.text import lines, new_id, numbers, whole_number
-from common.errors import UserError, inside
+from common.measuring.boxes import from_xywh
+from common.system.errors import UserError, inside
 
 SPLITS = ("train", "test", "held")
 COUNTS = {"classes": 200, "train": 5994, "test": 5794}

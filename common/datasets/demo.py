@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from common.errors import UserError
-from common.files import holds_files, read_json, write_atomically, write_json, write_text
-from common.parallel import left_to_this_process, pool_of
-from common.progress import bar
+from common.system.errors import UserError
+from common.system.files import holds_files, read_json, write_atomically, write_json, write_text
+from common.system.parallel import left_to_this_process, pool_of
+from common.system.progress import bar
 
 RECORD = "demo.json"
 VERSION = 1

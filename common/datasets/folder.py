@@ -14,7 +14,7 @@ import numpy as np
 
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.text import csv_rows, numbers
-from common.errors import UserError, inside
+from common.system.errors import UserError, inside
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 

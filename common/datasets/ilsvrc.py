@@ -24,11 +24,11 @@ import defusedxml
 import defusedxml.ElementTree
 import numpy as np
 
-from common.boxes import as_boxes
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.text import csv_rows, lines, numbers, whole_number
-from common.errors import UserError, inside
-from common.files import need_file
+from common.measuring.boxes import as_boxes
+from common.system.errors import UserError, inside
+from common.system.files import need_file
 
 SPLITS = ("train", "val", "held")
 COUNTS = {"classes": 1000, "train": 1_281_167, "val": 50_000, "boxes": 80_477}
@@ -74,7 +74,7 @@ def load(
         held_per_class: how many training images of each class are `held` and no longer `train`.
         leave_out: any of `LEAVE_OUT`; what is left out is counted.
         on_problem: told of every faulty line or file, which is then left out.
-        name: of the data set, `photographs` for those of `common.datasets.photographs`.
+        name: of the data set, `photographs` for those of `common.datasets.shipped`.
 
     Raises:
         UserError: a folder or list is missing, or by default any faulty line or file.

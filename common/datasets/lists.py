@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from common.boxes import as_boxes, from_xywh
 from common.datasets import ilsvrc
 from common.datasets.sample import Dataset, OnProblem, Sample, raise_problem
 from common.datasets.text import class_number, lines, new_id, not_inside_out, numbers
-from common.errors import UserError, inside
-from common.files import write_atomically, write_text
+from common.measuring.boxes import as_boxes, from_xywh
+from common.system.errors import UserError, inside
+from common.system.files import write_atomically, write_text
 
 FORMATS = ("bas", "spol", "dgl")
 

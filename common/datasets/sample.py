@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from common.errors import UserError
-from common.images import read_size
+from common.pictures.images import read_size
+from common.system.errors import UserError
 
 OnProblem = Callable[[UserError], None]
 """What a reader does with a faulty line or file: raise it, or note it and leave that line out."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.errors import UNPRINTABLE, UserError, inside
-from common.files import need_file
+from common.system.errors import UNPRINTABLE, UserError, inside
+from common.system.files import need_file
 
 MAX_LINE = 100_000
 MAX_CLASSES = 100_000

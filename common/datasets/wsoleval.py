@@ -17,8 +17,8 @@ import numpy as np
 
 from common.datasets.sample import Dataset, OnProblem, Sample, raise_problem
 from common.datasets.text import class_number, lines, numbers, whole_number
-from common.errors import UserError, inside
-from common.files import write_text
+from common.system.errors import UserError, inside
+from common.system.files import write_text
 
 MAX_SIDE = 1_000_000
 """Pixels that an image may have on a side."""

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
-from common.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch.checkpoints import read_state_dict
 from common.pytorch.mobilenet_v1 import MobileNetV1Features, from_tf_slim
+from common.system.errors import UserError
 from common.weights import fetch, load_mobilenet_v1, weights_folder
 
 HALF = (0.5, 0.5, 0.5)

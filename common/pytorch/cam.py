@@ -19,14 +19,14 @@ import tyro
 from torch import Tensor, nn
 
 from common.datasets import DataSource
-from common.errors import UserError, run_command
-from common.extraction import Extractor, min_max
-from common.files import sha256
+from common.measuring.extraction import Extractor, min_max
 from common.pytorch import backbones, checkpoints, distributed, localization
 from common.pytorch.data import Augmentation, normalized, training_loader
 from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import Runtime, for_inference, pick_device, seed_everything
 from common.pytorch.training import fit
+from common.system.errors import UserError, run_command
+from common.system.files import sha256
 
 METHOD = "cam"
 BOX = Extractor("value", "largest-component", "exclusive")

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
-from common.files import need_file, write_atomically
 from common.pytorch import pickles
+from common.system.errors import UserError
+from common.system.files import need_file, write_atomically
 
 FORMAT = 1
 KEPT = 2

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import tyro
 
-from common.errors import run_command
 from common.pytorch import checkpoints
 from common.repeat import differing_arrays
+from common.system.errors import run_command
 
 
 @dataclass(frozen=True)

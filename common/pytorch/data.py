@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.datasets import Sample
-from common.errors import UserError
-from common.geometry import Frame
-from common.images import ImageError, centre_crop, read_rgb, resize, ten_crops
+from common.measuring.geometry import Frame
+from common.pictures.images import ImageError, centre_crop, read_rgb, resize, ten_crops
 from common.pytorch import distributed
+from common.system.errors import UserError
 
 
 @dataclass(frozen=True)

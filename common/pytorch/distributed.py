@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
-from common.errors import UserError
+from common.system.errors import UserError
 
 
 def world_size() -> int:

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common import predictions
 from common.datasets import Dataset, DataSource
-from common.extraction import Extractor
-from common.progress import bar
-from common.protocols import frame_kinds
+from common.measuring.extraction import Extractor
+from common.measuring.geometry import frame_kinds
 from common.pytorch.data import LocalizationItem, localization_loader
 from common.pytorch.runtime import compiled, precision
+from common.runs.record import Prediction
+from common.runs.writer import PredictionsWriter, finish, pending, skip
+from common.system.progress import bar
 
 CENTRE = 4
 """The centre crop's place among `images.ten_crops`."""
@@ -56,7 +57,7 @@ class LocalizeOptions:
     maps: bool = True
     """Store the maps; without them only the one box can be scored."""
     resize: Literal["pillow", "opencv", "tensorflow1"] = "pillow"
-    """Whose bilinear resize; see common/images.py."""
+    """Whose bilinear resize; see common/pictures/images.py."""
     batch_size: int = 8
     """Images at a time, ten crops each."""
     device: str = "auto"
@@ -108,8 +109,8 @@ def localize(
                 "amp": options.amp,
             },
         }  # fmt: skip
-        writers.append(predictions.PredictionsWriter(options.out / name, {**header, **shared}, options.overwrite))
-    left = predictions.pending(dataset, writers, options.batch_size)
+        writers.append(PredictionsWriter(options.out / name, {**header, **shared}, options.overwrite))
+    left = pending(dataset, writers, options.batch_size)
     loader = localization_loader(left, kinds, options.crops, options.batch_size, options.workers, options.resize)
     look = compiled(localizer.look) if options.compile else localizer.look
     progress = bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing")
@@ -117,17 +118,17 @@ def localize(
         for items in loader:
             for item in items:
                 if item.problem:
-                    predictions.skip(writers, item.sample.image_id, item.problem)
+                    skip(writers, item.sample.image_id, item.problem)
             usable = [item for item in items if not item.problem]
             if usable:
                 _localize_batch(usable, writers, options, localizer, look, device, extractor, threshold)
             progress.update(len(items))
-    return predictions.finish(writers)
+    return finish(writers)
 
 
 def _localize_batch(
     items: Sequence[LocalizationItem],
-    writers: Sequence[predictions.PredictionsWriter],
+    writers: Sequence[PredictionsWriter],
     options: LocalizeOptions,
     localizer: Localizer,
     look: Look,
@@ -146,7 +147,7 @@ def _localize_batch(
             frame = item.frames[number]
             localization_map = localizer.enlarge(raw, frame.size)
             (boxes,) = extractor.boxes(localization_map, [threshold])
-            prediction = predictions.Prediction(
+            prediction = Prediction(
                 image_id=item.sample.image_id,
                 label=item.sample.label,
                 size=frame.original,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.errors import UserError
+from common.system.errors import UserError
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -15,12 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from common.datasets import alike
-from common.errors import UserError
-from common.files import write_json, write_text, writing
-from common.progress import bar
-from common.provenance import TRAINING, note_process
 from common.pytorch import checkpoints, distributed
 from common.pytorch.runtime import Runtime, precision
+from common.runs.provenance import TRAINING, note_process
+from common.system.errors import UserError
+from common.system.files import write_json, write_text, writing
+from common.system.progress import bar
 
 FINAL = "final.pth"
 

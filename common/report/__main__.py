@@ -1,7 +1,7 @@
 """python -m common.report."""
 
-from common.errors import run_command
 from common.report.page import main
+from common.system.errors import run_command
 
 if __name__ == "__main__":
     run_command(main)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from common.audit import Judged, judge
-from common.evaluate import Evaluation, Row
-from common.images import ImageError, read_rgb
-from common.overlays import encode_jpeg, rescaled
-from common.predictions import Prediction
-from common.progress import bar
-from common.protocols import PROTOCOLS, Protocol
+from common.measuring.protocols import PROTOCOLS, Protocol
+from common.pictures.images import ImageError, read_rgb
+from common.pictures.overlays import encode_jpeg, rescaled
+from common.runs.audit import Judged, judge
+from common.runs.evaluation import Evaluation, Row
+from common.runs.record import Prediction
+from common.system.progress import bar
 
 ORDER = ("bas", "wsoleval-v1", "spol", "grcam", "dgl", "adl", "bas-extension", "wsoleval-v2")
 """Which protocol calls a picture a hit, the first that was evaluated in the run's frame."""

@@ -20,20 +20,21 @@ import markupsafe
 import numpy as np
 import tyro
 
-from common.errors import UserError
-from common.evaluate import Evaluate, Evaluation, Row, evaluate, in_full, side_by_side, without_thresholds
-from common.files import write_text
-from common.protocols import PROTOCOLS
-from common.published import published
+from common.measuring.protocols import PROTOCOLS
 from common.report import gallery
 from common.report.figures import COLOURS, Curve, chart
 from common.report.gallery import JudgedRun
+from common.report.published import published
+from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
+from common.runs.tables import in_full, side_by_side, without_thresholds
+from common.system.errors import UserError
+from common.system.files import write_text
 
-TEMPLATES = Path(__file__).parent.parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class Report(Evaluate):
+class Report(EvaluationOptions):
     """Write one self-contained HTML page about one or more predictions directories."""
 
     out: Path = Path("report.html")

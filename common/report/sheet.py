@@ -11,20 +11,20 @@ import cv2
 import numpy as np
 import tyro
 
-from common.audit import judge
-from common.errors import UserError, run_command
-from common.evaluate import Evaluate, Evaluation, evaluate
-from common.files import write_atomically
-from common.images import read_rgb
-from common.overlays import draw, encode_jpeg
+from common.pictures.images import read_rgb
+from common.pictures.overlays import draw, encode_jpeg
 from common.report.gallery import measure
+from common.runs.audit import judge
+from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate
+from common.system.errors import UserError, run_command
+from common.system.files import write_atomically
 
 GAP, WORDS = 6, 18
 """Pixels between pictures, and above a row for its name."""
 
 
 @dataclass(frozen=True)
-class Sheet(Evaluate):
+class Sheet(EvaluationOptions):
     """Draw the same images under several predictions directories into one picture."""
 
     out: Path = Path("sheet.jpg")

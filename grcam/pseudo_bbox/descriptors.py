@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common.extraction import largest_component
+from common.measuring.extraction import largest_component
 from grcam.config import SIDE
 
 WHOLE = (0, SIDE - 1, 0, SIDE - 1)

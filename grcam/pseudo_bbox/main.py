@@ -20,12 +20,12 @@ import torch
 import tyro
 from torch import Tensor
 
-from common.errors import UserError, run_command
-from common.files import parse_json, write_text, writing
-from common.images import ImageError, read_rgb
-from common.progress import bar
+from common.pictures.images import ImageError, read_rgb
 from common.pytorch.data import channels_first, normalized
 from common.pytorch.runtime import pick_device
+from common.system.errors import UserError, run_command
+from common.system.files import parse_json, write_text, writing
+from common.system.progress import bar
 from grcam import handover
 from grcam.config import SIDE
 from grcam.pseudo_bbox import descriptors, networks, released

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from common.errors import UserError
-from common.files import sha256
-from common.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import backbones, checkpoints
+from common.system.errors import UserError
+from common.system.files import sha256
 
 ARCHITECTURES = ("resnet50", "mobilenet_v1")
 PREFIX = "module."

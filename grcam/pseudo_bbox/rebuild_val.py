@@ -15,9 +15,9 @@ from pathlib import Path
 import tyro
 
 from common.datasets import DataSource
-from common.errors import UserError, inside, run_command
-from common.files import holds_files, write_atomically, write_text
-from common.progress import bar
+from common.system.errors import UserError, inside, run_command
+from common.system.files import holds_files, write_atomically, write_text
+from common.system.progress import bar
 from grcam import handover
 
 MARK = ".groups"

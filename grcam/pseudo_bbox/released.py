@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.extraction import largest_contour
+from common.measuring.extraction import largest_contour
 from grcam.config import SIDE
 from grcam.pseudo_bbox.descriptors import in_frame
 

@@ -20,13 +20,13 @@ import torch
 import tyro
 
 from common.datasets import Dataset, Sample, alike
-from common.errors import UserError, run_command
-from common.files import holds_files, read_json, write_json
-from common.parallel import pool_of
-from common.predictions import batches_left
-from common.progress import bar
-from common.provenance import provenance
 from common.pytorch.runtime import compiled, for_inference, keep_freed_memory, pick_device, precision
+from common.runs.provenance import provenance
+from common.runs.writer import batches_left
+from common.system.errors import UserError, run_command
+from common.system.files import holds_files, read_json, write_json
+from common.system.parallel import pool_of
+from common.system.progress import bar
 from spol import pseudo_masks, weights
 from spol.data import MASK_ENDINGS, Images, Item, image_batches, mask_path, stacked, without_problems
 from spol.options import TestOptions, also

@@ -13,9 +13,9 @@ from typing import Literal
 import tyro
 from torch import Tensor
 
-from common.errors import run_command
 from common.pytorch import distributed
 from common.pytorch.runtime import pick_device, seed_everything
+from common.system.errors import run_command
 from spol import weights
 from spol.losses import one_branch_loss, two_branch_loss
 from spol.models import MffNet, build

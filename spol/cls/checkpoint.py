@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import nn
 
-from common.errors import UserError
-from common.files import sha256
 from common.pytorch import checkpoints
+from common.system.errors import UserError
+from common.system.files import sha256
 from spol.cls import networks
 
 METHOD = "spol-cls"

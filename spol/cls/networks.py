@@ -11,10 +11,10 @@
 import torch
 from torch import Tensor, nn
 
-from common.errors import UserError
-from common.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import backbones, checkpoints
 from common.pytorch.backbones import download
+from common.system.errors import UserError
 from common.weights import weights_folder
 from spol.weights import fill
 

@@ -16,11 +16,12 @@ import torch
 import tyro
 from torch import nn
 
-from common import predictions
-from common.errors import UserError, run_command
-from common.predictions import Prediction, Predictions, PredictionsWriter
-from common.progress import bar
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
+from common.runs.reader import Predictions
+from common.runs.record import Prediction
+from common.runs.writer import PredictionsWriter, pending, skip
+from common.system.errors import UserError, run_command
+from common.system.progress import bar
 from spol import verdicts
 from spol.cls.checkpoint import METHOD, load
 from spol.config import recipe
@@ -79,12 +80,12 @@ def test(options: Test) -> Path:
         },
     }
     writer = PredictionsWriter(options.out / "images", header, options.overwrite)
-    pending = predictions.pending(dataset, [writer], options.batch_size)
-    loader = image_batches(Images(pending, [kind], options.preprocessing), options.batch_size, options.workers)
-    progress = bar(total=len(dataset), initial=len(dataset) - len(pending), desc="classifying")
+    left = pending(dataset, [writer], options.batch_size)
+    loader = image_batches(Images(left, [kind], options.preprocessing), options.batch_size, options.workers)
+    progress = bar(total=len(dataset), initial=len(dataset) - len(left), desc="classifying")
     with progress, precise:
         for items in loader:
-            usable = without_problems(items, partial(predictions.skip, [writer]))
+            usable = without_problems(items, partial(skip, [writer]))
             if usable:
                 _classify(network, usable, writer, device)
             progress.update(len(items))

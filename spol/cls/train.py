@@ -11,9 +11,9 @@ from pathlib import Path
 import tyro
 from torch import Tensor, nn
 
-from common.errors import run_command
 from common.pytorch import distributed
 from common.pytorch.runtime import pick_device, seed_everything
+from common.system.errors import run_command
 from spol.cls import networks
 from spol.cls.checkpoint import METHOD, load
 from spol.losses import classification_loss

@@ -17,15 +17,16 @@ import numpy as np
 import torch
 import tyro
 
-from common import predictions
 from common.datasets import Dataset
-from common.errors import run_command
-from common.geometry import Frame
-from common.metrics import LocalizationEvaluator
-from common.predictions import Prediction, Predictions, PredictionsWriter
-from common.progress import bar
-from common.protocols import SPOL, SQUASH, frame_kinds
+from common.measuring.geometry import SQUASH, Frame, frame_kinds
+from common.measuring.metrics import LocalizationEvaluator
+from common.measuring.protocols import SPOL
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
+from common.runs.reader import Predictions
+from common.runs.record import Prediction
+from common.runs.writer import PredictionsWriter, finish, pending, skip
+from common.system.errors import run_command
+from common.system.progress import bar
 from spol import verdicts, weights
 from spol.config import recipe, recipe_name
 from spol.data import Images, Item, image_batches, stacked, without_problems
@@ -109,19 +110,19 @@ def _localize(
         PredictionsWriter(options.out / name, {**header, "frame": kind}, options.overwrite)
         for name, kind in zip(options.frames, kinds, strict=True)
     ]
-    left = predictions.pending(dataset, writers, options.batch_size)
+    left = pending(dataset, writers, options.batch_size)
 
     images = Images(left, inputs, options.preprocessing)
     with bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing") as progress:
         for items in image_batches(images, options.batch_size, options.workers):
-            usable = without_problems(items, partial(predictions.skip, writers))
+            usable = without_problems(items, partial(skip, writers))
             for number, (writer, kind) in enumerate(zip(writers, kinds, strict=True)):
                 if usable:
                     size = Frame.of_kind(kind, usable[0].frames[number].original).size
                     maps = foreground(network, stacked(usable, number, device), size)
                     _write(usable, maps, kind, number, writer, classified, len(dataset.class_names), threshold, options)
             progress.update(len(items))
-    return predictions.finish(writers)
+    return finish(writers)
 
 
 def _write(

@@ -13,10 +13,10 @@ import tyro
 from torch import Tensor
 
 from common.datasets import Dataset
-from common.errors import UserError, run_command
-from common.files import read_json
 from common.pytorch import distributed
 from common.pytorch.runtime import pick_device, seed_everything
+from common.system.errors import UserError, run_command
+from common.system.files import read_json
 from spol import weights
 from spol.cam.test import MANIFEST
 from spol.losses import segmentation_loss

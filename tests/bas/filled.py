@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bas.models import Network, build
-from common.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch.data import normalized
 from tests import fill
 

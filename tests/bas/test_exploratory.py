@@ -10,8 +10,8 @@ from PIL import Image
 from bas import weights
 from bas.exploratory import HEADER, Explore, explore, measure, series, true_mask
 from common.datasets import DataSource, Sample
-from common.errors import UserError
-from common.geometry import Frame
+from common.measuring.geometry import Frame
+from common.system.errors import UserError
 from tests import small_cub
 from tests.bas import filled
 

@@ -12,10 +12,10 @@ from bas.config import recipe
 from bas.inference import Infer, infer, normalize
 from bas.localize import LocalizeImages, localize_images
 from common.datasets import DataSource
-from common.errors import UserError
-from common.metrics import LocalizationEvaluator, score_boxes
-from common.predictions import Predictions
-from common.protocols import BAS
+from common.measuring.metrics import LocalizationEvaluator, score_boxes
+from common.measuring.protocols import BAS
+from common.runs.reader import Predictions
+from common.system.errors import UserError
 from tests import fill, small_cub
 from tests.bas import filled
 

@@ -14,10 +14,10 @@ from bas.config import VARIANTS, recipe
 from bas.train import DeadNetwork, Losses, Train, learning_rates, parameter_groups, resolved, train
 from bas.validation import Validation
 from common.datasets import DataSource
-from common.errors import UserError
 from common.pytorch import checkpoints
 from common.pytorch.data import Augmentation
 from common.pytorch.runtime import Runtime
+from common.system.errors import UserError
 from tests import small_cub
 from tests.bas import filled
 

@@ -8,11 +8,11 @@ from torch import nn
 
 from bas import weights
 from bas.models import build
-from common.errors import UserError
-from common.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import checkpoints
 from common.pytorch.backbones import TORCHVISION_FILES
 from common.pytorch.mobilenet_v1 import MobileNetV1Features, from_tf_slim
+from common.system.errors import UserError
 from common.weights import load_mobilenet_v1
 from tests.bas import filled
 

@@ -7,11 +7,12 @@ import pytest
 
 from common.adopt import Adopt, adopt
 from common.datasets import DataSource
-from common.errors import UserError
-from common.evaluate import Evaluate, evaluate
-from common.metrics import LocalizationEvaluator
-from common.predictions import Predictions
-from common.protocols import WSOLEVAL_V1
+from common.evaluate import Evaluate
+from common.measuring.metrics import LocalizationEvaluator
+from common.measuring.protocols import WSOLEVAL_V1
+from common.runs.evaluation import evaluate
+from common.runs.reader import Predictions
+from common.system.errors import UserError
 from tests import runs, small_cub
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from common.datasets import DataSource
-from common.errors import UserError
-from common.evaluate import Evaluate, evaluate, in_full, render, side_by_side
-from common.protocols import PROTOCOLS
+from common.evaluate import Evaluate
+from common.measuring.protocols import PROTOCOLS
+from common.runs.evaluation import evaluate
+from common.runs.tables import in_full, render, side_by_side
+from common.system.errors import UserError
 from tests import runs, small_cub
 
 

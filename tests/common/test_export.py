@@ -8,10 +8,11 @@ import pytest
 
 from common import export as command
 from common.datasets import DataSource
-from common.errors import UserError
-from common.evaluate import Evaluate, evaluate
+from common.evaluate import Evaluate
 from common.export import Export, export, export_all
-from common.protocols import PROTOCOLS
+from common.measuring.protocols import PROTOCOLS
+from common.runs.evaluation import evaluate
+from common.system.errors import UserError
 from tests import runs, small_cub
 
 

@@ -20,7 +20,7 @@ BLOCKED = (
 
 
 def test_modules_are_found():
-    assert {"common.metrics", "common.evaluate", "common.datasets.cub", "common.weights"} <= set(MODULES)
+    assert {"common.measuring.metrics", "common.evaluate", "common.datasets.cub", "common.weights"} <= set(MODULES)
 
 
 @pytest.mark.parametrize("framework", ["torch", "tensorflow"])

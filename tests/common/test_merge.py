@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from common.datasets import DataSource
-from common.errors import UserError
-from common.evaluate import Evaluate, evaluate
-from common.files import read_json, write_json
+from common.evaluate import Evaluate
 from common.merge import Merge, merge
+from common.runs.evaluation import evaluate
+from common.system.errors import UserError
+from common.system.files import read_json, write_json
 from tests import runs, small_cub
 
 COUNT = 4

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import published
 from common.datasets import DataSource
-from common.errors import UserError
-from common.evaluate import Evaluate, evaluate
-from common.geometry import Frame
-from common.overlays import draw
-from common.predictions import Prediction, PredictionsWriter
-from common.protocols import PROTOCOLS
-from common.report import Report, build
+from common.evaluate import Evaluate
+from common.measuring.geometry import Frame
+from common.measuring.protocols import PROTOCOLS
+from common.pictures.overlays import draw
+from common.report import Report, build, published
 from common.report.sheet import GAP, WORDS, sheet
+from common.runs.evaluation import evaluate
+from common.runs.record import Prediction
+from common.runs.writer import PredictionsWriter
+from common.system.errors import UserError
 from tests import runs, small_cub
 
 

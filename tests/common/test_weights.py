@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from common import weights
-from common.errors import UserError
+from common.system.errors import UserError
 
 
 def test_mobilenet_v1_is_fetched_whole():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.extraction import min_max
+from common.measuring.extraction import min_max
 from common.pytorch import backbones
 from dgl_tf import localization, models, weights
 from tests import fill

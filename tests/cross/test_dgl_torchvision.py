@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 import torch
 import torchvision
 
-from common.errors import UserError
+from common.system.errors import UserError
 from dgl_tf import convert, models, weights
 from tests import fill
 

@@ -1,6 +1,6 @@
 """Every protocol once more, written straight down from what its released code does, on random maps and boxes.
 
-Nothing of `common.extraction`, `common.boxes`, `common.geometry` or `common.metrics` is used for the second opinion:
+Nothing of `common.measuring.extraction`, `common.measuring.boxes`, `common.measuring.geometry` or `common.measuring.metrics` is used for the second opinion:
 plain loops over pixels' values and corners, scikit-image for components, the shoelace formula for polygons.
 """
 
@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from skimage import measure
 
-from common.geometry import Frame
-from common.metrics import LocalizationEvaluator
-from common.protocols import PROTOCOLS
+from common.measuring.geometry import Frame
+from common.measuring.metrics import LocalizationEvaluator
+from common.measuring.protocols import PROTOCOLS
 
 SIZES = [(500, 375), (333, 500), (224, 224), (640, 427), (90, 210)]
 

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from common.extraction import min_max
+from common.measuring.extraction import min_max
 from dgl_tf import localization, models, preprocessing
 from tests.dgl_tf.filled import fill_network, golden
 

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("tensorflow")
 
-from common.errors import UserError
+from common.system.errors import UserError
 from dgl_tf import models, weights
 from tests.dgl_tf.filled import fill_network
 

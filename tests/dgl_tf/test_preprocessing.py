@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from common.datasets import Sample
-from common.images import ImageError
+from common.pictures.images import ImageError
 from dgl_tf import models, preprocessing
 from tests.dgl_tf.filled import golden
 
@@ -27,7 +27,7 @@ def test_test_images_are_the_recorded_ones(number):
 
 
 def test_the_accurate_decoder_is_pillows(tmp_path):
-    from common.images import read_rgb
+    from common.pictures.images import read_rgb
 
     path = tmp_path / "a.jpg"
     path.write_bytes(golden("test_preproc")["t0_jpeg"].tobytes())

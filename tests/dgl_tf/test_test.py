@@ -11,9 +11,10 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from common.datasets import DataSource
-from common.errors import UserError
-from common.evaluate import Evaluate, evaluate
-from common.predictions import Predictions
+from common.evaluate import Evaluate
+from common.runs.evaluation import evaluate
+from common.runs.reader import Predictions
+from common.system.errors import UserError
 from dgl_tf import models, weights
 from dgl_tf.demo_image import Demo, demo
 from dgl_tf.test import Test, layer_names, test

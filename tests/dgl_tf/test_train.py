@@ -19,7 +19,7 @@ import tensorflow.compat.v1 as tf
 from tensorpack.tfutils.tower import TowerContext
 
 from common.datasets import DataSource
-from common.errors import UserError
+from common.system.errors import UserError
 from dgl_tf import callbacks, config, dataflow, models, processes, records, train, training_graph, weights
 from dgl_tf.dataflow import Repeatable, cropped, training_flow, validation_flow
 from tests import fill, small_cub

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from common.errors import UserError
+from common.system.errors import UserError
 from dgl_tf import config, models, training_graph, weights
 from tests.dgl_tf.filled import fill_network, value
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from common.errors import UserError
+from common.system.errors import UserError
 from grcam.handover import read_boxes
 from grcam.pseudo_bbox import descriptors, main, networks
 from grcam.pseudo_bbox.main import PseudoBoxes, find_groups, make_boxes

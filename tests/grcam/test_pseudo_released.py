@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.images import read_rgb
+from common.pictures.images import read_rgb
 from grcam.pseudo_bbox import released
 from grcam.pseudo_bbox.networks import ResNet50, load, without_prefix
 from tests.bas.filled import fill_network

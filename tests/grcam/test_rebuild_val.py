@@ -1,7 +1,7 @@
 import pytest
 
 from common.datasets import DataSource
-from common.errors import UserError
+from common.system.errors import UserError
 from grcam.pseudo_bbox.rebuild_val import Rebuild, rebuild
 from tests import small_cub
 from tests.grcam.released import golden

@@ -6,9 +6,10 @@ import pytest
 import tyro
 from PIL import Image
 
-from common.errors import UserError
-from common.evaluate import Evaluate, evaluate
-from common.predictions import Predictions
+from common.evaluate import Evaluate
+from common.runs.evaluation import evaluate
+from common.runs.reader import Predictions
+from common.system.errors import UserError
 from grcam.config import THRESHOLDS
 from grcam.revise_bbox import Revise, best_iou, correct_counts, read_files, revise_command, revised_boxes
 from tests.grcam.released import golden, lay_out, write_files

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from common.datasets import DataSource
-from common.errors import UserError
-from common.predictions import Predictions
+from common.runs.reader import Predictions
+from common.system.errors import UserError
 from grcam import generate_predicted_bbox
 from grcam.generate_predicted_bbox import Generate, generate, in_top, localization_map
 from grcam.handover import read_boxes, read_classes

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from common.datasets import DataSource, Sample
-from common.errors import UserError
-from common.images import IMAGENET_MEAN, IMAGENET_STD, read_rgb
+from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD, read_rgb
+from common.system.errors import UserError
 from dgl_tf.models import read_image
 from grcam.views import CENTRE, Layout, batches
 from tests import fill, small_cub

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from common.errors import UserError
+from common.system.errors import UserError
 
 
 class _Reduced:

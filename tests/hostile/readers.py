@@ -21,12 +21,13 @@ import numpy as np
 from PIL import Image
 
 from common.datasets import DataSource
-from common.errors import UserError
 from common.export import coco
-from common.files import read_json
-from common.geometry import Frame
-from common.images import read_rgb, read_size
-from common.predictions import Predictions, PredictionsWriter, read_map
+from common.measuring.geometry import Frame
+from common.pictures.images import read_rgb, read_size
+from common.runs.reader import Predictions, read_map
+from common.runs.writer import PredictionsWriter
+from common.system.errors import UserError
+from common.system.files import read_json
 from tests import fill, runs, small_cub
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -132,7 +132,7 @@ def test_the_corpus(world, path):
 
 def test_faults_are_seen(world):
     """What the tests above would say of a reader that crashes, hangs, or complains of nothing in particular."""
-    from common.errors import UserError
+    from common.system.errors import UserError
 
     def complain(message, **where):
         def read(world):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from common.errors import UserError
+from common.system.errors import UserError
 from grcam import handover
 from grcam.generate_predicted_bbox import Journal
 from grcam.pseudo_bbox.main import Progress

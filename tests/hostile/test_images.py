@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from common.images import MAX_PIXELS, ImageError, read_mask, read_rgb, read_size
-from common.photographs import Found, localize_photographs
+from common.pictures.images import MAX_PIXELS, ImageError, read_mask, read_rgb, read_size
+from common.runs.photographs import Found, localize_photographs
 from tests import fill
 from tests.hostile.payloads import refused
 
@@ -182,7 +182,7 @@ def test_names_that_a_file_system_or_terminal_stumbles_over(tmp_path, name):
 
 
 def test_photographs_that_can_not_be_read_are_counted_and_named(tmp_path, capsys):
-    from common.geometry import Frame
+    from common.measuring.geometry import Frame
 
     Image.fromarray(fill.image(20, 30)).save(tmp_path / "good.png")
     (tmp_path / "bomb.png").write_bytes(png(60_000, 60_000))

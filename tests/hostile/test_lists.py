@@ -7,11 +7,14 @@ import pytest
 
 from common.datasets import DataSource, ilsvrc, lists, wsoleval
 from common.datasets.text import MAX_CLASSES, csv_rows, lines, numbers, whole_number
-from common.errors import UserError, inside, printable
-from common.evaluate import Evaluate, evaluate, render
-from common.files import parse_json, read_json
-from common.predictions import Predictions, PredictionsWriter
+from common.evaluate import Evaluate
 from common.prepare import Prepare, check
+from common.runs.evaluation import evaluate
+from common.runs.reader import Predictions
+from common.runs.tables import render
+from common.runs.writer import PredictionsWriter
+from common.system.errors import UserError, inside, printable
+from common.system.files import parse_json, read_json
 from tests import runs, small_cub
 from tests.hostile import readers
 from tests.hostile.payloads import refused

@@ -9,11 +9,13 @@ import pytest
 
 from common.adopt import Adopt, adopt
 from common.datasets import DataSource
-from common.errors import UserError
-from common.evaluate import Evaluate, evaluate
-from common.geometry import Frame
-from common.predictions import PredictionsWriter, read_map
+from common.evaluate import Evaluate
+from common.measuring.geometry import Frame
 from common.report import Report, build
+from common.runs.evaluation import evaluate
+from common.runs.reader import read_map
+from common.runs.writer import PredictionsWriter
+from common.system.errors import UserError
 from tests import runs, small_cub
 from tests.hostile.payloads import refused
 

@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
-from common.errors import UserError
 from common.pytorch import checkpoints, pickles
+from common.system.errors import UserError
 from spol import verdicts
 from tests.hostile.test_maps import lying
 from tests.hostile.test_memory import archive

@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 
 from common.datasets import DataSource
-from common.errors import UserError
-from common.evaluate import evaluate
 from common.export import Export, export
-from common.geometry import Frame
-from common.photographs import localize_photographs
-from common.predictions import Prediction, Predictions, PredictionsWriter, map_path
+from common.measuring.geometry import Frame
 from common.report import Report, build
 from common.report.figures import Curve, chart
 from common.report.sheet import sheet
+from common.runs.evaluation import evaluate
+from common.runs.photographs import localize_photographs
+from common.runs.reader import Predictions
+from common.runs.record import Prediction, map_path
+from common.runs.writer import PredictionsWriter
+from common.system.errors import UserError
 from tests import runs, small_cub
 
 EVIL = (
@@ -202,8 +204,8 @@ def test_predictions_that_lead_elsewhere_are_refused_when_opened(tmp_path, image
 
 
 def test_an_overlay_lies_in_its_folder_whatever_the_photograph_is_called(tmp_path):
-    from common.images import read_rgb
-    from common.photographs import Found
+    from common.pictures.images import read_rgb
+    from common.runs.photographs import Found
 
     source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
     path = tmp_path / "..evil.png"

@@ -13,13 +13,15 @@ import pytest
 
 from common.adopt import Adopt, adopt
 from common.datasets import DataSource
-from common.errors import UserError
-from common.evaluate import Evaluate, evaluate
-from common.files import need_file
-from common.images import ImageError, read_rgb
+from common.evaluate import Evaluate
 from common.merge import Merge, merge
-from common.predictions import Predictions, PredictionsWriter
+from common.pictures.images import ImageError, read_rgb
 from common.report.page import Report, build
+from common.runs.evaluation import evaluate
+from common.runs.reader import Predictions
+from common.runs.writer import PredictionsWriter
+from common.system.errors import UserError
+from common.system.files import need_file
 from tests import runs, small_cub
 from tests.conftest import ROOT
 from tests.hostile import readers

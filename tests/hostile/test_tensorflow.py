@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tensorflow.core.util.saved_tensor_slice_pb2 import SavedTensorSlices
 
-from common.errors import UserError
+from common.system.errors import UserError
 from dgl_tf import records, weights
 from dgl_tf.bundle import read_index
 from tests.hostile import bundle, readers

@@ -16,8 +16,8 @@ import bas.weights
 import spol.cls.checkpoint
 import spol.weights
 from bas.validation import Validation
-from common.errors import UserError
 from common.pytorch import backbones, cam, checkpoints
+from common.system.errors import UserError
 from spol import preprocessing, verdicts
 from spol.seg.train import with_masks
 from tests import fill
@@ -268,7 +268,7 @@ def test_classifications_with_wrong_parts(tmp_path, row):
 def test_a_pseudo_mask_that_is_a_bomb_is_not_decoded(tmp_path, monkeypatch):
     from PIL import Image
 
-    from common import images
+    from common.pictures import images
 
     path = tmp_path / "mask.png"
     Image.fromarray(fill.image(40, 40)).save(path)

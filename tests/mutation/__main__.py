@@ -1,7 +1,7 @@
 """Runs the mutation check; exits with 1 where a module falls below 90 % or a survivor is not listed.
 
 python -m tests.mutation                               every module
-python -m tests.mutation common.metrics common.boxes   some
+python -m tests.mutation common.measuring.metrics common.measuring.boxes   some
 """
 
 import argparse

@@ -31,12 +31,12 @@ LONGEST = 1800
 """Seconds that a module's run may take."""
 
 MODULES: dict[str, tuple[str, ...]] = {
-    "common.boxes": ("tests/common/test_boxes.py",),
-    "common.geometry": ("tests/common/test_geometry.py",),
-    "common.extraction": ("tests/common/test_extraction.py",),
-    "common.metrics": ("tests/common/test_metrics.py",),
-    "common.protocols": ("tests/common/test_protocols.py",),
-    "common.scoring": ("tests/common/test_scoring.py",),
+    "common.measuring.boxes": ("tests/common/measuring/test_boxes.py",),
+    "common.measuring.geometry": ("tests/common/measuring/test_geometry.py",),
+    "common.measuring.extraction": ("tests/common/measuring/test_extraction.py",),
+    "common.measuring.metrics": ("tests/common/measuring/test_metrics.py",),
+    "common.measuring.protocols": ("tests/common/measuring/test_protocols.py",),
+    "common.runs.scoring": ("tests/common/runs/test_scoring.py",),
     "bas.losses": ("tests/bas/test_losses.py",),
     "spol.losses": ("tests/spol/test_losses.py",),
     "spol.segmentation": ("tests/spol/test_seg.py",),
@@ -46,10 +46,10 @@ MODULES: dict[str, tuple[str, ...]] = {
 """The modules, and the tests that are run against each one's mutants."""
 
 TABLES: dict[str, tuple[str, ...]] = {
-    "common.protocols": (
-        "tests/common/test_protocols.py",
+    "common.measuring.protocols": (
+        "tests/common/measuring/test_protocols.py",
         "tests/cross/test_protocols.py",
-        "tests/common/test_metrics.py",
+        "tests/common/measuring/test_metrics.py",
     ),
 }
 """Modules whose code outside functions is changed too, and the tests that are run then."""

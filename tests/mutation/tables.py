@@ -1,6 +1,6 @@
 """The mutants of a module that mutmut leaves out: of what stands outside functions, by mutmut's own operators.
 
-    python tests/mutation/tables.py common/protocols.py OUT.json TEST...
+    python tests/mutation/tables.py common/measuring/protocols.py OUT.json TEST...
 
 `campaign` runs it in a copy of the code, where each mutant takes the module's place in turn and the tests run in a child
 process of their own.

@@ -45,7 +45,7 @@ def test_survivors_are_few_and_of_modules_that_are_checked():
 def mutated(tmp_path, codes):
     """What mutmut leaves behind: the function, its mutants, and pytest's exit code for each."""
     (tmp_path / "common").mkdir()
-    (tmp_path / "common/boxes.py").write_text(
+    (tmp_path / "common/measuring/boxes.py").write_text(
         "class Box:\n"
         "    def xǁBoxǁarea__mutmut_orig(self):\n        return self.a * self.b\n"
         "    def xǁBoxǁarea__mutmut_1(self):\n        return self.a / self.b\n"
@@ -54,25 +54,27 @@ def mutated(tmp_path, codes):
         "def x_add__mutmut_2(a, b=1):\n    return a - b\n"
     )
     names = ("xǁBoxǁarea__mutmut_1", "x_add__mutmut_1", "x_add__mutmut_2")
-    keys = {f"common.boxes.{name}": code for name, code in zip(names, codes, strict=True)}
-    (tmp_path / "common/boxes.py.meta").write_text(json.dumps({"exit_code_by_key": keys}))
-    return campaign.verdict_of("common.boxes", tmp_path)
+    keys = {f"common.measuring.boxes.{name}": code for name, code in zip(names, codes, strict=True)}
+    (tmp_path / "common/measuring/boxes.py.meta").write_text(json.dumps({"exit_code_by_key": keys}))
+    return campaign.verdict_of("common.measuring.boxes", tmp_path)
 
 
-AREA = Mutant("common.boxes", "Box.area", "return self.a * self.b", "return self.a / self.b")
-ADD = Mutant("common.boxes", "add", "def add(a, b=1):", "def add(a, b=2):")
+AREA = Mutant("common.measuring.boxes", "Box.area", "return self.a * self.b", "return self.a / self.b")
+ADD = Mutant("common.measuring.boxes", "add", "def add(a, b=1):", "def add(a, b=2):")
 
 
 def test_survivors_are_told_by_their_lines(tmp_path):
     verdict = mutated(tmp_path, (0, 33, 1))  # lives, is reached by no test, fails one
-    assert verdict == Verdict("common.boxes", 1, (AREA, ADD))
+    assert verdict == Verdict("common.measuring.boxes", 1, (AREA, ADD))
     assert verdict.percent == pytest.approx(100 / 3)
 
 
 def test_mutants_outside_functions_are_added():
     rows = [{"code": "A = 1", "mutant": "A = 2", "status": status} for status in (1, 0, -14)]  # 14: it took too long
-    verdict = campaign.with_tables(Verdict("common.boxes", 1, (AREA,)), rows)
-    assert verdict == Verdict("common.boxes", 3, (AREA, Mutant("common.boxes", "", "A = 1", "A = 2")))
+    verdict = campaign.with_tables(Verdict("common.measuring.boxes", 1, (AREA,)), rows)
+    assert verdict == Verdict(
+        "common.measuring.boxes", 3, (AREA, Mutant("common.measuring.boxes", "", "A = 1", "A = 2"))
+    )
 
 
 @pytest.mark.parametrize("code", [None, 2, 35])
@@ -82,8 +84,8 @@ def test_a_mutant_that_was_not_tested_is_no_verdict(tmp_path, code):
 
 
 def test_new_and_killed_survivors_are_told_apart():
-    verdict = Verdict("common.boxes", 1, (AREA, AREA))
-    other = Mutant("common.metrics", "add", "a", "b")
+    verdict = Verdict("common.measuring.boxes", 1, (AREA, AREA))
+    other = Mutant("common.measuring.metrics", "add", "a", "b")
     assert campaign.compare(verdict, [AREA, ADD, other]) == ([AREA], [ADD])
     assert campaign.compare(verdict, [AREA, AREA, other]) == ([], [])
 
@@ -96,10 +98,10 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path):
 
 
 def test_modules_that_are_not_checked_are_refused(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["mutation", "common.images"])
+    monkeypatch.setattr("sys.argv", ["mutation", "common.pictures.images"])
     with pytest.raises(SystemExit, match="2"):
         main()
-    assert "no mutation check of common.images, expected of common.boxes" in capsys.readouterr().err
+    assert "no mutation check of common.pictures.images, expected of common.measuring.boxes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("survived", "known", "good"), [
@@ -108,8 +110,8 @@ def test_modules_that_are_not_checked_are_refused(monkeypatch, capsys):
 def test_what_fails_the_check(tmp_path, monkeypatch, capsys, survived, known, good):
     """New survivors, listed ones that are killed, and two of eleven, which is below 90 %."""
     monkeypatch.setattr(campaign, "run", lambda module, *_: Verdict(module, 9, tuple(survived)))
-    assert check("common.boxes", known, tmp_path, tmp_path) is good
+    assert check("common.measuring.boxes", known, tmp_path, tmp_path) is good
     said = capsys.readouterr().out
-    assert said.startswith(f"common.boxes: {9 + len(survived)} mutants, 9 killed")
-    assert (tmp_path / "common.boxes.json").exists() == (survived != [] and known == [])
+    assert said.startswith(f"common.measuring.boxes: {9 + len(survived)} mutants, 9 killed")
+    assert (tmp_path / "common.measuring.boxes.json").exists() == (survived != [] and known == [])
     assert ("listed, but killed or gone: Box.area" in said) == (survived == [])

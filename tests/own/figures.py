@@ -9,11 +9,11 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from common.extraction import CUTS, ENDS, REGIONS, Extractor, min_max
-from common.geometry import Frame
-from common.images import resize, ten_crops
-from common.metrics import LocalizationEvaluator
-from common.protocols import PROTOCOLS
+from common.measuring.extraction import CUTS, ENDS, REGIONS, Extractor, min_max
+from common.measuring.geometry import Frame
+from common.measuring.metrics import LocalizationEvaluator
+from common.measuring.protocols import PROTOCOLS
+from common.pictures.images import resize, ten_crops
 from tests import fill
 
 Figures = dict[str, float | list[float]]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from common.datasets import Sample
-from common.errors import UserError
+from common.system.errors import UserError
 from spol import verdicts
 from spol.cls import checkpoint, networks
 from spol.config import recipe

@@ -11,9 +11,9 @@ import torch
 import tyro
 from PIL import Image
 
-from common.errors import UserError
-from common.predictions import Predictions
 from common.pytorch import checkpoints
+from common.runs.reader import Predictions
+from common.system.errors import UserError
 from spol import localize, pictures, pseudo_masks, weights
 from spol.cam import test as cam_test
 from spol.cam import train as cam_train

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.geometry import Frame
+from common.measuring.geometry import Frame
 from spol.losses import BACKGROUND, FOREGROUND, IGNORED
 from spol.preprocessing import Geometry, Preprocessing, nearest, target
 from tests import fill

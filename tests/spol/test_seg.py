@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from common.datasets import cub
-from common.errors import UserError
-from common.geometry import Frame
-from common.predictions import Prediction, Predictions, PredictionsWriter
-from common.protocols import SPOL
+from common.measuring.geometry import Frame
+from common.measuring.protocols import SPOL
+from common.runs.reader import Predictions
+from common.runs.record import Prediction
+from common.runs.writer import PredictionsWriter
+from common.system.errors import UserError
 from spol import verdicts
 from spol.models import enlarged
 from spol.options import Source

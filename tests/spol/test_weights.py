@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.errors import UserError
 from common.pytorch import checkpoints
+from common.system.errors import UserError
 from spol import weights
 from spol.models import build
 from spol.options import TrainOptions, TrainSource

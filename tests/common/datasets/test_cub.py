@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from common.datasets import DataSource, hold_out
-from common.errors import UserError
+from common.system.errors import UserError
 from tests import small_cub
 
 

@@ -3,8 +3,8 @@ import pytest
 
 from common.datasets import DataSource, demo
 from common.datasets.demo_art import PLUMAGES, SPECIES, paint
-from common.errors import UserError
-from common.images import read_mask, read_rgb
+from common.pictures.images import read_mask, read_rgb
+from common.system.errors import UserError
 
 RECIPE = demo.Recipe(train_per_class=2, test_per_class=1, seed=5)
 

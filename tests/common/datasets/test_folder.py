@@ -2,7 +2,7 @@ import pytest
 from PIL import Image
 
 from common.datasets import DataSource
-from common.errors import UserError
+from common.system.errors import UserError
 
 
 def picture(path):

@@ -5,7 +5,7 @@ from PIL import Image
 
 from common.datasets import DataSource
 from common.datasets.ilsvrc import class_words, read_annotation
-from common.errors import UserError
+from common.system.errors import UserError
 
 WNIDS = ("n01440764", "n01443537", "n01484850")
 WORDS = ("tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from common.datasets import Dataset, DataSource, Sample, lists
-from common.errors import UserError
+from common.system.errors import UserError
 from tests import small_cub
 from tests.common.datasets import test_ilsvrc
 

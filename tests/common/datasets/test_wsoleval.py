@@ -1,7 +1,7 @@
 import pytest
 
 from common.datasets import DataSource, wsoleval
-from common.errors import UserError
+from common.system.errors import UserError
 from tests import small_cub
 
 FILES = {

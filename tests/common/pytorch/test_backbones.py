@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import ResNet50_Weights
 
-from common.errors import UserError
-from common.images import read_rgb, resize
+from common.pictures.images import read_rgb, resize
 from common.pytorch import backbones
 from common.pytorch.data import normalized
 from common.pytorch.mobilenet_v1 import MobileNetV1Features, SameConv, from_tf_slim
+from common.system.errors import UserError
 from common.weights import load_mobilenet_v1
 
 NAMES = ResNet50_Weights.IMAGENET1K_V1.meta["categories"]

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from common.datasets import DataSource
-from common.errors import UserError
-from common.extraction import min_max
-from common.images import centre_crop, read_rgb, resize, ten_crops
-from common.predictions import Predictions
+from common.measuring.extraction import min_max
+from common.pictures.images import centre_crop, read_rgb, resize, ten_crops
 from common.pytorch import cam
 from common.pytorch.data import Augmentation, normalized
 from common.pytorch.runtime import Runtime
+from common.runs.reader import Predictions
+from common.system.errors import UserError
 from tests import small_cub
 
 QUICK = {

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from common.errors import UserError
 from common.pytorch import checkpoints
+from common.system.errors import UserError
 
 
 class Bomb:

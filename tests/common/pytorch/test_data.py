@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from common.datasets import DataSource
-from common.geometry import Frame
-from common.images import ImageError, centre_crop, normalize, read_rgb, resize, ten_crops
+from common.measuring.geometry import Frame
+from common.pictures.images import ImageError, centre_crop, normalize, read_rgb, resize, ten_crops
 from common.pytorch.data import (
     Augmentation,
     LocalizationImages,
@@ -120,7 +120,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from common.datasets import DataSource
-from common.errors import run_command
+from common.system.errors import run_command
 from common.pytorch.data import Augmentation, localization_loader, training_loader
 samples = DataSource("cub", Path(sys.argv[1]), "train").load().samples
 

@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from common.datasets import DataSource
-from common.errors import UserError
 from common.pytorch import checkpoints, distributed
 from common.pytorch.data import Augmentation, EpochBatches, training_loader
 from common.pytorch.runtime import Runtime, seed_everything
 from common.pytorch.training import fit
+from common.system.errors import UserError
 from tests import small_cub
 
 ROOT = Path(__file__).resolve().parents[3]

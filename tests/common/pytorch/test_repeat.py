@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from common import repeat
-from common.errors import UserError
 from common.pytorch import checkpoints
 from common.repeat import Recorded, Repeat, differing_arrays, recorded, redirected
+from common.system.errors import UserError
 from tests import small_cub
 
 ROOT = Path(__file__).resolve().parents[3]

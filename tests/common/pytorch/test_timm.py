@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from common.errors import UserError
 from common.pytorch import backbones
+from common.system.errors import UserError
 from tests.common.pytorch.test_backbones import NAMES, PHOTOGRAPHS, photograph
 
 

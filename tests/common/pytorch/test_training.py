@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from common.datasets import DataSource
-from common.errors import UserError
-from common.files import read_json
 from common.pytorch import checkpoints
 from common.pytorch.data import Augmentation, training_loader
 from common.pytorch.runtime import Runtime, pick_device, seed_everything
 from common.pytorch.training import fit
+from common.system.errors import UserError
+from common.system.files import read_json
 from tests import small_cub
 
 

@@ -1,0 +1,369 @@
+"""Evaluators: `accumulate` an image at a time, `compute` at the end. Memory does not grow with the number of images.
+
+`LocalizationEvaluator` gives GT-known, Top-1 and Top-5 localization under any protocol, and with the `wsoleval-v1`
+and `wsoleval-v2` protocols MaxBoxAcc and MaxBoxAccV2. `PixelEvaluator` gives PxAP and pIoU where there are masks.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from common.measuring.boxes import as_boxes, pairwise_iou
+from common.measuring.extraction import check_map
+from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
+from common.measuring.protocols import Protocol
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """One image at T thresholds.
+
+    Attributes:
+        ground_truth: (M, 4) in the frame, as the protocol's rule puts them there.
+        boxes: at each threshold the box (4,) in the frame that came closest, None where none was found.
+        iou: (T,) the best over boxes and ground truths; a missing box scores as the protocol says.
+        counted: (T,) False where the protocol leaves the image out of the denominator.
+    """
+
+    ground_truth: np.ndarray
+    boxes: list[np.ndarray | None]
+    iou: np.ndarray
+    counted: np.ndarray
+
+
+def score_boxes(protocol: Protocol, boxes: Sequence[np.ndarray], frame: Frame, ground_truth: np.ndarray) -> ImageScores:
+    """Compare the boxes found in one image at each threshold with its ground truth.
+
+    Args:
+        protocol: says how.
+        boxes: T arrays (K, 4) in pixels of the frame, K = 0 where nothing was found. Thresholds that cut alike may
+            share one array, which is then compared once.
+        frame: where the network input lies in the image.
+        ground_truth: (M, 4) in pixels of the original image.
+    """
+    truth = GROUND_TRUTH_RULES[protocol.ground_truth](as_boxes(ground_truth), frame)
+    stand_in = protocol.missing_box(frame)
+    distinct = {id(found): found for found in boxes}
+    candidates = {key: found if len(found) or stand_in is None else stand_in for key, found in distinct.items()}
+    closest: dict[int, tuple[np.ndarray | None, float, bool]] = {}
+    if len(truth):
+        best = pairwise_iou(np.concatenate(list(candidates.values())), truth, protocol.iou).max(axis=1)
+    start = 0
+    for key, found in distinct.items():
+        end = start + len(candidates[key])
+        if len(truth) == 0 or start == end:
+            closest[key] = (found[0] if len(found) else None, 0.0, False)
+        else:
+            winner = start + int(best[start:end].argmax())
+            closest[key] = (found[winner - start] if len(found) else None, float(best[winner]), True)
+        start = end
+    each = [closest[id(found)] for found in boxes]
+    return ImageScores(
+        ground_truth=truth,
+        boxes=[box for box, _, _ in each],
+        iou=np.array([iou for _, iou, _ in each]),
+        counted=np.array([counted for _, _, counted in each]),
+    )
+
+
+@dataclass(frozen=True)
+class LocalizationResult:
+    """Accuracies in percent at every threshold; arrays have shape (criteria, thresholds).
+
+    Attributes:
+        protocol: what was measured.
+        thresholds: (T,).
+        gt_known, top1, top5: localization accuracy; NaN throughout where nobody classified.
+        gt_known_over_images: the same over images where the protocol averages over classes, else equal to `gt_known`.
+        counted: (T,) images in the denominator.
+        seen: images accumulated.
+        left_out: number of images by the reason for which they were left out at every threshold.
+        per_class: GT-known (classes, criteria, thresholds), NaN for classes without an image.
+    """
+
+    protocol: Protocol
+    thresholds: np.ndarray
+    gt_known: np.ndarray
+    top1: np.ndarray
+    top5: np.ndarray
+    gt_known_over_images: np.ndarray
+    counted: np.ndarray
+    seen: int
+    left_out: dict[str, int] = field(default_factory=dict)
+    per_class: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))
+
+    def best(self) -> np.ndarray:
+        """Index of the threshold of highest GT-known for each criterion, the first among equals."""
+        return np.nanargmax(np.where(np.isnan(self.gt_known), -1.0, self.gt_known), axis=1)
+
+    def nearest(self, threshold: float) -> np.ndarray:
+        """Index of the threshold closest to `threshold`, once for each criterion."""
+        return np.full(len(self.gt_known), int(np.abs(self.thresholds - threshold).argmin()))
+
+    def at(self, indices: np.ndarray) -> dict[str, float]:
+        """The three accuracies and errors, mean over criteria, each criterion read at its own threshold index."""
+        rows = np.arange(len(indices))
+        values = {name: float(getattr(self, name)[rows, indices].mean()) for name in ("gt_known", "top1", "top5")}
+        errors = {f"{name}_error": 100.0 - value for name, value in values.items()}
+        return {**values, **errors, "over_images": float(self.gt_known_over_images[rows, indices].mean())}
+
+    @property
+    def max_box_acc(self) -> float:
+        """MaxBoxAcc (V1, V2): for each criterion the best threshold's accuracy, mean over criteria, in percent."""
+        return self.at(self.best())["gt_known"]
+
+
+class LocalizationEvaluator:
+    """Accumulates one image at a time; see `accumulate` and `compute`.
+
+    Args:
+        protocol: how to measure.
+        thresholds: the curve's thresholds; None takes the protocol's own.
+        count_missing: count what the protocol leaves out of its denominator as misses instead (SPOL quirk 2).
+    """
+
+    def __init__(self, protocol: Protocol, thresholds: Sequence[float] | None = None, count_missing: bool = False):
+        self.protocol = protocol
+        self.thresholds = np.asarray(protocol.sweep if thresholds is None else thresholds, dtype=np.float64)
+        self.count_missing = count_missing
+        self.left_out: Counter[str] = Counter()
+        self.seen = 0
+        self._classified = True
+        self._classes: dict[int, _ClassTally] = {}
+
+    def accumulate(
+        self,
+        localization_map: np.ndarray,
+        frame: Frame,
+        ground_truth: np.ndarray,
+        label: int,
+        top5: Sequence[int] | None = None,
+        image_id: str = "",
+    ) -> None:
+        """Score one image's map at every threshold.
+
+        Args:
+            localization_map: (H, W) float in [0, 1], in the frame's size.
+            frame: where the network input lies in the original image.
+            ground_truth: (M, 4) boxes `x0 y0 x1 y1` in pixels of the original image.
+            label: 0-based true class.
+            top5: the classifier's five best classes, best first; None where nobody classified.
+            image_id: compared with the protocol's list of images that are left out by name.
+
+        Raises:
+            ValueError: a map that `check_map` refuses, or of another size or frame than the protocol's.
+        """
+        if tuple(localization_map.shape[::-1]) != tuple(frame.size):
+            raise ValueError(f"the map is {localization_map.shape[::-1]}, its frame {frame.size} (width, height)")
+        check_map(localization_map)
+        if self._takes(frame, image_id):
+            boxes = self.protocol.extractor.boxes(localization_map, self.thresholds)
+            self._tally(boxes, frame, ground_truth, label, top5)
+
+    def accumulate_boxes(
+        self,
+        boxes: Sequence[np.ndarray],
+        frame: Frame,
+        ground_truth: np.ndarray,
+        label: int,
+        top5: Sequence[int] | None = None,
+        image_id: str = "",
+    ) -> None:
+        """Score one image's boxes, one array (K, 4) in the frame for each threshold; the rest as `accumulate`."""
+        if len(boxes) != len(self.thresholds):
+            raise ValueError(f"{len(boxes)} sets of boxes for {len(self.thresholds)} thresholds")
+        if self._takes(frame, image_id):
+            self._tally([as_boxes(found) for found in boxes], frame, ground_truth, label, top5)
+
+    def _takes(self, frame: Frame, image_id: str) -> bool:
+        if frame.kind != self.protocol.frame:
+            raise ValueError(f"protocol {self.protocol.name} measures in the frame {self.protocol.frame!r}, "
+                             f"not in {frame.kind!r}")  # fmt: skip
+        self.seen += 1
+        if self.protocol.left_out and image_id.endswith(self.protocol.left_out):
+            self.left_out["left out by name in the released code"] += 1
+            return False
+        return True
+
+    def _tally(
+        self, boxes: list[np.ndarray], frame: Frame, ground_truth: np.ndarray, label: int, top5: Sequence[int] | None
+    ) -> None:
+        scores = score_boxes(self.protocol, boxes, frame, ground_truth)
+        if len(scores.ground_truth) == 0 and not self.count_missing:
+            self.left_out["no ground-truth box left in the frame"] += 1
+            return
+        correct = self.protocol.correct(scores.iou)  # (T, criteria)
+        counted = scores.counted | self.count_missing
+        self._classified &= top5 is not None
+        first, five = (top5[0] == label, label in list(top5)[:5]) if top5 is not None else (False, False)
+        tally = self._classes.setdefault(label, _ClassTally(len(self.protocol.criteria), len(self.thresholds)))
+        tally.add((correct & counted[:, None]).T, counted, first, five)
+
+    def merge(self, other: "LocalizationEvaluator") -> None:
+        """Add what another evaluator of the same protocol and thresholds has accumulated, on other images."""
+        if other.protocol != self.protocol or not np.array_equal(other.thresholds, self.thresholds, equal_nan=True):
+            raise ValueError("evaluators of different protocols or thresholds can't be merged")
+        self.seen += other.seen
+        self.left_out += other.left_out
+        self._classified &= other._classified
+        for label, theirs in other._classes.items():
+            ours = self._classes.setdefault(label, _ClassTally(len(self.protocol.criteria), len(self.thresholds)))
+            ours.merge(theirs)
+
+    def compute(self) -> LocalizationResult:
+        """The accuracies over everything accumulated; NaN at thresholds where no image is counted."""
+        tallies = [self._classes[label] for label in sorted(self._classes)]
+        shape = (len(self.protocol.criteria), len(self.thresholds))
+        counted = sum((tally.counted for tally in tallies), np.zeros(shape[1], np.int64))
+
+        def over_images(name: str) -> np.ndarray:
+            hits = sum((getattr(tally, name) for tally in tallies), np.zeros(shape, np.int64))
+            return _percent(hits, counted)
+
+        def over_classes(name: str) -> np.ndarray:
+            each = np.array([_percent(getattr(tally, name), tally.counted) for tally in tallies])
+            return _mean_ignoring_nan(each) if tallies else np.full(shape, np.nan)
+
+        mean = over_classes if self.protocol.mean_over == "classes" else over_images
+        nobody = np.full(shape, np.nan)
+        classes = max(self._classes, default=-1) + 1
+        per_class = np.full((classes, *shape), np.nan)
+        for label, tally in self._classes.items():
+            per_class[label] = _percent(tally.gt_known, tally.counted)
+        return LocalizationResult(
+            protocol=self.protocol,
+            thresholds=self.thresholds,
+            gt_known=mean("gt_known"),
+            top1=mean("top1") if self._classified else nobody,
+            top5=mean("top5") if self._classified else nobody,
+            gt_known_over_images=over_images("gt_known"),
+            counted=counted,
+            seen=self.seen,
+            left_out=dict(self.left_out),
+            per_class=per_class,
+        )
+
+
+class _ClassTally:
+    """Hits (criteria, T) and denominators (T,) of one class."""
+
+    def __init__(self, criteria: int, thresholds: int):
+        self.gt_known, self.top1, self.top5 = (np.zeros((criteria, thresholds), np.int32) for _ in range(3))
+        self.counted = np.zeros(thresholds, np.int32)
+
+    def add(self, correct: np.ndarray, counted: np.ndarray, first: bool, five: bool) -> None:
+        self.gt_known += correct
+        self.top1 += correct & first
+        self.top5 += correct & five
+        self.counted += counted
+
+    def merge(self, other: "_ClassTally") -> None:
+        for name in ("gt_known", "top1", "top5", "counted"):
+            getattr(self, name)[...] += getattr(other, name)
+
+
+def _percent(hits: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    share = np.full(hits.shape, np.nan)
+    return np.divide(hits * 100.0, counted, out=share, where=np.broadcast_to(counted > 0, hits.shape))
+
+
+def _mean_ignoring_nan(values: np.ndarray) -> np.ndarray:
+    present = ~np.isnan(values)
+    total = np.where(present, values, 0.0).sum(axis=0)
+    share = np.full(total.shape, np.nan)
+    return np.divide(total, present.sum(axis=0), out=share, where=present.any(axis=0))
+
+
+@dataclass(frozen=True)
+class PixelResult:
+    """Pixel metrics in percent.
+
+    Attributes:
+        pxap: area under the precision-recall curve of all pixels of the data set together (Choe et al.).
+        piou: best IoU of all pixels together over thresholds, as BAS's later re-release prints it.
+        mean_iou: best mean over images of the image's IoU, over thresholds.
+        images: how many images were accumulated.
+    """
+
+    pxap: float
+    piou: float
+    mean_iou: float
+    images: int
+
+
+class PixelEvaluator:
+    """PxAP and pIoU from histograms of map values on object and background pixels.
+
+    Args:
+        thresholds: ascending, starting at 0; bins close at the next threshold, the last ones at 1, 2 and 3,
+            so that a value of exactly 1 has a bin of its own.
+    """
+
+    def __init__(self, thresholds: Sequence[float] = tuple(np.arange(0, 1, 0.001).tolist())):
+        self._edges = np.append(np.asarray(thresholds, dtype=np.float64), [1.0, 2.0, 3.0])
+        bins = len(self._edges) - 1
+        self._object, self._background = np.zeros(bins), np.zeros(bins)
+        self._iou_sum = np.zeros(bins)
+        self._images = 0
+
+    def accumulate(self, localization_map: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None = None) -> None:
+        """Add one image.
+
+        Args:
+            localization_map: (H, W) float in [0, 1].
+            mask: (H, W), not 0 on the object.
+            ignore: (H, W), not 0 where pixels are left out; the object wins where both are set.
+
+        Raises:
+            ValueError: shapes differ, or a map that `check_map` refuses.
+        """
+        check_map(localization_map)
+        if mask.shape != localization_map.shape or (ignore is not None and ignore.shape != mask.shape):
+            raise ValueError(f"map {localization_map.shape} and mask {mask.shape} differ in shape")
+        on_object = mask != 0
+        background = ~on_object if ignore is None else ~on_object & (ignore == 0)
+        object_bins, _ = np.histogram(localization_map[on_object], bins=self._edges)
+        background_bins, _ = np.histogram(localization_map[background], bins=self._edges)
+        self._object += object_bins
+        self._background += background_bins
+        self._iou_sum += _iou_by_threshold(object_bins, background_bins)
+        self._images += 1
+
+    def merge(self, other: "PixelEvaluator") -> None:
+        """Add what another evaluator of the same thresholds has accumulated, on other images."""
+        if not np.array_equal(other._edges, self._edges):
+            raise ValueError("evaluators of different thresholds can't be merged")
+        self._object += other._object
+        self._background += other._background
+        self._iou_sum += other._iou_sum
+        self._images += other._images
+
+    def compute(self) -> PixelResult:
+        """The metrics over everything accumulated.
+
+        Raises:
+            ValueError: no object pixel in any mask.
+        """
+        if self._object.sum() == 0:
+            raise ValueError("no mask holds an object pixel, so there is no recall to speak of")
+        true_positive = self._object[::-1].cumsum()
+        false_positive = self._background[::-1].cumsum()
+        predicted = true_positive + false_positive
+        precision = np.divide(true_positive, predicted, out=np.zeros_like(predicted), where=predicted > 0)
+        recall = true_positive / self._object.sum()
+        area = (precision[1:] * np.diff(recall))[predicted[1:] > 0].sum()
+        return PixelResult(
+            pxap=100.0 * float(area),
+            piou=100.0 * float(_iou_by_threshold(self._object, self._background).max()),
+            mean_iou=100.0 * float(self._iou_sum.max() / self._images),
+            images=self._images,
+        )
+
+
+def _iou_by_threshold(object_bins: np.ndarray, background_bins: np.ndarray) -> np.ndarray:
+    """tp / (tp + fp + fn) with the highest bins predicted first; 0 where there is no object and no prediction."""
+    true_positive = object_bins[::-1].cumsum()
+    union = object_bins.sum() + background_bins[::-1].cumsum()
+    return np.divide(true_positive, union, out=np.zeros(len(union)), where=union > 0)

@@ -1,0 +1,192 @@
+"""Reading pixels, and the three resizes of the papers' libraries by name.
+
+What a file may hold, and what is done with it:
+
+| the file holds | `read_rgb` gives |
+|---|---|
+| grey, palette, grey with alpha | three equal or looked-up channels |
+| CMYK | Pillow's conversion to RGB, Adobe's inverted files included |
+| alpha | colours as stored, alpha dropped: what Pillow's `convert("RGB")` and OpenCV both do |
+| 16 bits a channel | the high byte: what OpenCV does; Pillow would clip to white |
+| an EXIF rotation | pixels as stored (`orientation="ignore"`): annotations ignore it too; `apply` turns them |
+| several pictures (GIF, TIFF) | the first |
+| less than it announces (truncated), nothing, no image, no pixel, floating-point pixels | `ImageError` |
+| PostScript and other formats than `FORMATS` | `ImageError`: Pillow would run another program on some of them |
+| more than `MAX_PIXELS` pixels | `ImageError`, before anything is decoded |
+"""
+
+import warnings
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from common.system.errors import UserError
+from common.system.files import need_file
+
+MAX_PIXELS = 100_000_000
+"""Larger images are refused by their header. ILSVRC's largest has 24 million pixels."""
+
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+"""By Pillow's names, whatever ending a file has."""
+
+RESIZES = ("pillow", "opencv", "tensorflow1")
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""RGB, of values in [0, 1]; all four papers normalize with it."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""RGB, from values in [0, 1]."""
+
+
+class ImageError(UserError):
+    """An image that can't be used. Long jobs count and name such images instead of stopping."""
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height by the file's header, as stored: an EXIF rotation is ignored, nothing is decoded.
+
+    Raises:
+        ImageError: no such file, not an image, or more than `MAX_PIXELS` pixels.
+    """
+    with _open(path) as image:
+        return image.size
+
+
+def read_rgb(path: Path, orientation: str = "ignore") -> np.ndarray:
+    """The image as (H, W, 3) uint8 RGB; the table above says what becomes of unusual files.
+
+    Args:
+        path: of one of `FORMATS`.
+        orientation: `ignore` or `apply` the EXIF rotation; SPOL and DGL's training read with OpenCV, which applies it.
+
+    Raises:
+        ImageError: the file is missing, truncated, empty, not an image, or too large.
+    """
+    if orientation not in ("ignore", "apply"):
+        raise ValueError(f"unknown orientation {orientation!r}, expected ignore or apply")
+    with _open(path) as image:
+        try:
+            image.load()
+            if orientation == "apply":
+                image = ImageOps.exif_transpose(image)
+            return _to_rgb(image, path)
+        except ImageError:
+            raise
+        except Exception as error:  # a damaged file fails in many ways, each decoder in its own
+            reason = str(error) or type(error).__name__
+            raise ImageError(f"the image can't be decoded ({reason})", where=path, do="replace or remove it") from error
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A segmentation mask as (H, W) uint8 grey values; CUB's are annotators' agreement, object above 128.
+
+    Raises:
+        ImageError: as `read_rgb`.
+    """
+    return read_rgb(path)[..., 0]
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this build of Pillow has."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _open(path: Path) -> Image.Image:
+    need_file(path, ImageError)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and of size; size is checked below
+            image = Image.open(path, formats=_formats())
+    except FileNotFoundError as error:
+        raise ImageError("no such image", where=path) from error
+    except Exception as error:  # as above
+        empty = not isinstance(error, OSError) or isinstance(error, UnidentifiedImageError)
+        empty = empty and path.is_file() and path.stat().st_size == 0
+        reason = "the file is empty" if empty else f"not a readable image ({type(error).__name__})"
+        raise ImageError(reason, where=path, do="replace or remove it") from error
+    if image.width * image.height == 0:
+        image.close()
+        raise ImageError("the image has no pixels", where=path, do="replace or remove it")
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width} x {image.height}"
+        image.close()
+        raise ImageError(f"the image has {size} pixels", where=path, expected=f"at most {MAX_PIXELS:,} in all")
+    return image
+
+
+def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
+    if image.mode == "F":
+        raise ImageError("the image has floating-point pixels", where=path, expected="8 or 16 bits a channel")
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow's own conversion would clip
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ImageError("the image has more than 16 bits a channel", where=path, expected="8 or 16 bits")
+        return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(image.convert("RGB"))
+
+
+def resize(image: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray:
+    """Resize as one of the papers' libraries does; their results differ by several grey levels.
+
+    Args:
+        image: (H, W, 3) uint8, or float32 for `opencv` and `tensorflow1`.
+        size: width and height wanted.
+        method: `pillow`: bilinear with antialiasing when shrinking, uint8 (BAS).
+            `opencv`: bilinear, half-pixel centres, no antialiasing, dtype kept (SPOL, DGL's training).
+            `tensorflow1`: bilinear on TensorFlow 1's legacy grid, source = target * in/out, no half-pixel shift,
+            float32 and never rounded (DGL's and GRCAM's inference).
+
+    Raises:
+        ValueError: unknown method, or a dtype that the library would not take.
+    """
+    if method == "pillow":
+        if image.dtype != np.uint8:
+            raise ValueError(f"Pillow resizes uint8 images, not {image.dtype}")
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    if method == "opencv":
+        return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    if method == "tensorflow1":
+        return _resize_legacy(image.astype(np.float32), size)
+    raise ValueError(f"unknown resize {method!r}, expected one of {', '.join(RESIZES)}")
+
+
+def _resize_legacy(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """`tf.compat.v1.image.resize_bilinear(align_corners=False, half_pixel_centers=False)` in numpy."""
+    (height, width), (new_width, new_height) = image.shape[:2], size
+    left, right, along_x = _legacy_grid(width, new_width)
+    top, bottom, along_y = _legacy_grid(height, new_height)
+    along_x, along_y = along_x[None, :, None], along_y[:, None, None]
+    rows = image[:, left] + (image[:, right] - image[:, left]) * along_x
+    return rows[top] + (rows[bottom] - rows[top]) * along_y
+
+
+def _legacy_grid(length: int, new_length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    source = np.arange(new_length, dtype=np.float32) * (np.float32(length) / np.float32(new_length))
+    lower = np.minimum(source.astype(np.int64), length - 1)
+    return lower, np.minimum(lower + 1, length - 1), source - lower.astype(np.float32)
+
+
+def centre_crop(image: np.ndarray, side: int) -> np.ndarray:
+    """The central `side` x `side` of an (H, W, ...) array, the offset rounded down."""
+    y, x = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    return image[y : y + side, x : x + side]
+
+
+def ten_crops(image: np.ndarray, side: int) -> np.ndarray:
+    """Ten crops (10, side, side, ...): the corners, left before right, the centre, then the same of the mirror image.
+
+    The order is torchvision's and GRCAM's; the results are averaged, so only the mirrored centre's place matters.
+    """
+    bottom, right = image.shape[0] - side, image.shape[1] - side
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
+    return np.stack([view[y : y + side, x : x + side] for view in (image, image[:, ::-1]) for y, x in corners])
+
+
+def normalize(images: np.ndarray) -> np.ndarray:
+    """uint8 RGB (..., 3) to float32: divided by 255, ImageNet's mean taken off, divided by its deviation."""
+    scaled = images.astype(np.float32) / 255.0
+    return (scaled - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)

@@ -1,0 +1,1 @@
+"""Predictions directories: written, read, scored, compared."""

@@ -1,0 +1,53 @@
+"""Boxes drawn without looking at the image, which stand beside every result."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from common.datasets.sample import Sample
+from common.measuring.geometry import Frame
+from common.measuring.metrics import LocalizationEvaluator
+from common.measuring.protocols import Protocol
+
+CENTRED_SIDES = tuple(round(0.05 * k, 2) for k in range(1, 21))
+"""Sides tried for the best fixed centred box; the last, 1.0, is the whole image."""
+
+
+def centred_boxes(frame: Frame, sides: Iterable[float]) -> list[np.ndarray]:
+    """Boxes (1, 4) around the frame's centre, one for each side given as a share of the frame's width and height."""
+    size = np.array(frame.size, dtype=np.float64)
+    return [np.concatenate([size * (1 - side) / 2, size * (1 + side) / 2])[None] for side in sides]
+
+
+@dataclass(frozen=True)
+class TrivialBaselines:
+    """GT-known in percent of predictions that never look at the image.
+
+    Attributes:
+        whole_image: of the whole frame as the box.
+        centred_box: of the best centred box, its side chosen on the same images (an oracle).
+        centred_side: that side, as a share of the frame.
+        images: how many images.
+    """
+
+    whole_image: float
+    centred_box: float
+    centred_side: float
+    images: int
+
+
+def trivial_baselines(protocol: Protocol, samples: Iterable[Sample], count_missing: bool = False) -> TrivialBaselines:
+    """What a box drawn without looking gets under a protocol, in the protocol's own frame."""
+    evaluator = LocalizationEvaluator(protocol, CENTRED_SIDES, count_missing)
+    for sample in samples:
+        frame = Frame.of_kind(protocol.frame, sample.size)
+        boxes = centred_boxes(frame, CENTRED_SIDES)
+        evaluator.accumulate_boxes(boxes, frame, sample.boxes, sample.label, image_id=sample.image_id)
+    result = evaluator.compute()
+    return TrivialBaselines(
+        whole_image=float(result.gt_known[:, -1].mean()),
+        centred_box=result.max_box_acc,
+        centred_side=float(result.thresholds[result.best()].mean()),
+        images=result.seen,
+    )

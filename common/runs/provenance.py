@@ -1,0 +1,66 @@
+"""What made a result: the command, versions, commit and machine of each process that had a part in it."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from common.system.files import read_json, write_json
+
+TRAINING, PROCESSES = "training.json", "processes.json"
+"""Files of a training's folder: what identifies it, and the processes that made it."""
+
+_VERSIONED = (
+    "numpy", "opencv-python-headless", "opencv-python", "pillow", "torch", "torchvision", "timm", "tensorflow",
+    "tensorflow-cpu", "tensorpack", "matplotlib",
+)  # fmt: skip
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, commit and command of this process, for a manifest; a run that goes on need not have the same ones."""
+    versions = {"python": platform.python_version()}
+    for package in _VERSIONED:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "command": _command(),
+        "versions": versions,
+        "git_commit": _git_commit(),
+        "machine": f"{platform.machine()} {platform.system()}",
+    }
+
+
+def _command() -> dict[str, Any]:
+    """What `python -m` was told, and where; `processes` is how many of them torchrun or horovodrun started."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return {
+        "module": None if spec is None else spec.name,
+        "arguments": sys.argv[1:],
+        "folder": os.getcwd(),
+        "processes": int(os.environ.get("WORLD_SIZE") or os.environ.get("HOROVOD_SIZE", "1")),
+    }
+
+
+def note_process(folder: Path) -> None:
+    """Add this process to `processes.json`, which a training's folder has in place of a manifest."""
+    path = folder / PROCESSES
+    earlier = read_json(path)["processes"] if path.is_file() else []
+    write_json(path, {"processes": [*earlier, provenance()]})
+
+
+def _git_commit() -> str | None:
+    """This repository's commit, with `-dirty` where tracked files differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+    try:
+        said = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.stdout.strip() or None

@@ -1,0 +1,154 @@
+"""Reads a run's predictions and checks them; see `record` for the format."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.datasets import DataSource
+from common.measuring.extraction import check_map
+from common.measuring.geometry import Frame
+from common.runs.record import FORMAT, LINES, MANIFEST, MAPS, Prediction, check_fields, map_path, parse, read_lines
+from common.system.errors import UserError, inside
+from common.system.files import need_file, read_json
+
+CHUNK = 50
+"""Images that a process scores at a time."""
+
+
+def read_map(path: Path, frame: Frame) -> np.ndarray:
+    """One map, checked: float32 or float64 (H, W) in [0, 1], of the frame's size.
+
+    Half precision, and the other byte order, are widened and turned without loss.
+
+    Raises:
+        UserError: missing, pickled, no array, another shape or type, or values outside [0, 1].
+    """
+    need_file(path)
+    try:
+        # Mapped, not read: a wrong shape is refused before any memory is taken, and pickled objects can't be mapped.
+        localization_map = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError as error:
+        raise UserError("no such map", where=path, do="localize again with maps saved") from error
+    except Exception as error:  # numpy parses the header as Python, and fails as variously as Python's parser
+        raise UserError(f"not a readable .npy file ({error})", where=path) from error
+    if localization_map.shape[::-1] != tuple(frame.size):
+        size = "x".join(map(str, localization_map.shape[::-1]))
+        raise UserError(f"the map is {size}", where=path, expected="x".join(map(str, frame.size)))
+    try:
+        check_map(localization_map)
+    except ValueError as error:
+        raise UserError(str(error), where=path) from error
+    if localization_map.dtype.itemsize > 8:
+        raise UserError(f"the map is {localization_map.dtype}", where=path, expected="float32 or float64")
+    return np.array(localization_map, np.float64 if localization_map.dtype.itemsize == 8 else np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A predictions directory that has been read and checked.
+
+    Attributes:
+        directory: where it lies.
+        manifest: as parsed.
+        entries: one for each image that was localized, in the order written.
+        skipped: image id to reason.
+        has_maps: whether `maps/` is there.
+    """
+
+    directory: Path
+    manifest: dict[str, Any]
+    entries: tuple[Prediction, ...]
+    skipped: dict[str, str]
+    has_maps: bool
+
+    @classmethod
+    def open(cls, directory: Path, incomplete: bool = False) -> "Predictions":
+        """Read a directory.
+
+        Args:
+            directory: as a `PredictionsWriter` left it.
+            incomplete: accept one whose run has not finished.
+
+        Raises:
+            UserError: not a predictions directory, not finished, a line that is not right, or an id that stands twice.
+        """
+        manifest = read_json(directory / MANIFEST, do="name a folder that a localize command wrote")
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise UserError("not a manifest of predictions", where=directory / MANIFEST, expected=f'"format": {FORMAT}')
+        check_fields(manifest, directory / MANIFEST)
+        if not manifest.get("complete") and not incomplete:
+            raise UserError("the run that writes these predictions has not finished", where=directory,
+                            do="run its command again, it continues where it ended")  # fmt: skip
+        entries, skipped, seen = [], {}, set()
+        for line, record in read_lines(directory / LINES):
+            image_id = record["image_id"]
+            if image_id in seen:
+                raise UserError(f"{image_id} stands here twice", where=directory / LINES, line=line)
+            seen.add(image_id)
+            inside(directory / MAPS, image_id, where=directory / LINES, line=line)
+            if "skipped" in record:
+                skipped[image_id] = str(record["skipped"])
+            else:
+                entries.append(parse(record, directory / LINES, line))
+                if (kind := entries[-1].frame.kind) != manifest.get("frame", kind):
+                    raise UserError(f"the frame is {kind!r}", where=directory / LINES, line=line,
+                                    expected=f"the manifest's {manifest['frame']!r}")  # fmt: skip
+        return cls(directory, manifest, tuple(entries), skipped, (directory / MAPS).is_dir())
+
+    def need(self, *names: str) -> None:
+        """Make sure that the manifest has some entries.
+
+        Raises:
+            UserError: it lacks one.
+        """
+        if lacking := [name for name in names if name not in self.manifest]:
+            raise UserError(f"the manifest lacks {' and '.join(lacking)}", where=self.directory / MANIFEST,
+                            do="localize again")  # fmt: skip
+
+    @property
+    def title(self) -> str:
+        """Method and architecture, as tables and plots name them."""
+        return f"{self.manifest['method']} {self.manifest['architecture']}"
+
+    @property
+    def source(self) -> DataSource:
+        """The images that were predicted on, as the manifest says.
+
+        Raises:
+            UserError: it doesn't, or not readably.
+        """
+        data = self.manifest.get("data")
+        if not isinstance(data, dict):
+            raise UserError("the manifest does not say what was predicted on", where=self.directory)
+        fields = {name: value for name, value in data.items() if name not in ("images", "fingerprint", "left_out")}
+        return DataSource.from_json(fields, self.directory)
+
+    def source_in(self, root: Path | None) -> DataSource:
+        """`source`, in the folder `root` where one is named.
+
+        Raises:
+            UserError: the folder is not there.
+        """
+        source = replace(self.source, root=root) if root else self.source
+        if not source.root.is_dir():
+            raise UserError(f"its data set lies in {source.root}, no such folder", where=self.directory,
+                            do="name it with --root")  # fmt: skip
+        return source
+
+    def chunks(self) -> Iterator["Predictions"]:
+        """The same directory, some entries at a time: what another process needs for its images, and no more."""
+        for start in range(0, len(self.entries), CHUNK):
+            yield replace(self, entries=self.entries[start : start + CHUNK], skipped={})
+
+    def accuracy(self, among: int) -> float | None:
+        """Percent of images whose true class is among the classifier's first `among`; None where nobody classified."""
+        if not self.entries or any(entry.top5 is None for entry in self.entries):
+            return None
+        return 100.0 * sum(entry.label in entry.top5[:among] for entry in self.entries) / len(self.entries)
+
+    def map(self, entry: Prediction) -> np.ndarray:
+        """The entry's localization map; see `read_map`."""
+        return read_map(map_path(self.directory, entry.image_id), entry.frame)

@@ -1,0 +1,196 @@
+"""Writes a run's predictions as the run goes, and continues a run that was stopped; see `record` for the format."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.datasets import Sample, alike
+from common.measuring.extraction import check_map
+from common.runs.provenance import provenance
+from common.runs.record import FORMAT, LINES, MANIFEST, MAPS, Prediction, check_fields, map_path, read_lines, shorten
+from common.system.errors import UserError
+from common.system.files import holds_files, need_file, read_json, write_json, writing
+
+
+class PredictionsWriter:
+    """Writes a predictions directory, or continues one.
+
+    Args:
+        directory: made if it isn't there.
+        header: what identifies the run: `method`, `architecture`, `data`, `checkpoint`, `classifier`, `frame`,
+            `options`; plain JSON values.
+        overwrite: start anew even if the directory holds another or a finished run.
+        processes: what earlier processes had a part in the run, as a manifest has them.
+
+    Attributes:
+        done: ids of images that have a line already; skip them.
+        complete: the directory held this very run, finished; there is nothing to do.
+
+    Raises:
+        UserError: the directory holds another run's predictions, or something else.
+    """
+
+    def __init__(
+        self, directory: Path, header: dict[str, Any], overwrite: bool = False, processes: Sequence[dict[str, Any]] = ()
+    ):
+        self.directory, self.header = directory, json.loads(json.dumps(header))
+        self.done: set[str] = set()
+        self._skipped: Counter[str] = Counter()
+        self._processes: list[dict[str, Any]] = list(processes)
+        self._file = None
+        manifest = directory / MANIFEST
+        if manifest.is_file() and not overwrite:
+            self._continue(read_json(manifest))
+        elif holds_files(directory) and not manifest.is_file():
+            raise UserError(
+                "the folder is not empty and holds no predictions", where=directory, do="choose another one"
+            )
+        else:
+            self.complete = False
+            _remove_earlier(directory)
+        if not self.complete:
+            self._processes.append(provenance())
+            self._write_manifest(complete=False)
+            with writing(directory / LINES):
+                self._file = open(directory / LINES, "a", encoding="utf-8")  # noqa: SIM115, closed by finish and close
+
+    def _continue(self, manifest: dict[str, Any]) -> None:
+        for name, value in self.header.items():
+            if not isinstance(manifest, dict) or not alike(manifest.get(name), value):
+                stored = manifest.get(name) if isinstance(manifest, dict) else manifest
+                raise UserError(
+                    f"the folder holds another run: its {name} is {shorten(stored)}, not {shorten(value)}",
+                    where=self.directory,
+                    do="choose another --out, or say --overwrite",
+                )
+        self.complete = bool(manifest.get("complete"))
+        check_fields(manifest, self.directory / MANIFEST)
+        self._processes = list(manifest.get("processes", []))
+        if not self.complete:
+            _cut_after_last_whole_line(self.directory / LINES)
+        for _, record in read_lines(self.directory / LINES):
+            self.done.add(record["image_id"])
+            if "skipped" in record:
+                self._skipped[str(record["skipped"])] += 1
+
+    def write(self, prediction: Prediction, localization_map: np.ndarray | None = None) -> None:
+        """Write one image's line, and before it its map.
+
+        Raises:
+            ValueError: the id stands there already, or the map is not one of the frame's size in [0, 1].
+        """
+        if prediction.image_id in self.done:
+            raise ValueError(f"{prediction.image_id} has been written already")
+        if localization_map is not None:
+            check_map(localization_map)
+            if tuple(localization_map.shape[::-1]) != tuple(prediction.frame.size):
+                raise ValueError(f"the map is {localization_map.shape[::-1]}, its frame {prediction.frame.size}")
+            path = map_path(self.directory, prediction.image_id)
+            with writing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.unlink(missing_ok=True)  # in a folder of somebody else's it may be a link to any file
+                with open(path, "wb") as file:  # a line follows only when the map is whole, so no rename is needed
+                    np.save(file, localization_map.astype(np.float32), allow_pickle=False)
+        self._append(prediction.to_json())
+
+    def skip(self, image_id: str, reason: str) -> None:
+        """Note that an image could not be localized; the manifest counts it by its reason."""
+        self._skipped[reason] += 1
+        self._append({"image_id": image_id, "skipped": reason})
+
+    def _append(self, record: dict[str, Any]) -> None:
+        with writing(self.directory / LINES):
+            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._file.flush()
+        self.done.add(record["image_id"])
+
+    def finish(self) -> None:
+        """Say that everything is written."""
+        with writing(self.directory / LINES):
+            os.fsync(self._file.fileno())
+        self.close()
+        self._write_manifest(complete=True)
+        self.complete = True
+
+    def close(self) -> None:
+        """Close the file without saying so, to continue another time."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _write_manifest(self, complete: bool) -> None:
+        skipped = sum(self._skipped.values())
+        counts = {"scored": len(self.done) - skipped, "skipped": dict(self._skipped)}
+        write_json(
+            self.directory / MANIFEST,
+            {"format": FORMAT, **self.header, "processes": self._processes, "counts": counts, "complete": complete},
+        )
+
+
+def pending(dataset: Iterable[Sample], writers: Collection[PredictionsWriter], batch_size: int) -> list[Sample]:
+    """The batches in which at least one of several directories lacks the line of an image."""
+    return batches_left(
+        dataset, lambda sample: any(sample.image_id not in writer.done for writer in writers), batch_size
+    )
+
+
+def batches_left(samples: Iterable[Sample], is_left: Callable[[Sample], bool], batch_size: int) -> list[Sample]:
+    """The images of every batch in which an image is left to do.
+
+    Whole batches, cut as an uninterrupted run cuts them: the last digits of what a network gives depend on the images
+    that it looks at together.
+    """
+    ordered = list(samples)
+    batches = [ordered[start : start + batch_size] for start in range(0, len(ordered), batch_size)]
+    return [sample for batch in batches if any(map(is_left, batch)) for sample in batch]
+
+
+def skip(writers: Iterable[PredictionsWriter], image_id: str, reason: str) -> None:
+    """Note in every directory that has no line of it that an image could not be localized."""
+    for writer in writers:
+        if image_id not in writer.done:
+            writer.skip(image_id, reason)
+
+
+def finish(writers: Iterable[PredictionsWriter]) -> list[Path]:
+    """Finish the directories that aren't, say where all are, and give their paths."""
+    directories = []
+    for writer in writers:
+        if not writer.complete:
+            writer.finish()
+        print(f"predictions: {writer.directory}")
+        directories.append(writer.directory)
+    return directories
+
+
+def _remove_earlier(directory: Path) -> None:
+    """Take away another run's lines and maps; its manifest is written over, and says first that nothing is complete."""
+    manifest = directory / MANIFEST
+    if manifest.is_file():
+        stored = read_json(manifest)
+        write_json(manifest, {**(stored if isinstance(stored, dict) else {}), "complete": False})
+    with writing(directory):
+        (directory / LINES).unlink(missing_ok=True)
+        if (directory / MAPS).is_symlink():  # adopted maps are another program's, never to be written over
+            (directory / MAPS).unlink()
+        elif (directory / MAPS).is_dir():
+            shutil.rmtree(directory / MAPS)
+
+
+def _cut_after_last_whole_line(path: Path) -> None:
+    """Take off what a killed process left of a line: everything after the last newline."""
+    need_file(path)
+    if path.is_symlink():
+        raise UserError("this is a link, and what it leads to would be written to", where=path, do="put the file there")
+    if not path.is_file():
+        path.touch()
+        return
+    with open(path, "rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)

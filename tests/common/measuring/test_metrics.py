@@ -1,0 +1,496 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from common.measuring.extraction import Extractor, min_max
+from common.measuring.geometry import Frame
+from common.measuring.metrics import LocalizationEvaluator, LocalizationResult, PixelEvaluator, score_boxes
+from common.measuring.protocols import ADL, BAS, BAS_EXTENSION, GRCAM, PROTOCOLS, SPOL, WSOLEVAL_V1, WSOLEVAL_V2
+from common.runs.baselines import CENTRED_SIDES, centred_boxes, trivial_baselines
+
+SQUARE = Frame.squash((224, 224))
+CROP = Frame.centre_crop((256, 256))
+
+
+def frame_for(protocol, original):
+    return Frame.of_kind(protocol.frame, original)
+
+
+def box_map(x0, y0, x1, y1):
+    picture = np.zeros((224, 224), np.float32)
+    picture[y0:y1, x0:x1] = 1.0
+    return picture
+
+
+@pytest.mark.parametrize(("protocol", "multi"), [(WSOLEVAL_V1, 0), (WSOLEVAL_V2, 1)])
+def test_recorded_max_box_acc(golden, protocol, multi):
+    arrays = golden("wsoleval/boxes")
+    thresholds = np.arange(0, 1, float(arrays["step"]))
+    evaluator = LocalizationEvaluator(replace(protocol, criteria=(0.3, 0.5, 0.7)), thresholds)
+    for index, (levels, size) in enumerate(zip(arrays["maps_u8"], arrays["sizes"].tolist(), strict=True)):
+        boxes = arrays["boxes"][arrays["boxes"][:, 0] == index, 1:]
+        evaluator.accumulate(levels.astype(np.float64) / 255, Frame.squash(tuple(size)), boxes, label=0)
+    result = evaluator.compute()
+    for row, percent in enumerate((30, 50, 70)):
+        hits = np.round(result.gt_known[row] * result.counted / 100)
+        np.testing.assert_array_equal(hits, arrays[f"num_correct_multi{multi}_iou{percent}"])
+    np.testing.assert_allclose(result.gt_known.max(axis=1), arrays[f"maxboxacc_multi{multi}"], rtol=1e-12)
+    assert result.max_box_acc == pytest.approx(arrays[f"maxboxacc_multi{multi}"].mean())
+
+
+@pytest.mark.parametrize(("recorded", "with_boxless"), [("final_cub", False), ("final_imagenet", True)])
+def test_recorded_loop_of_spol(golden, recorded, with_boxless):
+    arrays = golden("spol/evalloop")
+    # The recorded truths are in the crop already, one of them inside out: a rule that keeps such boxes passes them on.
+    evaluator = LocalizationEvaluator(replace(SPOL, ground_truth="clip-one-sided"), [0.5])
+    boxless = set(arrays["imagenet_no_box"].tolist()) if with_boxless else set()
+    for index, packed in enumerate(arrays["mask_packed"]):
+        truths = [box for box in arrays["gt"][index][: 2 if with_boxless else 1] if box[0] != -1]
+        truths = [] if index in boxless else CROP.to_original(truths)
+        top1, top5 = arrays["top1top5"][index]
+        ranking = [7 if top1 else 1, 7 if top5 else 2, 3, 4, 5]  # the label is 7
+        mask = np.unpackbits(packed).reshape(224, 224).astype(np.float32)
+        evaluator.accumulate(mask, CROP, truths, label=7, top5=ranking)
+    result = evaluator.compute()
+    values = [result.at(np.array([0]))[name] / 100 for name in ("top1", "top5", "gt_known")]
+    printed = f"count={result.counted[0]} | top1={values[0]:.5f} | top5={values[1]:.5f} | GT-Known={values[2]:.5f}"
+    assert printed == str(arrays[recorded])
+
+
+def test_spols_missing_images_can_be_counted():
+    empty, hit = np.zeros((224, 224), np.float32), box_map(50, 50, 150, 150)
+    truth = CROP.to_original([50, 50, 150, 150])
+    for count_missing, counted, accuracy in ((False, 1, 100.0), (True, 2, 50.0)):
+        evaluator = LocalizationEvaluator(SPOL, [0.2], count_missing)
+        for picture in (empty, hit):
+            evaluator.accumulate(picture, CROP, truth, label=0)
+        result = evaluator.compute()
+        assert result.counted.tolist() == [counted]
+        assert result.gt_known[0, 0] == accuracy
+
+
+def test_spol_leaves_one_image_out_by_name():
+    evaluator = LocalizationEvaluator(SPOL, [0.2])
+    for name in ("val/ILSVRC2012_val_00033202.JPEG", "val/ILSVRC2012_val_00033203.JPEG"):
+        evaluator.accumulate(box_map(0, 0, 9, 9), CROP, CROP.to_original([0, 0, 9, 9]), label=0, image_id=name)
+    result = evaluator.compute()
+    assert (result.seen, result.counted.tolist()) == (2, [1])
+    assert result.left_out == {"left out by name in the released code": 1}
+
+
+def test_bas_means_over_classes_by_hand():
+    # Class 0: one hit of one. Class 1: one hit of three. Over classes (100 + 33.3) / 2, over images 50.
+    evaluator = LocalizationEvaluator(BAS, [0.5])
+    truth = CROP.to_original([40, 40, 140, 140])
+    for label, hit in ((0, True), (1, True), (1, False), (1, False)):
+        picture = box_map(40, 40, 140, 140) if hit else box_map(150, 150, 200, 200)
+        evaluator.accumulate(picture, CROP, truth, label, top5=[label, 2, 3, 4, 5])
+    result = evaluator.compute()
+    assert result.gt_known[0, 0] == pytest.approx((100 + 100 / 3) / 2)
+    assert result.gt_known_over_images[0, 0] == 50
+    assert result.per_class[:, 0, 0].tolist() == pytest.approx([100, 100 / 3])
+
+
+def test_the_same_images_over_images_by_hand():
+    evaluator = LocalizationEvaluator(BAS_EXTENSION, [0.5])
+    truth = CROP.to_original([40, 40, 140, 140])
+    for label, box in ((0, (40, 40, 140, 140)), (2, (40, 40, 140, 140)), (2, (150, 150, 200, 200)), (2, (0, 0, 9, 9))):
+        evaluator.accumulate(box_map(*box), CROP, truth, label)
+    result = evaluator.compute()
+    assert result.gt_known.tolist() == result.gt_known_over_images.tolist() == [[50]]
+    np.testing.assert_allclose(result.per_class[:, 0, 0], [100, np.nan, 100 / 3])
+    assert result.protocol == BAS_EXTENSION
+
+
+def test_classes_without_a_counted_image_are_no_part_of_the_mean():
+    """Three classes; the third is found at the lowest threshold only, and nobody at the 300 highest: NaN, written."""
+    evaluator = LocalizationEvaluator(replace(SPOL, mean_over="classes"), [0.2, 0.5, *np.linspace(0.85, 0.95, 300)])
+    truth = CROP.to_original([50, 50, 150, 150])
+    for label, box, value in ((0, (50, 50, 150, 150), 0.8), (1, (0, 0, 20, 20), 0.8), (2, (50, 50, 150, 150), 0.4)):
+        evaluator.accumulate(box_map(*box) * value, CROP, truth, label, top5=[label])
+    result = evaluator.compute()
+    expected = [[200 / 3, 50, *[np.nan] * 300]]
+    for name in ("gt_known", "top1", "top5", "gt_known_over_images"):
+        np.testing.assert_allclose(getattr(result, name), expected)
+    assert result.counted.tolist() == [3, 2, *[0] * 300]
+
+
+@pytest.mark.parametrize("protocol", [BAS, WSOLEVAL_V2])
+def test_nothing_accumulated(protocol):
+    result = LocalizationEvaluator(protocol, [0.1, 0.5]).compute()
+    shape = (len(protocol.criteria), 2)
+    for values in (result.gt_known, result.top1, result.top5, result.gt_known_over_images):
+        assert values.shape == shape
+        assert np.isnan(values).all()
+    assert result.per_class.shape == (0, *shape)
+    assert result.best().tolist() == [0] * len(protocol.criteria)
+    assert (result.seen, result.counted.tolist(), result.left_out) == (0, [0, 0], {})
+
+
+def test_thresholds_are_the_protocols_own_unless_given():
+    assert LocalizationEvaluator(GRCAM).thresholds.tolist() == list(GRCAM.sweep)
+    assert LocalizationEvaluator(GRCAM, [0, 1]).thresholds.dtype == np.float64
+
+
+def test_each_criterion_is_read_at_its_own_threshold():
+    values = [np.array([[10.0, 20], [30, 70]]) + more for more in (0, 1, 2, 3)]
+    result = LocalizationResult(WSOLEVAL_V2, np.array([0.1, 0.2]), *values, counted=np.array([1, 1]), seen=1)
+    assert result.at(np.array([1, 0])) == {
+        "gt_known": 25, "top1": 26, "top5": 27, "gt_known_error": 75, "top1_error": 74, "top5_error": 73,
+        "over_images": 28,
+    }  # fmt: skip
+
+
+def test_thresholds_at_which_nobody_is_counted_are_never_the_best():
+    evaluator = LocalizationEvaluator(SPOL, [0.9, 0.2])
+    evaluator.accumulate(box_map(0, 0, 20, 20) * 0.5, CROP, CROP.to_original([50, 50, 150, 150]), label=0)
+    result = evaluator.compute()
+    np.testing.assert_array_equal(result.gt_known, [[np.nan, 0]])
+    assert result.best().tolist() == [1]
+    assert result.max_box_acc == 0
+
+
+def test_top1_and_top5_by_hand():
+    evaluator = LocalizationEvaluator(GRCAM, [0.1])
+    truth = np.array([40.0, 40, 140, 140])
+    for ranking in ([3, 1, 2, 4, 5], [1, 2, 3, 4, 5], [1, 2, 4, 5, 6], [1, 2, 4, 5, 6, 3]):
+        evaluator.accumulate(box_map(40, 40, 140, 140), SQUARE, truth, label=3, top5=ranking)
+    values = evaluator.compute().at(np.array([0]))
+    assert (values["top1"], values["top5"], values["gt_known"]) == (25, 50, 100)
+    assert (values["top1_error"], values["top5_error"], values["gt_known_error"]) == (75, 50, 0)
+
+
+def test_without_a_classifier_there_is_no_top1():
+    evaluator = LocalizationEvaluator(GRCAM, [0.1])
+    truth = np.array([40.0, 40, 140, 140])
+    evaluator.accumulate(box_map(40, 40, 140, 140), SQUARE, truth, label=0, top5=[0])
+    evaluator.accumulate(box_map(40, 40, 140, 140), SQUARE, truth, label=0)
+    result = evaluator.compute()
+    assert np.isnan(result.top1).all()
+    assert result.gt_known[0, 0] == 100
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("rankings", [(None, [0]), ([0], None), (None, None), ([0], [0])])
+def test_one_unclassified_image_makes_all_unclassified(rankings, merged):
+    truth = np.array([40.0, 40, 140, 140])
+    evaluator, other = LocalizationEvaluator(GRCAM, [0.1]), LocalizationEvaluator(GRCAM, [0.1])
+    for target, ranking in zip((evaluator, other if merged else evaluator), rankings, strict=True):
+        target.accumulate(box_map(40, 40, 140, 140), SQUARE, truth, label=0, top5=ranking)
+    if merged:
+        evaluator.merge(other)
+    result = evaluator.compute()
+    expected = [[np.nan if None in rankings else 100]]
+    np.testing.assert_array_equal(result.top1, expected)
+    np.testing.assert_array_equal(result.top5, expected)
+
+
+def left_out_of_spol(count_missing=False):
+    """Of five images two have their box outside the crop, and two are left out by name."""
+    evaluator = LocalizationEvaluator(SPOL, [0.2], count_missing)
+    named = SPOL.left_out[0]
+    for name, box in (
+        ("a", [0, 0, 9, 9]),
+        ("b", [0, 0, 9, 9]),
+        (named, [0] * 4),
+        (named, [0] * 4),
+        ("c", [66, 66, 166, 166]),
+    ):
+        found = [np.array([[50.0, 50, 150, 150]])]
+        evaluator.accumulate_boxes(found, CROP, np.array(box, float), label=0, top5=[0], image_id=f"val/{name}")
+    return evaluator
+
+
+def test_what_is_left_out_is_counted_by_reason():
+    outside, by_name = "no ground-truth box left in the frame", "left out by name in the released code"
+    evaluator = left_out_of_spol()
+    result = evaluator.compute()
+    assert (result.seen, result.counted.tolist(), result.left_out) == (5, [1], {outside: 2, by_name: 2})
+    assert (result.gt_known[0, 0], result.top1[0, 0], result.top5[0, 0]) == (100, 100, 100)
+    evaluator.merge(left_out_of_spol())
+    assert evaluator.compute().left_out == {outside: 4, by_name: 4}
+    evaluator.merge(left_out_of_spol())
+    assert evaluator.compute().left_out == {outside: 6, by_name: 6}
+    counting = left_out_of_spol(count_missing=True).compute()
+    assert (counting.counted.tolist(), counting.left_out) == ([3], {by_name: 2})
+    assert counting.gt_known[0, 0] == pytest.approx(100 / 3)
+
+
+def test_a_box_without_a_truth_is_reported_all_the_same():
+    scores = score_boxes(SPOL, [np.array([[1.0, 2, 3, 4]]), np.empty((0, 4))], CROP, np.array([0.0, 0, 9, 9]))
+    assert scores.boxes[0].tolist() == [1, 2, 3, 4]
+    assert scores.boxes[1] is None
+    assert (scores.iou.tolist(), scores.counted.tolist()) == ([0, 0], [False, False])
+
+
+def test_maps_are_height_by_width_and_frames_width_by_height():
+    protocol = replace(WSOLEVAL_V1, frame="resize 6x4")
+    frame = Frame((12, 8), (6, 4), (0, 0, 6, 4))
+    evaluator = LocalizationEvaluator(protocol, [0.5])
+    evaluator.accumulate(np.ones((4, 6)), frame, np.array([0.0, 0, 10, 6]), label=0)
+    assert evaluator.compute().gt_known[0, 0] == 100
+    with pytest.raises(ValueError, match=r"the map is \(4, 6\), its frame \(6, 4\) \(width, height\)"):
+        evaluator.accumulate(np.ones((6, 4)), frame, np.array([0.0, 0, 10, 6]), label=0)
+
+
+def test_evaluators_of_stored_boxes_merge():
+    """Boxes that were stored have no threshold that is known: NaN, which equals itself here."""
+    truth = np.array([40.0, 40, 140, 140])
+    one, other = (LocalizationEvaluator(GRCAM, [np.nan]) for _ in range(2))
+    one.accumulate_boxes([truth[None]], SQUARE, truth, label=0)
+    other.accumulate_boxes([truth[None] + 200], SQUARE, truth, label=0)
+    one.merge(other)
+    assert one.compute().gt_known.tolist() == [[50]]
+
+
+def test_any_of_several_ground_truths_counts():
+    boxes = np.array([[40.0, 40, 140, 140], [0, 0, 20, 20]])
+    for picture, expected in ((box_map(0, 0, 20, 20), 100), (box_map(180, 180, 220, 220), 0)):
+        evaluator = LocalizationEvaluator(WSOLEVAL_V1, [0.5])
+        evaluator.accumulate(picture, SQUARE, boxes, label=0)
+        assert evaluator.compute().gt_known[0, 0] == expected
+
+
+def test_operators_differ_at_exactly_one_half():
+    # The truth's 10 x 10 pixels against 10 x 20 with one added to each side: 100 / 200.
+    found, truth = [np.array([[0.0, 0, 9, 19]])], np.array([[0.0, 0, 9, 9]])
+    for protocol, expected in ((GRCAM, 100), (ADL, 100), (replace(GRCAM, strict=True), 0)):
+        evaluator = LocalizationEvaluator(protocol, [0.5])
+        frame = frame_for(protocol, (224, 224) if protocol.frame == "resize 224" else (256, 256))
+        evaluator.accumulate_boxes(found, frame, frame.to_original(truth), label=0)
+        assert evaluator.compute().gt_known[0, 0] == expected
+
+
+@pytest.mark.parametrize("name", list(PROTOCOLS))
+def test_missing_boxes_by_protocol(name):
+    protocol = PROTOCOLS[name]
+    frame = frame_for(protocol, (256, 256))
+    evaluator = LocalizationEvaluator(protocol, [0.5])
+    evaluator.accumulate(np.zeros((224, 224)), frame, frame.to_original([0, 0, 224, 224]), label=0)
+    result = evaluator.compute()
+    whole_frame_counts = name in ("bas", "bas-extension")
+    if name == "spol":
+        assert result.counted.tolist() == [0]
+        assert np.isnan(result.gt_known).all()
+    else:
+        assert result.gt_known[0, 0] == (100 if whole_frame_counts else 0)
+
+
+def test_the_closest_of_several_boxes_is_reported():
+    boxes = [np.array([[0.0, 0, 10, 10], [50, 50, 100, 100]])]
+    scores = score_boxes(WSOLEVAL_V2, boxes, SQUARE, np.array([[50.0, 50, 100, 100]]))
+    assert scores.boxes[0].tolist() == [50, 50, 100, 100]
+    assert scores.iou[0] == 1
+
+
+def test_best_threshold_is_the_first_of_equals():
+    evaluator = LocalizationEvaluator(WSOLEVAL_V1, [0.2, 0.4, 0.6])
+    evaluator.accumulate(box_map(40, 40, 140, 140), SQUARE, np.array([40.0, 40, 140, 140]), label=0)
+    result = evaluator.compute()
+    assert result.best().tolist() == [0]
+    assert result.nearest(0.57).tolist() == [2]
+
+
+maps = st.lists(
+    st.tuples(st.integers(0, 200), st.integers(0, 200), st.integers(2, 24), st.integers(2, 24), st.integers(0, 3)),
+    min_size=2, max_size=6,
+)  # fmt: skip
+
+
+@settings(max_examples=25, deadline=None)
+@given(maps, st.sampled_from(list(PROTOCOLS)), st.integers(1, 5))
+def test_merging_equals_accumulating_at_once(items, name, split):
+    protocol = PROTOCOLS[name]
+    frame = frame_for(protocol, (256, 256))
+    thresholds = (0.1, 0.5)
+
+    def accumulated(chosen):
+        evaluator = LocalizationEvaluator(protocol, thresholds)
+        for x, y, width, height, label in chosen:
+            truth = frame.to_original([x + 2, y, x + width + 4, y + height + 1])
+            evaluator.accumulate(box_map(x, y, x + width, y + height), frame, truth, label, top5=[label, 9])
+        return evaluator
+
+    together, first = accumulated(items), accumulated(items[:split])
+    first.merge(accumulated(items[split:]))
+    one, two = together.compute(), first.compute()
+    for field in ("gt_known", "top1", "top5", "counted", "gt_known_over_images"):
+        np.testing.assert_array_equal(getattr(one, field), getattr(two, field))
+    assert one.seen == two.seen
+
+
+def test_refusals():
+    evaluator = LocalizationEvaluator(BAS, [0.5])
+    with pytest.raises(ValueError, match="measures in the frame 'resize 256 crop 224'"):
+        evaluator.accumulate(box_map(0, 0, 5, 5), SQUARE, np.array([0.0, 0, 5, 5]), label=0)
+    with pytest.raises(ValueError, match="the map is"):
+        evaluator.accumulate(np.zeros((14, 14)), CROP, np.array([0.0, 0, 5, 5]), label=0)
+    with pytest.raises(ValueError, match="NaN"):
+        evaluator.accumulate(np.full((224, 224), np.nan), CROP, np.array([0.0, 0, 5, 5]), label=0)
+    for other in (LocalizationEvaluator(BAS, [0.4]), LocalizationEvaluator(SPOL, [0.5])):
+        with pytest.raises(ValueError, match="^evaluators of different protocols or thresholds can't be merged$"):
+            evaluator.merge(other)
+    with pytest.raises(ValueError, match="^2 sets of boxes for 1 thresholds$"):
+        evaluator.accumulate_boxes([np.empty((0, 4))] * 2, CROP, np.array([0.0, 0, 5, 5]), label=0)
+    assert evaluator.compute().seen == 0
+
+
+class Still:
+    """What a baseline needs of a sample: it never looks at the image."""
+
+    def __init__(self, box, size=(224, 224), image_id="a"):
+        self.size, self.boxes, self.label, self.image_id = size, np.array([box], float), 0, image_id
+
+
+def test_trivial_baselines_by_hand():
+    # One truth is the central half, one nearly all. The whole frame hits the second alone; a box of side s hits the
+    # first while (0.5 / s)^2 reaches one half, up to 0.707, and the second from (s / 0.96)^2 = 0.5 on, 0.68.
+    samples = [Still([56, 56, 168, 168]), Still([4, 4, 220, 220])]
+    found = trivial_baselines(WSOLEVAL_V1, samples)
+    assert (found.whole_image, found.centred_box, found.centred_side, found.images) == (50, 100, 0.7, 2)
+    assert [box.tolist() for box in centred_boxes(SQUARE, [0.5, 1.0])] == [[[56, 56, 168, 168]], [[0, 0, 224, 224]]]
+    assert list(CENTRED_SIDES) == [k / 20 for k in range(1, 21)]
+    # 159 of 224 wide and high are 160^2 / 225^2 = 0.506 of the whole, and 160^2 / 213.8^2 of a box of side 0.95; one
+    # of 158 is under a half of the whole, at 0.4994.
+    for side, expected in ((159, 100), (158, 0)):
+        assert trivial_baselines(WSOLEVAL_V1, [Still([32, 32, 32 + side, 32 + side])]).whole_image == expected
+
+
+def test_trivial_baselines_leave_out_what_the_protocol_leaves_out():
+    """The crop's left upper corner ends at 16; an image whose box lies outside counts only where it is asked for."""
+    hit, outside = Still([16, 16, 240, 240], (256, 256)), Still([0, 0, 9, 9], (256, 256))
+    found = trivial_baselines(SPOL, [hit, outside])
+    assert (found.whole_image, found.images) == (100, 2)
+    assert trivial_baselines(SPOL, [hit, outside], count_missing=True).whole_image == 50
+    by_name = Still([16, 16, 20, 20], (256, 256), f"val/{SPOL.left_out[0]}")
+    assert trivial_baselines(SPOL, [hit, by_name]).whole_image == 100
+
+
+def straight_pxap(maps_and_masks, thresholds):
+    """PxAP by definition: precision and recall of all pixels together at each threshold, high to low."""
+    values = np.concatenate([m.ravel() for m, _ in maps_and_masks])
+    truths = np.concatenate([g.ravel() for _, g in maps_and_masks]).astype(bool)
+    area, last = 0.0, 0.0
+    for threshold in sorted([*thresholds, 1.0], reverse=True):
+        predicted = values >= threshold
+        recall = (predicted & truths).sum() / truths.sum()
+        precision = (predicted & truths).sum() / predicted.sum() if predicted.any() else 0.0
+        area, last = area + precision * (recall - last), recall
+    return 100 * area
+
+
+def test_pxap_equals_its_definition():
+    rng = np.random.default_rng(0)
+    thresholds = np.arange(0, 1, 0.01)
+    evaluator, pairs = PixelEvaluator(thresholds), []
+    for _ in range(3):
+        mask = np.zeros((40, 50), np.uint8)
+        mask[10:25, 12:30] = 1
+        picture = min_max(rng.random((40, 50)) * 0.6 + mask * 0.4)
+        picture[rng.random((40, 50)) < 0.01] = 0.0
+        evaluator.accumulate(picture, mask)
+        pairs.append((picture, mask))
+    assert evaluator.compute().pxap == pytest.approx(straight_pxap(pairs, thresholds), abs=1e-9)
+
+
+def test_a_value_of_exactly_one_has_a_bin_of_its_own():
+    mask = np.array([[1, 1], [0, 0]])
+    picture = np.array([[1.0, 1.0], [0.7, 0.7]])
+    evaluator = PixelEvaluator([0.0, 0.5])
+    evaluator.accumulate(picture, mask)
+    result = evaluator.compute()
+    assert (result.pxap, result.piou, result.mean_iou, result.images) == (100, 100, 100, 1)
+
+
+def test_pixels_are_told_apart_by_thousandths_unless_told_otherwise():
+    for low, high, pxap in ((0.4996, 0.5004, 100), (0.5004, 0.5009, 50), (0.0004, 0.0009, 50), (0.9985, 0.9995, 100)):
+        evaluator = PixelEvaluator()
+        evaluator.accumulate(np.array([[high, low]]), np.array([[1, 0]]))
+        assert evaluator.compute().pxap == pxap
+
+
+def test_a_single_brightest_pixel_counts():
+    """Pixel 1 is the object and the brightest: precision 1 at a recall of 1; the other way round 1/2."""
+    for mask, pxap, piou in (([[1, 0]], 100, 100), ([[0, 1]], 50, 50)):
+        evaluator = PixelEvaluator([0.0, 0.5])
+        evaluator.accumulate(np.array([[0.6, 0.2]]), np.array(mask))
+        result = evaluator.compute()
+        assert (result.pxap, result.piou, result.mean_iou) == (pxap, piou, piou)
+
+
+def test_an_image_without_object_and_prediction_has_iou_zero():
+    """At 0.5 the first image is perfect and the second predicts nothing: (1 + 0) / 2."""
+    thresholds = np.linspace(0, 0.999, 300)
+    evaluator = PixelEvaluator(thresholds)
+    mask = np.zeros((20, 20))
+    mask[5:15, 5:15] = 1
+    evaluator.accumulate(mask * 0.9, mask)
+    evaluator.accumulate(np.zeros((20, 20)), np.zeros((20, 20)))
+    result = evaluator.compute()
+    assert (result.mean_iou, result.images) == (50, 2)
+
+
+def test_merged_pixels_equal_pixels_accumulated_at_once():
+    rng = np.random.default_rng(3)
+    images = [(rng.random((6, 7)), rng.random((6, 7)) < 0.3) for _ in range(5)]
+    together = PixelEvaluator()
+    parts = [PixelEvaluator() for _ in range(3)]
+    for number, (picture, mask) in enumerate(images):
+        together.accumulate(picture, mask)
+        parts[number % 3].accumulate(picture, mask)
+    parts[0].merge(parts[1])
+    parts[0].merge(parts[2])
+    one, other = together.compute(), parts[0].compute()
+    assert one.images == other.images == 5
+    assert (one.pxap, one.piou) == (other.pxap, other.piou)
+    assert one.mean_iou == pytest.approx(other.mean_iou, rel=1e-12)  # sums of fractions, in another order
+    with pytest.raises(ValueError, match="^evaluators of different thresholds can't be merged$"):
+        together.merge(PixelEvaluator([0.0, 0.5]))
+
+
+def test_pixel_metrics_of_a_perfect_and_of_an_inverted_map():
+    mask = np.zeros((20, 20), np.uint8)
+    mask[5:15, 5:15] = 1
+    for picture, piou in ((mask.astype(float), 100.0), (1.0 - mask, 25.0)):
+        evaluator = PixelEvaluator()
+        evaluator.accumulate(picture, mask)
+        result = evaluator.compute()
+        assert result.piou == result.mean_iou == piou
+    # The inverted map finds the object only when everything is predicted: precision 1/4 over a recall of 1.
+    assert result.pxap == pytest.approx(25.0)
+
+
+def test_pooled_and_mean_iou_differ_on_objects_of_different_size():
+    evaluator = PixelEvaluator([0.0, 0.5])
+    large, small = np.zeros((10, 10), np.uint8), np.zeros((10, 10), np.uint8)
+    large[:, :8], small[0, 0] = 1, 1
+    evaluator.accumulate(large.astype(float), large)
+    evaluator.accumulate(np.zeros((10, 10)), small)
+    result = evaluator.compute()
+    assert result.piou == pytest.approx(100 * 80 / 81)  # 80 found, 1 missed
+    assert result.mean_iou == pytest.approx(50.0)
+
+
+def test_ignored_pixels_count_nowhere():
+    mask, ignore = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8)
+    mask[:2], ignore[2:] = 1, 1
+    evaluator = PixelEvaluator()
+    evaluator.accumulate(np.ones((4, 4)), mask, ignore)
+    result = evaluator.compute()
+    assert (result.piou, result.pxap) == (100, 100)
+
+
+def test_masks_without_object_are_refused():
+    evaluator = PixelEvaluator()
+    evaluator.accumulate(np.ones((4, 4)), np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match="^no mask holds an object pixel, so there is no recall to speak of$"):
+        evaluator.compute()
+    with pytest.raises(ValueError, match="differ in shape"):
+        evaluator.accumulate(np.ones((4, 4)), np.zeros((4, 5), np.uint8))
+
+
+def test_an_extractor_is_part_of_the_protocols_identity():
+    assert replace(BAS, extractor=Extractor("value", "largest-contour", "exclusive")) != BAS

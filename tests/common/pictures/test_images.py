@@ -1,0 +1,208 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.pictures import images
+from common.pictures.images import (
+    ImageError,
+    centre_crop,
+    normalize,
+    read_mask,
+    read_rgb,
+    read_size,
+    resize,
+    ten_crops,
+)
+from tests import fill
+
+
+def save(path, image, **options):
+    image.save(path, **options)
+    return path
+
+
+def colours(mode="RGB"):
+    return Image.fromarray(fill.image(60, 80, 3)).convert(mode)
+
+
+# ------------------------------------------------------------------------------------------------ what files may hold
+
+
+def test_a_plain_image(tmp_path):
+    path = save(tmp_path / "a.png", colours())
+    np.testing.assert_array_equal(read_rgb(path), fill.image(60, 80, 3))
+    assert read_size(path) == (80, 60)
+
+
+@pytest.mark.parametrize("name", ["grey.jpg", "grey.png"])
+def test_grey_is_tripled(tmp_path, name):
+    found = read_rgb(save(tmp_path / name, colours("L")))
+    assert found.shape == (60, 80, 3)
+    assert (found[..., 0] == found[..., 1]).all()
+    assert (found[..., 0] == found[..., 2]).all()
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    found = read_rgb(save(tmp_path / "a.jpg", colours("CMYK"), quality=95))
+    assert np.abs(found.astype(int) - fill.image(60, 80, 3)).mean() < 4
+
+
+def test_alpha_is_dropped_not_blended(tmp_path):
+    image = colours("RGBA")
+    image.putalpha(0)
+    np.testing.assert_array_equal(read_rgb(save(tmp_path / "a.png", image)), fill.image(60, 80, 3))
+
+
+def test_palettes_are_looked_up(tmp_path):
+    image = colours("P")
+    np.testing.assert_array_equal(read_rgb(save(tmp_path / "a.png", image)), np.asarray(image.convert("RGB")))
+
+
+def test_sixteen_bits_keep_their_high_byte(tmp_path):
+    grey = (np.arange(65536, dtype=np.uint32).reshape(256, 256)).astype(np.uint16)
+    found = read_rgb(save(tmp_path / "a.png", Image.fromarray(grey)))
+    np.testing.assert_array_equal(found[..., 1], grey >> 8)
+
+
+def test_an_exif_rotation_is_ignored_unless_asked_for(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    path = save(tmp_path / "a.jpg", colours(), exif=exif)
+    assert read_size(path) == (80, 60)
+    assert read_rgb(path).shape == (60, 80, 3)
+    assert read_rgb(path, orientation="apply").shape == (80, 60, 3)
+    with pytest.raises(ValueError, match="unknown orientation"):
+        read_rgb(path, orientation="turn")
+
+
+def test_the_first_of_several_pictures(tmp_path):
+    path = save(tmp_path / "a.gif", colours("P"), save_all=True, append_images=[Image.new("P", (80, 60))])
+    assert read_rgb(path).max() > 0
+
+
+def truncated(tmp_path):
+    content = io.BytesIO()
+    Image.fromarray(fill.image(300, 400, 3)).save(content, format="JPEG")
+    path = tmp_path / "truncated.jpg"
+    path.write_bytes(content.getvalue()[: len(content.getvalue()) // 2])
+    return path
+
+
+def empty(tmp_path):
+    path = tmp_path / "empty.jpg"
+    path.touch()
+    return path
+
+
+def no_image(tmp_path):
+    path = tmp_path / "text.jpg"
+    path.write_text("not an image")
+    return path
+
+
+def floating(tmp_path):
+    return save(tmp_path / "a.tif", Image.fromarray(np.ones((8, 8), np.float32)))
+
+
+def wide_integers(tmp_path):
+    return save(tmp_path / "a.tif", Image.fromarray(np.full((8, 8), 70000, np.int32)))
+
+
+@pytest.mark.parametrize(("make", "message"), [
+    (truncated, "can't be decoded"), (empty, "the file is empty"), (no_image, "not a readable image"),
+    (floating, "floating-point pixels"), (wide_integers, "more than 16 bits"), (lambda folder: folder / "gone.jpg", "no such image"),
+    (lambda folder: folder, "this is a folder"),
+])  # fmt: skip
+def test_what_is_no_usable_image(tmp_path, make, message):
+    path = make(tmp_path)
+    with pytest.raises(ImageError, match=message) as caught:
+        read_rgb(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_too_many_pixels_are_refused_by_the_header(tmp_path, monkeypatch):
+    path = save(tmp_path / "a.png", Image.new("L", (1000, 1000)))
+    monkeypatch.setattr(images, "MAX_PIXELS", 999_999)
+    for read in (read_rgb, read_size):
+        with pytest.raises(ImageError, match="1000 x 1000 pixels"):
+            read(path)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path):
+    header = (
+        b"\x89PNG\r\n\x1a\n"
+        + (13).to_bytes(4, "big")
+        + b"IHDR"
+        + (60000).to_bytes(4, "big") * 2
+        + b"\x08\x00\x00\x00\x00"
+    )
+    path = tmp_path / "bomb.png"
+    path.write_bytes(header + (0).to_bytes(4, "big") + (0).to_bytes(4, "big") + b"IDAT" + bytes(4))
+    with pytest.raises(ImageError):
+        read_rgb(path)
+
+
+def test_masks_are_one_channel(tmp_path):
+    path = save(tmp_path / "a.png", Image.fromarray(np.array([[0, 128], [129, 255]], np.uint8)))
+    assert read_mask(path).tolist() == [[0, 128], [129, 255]]
+
+
+# ----------------------------------------------------------------------------------------------- resizes and crops
+
+
+@pytest.mark.parametrize(("height", "width", "seed"), [(375, 500, 5), (120, 90, 6), (600, 333, 7)])
+def test_recorded_pillow_resize_and_crops(golden, height, width, seed):
+    arrays, key = golden("bas/preprocess"), f"{height}x{width}_s{seed}"
+    squashed = resize(fill.image(height, width, seed), (256, 256), "pillow")
+    np.testing.assert_array_equal(squashed[::8, ::8], arrays[f"resized_u8_{key}"])
+    np.testing.assert_array_equal(squashed.sum(axis=(0, 1), dtype=np.int64), arrays[f"resized_sum_{key}"])
+
+    network_input = np.moveaxis(normalize(centre_crop(squashed, 224)), -1, 0)
+    np.testing.assert_allclose(network_input[:, ::8, ::8], arrays[f"test_{key}"], atol=1e-5)
+
+    crops = np.moveaxis(normalize(ten_crops(squashed, 224)), -1, 1)
+    np.testing.assert_allclose(crops[:, :, ::28, ::28], arrays[f"tencrop_{key}"], atol=1e-5)
+    np.testing.assert_allclose(crops.sum(axis=(1, 2, 3), dtype=np.float64), arrays[f"tencrop_sum_{key}"], rtol=1e-5)
+
+
+def test_recorded_opencv_resize_after_normalization(golden):
+    arrays = golden("spol/preprocess")
+    mean = np.float32(255) * np.array(images.IMAGENET_MEAN, np.float32)
+    scale = np.float32(1) / (np.float32(255) * np.array(images.IMAGENET_STD, np.float32))
+    for number, ((height, width), seed) in enumerate(zip(arrays["sizes"], arrays["image_seeds"], strict=True)):
+        normal = (fill.image(int(height), int(width), int(seed)).astype(np.float32) - mean) * scale
+        found = np.moveaxis(centre_crop(resize(normal, (256, 256), "opencv"), 224), -1, 0)
+        np.testing.assert_allclose(found[:, ::5, ::5], arrays[f"seg224_{number}_sub"], atol=1e-5)
+        np.testing.assert_allclose(found.sum(dtype=np.float64), arrays[f"seg224_{number}_sum"][0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("which", ["t0", "t1"])
+def test_recorded_tensorflow_resize(golden, which):
+    arrays = golden("dgl/test_preproc")
+    expected = arrays[f"{which}_resized_rgb"]
+    found = resize(arrays[f"{which}_decoded_rgb"], expected.shape[1::-1], "tensorflow1")
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_the_three_resizes_differ():
+    picture = fill.image(300, 400, 1)
+    by_name = {name: resize(picture, (64, 64), name).astype(float) for name in images.RESIZES}
+    for one, other in (("pillow", "opencv"), ("opencv", "tensorflow1"), ("pillow", "tensorflow1")):
+        assert np.abs(by_name[one] - by_name[other]).max() > 2
+
+
+def test_resize_refusals():
+    with pytest.raises(ValueError, match="unknown resize 'scipy'"):
+        resize(fill.image(8, 8), (4, 4), "scipy")
+    with pytest.raises(ValueError, match="Pillow resizes uint8"):
+        resize(fill.image(8, 8).astype(np.float32), (4, 4), "pillow")
+
+
+def test_ten_crops_by_position():
+    picture = np.arange(36).reshape(6, 6)
+    crops = ten_crops(picture, 4)
+    assert crops[:, 0, 0].tolist() == [0, 2, 12, 14, 7, 5, 3, 17, 15, 10]
+    np.testing.assert_array_equal(crops[4], centre_crop(picture, 4))

@@ -1,0 +1,190 @@
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.datasets import DataSource, Sample
+from common.datasets.masks import object_and_ignore
+from common.evaluate import Evaluate
+from common.measuring.geometry import Frame
+from common.measuring.metrics import LocalizationEvaluator, PixelEvaluator
+from common.measuring.protocols import GRCAM, SPOL, WSOLEVAL_V1
+from common.runs.audit import judge
+from common.runs.evaluation import evaluate
+from common.runs.reader import Predictions
+from common.runs.scoring import Tally, score
+from common.runs.tables import without_thresholds
+from common.system.errors import UserError
+from tests import runs, small_cub
+
+
+@pytest.fixture
+def source(tmp_path):
+    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+
+
+@pytest.mark.parametrize("frame", ["resize 224", "resize 256 crop 224"])
+def test_maps_that_are_the_masks_score_in_full(tmp_path, source, frame):
+    run = Predictions.open(runs.write(tmp_path / "run", source, frame))
+    dataset = source.load()
+    for sample, entry in zip(dataset, run.entries, strict=True):
+        mask, _ = object_and_ignore(sample, entry.frame, dataset.mask_over)
+        np.save(tmp_path / f"run/maps/{sample.image_id}.npy", mask.astype(np.float32))
+    _, pixels = score(run, dataset, ())
+    assert (pixels.pxap, pixels.piou, pixels.mean_iou, pixels.images) == (100, 100, 100, 6)
+
+
+def test_processes_change_no_pixel(tmp_path, source, monkeypatch):
+    monkeypatch.setattr("common.runs.reader.CHUNK", 2)
+    run = Predictions.open(runs.write(tmp_path / "run", source, misses=2))
+    one, other = (score(run, source.load(), (), workers=workers)[1] for workers in (1, 3))
+    assert one == other
+    assert 0 < one.piou < 100
+
+
+@pytest.mark.parametrize("module", ["scoring", "audit"])
+def test_a_job_does_not_grow_with_the_number_of_images(tmp_path, source, monkeypatch, module):
+    """Each job goes to another process: were the whole directory in it, 50,000 images would cost 25 times 10,000."""
+    largest = []
+
+    def weighed(work, jobs, workers):
+        largest.append(max(len(pickle.dumps(job)) for job in jobs))
+        return map(work, jobs)
+
+    monkeypatch.setattr(f"common.runs.{module}.in_processes", weighed)
+    monkeypatch.setattr("common.runs.reader.CHUNK", 6)
+    run, dataset = Predictions.open(runs.write(tmp_path / "run", source, maps=False)), source.load()
+    for times in (1, 100):
+        repeated = replace(run, entries=run.entries * times)
+        if module == "scoring":
+            score(repeated, dataset, (GRCAM,))
+        else:
+            list(judge(repeated, {sample.image_id: sample for sample in dataset}, GRCAM, (0.5,)))
+    assert largest[0] == largest[1]
+
+
+def changed(predictions, changes):
+    """The predictions with some entries' fields changed, by their place."""
+    entries = list(predictions.entries)
+    for place, fields in changes.items():
+        entries[place] = replace(entries[place], **fields)
+    return replace(predictions, entries=tuple(entries))
+
+
+def test_stored_boxes_are_scored_where_there_are_no_maps(tmp_path, source, capsys):
+    """Of six images two miss and one has no box; of the three hits one is classified wrongly, one not in the top 5."""
+    run = Predictions.open(runs.write(tmp_path / "run", source, maps=False, misses=2))
+    labels = [entry.label for entry in run.entries]
+    wrong = (labels[3] + 1, labels[3])
+    run = changed(run, {2: {"box": None}, 3: {"top5": wrong}, 4: {"top5": (labels[4] + 1,)}})
+    results, pixels = score(run, source.load(), (GRCAM, WSOLEVAL_V1))
+    assert pixels is None
+    for result in results.values():
+        assert np.isnan(result.thresholds).all()
+        assert (result.gt_known[0].tolist(), result.counted.tolist()) == ([50], [6])
+        assert (result.top1[0, 0], result.top5[0, 0]) == pytest.approx((100 / 6, 200 / 6))
+    shown = capsys.readouterr().err
+    assert f"scoring {run.directory}" in shown
+    assert "6/6" in shown
+
+
+def test_what_the_protocol_leaves_out_is_left_out_of_stored_boxes(tmp_path, source):
+    run = Predictions.open(runs.write(tmp_path / "run", source, SPOL.frame, maps=False))
+    run = changed(run, {0: {"box": None}})
+    protocol = replace(SPOL, left_out=("bird_3.png",))
+    (result,) = score(run, source.load(), (protocol,))[0].values()
+    assert (result.seen, result.counted.tolist()) == (6, [2])
+    assert result.left_out == {"left out by name in the released code": 3}
+    (result,) = score(run, source.load(), (protocol,), count_missing=True)[0].values()
+    assert result.counted.tolist() == [3]
+    assert result.gt_known[0, 0] == pytest.approx(200 / 3)
+
+
+def test_tallies_of_other_protocols_do_not_merge():
+    one, other = (Tally([LocalizationEvaluator(GRCAM) for _ in range(count)], PixelEvaluator()) for count in (2, 1))
+    with pytest.raises(ValueError, match="shorter"):
+        one.merge(other)
+
+
+@pytest.mark.parametrize(("images", "masks", "measured"), [(0, True, False), (1, True, True), (2, False, False)])
+def test_pixels_are_measured_where_every_image_has_a_mask(tmp_path, source, images, masks, measured):
+    run = Predictions.open(runs.write(tmp_path / "run", source))
+    run = replace(run, entries=run.entries[:images])
+    dataset = source.load()
+    if not masks:
+        without = tuple(replace(sample, masks=()) if number == 1 else sample for number, sample in enumerate(dataset))
+        dataset = replace(dataset, samples=without)
+    results, pixels = score(run, dataset, (GRCAM,))
+    assert results["grcam"].seen == images
+    assert (pixels.images if measured else pixels) == (images if measured else None)
+
+
+def test_masks_by_hand(tmp_path):
+    grey = np.zeros((4, 4), np.uint8)
+    grey[0], grey[1] = 200, 100
+    other = np.zeros((4, 4), np.uint8)
+    other[3, 3] = 255
+    for name, pixels in (("grey", grey), ("other", other)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    both = Sample("x", tmp_path, 0, masks=(tmp_path / "grey.png", tmp_path / "other.png"), ignore=tmp_path / "grey.png")
+    mask, ignore = object_and_ignore(both, Frame.squash((4, 4), 8), mask_over=128)
+    assert mask.sum() == 2 * 8 + 4  # the row over 128, and a pixel of the other mask, each pixel now four
+    assert ignore.sum() == 4 * 8
+    assert object_and_ignore(both, Frame.squash((4, 4), 4), mask_over=0)[0].sum() == 9
+    Image.fromarray(other // 255).save(tmp_path / "one.png")
+    assert object_and_ignore(replace(both, ignore=tmp_path / "one.png"), Frame.squash((4, 4), 4), 0)[1].sum() == 1
+    cropped, _ = object_and_ignore(both, Frame.centre_crop((4, 4), 8, 4), mask_over=0)
+    assert cropped.tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
+
+
+@pytest.mark.parametrize(("size", "message"), [((9, 7), "the mask is 9x7; expected 80x60"), (None, "no such image")])
+def test_masks_that_do_not_fit(tmp_path, source, size, message):
+    path = source.load().samples[0].masks[0]
+    path.unlink()
+    if size:
+        Image.new("L", size).save(path)
+    with pytest.raises(UserError) as raised:
+        evaluate(Evaluate((runs.write(tmp_path / "run", source),)))
+    assert str(raised.value).startswith(f"{path}: {message}")
+
+
+def test_masks_without_any_object(tmp_path, source):
+    for sample in source.load():
+        Image.new("L", (80, 60), 128).save(sample.masks[0])  # not above 128
+    run = runs.write(tmp_path / "run", source)
+    with pytest.raises(UserError) as raised:
+        evaluate(Evaluate((run,)))
+    found = "no mask holds an object pixel, so there is no recall to speak of"
+    assert str(raised.value) == f"{run}: {found}. Check the data set's masks."
+
+
+def test_masks_alone_are_enough(tmp_path, source):
+    """OpenImages has masks and no boxes: pixels are scored, boxes are not."""
+    metadata, root = tmp_path / "metadata/test", source.root
+    metadata.mkdir(parents=True)
+    samples = source.load().samples
+    (metadata / "image_ids.txt").write_text("".join(f"images/{s.image_id}\n" for s in samples))
+    (metadata / "class_labels.txt").write_text("".join(f"images/{s.image_id},{s.label}\n" for s in samples))
+    (metadata / "localization.txt").write_text(
+        "".join(f"images/{s.image_id},segmentations/{s.image_id},\n" for s in samples)
+    )
+    boxes = {f"images/{s.image_id}": s.boxes for s in samples}
+    masked = DataSource("wsoleval", root, "test", metadata=tmp_path / "metadata")
+    run = runs.write(tmp_path / "run", masked, boxes=boxes)
+    (evaluation,), baselines = evaluate(Evaluate((run,)))
+    assert (evaluation.rows, baselines) == ((), [])
+    assert evaluation.pixels.piou > 90
+
+
+def test_classification_is_counted(tmp_path, source):
+    run = runs.write(tmp_path / "run", source)
+    lines = (run / "predictions.jsonl").read_text().splitlines()
+    lines[0] = lines[0].replace('"top5": [0, 1, 2]', '"top5": [1, 0, 2]')
+    (run / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    predictions = Predictions.open(run)
+    assert predictions.accuracy(1) == pytest.approx(100 * 5 / 6)
+    assert predictions.accuracy(5) == 100
+    evaluations, _ = evaluate(Evaluate((run,)))
+    assert without_thresholds(evaluations)[1][1:3] == ["83.33", "100.00"]
