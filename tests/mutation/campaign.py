@@ -36,6 +36,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "common.measuring.extraction": ("tests/common/measuring/test_extraction.py",),
     "common.measuring.metrics": ("tests/common/measuring/test_metrics.py",),
     "common.measuring.protocols": ("tests/common/measuring/test_protocols.py",),
+    "common.datasets.masks": ("tests/common/runs/test_scoring.py",),
+    "common.runs.baselines": ("tests/common/measuring/test_metrics.py",),
     "common.runs.scoring": ("tests/common/runs/test_scoring.py",),
     "bas.losses": ("tests/bas/test_losses.py",),
     "spol.losses": ("tests/spol/test_losses.py",),

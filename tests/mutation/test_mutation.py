@@ -44,7 +44,7 @@ def test_survivors_are_few_and_of_modules_that_are_checked():
 
 def mutated(tmp_path, codes):
     """What mutmut leaves behind: the function, its mutants, and pytest's exit code for each."""
-    (tmp_path / "common").mkdir()
+    (tmp_path / "common/measuring").mkdir(parents=True)
     (tmp_path / "common/measuring/boxes.py").write_text(
         "class Box:\n"
         "    def xǁBoxǁarea__mutmut_orig(self):\n        return self.a * self.b\n"

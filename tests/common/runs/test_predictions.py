@@ -199,7 +199,7 @@ def test_killed_at_any_line(source, tmp_path):
     script = tmp_path / "write.py"
     script.write_text(
         "import sys, os\nfrom pathlib import Path\nfrom common.datasets import DataSource\nfrom tests import runs\n"
-        "import common.predictions as p\n"
+        "import common.runs.writer as p\n"
         "left = int(sys.argv[3])\nappend = p.PredictionsWriter._append\n"
         "def dying(self, record):\n    global left\n    append(self, record)\n    left -= 1\n"
         "    if left == 0:\n        self._file.write('{\"image'); self._file.flush(); os.kill(os.getpid(), 9)\n"
