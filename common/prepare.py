@@ -88,7 +88,7 @@ def check(options: Prepare) -> Report:
         if dataset is None:
             continue
         report.splits[split] = dataset
-        report.notes.extend(f"{split}: {count} images left out: {reason}" for reason, count in dataset.left_out.items())
+        report.notes.extend(dataset.all_notes(options.root))
         sizes, undecodable = _look_at_images(dataset, options)
         report.problems.extend(undecodable)
         report.problems.extend(_check_boxes(dataset, sizes, report.notes))

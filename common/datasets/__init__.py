@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from common.datasets import cub, folder, ilsvrc, lists, wsoleval
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
-from common.system.errors import UserError
+from common.system.errors import UserError, say
 
 __all__ = ["PLACES", "DataSource", "Dataset", "OnProblem", "Sample", "alike", "hold_out", "raise_problem"]
 
@@ -76,6 +76,8 @@ class DataSource:
             dataset = dataset.shard(*self.shard_numbers())
         if len(dataset) == 0:
             raise UserError(f"the split {self.split!r} holds no image", where=root)
+        if on_problem is raise_problem:  # who collects problems shows notes among them
+            say(f"note: {text}" for text in dataset.all_notes(root))
         return dataset
 
     def shard_numbers(self) -> tuple[int, int]:
@@ -104,8 +106,10 @@ class DataSource:
         return {**self.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint()}
 
     def described(self, dataset: Dataset) -> dict[str, Any]:
-        """What a manifest of predictions says of the images: `identity`, and how many were left out, by reason."""
-        return {**self.identity(dataset), "left_out": dataset.left_out}
+        """What a manifest of predictions says of the images: `identity`, how many images were left out, by reason, and
+        how many files were passed over because they are no images, by kind.
+        """
+        return {**self.identity(dataset), "left_out": dataset.left_out, "passed_over": dataset.passed_over}
 
     @classmethod
     def from_json(cls, stored: dict[str, Any], where: Path) -> "DataSource":
@@ -131,7 +135,10 @@ class DataSource:
 def alike(stored: Any, record: Any) -> bool:
     """Whether an entry of a stored record equals today's; a data set may have moved, its fingerprint tells it."""
     if isinstance(stored, dict) and isinstance(record, dict) and "fingerprint" in record:
-        stored, record = ({key: value for key, value in each.items() if key not in PLACES} for each in (stored, record))
+        passing = {*PLACES, "passed_over"}
+        stored, record = (
+            {key: value for key, value in each.items() if key not in passing} for each in (stored, record)
+        )
     return stored == record
 
 

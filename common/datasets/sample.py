@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from common.pictures.files import passed_over_text
 from common.pictures.images import read_size
 from common.system.errors import UserError
 
@@ -31,7 +32,8 @@ class Sample:
         label: 0-based class.
         boxes: float64 (N, 4), `x0 y0 x1 y1` in pixels of the original image, end-exclusive (for CUB `x1 = x + w`;
             ILSVRC's `xmax` is taken over unchanged, as all papers do). N may be 0 where boxes aren't needed.
-        masks: segmentation masks of the image's size, where the data set has them; the object is their union.
+        negative: the annotations say that the image holds no object; otherwise no box means that nobody drew one.
+        masks: segmentation masks, where the data set has them; the object is their union.
         ignore: a mask of pixels that pixel metrics leave out.
         declared_size: width and height by an annotation file, where there is one.
     """
@@ -40,6 +42,7 @@ class Sample:
     path: Path
     label: int
     boxes: np.ndarray = field(default_factory=lambda: np.empty((0, 4)))
+    negative: bool = False
     masks: tuple[Path, ...] = ()
     ignore: Path | None = None
     declared_size: tuple[int, int] | None = None
@@ -63,7 +66,9 @@ class Dataset:
         split: as asked for.
         samples: in the data set's own order.
         class_names: one for each label.
-        left_out: number of images left out on request, by reason.
+        left_out: number of images left out, by reason.
+        passed_over: number of files that are no images, by kind; see `pictures.files`.
+        notes: what else the user should know of the reading, a line each.
         mask_over: mask values above it are object; CUB's masks hold the annotators' agreement in grey.
     """
 
@@ -73,12 +78,25 @@ class Dataset:
     class_names: tuple[str, ...]
     left_out: dict[str, int] = field(default_factory=dict)
     mask_over: int = 0
+    passed_over: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __iter__(self) -> Iterator[Sample]:
         return iter(self.samples)
+
+    def all_notes(self, where: Path) -> list[str]:
+        """What the user should know of the reading, a line each: `notes`, and what was left out and passed over."""
+        lines = [f"{self.split}: {text}" for text in self.notes]
+        lines += [f"{self.split}: {count} images left out: {reason}" for reason, count in self.left_out.items()]
+        if self.passed_over:
+            count, kinds = sum(self.passed_over.values()), passed_over_text(self.passed_over)
+            lines.append(
+                f"{self.split}: {count} files and folders in {where} are no data and were passed over: {kinds}"
+            )
+        return lines
 
     def first_classes(self, count: int, where: Path | None = None) -> "Dataset":
         """The same with only the first `count` classes; `where` is what a complaint names.
@@ -103,7 +121,8 @@ class Dataset:
         """sha256 over ids, labels and boxes: equal for equal annotations, wherever the images lie."""
         digest = hashlib.sha256()
         for sample in self.samples:
-            digest.update(f"{sample.image_id}\0{sample.label}\0{np.asarray(sample.boxes).tolist()}\n".encode())
+            boxes = "negative" if sample.negative else np.asarray(sample.boxes).tolist()
+            digest.update(f"{sample.image_id}\0{sample.label}\0{boxes}\n".encode())
         return digest.hexdigest()
 
 

@@ -1,9 +1,10 @@
 """Reading text files that people made: every complaint names the file and the line."""
 
+import codecs
 import csv
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +22,20 @@ _CONTROL = re.compile(f"(?![\t\n]){UNPRINTABLE.pattern}")
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d{1,3})?|[+-]?(nan|inf|infinity)", re.ASCII | re.IGNORECASE)
 
 
-def lines(path: Path, do: str | None = None) -> Iterator[tuple[int, str]]:
+def lines(path: Path, do: str | None = None, utf16: bool = False) -> Iterator[tuple[int, str]]:
     """The file's lines that are not blank, with their 1-based numbers; a byte-order mark and CRLF are taken off.
 
     Args:
         path: the file.
         do: what the user should do when it is missing.
+        utf16: also read UTF-16 where the file begins with its mark, as spreadsheets' "Unicode text" does.
 
     Raises:
         UserError: missing, not UTF-8, a control character in it, or a line longer than `MAX_LINE` characters.
     """
     need_file(path)
     try:
-        with open(path, encoding="utf-8-sig", newline=None) as file:
+        with open(path, encoding=_encoding(path) if utf16 else "utf-8-sig", newline=None) as file:
             number = 0
             while line := file.readline(MAX_LINE + 2):
                 number += 1
@@ -50,9 +52,17 @@ def lines(path: Path, do: str | None = None) -> Iterator[tuple[int, str]]:
         raise UserError("no such file", where=path, do=do) from error
     except OSError as error:
         raise UserError(f"can't be read ({error.strerror})", where=path) from error
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:  # UTF-16 that ends in the middle of a character is one of its other kinds
         line = undecodable_line(path)
-        raise UserError("the file is not UTF-8 text", where=path, line=line, expected="a text file") from error
+        raise UserError("the file is not UTF-8 text", where=path, line=line,
+                        expected="a text file in UTF-8, which a spreadsheet calls 'CSV UTF-8'") from error  # fmt: skip
+
+
+def _encoding(path: Path) -> str:
+    with open(path, "rb") as file:
+        mark = file.read(4)
+    utf16 = mark.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and mark != codecs.BOM_UTF32_LE
+    return "utf-16" if utf16 else "utf-8-sig"
 
 
 def undecodable_line(path: Path) -> int | None:
@@ -148,3 +158,18 @@ def not_inside_out(boxes: np.ndarray, *, where: Path, line: int) -> np.ndarray:
             raise UserError(f"the box {' '.join(f'{value:g}' for value in box)} is inside out", where=where, line=line,
                             expected="x0 y0 x1 y1")  # fmt: skip
     return boxes
+
+
+def refuse_fractions(boxes: Sequence[tuple[int, np.ndarray]], *, where: Path) -> None:
+    """Refuse a file's boxes that can only be fractions of the image.
+
+    Args:
+        boxes: the line of each, and its four numbers.
+        where: the file.
+
+    Raises:
+        UserError: there are boxes, and all their numbers lie within 0 to 1.
+    """
+    if boxes and all((box >= 0).all() and (box <= 1).all() for _, box in boxes):
+        raise UserError("all boxes lie within 0 to 1: they are fractions of the image", where=where, line=boxes[0][0],
+                        expected="pixels", do="multiply x by the image's width and y by its height")  # fmt: skip

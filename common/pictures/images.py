@@ -89,7 +89,7 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _formats() -> tuple[str, ...]:
+def formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this build of Pillow has."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
@@ -100,7 +100,7 @@ def _open(path: Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damaged EXIF and of size; size is checked below
-            image = Image.open(path, formats=_formats())
+            image = Image.open(path, formats=formats())
     except FileNotFoundError as error:
         raise ImageError("no such image", where=path) from error
     except Exception as error:  # as above

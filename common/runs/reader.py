@@ -123,7 +123,8 @@ class Predictions:
         data = self.manifest.get("data")
         if not isinstance(data, dict):
             raise UserError("the manifest does not say what was predicted on", where=self.directory)
-        fields = {name: value for name, value in data.items() if name not in ("images", "fingerprint", "left_out")}
+        beside = ("images", "fingerprint", "left_out", "passed_over")
+        fields = {name: value for name, value in data.items() if name not in beside}
         return DataSource.from_json(fields, self.directory)
 
     def source_in(self, root: Path | None) -> DataSource:

@@ -6,7 +6,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import InvalidStateError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -58,6 +58,17 @@ class UserError(Exception):
 def printable(text: str) -> str:
     """`text` with an escape for everything that a terminal obeys, or that ends the line, or that UTF-8 can't hold."""
     return UNPRINTABLE.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def say(texts: Iterable[str]) -> None:
+    """Print lines on stderr, each once in a process however often it is said."""
+    for text in map(printable, texts):
+        if text not in _SAID:
+            _SAID.add(text)
+            print(text, file=sys.stderr)
+
+
+_SAID: set[str] = set()
 
 
 def run_command(main: Callable[[], int | None]) -> NoReturn:

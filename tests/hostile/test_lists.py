@@ -156,8 +156,8 @@ def test_a_row_of_kaggles_solution_without_a_class(world):
 @pytest.mark.parametrize("reader", ["wsoleval-localization", "folder-boxes", "list-bas-boxes", "list-spol", "list-dgl"])
 def test_boxes_that_are_none(world, reader, box):
     text = row(reader, "001.Red_Bird/bird_2.png", box=box)
-    if reader == "list-dgl" and box == "   ":
-        text += "1"  # blanks alone are a line without a box there
+    if reader in ("list-dgl", "folder-boxes") and box == "   ":
+        text += "1"  # blanks alone say there that there is no box
     assert f"{BY_NAME[reader].place}:2: " in fault(BY_NAME[reader], world, 2, text)
 
 
@@ -246,7 +246,8 @@ def test_windows_text_is_read(world, reader):
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_other_encodings_are_refused(world, reader, encoding):
     content = (world / reader.place).read_text().encode(encoding)
-    assert attempt(reader, world, content).kind == "refused"
+    of_spreadsheets = reader.name == "folder-boxes" and encoding == "utf-16"
+    assert attempt(reader, world, content).kind == ("read" if of_spreadsheets else "refused")
 
 
 @pytest.mark.parametrize("reader", TEXTS, ids=lambda reader: reader.name)

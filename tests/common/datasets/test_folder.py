@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 from PIL import Image
 
@@ -56,6 +58,122 @@ def test_boxes(root, text):
     assert [sample.boxes.tolist() for sample in dataset] == [[[1, 2, 30, 40], [3, 4, 5, 6]], [], [[0, 0, 50, 40]]]
 
 
+ROWS = (("cat/1.jpg", 1, 2, 30, 40), ("dog/1.jpg", 3, 4, 50, 40))
+
+
+def joined(head, separator=",", rows=ROWS, end="\n"):
+    return "".join(f"{line}{end}" for line in [*head, *(separator.join(map(str, row)) for row in rows)])
+
+
+@pytest.mark.parametrize("content", [
+    joined(["path;x0;y0;x1;y1"], ";").encode(),
+    joined(["Filename\tXMin\tYMin\tXMax\tYMax"], "\t", end="\r\n").encode("utf-16"),
+    joined([], ";").encode(),
+    joined(["sep=;", "image_id;x1;y1;x2;y2"], ";").encode(),
+    joined(["\ufeffsep=\t", "image\tleft\ttop\tright\tbottom"], "\t").encode(),
+    joined(["# made by hand", "path,x0,y0,x1,y1"]).encode(),
+    joined(["path,x0,y0,x1,y1,,"], rows=[(*row, "", "") for row in ROWS]).encode(),
+    joined([], rows=[(*row, "", "") for row in ROWS]).encode(),
+    joined([], rows=[(*row, row[0][:3]) for row in ROWS]).encode(),
+    joined(["path,x,y,width,height"], rows=[(p, x, y, r - x, b - y) for p, x, y, r, b in ROWS]).encode(),
+    joined(["filename,width,height,class,xmin,ymin,xmax,ymax"], rows=[(p, 50, 40, p[:3], *b) for p, *b in ROWS]).encode(),
+    joined(["bbox_x,bbox_y,bbox_w,bbox_h,file_name"], rows=[(x, y, r - x, b - y, p) for p, x, y, r, b in ROWS]).encode(),
+    joined(["path,x0,y0,x1,y1"], rows=[(p.replace("/", "\\"), *b) for p, *b in ROWS]).encode(),
+    joined(["path,x0,y0,x1,y1"], rows=[("./" + p, *b) for p, *b in ROWS]).encode(),
+    joined(["path;x0;y0;x1;y1"], ";", rows=[(p, *(f"{v},0" for v in b)) for p, *b in ROWS]).encode(),
+    joined(["path,x0,y0,x1,y1"], end="\r").encode(),
+    joined(['"path","x0","y0","x1","y1"'], rows=[(f'"{p}"', *(f'"{v}"' for v in b)) for p, *b in ROWS]).encode(),
+])  # fmt: skip
+def test_shapes_of_a_boxes_file(root, content):
+    path = root.parent / "boxes.csv"
+    path.write_bytes(content)
+    dataset = load(root, boxes=path)
+    assert [sample.boxes.tolist() for sample in dataset] == [[[1, 2, 30, 40]], [], [[3, 4, 50, 40]]]
+
+
+def test_other_encodings_say_what_is_read(root):
+    path = root.parent / "boxes.csv"
+    path.write_bytes("path,x0,y0,x1,y1\nBär/1.jpg,1,2,3,4\n".encode("cp1252"))
+    with pytest.raises(UserError, match=r"boxes.csv:2: the file is not UTF-8 text; expected a text file in UTF-8"):
+        load(root, boxes=path)
+
+
+def test_either_unicode_form_is_one_name(tmp_path):
+    picture(tmp_path / "pets" / unicodedata.normalize("NFD", "Bär") / "1.jpg")
+    for form in ("NFC", "NFD"):
+        path = boxes_file(tmp_path / "pets", unicodedata.normalize(form, "Bär/1.jpg") + ",1,2,30,40\n")
+        assert load(tmp_path / "pets", boxes=path).samples[0].boxes.tolist() == [[1, 2, 30, 40]]
+
+
+def test_images_without_an_object_are_a_kind_of_their_own(root):
+    dataset = load(root, boxes=boxes_file(root, "cat/1.jpg,1,2,30,40\ndog/1.jpg,,,,\n"))
+    assert [(len(sample.boxes), sample.negative) for sample in dataset] == [(1, False), (0, False), (0, True)]
+    unsaid = load(root, boxes=boxes_file(root, "cat/1.jpg,1,2,30,40\n"))
+    assert dataset.fingerprint() != unsaid.fingerprint()
+
+
+@pytest.fixture
+def two(tmp_path):
+    """train/ and test/ with images of the same names."""
+    for split in ("train", "test"):
+        for number in range(3):
+            picture(tmp_path / "own" / split / "cat" / f"{number}.jpg")
+    return tmp_path / "own"
+
+
+def counts(two, split, boxes, **options):
+    return [len(sample.boxes) for sample in load(two, split, boxes=boxes, **options)]
+
+
+def test_a_path_in_two_splits_is_never_a_training_images(two):
+    boxes = boxes_file(two, "cat/0.jpg,1,2,30,40\n")
+    assert counts(two, "test", boxes) == [1, 0, 0]
+    assert "taken as test's; write test/cat/0.jpg to say so" in load(two, boxes=boxes).notes[0]
+    assert counts(two, "train", boxes) == [0, 0, 0]
+    with pytest.raises(UserError, match="'cat/0.jpg' among them, are images of train and of test; expected paths that"):
+        load(two, "held", boxes=boxes, held_per_class=1)
+    picture(two / "val" / "cat" / "0.jpg")
+    with pytest.raises(UserError, match="are images of test and of val"):
+        load(two, boxes=boxes)
+
+
+@pytest.mark.parametrize("text", [
+    "train/cat/0.jpg,1,2,3,4\ntest/cat/1.jpg,1,2,3,4\n",
+    "path,split,x0,y0,x1,y1\ncat/0.jpg,train,1,2,3,4\ncat/1.jpg,test,1,2,3,4\n",
+])  # fmt: skip
+def test_one_file_for_two_splits(two, text):
+    boxes = boxes_file(two, text)
+    assert counts(two, "train", boxes) == [1, 0, 0]
+    assert counts(two, "test", boxes) == [0, 1, 0]
+    assert load(two, "held", boxes=boxes, held_per_class=1).notes == ()
+
+
+def test_a_file_for_one_split_is_no_fault_of_another(two):
+    (two / "train/cat/0.jpg").rename(two / "train/cat/9.jpg")
+    boxes = boxes_file(two, "cat/0.jpg,1,2,30,40\n")
+    assert counts(two, "train", boxes) == [0, 0, 0]
+    with pytest.raises(UserError, match="1 of its paths are no image there, 'dog/0.jpg' among them"):
+        load(two, "train", boxes=boxes_file(two, "dog/0.jpg,1,2,30,40\n"))
+
+
+def test_what_is_no_image_is_counted_by_kind(root, capsys):
+    for name in ("cat/._1.jpg", "cat/.DS_Store", "cat/Thumbs.db", "__MACOSX/a/._1.jpg", "cat/.ipynb_checkpoints/1.jpg",
+                 "cat/@eaDir/1.jpg/THUMB.jpg", "stray.jpg"):  # fmt: skip
+        picture(root / name) if name.endswith("jpg") else (root / name).touch()
+    picture(root / "dog/2.JPG")
+    Image.new("RGB", (5, 4)).save(root / "dog/3.JFIF", format="JPEG")
+    dataset = load(root)
+    assert dataset.class_names == ("cat", "dog")
+    ids = [sample.image_id for sample in dataset]
+    assert ids == ["cat/1.jpg", "cat/deep/2.png", "dog/1.jpg", "dog/2.JPG", "dog/3.JFIF"]
+    assert dataset.passed_over == {
+        "__MACOSX/": 1, "*.jpg": 1, "._*": 1, ".DS_Store": 1, "Thumbs.db": 1, ".ipynb_checkpoints/": 1, "@eaDir/": 1,
+        "*.txt": 1,
+    }  # fmt: skip
+    assert "8 files and folders" in capsys.readouterr().err
+    assert "1 @eaDir/" in dataset.all_notes(root)[0]
+
+
 def test_quoted_commas(root):
     picture(root / "cat" / "a, b.jpg")
     dataset = load(root, boxes=boxes_file(root, '"cat/a, b.jpg",1,2,3,4\n'))
@@ -70,7 +188,14 @@ def test_quoted_commas(root):
     ("../1.jpg,1,2,3,40\n", "boxes.csv:1: path '../1.jpg' is not usable"),
     ("cat/9.jpg,1,2,3,40\n", "1 of its paths are no image there, 'cat/9.jpg' among them"),
     ('"cat/1.jpg,1,2,3,40\n', "boxes.csv:1: not a row of a CSV file"),
-    ("," * 99_000 + "\n", "boxes.csv:1: 99001 cells"),
+    ("," * 99_000 + "\n", "boxes.csv:1: path '' is not usable"),
+    ("cat/1.jpg,1,2,3,4,5,6\n", "boxes.csv:1: 7 cells; expected path,x0,y0,x1,y1"),
+    ("path,xmin,ymin,xmax,ymax\ncat/1.jpg,1,2,3\n", "boxes.csv:2: 4 cells; expected the cells that the head names"),
+    ("path,x,y,width,height\ncat/1.jpg,1,2,0,9\n", "boxes.csv:2: the box 1 2 0 9 is empty"),
+    ("path,x_center,y_center,width,height\ncat/1.jpg,1,2,3,4\n", "boxes.csv:1: the box is 'x_center y_center"),
+    ("cat/1.jpg,,2,3,4\n", "boxes.csv:1: the box is ' 2 3 4'; expected numbers"),
+    ("cat/1.jpg,,,,\ncat/1.jpg,1,2,3,4\n", "cat/1.jpg has a box in one line and none in another"),
+    ("cat/1.jpg,0.1,0.2,0.5,0.9\ndog/1.jpg,0,0,1,1\n", "boxes.csv:1: all boxes lie within 0 to 1: they are fractions"),
 ])  # fmt: skip
 def test_faulty_boxes_are_named(root, text, message):
     with pytest.raises(UserError, match=message):

@@ -1,0 +1,280 @@
+"""A CSV file of boxes, in the shapes in which people, spreadsheets and annotation tools write it.
+
+    path,x0,y0,x1,y1                 pixels of the stored image, end-exclusive; one line a box
+    cat/1.jpg,10,20,110,90
+    cat/2.jpg,,,,                    an image that holds no object
+
+| what may differ | how |
+|---|---|
+| head | any order and further columns; corners `x0 y0 x1 y1`, `xmin ymin xmax ymax`, `x1 y1 x2 y2`, `left top right bottom`, or a corner and sides `x y width height`, `x y w h`; none means the five cells above, or a class name as sixth |
+| between cells | comma, semicolon, tab; `sep=;` as Excel writes it; with the last two also a decimal comma |
+| text | UTF-8, or UTF-16 with its mark; any line ends; `#` lines before the head |
+| paths | `/` or `\\`, `./` before them, either Unicode form of an accent |
+| split | a path from the root (`test/cat/1.jpg`), a column `split`, or a path from the split's folder |
+
+Coordinates that all lie within 0 to 1 are fractions of the image, and refused.
+"""
+
+import csv
+import os
+import posixpath
+import re
+import unicodedata
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from common.datasets.sample import OnProblem, raise_problem
+from common.datasets.text import lines, numbers, refuse_fractions
+from common.measuring.boxes import from_xywh
+from common.system.errors import UserError, inside
+
+EXPECTED = "path,x0,y0,x1,y1"
+_DELIMITERS = (",", ";", "\t")
+_PATH = ("path", "file_path", "filepath", "image_path", "img_path", "filename", "file_name", "image_name", "file",
+         "image", "img", "image_id", "imageid", "name")  # fmt: skip
+_CORNERS = (("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"),
+            ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))  # fmt: skip
+_SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+_SPLIT = ("split", "subset")
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """Where a row's cells are: columns of the path, the box and the split, and whether the box is a corner and sides."""
+
+    delimiter: str
+    path: int
+    box: tuple[int, int, int, int]
+    sides: bool = False
+    split: int | None = None
+    head: bool = True
+
+
+@dataclass(frozen=True)
+class BoxTable:
+    """What a file of boxes holds.
+
+    Attributes:
+        file: where it lies.
+        boxes: (4,) float64 `x0 y0 x1 y1` by path, as the file has it with `/`.
+        negatives: paths of images that hold no object.
+    """
+
+    file: Path
+    boxes: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    negatives: set[str] = field(default_factory=set)
+
+    def paths(self) -> list[str]:
+        """All paths, in the file's order but negatives last."""
+        return [*self.boxes, *sorted(self.negatives - self.boxes.keys())]
+
+
+def read(path: Path, on_problem: OnProblem = raise_problem) -> BoxTable:
+    """Read a file in any of the shapes above.
+
+    Args:
+        path: the file.
+        on_problem: told of every faulty line, which is then left out.
+
+    Raises:
+        UserError: not a text file, or by default any faulty line.
+    """
+    rows = list(lines(path, utf16=True))
+    shape, first = _shape(path, rows)
+    table, seen = BoxTable(path), []
+    for line, text in rows[first:]:
+        try:
+            name, box = _row(path, line, _cells(path, line, text, shape.delimiter), shape)
+            if box is None:
+                table.negatives.add(name)
+            else:
+                table.boxes.setdefault(name, []).append(box)
+                seen.append((line, box))
+        except UserError as problem:
+            on_problem(problem)
+    if both := table.negatives & table.boxes.keys():
+        on_problem(UserError(f"{min(both)} has a box in one line and none in another", where=path))
+    try:
+        refuse_fractions(seen, where=path)
+    except UserError as problem:
+        on_problem(problem)
+        table.boxes.clear()
+    return table
+
+
+def _shape(path: Path, rows: Sequence[tuple[int, str]]) -> tuple[_Shape, int]:
+    """The file's shape, and the index of its first row of data."""
+    first, delimiters = 0, _DELIMITERS
+    if rows and (found := re.fullmatch(r"\"?sep=(.)\"?", rows[0][1].strip("\ufeff \r"), re.IGNORECASE)):
+        first, delimiters = 1, (found[1],)
+    while (
+        first < len(rows) and rows[first][1].lstrip().startswith("#") and len(rows[first][1].split(delimiters[0])) < 5
+    ):
+        first += 1
+    default = _Shape(delimiters[0], 0, (1, 2, 3, 4), head=False)
+    if first == len(rows):
+        return default, first
+    line, text = rows[first]
+    for delimiter in delimiters:
+        try:
+            cells = _cells(path, line, text, delimiter)
+        except UserError:
+            continue
+        if (shape := _named(cells, delimiter)) is not None:
+            return shape, first + 1
+        if len(cells) >= 5 and (all(_is_number(cell) for cell in cells[1:5]) or not any(cells[1:5])):
+            return _Shape(delimiter, 0, (1, 2, 3, 4), head=False), first
+    return default, first
+
+
+def _named(cells: Sequence[str], delimiter: str) -> _Shape | None:
+    """The shape that a head names, None where it is no head."""
+    names = [re.sub(r"[\s.\-]+", "_", cell.strip().lower()) for cell in cells]
+    names = [re.sub(r"^(bbox|box|bb)_", "", name) for name in names]
+    path = next((names.index(name) for name in _PATH if name in names), None)
+    split = next((names.index(name) for name in _SPLIT if name in names), None)
+    for columns, sides in (*((each, False) for each in _CORNERS), *((each, True) for each in _SIDES)):
+        if path is not None and all(name in names for name in columns):
+            return _Shape(delimiter, path, tuple(names.index(name) for name in columns), sides, split)
+    return None
+
+
+def _cells(path: Path, line: int, text: str, delimiter: str) -> list[str]:
+    try:
+        (row,) = csv.reader([text], strict=True, delimiter=delimiter)
+    except (csv.Error, ValueError, TypeError) as error:
+        raise UserError(f"not a row of a CSV file ({error})", where=path, line=line) from error
+    return [cell.strip() for cell in row]
+
+
+def _is_number(cell: str) -> bool:
+    return re.fullmatch(r"[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?", cell, re.IGNORECASE | re.ASCII) is not None
+
+
+def _row(path: Path, line: int, cells: list[str], shape: _Shape) -> tuple[str, np.ndarray | None]:
+    """A row's path and box; None where the image holds no object."""
+    full = cells
+    if not shape.head:
+        while len(cells) > 5 and not cells[-1]:
+            cells = cells[:-1]
+        if len(cells) == 6 and not _is_number(cells[5]):  # keras-retinanet's class
+            cells = cells[:5]
+    if max(shape.path, *shape.box) >= len(cells) or (not shape.head and len(cells) != 5):
+        expected = EXPECTED if not shape.head else "the cells that the head names"
+        raise UserError(f"{len(full)} cells", where=path, line=line, expected=expected)
+    name = cells[shape.path].replace("\\", "/")
+    if shape.split is not None and shape.split < len(cells) and cells[shape.split]:
+        name = f"{cells[shape.split]}/{name.removeprefix(cells[shape.split] + '/')}"
+    inside(Path("the image folder"), name, where=path, line=line)
+    texts = [cells[column] for column in shape.box]
+    if not any(texts):
+        return posixpath.normpath(name), None
+    if shape.delimiter != ",":
+        texts = [text.replace(",", ".") for text in texts]
+    box = numbers(texts, where=path, line=line, what="the box")
+    if shape.sides:
+        box = from_xywh(box)[0]
+    if box[0] >= box[2] or box[1] >= box[3]:
+        expected = "width and height above 0" if shape.sides else "x0 < x1 and y0 < y1"
+        raise UserError(f"the box {' '.join(texts)} is empty or inside out", where=path, line=line, expected=expected)
+    return posixpath.normpath(name), box
+
+
+@dataclass(frozen=True)
+class SplitBoxes:
+    """What a file of boxes says of one split.
+
+    Attributes:
+        boxes: by image id.
+        negatives: ids of images that hold no object.
+        notes: what the user should know.
+    """
+
+    boxes: dict[str, list[np.ndarray]]
+    negatives: set[str]
+    notes: tuple[str, ...] = ()
+
+
+def of_split(
+    table: BoxTable,
+    root: Path,
+    image_root: Path,
+    split: str,
+    siblings: Collection[str],
+    image_ids: Collection[str],
+    on_problem: OnProblem = raise_problem,
+) -> SplitBoxes:
+    """The boxes of one split's images.
+
+    A path that starts with a split's name belongs to that split. Another one is relative to the split's folder; where
+    a file of that name lies in two splits it could be either's. It is then taken for the evaluation split's, and said
+    to be so, and is never given to training images; between two evaluation splits it is refused.
+
+    Args:
+        table: the file's rows.
+        root: the data set's folder.
+        image_root: the split's, `root` itself where there are no splits.
+        split: its name; `held` images lie in `train`.
+        siblings: names of all split folders in `root`.
+        image_ids: the split's, relative to `image_root`.
+        on_problem: told of paths that are no image anywhere, and of ambiguous ones.
+    """
+    own = "" if image_root == root else image_root.name
+    known = {unicodedata.normalize("NFC", image_id): image_id for image_id in image_ids}
+    known.update({image_id: image_id for image_id in image_ids})
+    others = [name for name in siblings if own and name != own]
+    mine: dict[str, str] = {}
+    doubtful: dict[str, list[str]] = {}
+    unknown = []
+    for path in table.paths():
+        for form in (path, unicodedata.normalize("NFC", path)):
+            if own and form.startswith(f"{own}/") and form[len(own) + 1 :] in known:
+                mine[path] = known[form[len(own) + 1 :]]
+            elif form in known:
+                mine[path] = known[form]
+                doubtful.update({path: found} if (found := list(_holding(root, others, form))) else {})
+        if path not in mine and not (own and _is_elsewhere(root, others, path)):
+            unknown.append(path)
+    if unknown:
+        on_problem(UserError(f"{len(unknown)} of its paths are no image there, {unknown[0]!r} among them",
+                             where=table.file, expected=f"paths relative to {image_root} or {root}" if own else
+                             f"paths relative to {image_root}", do="mend the path, or remove its line"))  # fmt: skip
+    dropped, notes = _doubts(table, own, split, doubtful, on_problem)
+    kept = {path: image_id for path, image_id in mine.items() if path not in dropped}
+    boxes: dict[str, list[np.ndarray]] = {}
+    for path, image_id in kept.items():
+        if path in table.boxes:
+            boxes.setdefault(image_id, []).extend(table.boxes[path])
+    negatives = {image_id for path, image_id in kept.items() if path in table.negatives} - boxes.keys()
+    return SplitBoxes(boxes, negatives, notes)
+
+
+def _holding(root: Path, splits: Sequence[str], path: str) -> Iterator[str]:
+    return (name for name in splits if os.path.lexists(root / name / path))
+
+
+def _is_elsewhere(root: Path, splits: Sequence[str], path: str) -> bool:
+    within = any(path.startswith(f"{name}/") for name in splits) and os.path.lexists(root / path)
+    return within or next(_holding(root, splits, path), None) is not None
+
+
+def _doubts(
+    table: BoxTable, own: str, split: str, doubtful: dict[str, list[str]], on_problem: OnProblem
+) -> tuple[Collection[str], tuple[str, ...]]:
+    """The paths that are not this split's after all, and what to say of it."""
+    if not doubtful:
+        return (), ()
+    path, others = next(iter(doubtful.items()))
+    rival = next((name for name in others if name != "train"), None)
+    told = f"{len(doubtful)} of its paths, {path!r} among them, are images of {own} and of {rival or others[0]}"
+    if split == "train":
+        return doubtful, (f"{table.file}: {told}; training images get no boxes from them; write {own}/{path} if they "
+                          "are its own",)  # fmt: skip
+    if split == "held" or rival is not None:
+        on_problem(UserError(told, where=table.file, expected=f"paths that say which, such as {own}/{path}",
+                             do="write the split before them, or give a column 'split'"))  # fmt: skip
+        return doubtful, ()
+    return (), (f"{table.file}: {told}; taken as {own}'s; write {own}/{path} to say so",)
