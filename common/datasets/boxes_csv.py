@@ -6,7 +6,9 @@
 
 | what may differ | how |
 |---|---|
-| head | any order and further columns; corners `x0 y0 x1 y1`, `xmin ymin xmax ymax`, `x1 y1 x2 y2`, `left top right bottom`, or a corner and sides `x y width height`, `x y w h`; none means the five cells above, or a class name as sixth |
+| head | any order, further columns; without one the five cells above, and perhaps a class name as sixth |
+| corners | `x0 y0 x1 y1`, `xmin ymin xmax ymax`, `x1 y1 x2 y2`, `left top right bottom` |
+| or sides | `x y width height`, `x y w h`, `left top width height`; `bbox_` may stand before any of these |
 | between cells | comma, semicolon, tab; `sep=;` as Excel writes it; with the last two also a decimal comma |
 | text | UTF-8, or UTF-16 with its mark; any line ends; `#` lines before the head |
 | paths | `/` or `\\`, `./` before them, either Unicode form of an accent |
@@ -43,7 +45,7 @@ _SPLIT = ("split", "subset")
 
 @dataclass(frozen=True)
 class _Shape:
-    """Where a row's cells are: columns of the path, the box and the split, and whether the box is a corner and sides."""
+    """Where a row's cells are: columns of path, box and split, and whether the box is a corner and sides."""
 
     delimiter: str
     path: int
