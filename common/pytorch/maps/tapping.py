@@ -1,0 +1,128 @@
+"""One forward pass of a classifier with some modules' outputs kept, from the first of which on a graph is built."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from common.system.errors import UserError
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network inside torch.compile's, DataParallel's and DistributedDataParallel's wrappers.
+
+    Raises:
+        UserError: a network that can't be tapped.
+    """
+    while True:
+        if isinstance(model, DataParallel | DistributedDataParallel):
+            model = model.module
+        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
+            model = model._orig_mod
+        else:
+            break
+    if isinstance(model, torch.jit.ScriptModule):
+        raise UserError("a TorchScript network's layers can't be tapped", do="give the network that was scripted")
+    return model
+
+
+def need_inference(model: nn.Module) -> None:
+    """Refuse a network in training mode, whose dropout is random and whose batch norm mixes images.
+
+    Raises:
+        UserError: some module is.
+    """
+    for name, module in model.named_modules():
+        if module.training:
+            raise UserError(f"the network is in training mode ({name or type(module).__name__})",
+                            do="call model.eval() first")  # fmt: skip
+
+
+def scores_of(output: Any) -> Tensor:
+    """The scores (N, K) in what a classifier returns: they alone, first of a tuple, or under `logits` or `scores`.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = output
+    if isinstance(output, Mapping):
+        found = next((output[key] for key in ("logits", "scores") if key in output), None)
+    elif not isinstance(output, Tensor):
+        named = next((getattr(output, key) for key in ("logits", "scores") if hasattr(output, key)), None)
+        found = named if named is not None else output[0] if isinstance(output, tuple | list) and output else None
+    if not isinstance(found, Tensor) or found.ndim != 2:
+        kind = f"a tensor {tuple(found.shape)}" if isinstance(found, Tensor) else f"a {type(output).__name__}"
+        raise UserError(f"the network returns {kind}", expected="scores (N, classes)",
+                        do="give a function that takes them out as `scores`")  # fmt: skip
+    return found
+
+
+@contextmanager
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Gradients by activations and none by weights, whatever mode the caller is in; compiled parts run as written."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight in weights:
+        weight.requires_grad_(False)
+    try:
+        # Hooks that come after torch.compile are not part of what it compiled.
+        with torch.inference_mode(False), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for weight in weights:
+            weight.requires_grad_(True)
+
+
+@contextmanager
+def hooked(model: nn.Module, names: Mapping[str, Callable]) -> Iterator[None]:
+    """Functions of (output) that modules' outputs are replaced with while this lasts; None leaves an output alone."""
+    modules = dict(model.named_modules())
+
+    def hook(replace: Callable) -> Callable:
+        return lambda _module, _inputs, output: replace(output)
+
+    handles = [modules[name].register_forward_hook(hook(replace)) for name, replace in names.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def tapped(
+    model: nn.Module, images: Tensor, names: list[str], scores: Callable[[Any], Tensor] = scores_of
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Scores (N, K) as float32 and the modules' outputs, which gradients by can be taken; call in `differentiable`.
+
+    The graph begins at the first of the modules. Each hands a copy on, so that what a later in-place operation makes of
+    it neither changes the output kept here nor cuts it off.
+
+    Raises:
+        UserError: a module that was called not at all or several times, or gives no tensor of numbers.
+    """
+    kept: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Callable:
+        def replace(output: Any) -> Tensor:
+            if not isinstance(output, Tensor) or not output.is_floating_point():
+                raise UserError(f"the layer {name} gives a {type(output).__name__}", expected="a tensor",
+                                do="take another layer")  # fmt: skip
+            if name in kept:
+                raise UserError(f"the layer {name} is called several times in one pass",
+                                do="name the block that it is in")  # fmt: skip
+            kept[name] = output if output.requires_grad else output.detach().requires_grad_()
+            return kept[name].clone()
+
+        return replace
+
+    given = images.clone() if images.is_inference() else images.detach()
+    with hooked(model, {name: keep(name) for name in names}):
+        found = scores(model(given))
+    if lacking := [name for name in names if name not in kept]:
+        raise UserError(f"the layer {lacking[0]} is not called when the network runs", do="take another layer")
+    if not found.requires_grad:
+        raise UserError(f"no gradient leads from the scores back to {names[-1]}",
+                        do="take out the network's own no_grad or detach, or take a later layer")  # fmt: skip
+    return found.float(), kept
