@@ -31,6 +31,7 @@ from common.measuring.boxes import pairwise_iou
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs.audit import judge
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
+from common.runs.scoring import frame_of_truth
 from common.system.errors import UserError, run_command
 from common.system.files import write_json, write_text
 
@@ -98,7 +99,8 @@ def _cells(box: np.ndarray | None) -> list[Any]:
 def box_rows(evaluation: Evaluation) -> Iterator[list[Any]]:
     """The cells of `BOXES`: stored boxes in pixels of the original image."""
     for entry in evaluation.predictions.entries:
-        box = None if entry.box is None else entry.frame.to_original(entry.box)[0]
+        frame = frame_of_truth(entry, evaluation.samples[entry.image_id])
+        box = None if entry.box is None else frame.to_original(entry.box)[0]
         top5, scores = entry.top5 or (), entry.top5_scores or ()
         yield [_no_formula(entry.image_id), entry.label, *_cells(box), f"{entry.threshold:.6g}",
                " ".join(map(str, top5)), " ".join(f"{score:.6g}" for score in scores)]  # fmt: skip
@@ -109,7 +111,7 @@ def coco(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     images, annotations, results = [], [], []
     numbers = {image_id: number for number, image_id in enumerate(evaluation.samples, start=1)}
     for image_id, sample in evaluation.samples.items():
-        width, height = sample.size or (None, None)
+        width, height = sample.known_size() or (None, None)
         images.append({"id": numbers[image_id], "file_name": image_id, "width": width, "height": height})
         for box in sample.boxes:
             annotations.append({
@@ -121,7 +123,9 @@ def coco(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
             results.append({
                 "image_id": numbers[entry.image_id],
                 "category_id": entry.top5[0] if entry.top5 else entry.label,
-                "bbox": _corner_and_sides(entry.frame.to_original(entry.box)[0]),
+                "bbox": _corner_and_sides(
+                    frame_of_truth(entry, evaluation.samples[entry.image_id]).to_original(entry.box)[0]
+                ),
                 "score": float(entry.top5_scores[0]) if entry.top5_scores else 1.0,
             })  # fmt: skip
     categories = [{"id": label, "name": name} for label, name in enumerate(evaluation.dataset.class_names)]

@@ -12,8 +12,8 @@ from typing import Any
 
 import tyro
 
-from common.datasets import Dataset
-from common.runs.reader import Predictions
+from common.datasets import PLACES, Dataset
+from common.runs.reader import Places, Predictions
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, run_command
 from common.system.progress import bar
@@ -32,6 +32,12 @@ class Merge:
     """The predictions directory, new."""
     root: Path | None = None
     """The data set's folder here, where the parts were made with another."""
+    boxes: Path | None = None
+    """The boxes that --data.boxes named, where they are no longer there."""
+    metadata: Path | None = None
+    """The folder that --data.metadata named, where it is no longer there."""
+    list_file: Path | None = None
+    """The list that --data.list-file named, where it is no longer there."""
     overwrite: bool = False
     """Start anew where the folder holds other predictions."""
 
@@ -43,7 +49,8 @@ def merge(options: Merge) -> Path:
         UserError: a part is missing, given twice, of another run, not finished, or not of today's annotations.
     """
     parts = _in_order(options.parts)
-    source = replace(parts[0].source_in(options.root), shard=None)
+    places = Places(options.root, options.boxes, options.metadata, options.list_file)
+    source = replace(parts[0].source_in(places), shard=None)
     dataset = source.load()
     _check(parts, dataset)
     header = {**_shared(parts[0]), "data": source.described(dataset)}
@@ -96,7 +103,8 @@ def _check(parts: list[Predictions], dataset: Dataset) -> None:
     for number, part in enumerate(parts, start=1):
         theirs, ours = _shared(part), _shared(first)
         differing = sorted(name for name in theirs.keys() | ours.keys() if theirs.get(name) != ours.get(name))
-        if replace(part.source, shard=None, root=source.root) != source:
+        here = {name: getattr(source, name) for name in PLACES}
+        if replace(part.source, shard=None, **here) != source:
             differing.append("data")
         if differing:
             raise UserError(f"the parts are of different runs: {', '.join(differing)} differ", where=part.directory,

@@ -10,13 +10,16 @@ Every image is decoded. Problems are printed one to a line and the exit status i
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from common.datasets import Dataset, DataSource, Sample, cub, demo, ilsvrc, lists, shipped, wsoleval
-from common.pictures.images import ImageError, read_mask, read_rgb, read_size
+from common.datasets.masks import object_and_ignore
+from common.measuring.geometry import Frame
+from common.pictures.images import ImageError, read_rgb, read_size
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
 from common.system.parallel import pool_of
@@ -89,7 +92,8 @@ def check(options: Prepare) -> Report:
             continue
         report.splits[split] = dataset
         report.notes.extend(dataset.all_notes(options.root))
-        sizes, undecodable = _look_at_images(dataset, options)
+        report.notes.extend(_annotated(dataset))
+        sizes, undecodable = _look_at_images(dataset, options, report.notes)
         report.problems.extend(undecodable)
         report.problems.extend(_check_boxes(dataset, sizes, report.notes))
         report.rows.append(_row(dataset, sizes))
@@ -134,42 +138,64 @@ def _splits(options: Prepare) -> Sequence[str]:
     return SPLITS[options.name]
 
 
-def _look_at_images(dataset: Dataset, options: Prepare) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """Sizes by image id, and the problems of files that are missing or can't be decoded."""
+def _annotated(dataset: Dataset) -> list[str]:
+    """How many images have no box, or no mask, where others have."""
+    boxes, masks = (sum(bool(len(found)) for found in each) for each in (
+        (sample.boxes for sample in dataset), (sample.masks for sample in dataset)))  # fmt: skip
+    negatives = sum(sample.negative for sample in dataset)
+    lines = []
+    if 0 < boxes < len(dataset):
+        lines.append(f"{dataset.split}: {len(dataset) - boxes} of {len(dataset)} images have no box, which box metrics "
+                     f"leave out; {negatives} of them are said to hold no object")  # fmt: skip
+    if 0 < masks < len(dataset):
+        lines.append(f"{dataset.split}: {len(dataset) - masks} of {len(dataset)} images have no mask, which pixel "
+                     "metrics leave out")  # fmt: skip
+    return lines
+
+
+def _look_at_images(
+    dataset: Dataset, options: Prepare, notes: list[str]
+) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    """Sizes by image id, and the problems of files that are missing or can't be decoded; masks of no use are notes."""
     if options.decode == "none":
         return {}, []
-    look = _decode if options.decode == "all" else _read_header
-    sizes, problems = {}, []
+    look = partial(_decode, mask_over=dataset.mask_over) if options.decode == "all" else _read_header
+    sizes, problems, masks = {}, [], []
     with pool_of(max(1, options.workers)) as pool:
         found: Iterable = pool.map(look, dataset.samples, chunksize=32)
-        for sample, (size, problem) in zip(
+        for sample, (size, problem, mask_problem) in zip(
             dataset.samples, bar(found, total=len(dataset), desc=f"looking at {dataset.split}"), strict=True
         ):
             if problem:
                 problems.append(problem)
             if size:
                 sizes[sample.image_id] = size
+            if mask_problem:
+                masks.append(mask_problem)
+    if masks:
+        notes.append(f"{dataset.split}: {len(masks)} images have masks that pixel metrics leave out, the first because "
+                     f"of {masks[0]}")  # fmt: skip
     return sizes, problems
 
 
-def _decode(sample: Sample) -> tuple[tuple[int, int] | None, str | None]:
+def _decode(sample: Sample, mask_over: int) -> tuple[tuple[int, int] | None, str | None, str | None]:
     try:
         height, width = read_rgb(sample.path).shape[:2]
-        for mask in sample.masks:
-            if read_mask(mask).shape != (height, width):
-                raise ImageError(
-                    "the mask is of another size than its image", where=mask, expected=f"{width} x {height}"
-                )
     except ImageError as problem:
-        return None, str(problem)
-    return (width, height), None
-
-
-def _read_header(sample: Sample) -> tuple[tuple[int, int] | None, str | None]:
+        return None, str(problem), None
     try:
-        return read_size(sample.path), None
+        if sample.masks:
+            object_and_ignore(sample, Frame.squash(sample.declared_size or (width, height)), mask_over)
+    except UserError as problem:
+        return (width, height), None, str(problem)
+    return (width, height), None, None
+
+
+def _read_header(sample: Sample) -> tuple[tuple[int, int] | None, str | None, None]:
+    try:
+        return read_size(sample.path), None, None
     except ImageError as problem:
-        return None, str(problem)
+        return None, str(problem), None
 
 
 def _check_boxes(dataset: Dataset, sizes: dict[str, tuple[int, int]], notes: list[str]) -> list[str]:

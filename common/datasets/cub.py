@@ -79,7 +79,7 @@ def load(
                     path=inside(image_root, image_id, where=where, line=line),
                     label=_label(root, label_rows[number], len(class_names)),
                     boxes=_box(root, box_rows[number]),
-                    masks=(segmentations / Path(image_id).with_suffix(".png"),) if segmentations else (),
+                    masks=_masks(segmentations, image_id),
                 )
             )
         except UserError as problem:
@@ -109,12 +109,18 @@ def _find_segmentations(root: Path) -> Path | None:
     return None
 
 
+def _masks(segmentations: Path | None, image_id: str) -> tuple[Path, ...]:
+    path = None if segmentations is None else segmentations / Path(image_id).with_suffix(".png")
+    return (path,) if path is not None and path.is_file() else ()
+
+
 def _table(path: Path, columns: int, on_problem: OnProblem) -> dict[int, tuple[int, list[str]]]:
-    """`number value ...` lines as number -> (line, values)."""
+    """`number value ...` lines as number -> (line, values); a single value may hold blanks, as names do."""
     table: dict[int, tuple[int, list[str]]] = {}
     for line, text in lines(path, do=_HELP):
         try:
-            first, *values = text.split()
+            first, *values = text.split(None, 1) if columns == 1 else text.split()
+            values = [value.rstrip() for value in values]
             number = whole_number(first, where=path, line=line, least=1, what="the first column")
             if len(values) != columns:
                 raise UserError(f"{len(values) + 1} columns", where=path, line=line, expected=f"{columns + 1}")

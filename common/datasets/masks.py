@@ -1,4 +1,17 @@
-"""A sample's segmentation masks, in a frame."""
+"""A sample's segmentation masks, in a frame.
+
+| a mask file holds | object is |
+|---|---|
+| grey values | what exceeds the data set's `mask_over`: 128 in CUB, where values count annotators, else 0 |
+| only 0 and 1, or one bit | 1 |
+| colours, by palette or in full | what is not black; PASCAL VOC's `void` (224 224 192) is ignored |
+| 16-bit grey of values over 255 | the high byte, as grey |
+
+A mask of another resolution is brought into the frame from its own, as wsolevaluation does with OpenImages' masks, if
+its sides have the image's proportions; otherwise it shows something else. Several masks of an image are united. One
+that lacks one of its masks, or whose mask can't be read or shows something else, is left out of pixel metrics and
+counted; box metrics don't look at masks.
+"""
 
 from pathlib import Path
 
@@ -6,9 +19,14 @@ import cv2
 import numpy as np
 
 from common.datasets.sample import Sample
-from common.measuring.geometry import Frame
-from common.pictures.images import read_mask
+from common.measuring.geometry import Frame, Size
+from common.pictures.images import ImageError, read_stored
 from common.system.errors import UserError
+
+VOID = (224, 224, 192)
+"""RGB of the borders in PASCAL VOC's masks."""
+PROPORTIONS = 0.02
+"""By how much the sides' quotient may differ, besides a pixel that rounding takes."""
 
 
 def object_and_ignore(sample: Sample, frame: Frame, mask_over: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -17,21 +35,58 @@ def object_and_ignore(sample: Sample, frame: Frame, mask_over: int) -> tuple[np.
     Args:
         sample: with one mask or more.
         frame: masks are brought into it with OpenCV's nearest neighbour, as wsolevaluation does.
-        mask_over: mask values above it are object.
+        mask_over: mask values above it are object; see the table above.
 
     Raises:
-        UserError: a mask is missing, damaged, or of another size than its image.
+        UserError: a mask is missing, damaged, or of other proportions than its image.
     """
-    masks = [_in_frame(path, frame) > mask_over for path in sample.masks]
-    ignore = None if sample.ignore is None else _in_frame(sample.ignore, frame) > 0
-    return np.any(masks, axis=0), ignore
+    masks, ignored = [], []
+    for path in sample.masks:
+        inside, void = read_object(path, mask_over)
+        masks.append(_in_frame(path, inside, frame))
+        if void is not None:
+            ignored.append(_in_frame(path, void, frame))
+    if sample.ignore is not None:
+        ignored.append(_in_frame(sample.ignore, read_object(sample.ignore, 0)[0], frame))
+    return np.any(masks, axis=0), np.any(ignored, axis=0) if ignored else None
 
 
-def _in_frame(path: Path, frame: Frame) -> np.ndarray:
-    mask = read_mask(path)
-    if mask.shape[::-1] != tuple(frame.original):
-        raise UserError(
-            f"the mask is {mask.shape[1]}x{mask.shape[0]}", where=path, expected=f"{'x'.join(map(str, frame.original))}"
-        )
+def read_object(path: Path, mask_over: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """A mask file's object (H, W) bool, and its void or None, by the table above.
+
+    Raises:
+        ImageError: the file is missing or can't be decoded.
+    """
+    stored = read_stored(path)
+    if stored.ndim == 2:
+        greatest = int(stored.max())
+        if greatest > 255:
+            stored = stored >> 8
+        return stored > (0 if greatest <= 1 else mask_over), None
+    coloured = stored.any(axis=2)
+    void = (stored == VOID).all(axis=2)
+    return coloured & ~void, void if void.any() else None
+
+
+def same_proportions(size: Size, other: Size) -> bool:
+    """Whether pictures of two sizes can show the same: one side scaled as the other, give or take a pixel."""
+    (width, height), (other_width, other_height) = size, other
+    apart = abs(width * other_height - other_width * height)
+    return apart <= max(PROPORTIONS * width * other_height, max(width, height, other_width, other_height))
+
+
+def _in_frame(path: Path, mask: np.ndarray, frame: Frame) -> np.ndarray:
+    size = mask.shape[::-1]
+    if not same_proportions(size, frame.original):
+        raise ImageError(f"the mask is {size[0]}x{size[1]}, its image {frame.original[0]}x{frame.original[1]}",
+                         where=path, expected="the image's proportions")  # fmt: skip
     x, y, width, height = frame.crop
-    return cv2.resize(mask, frame.resized, interpolation=cv2.INTER_NEAREST)[y : y + height, x : x + width]
+    enlarged = cv2.resize(mask.astype(np.uint8), frame.resized, interpolation=cv2.INTER_NEAREST)
+    return enlarged[y : y + height, x : x + width] > 0
+
+
+def why_not(problem: UserError) -> str:
+    """A mask's fault as it is counted: without sizes and names, so that equal faults are one."""
+    return (
+        "the mask has other proportions than its image" if "proportions" in str(problem) else f"mask: {problem.found}"
+    )

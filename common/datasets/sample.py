@@ -10,7 +10,7 @@ from typing import NoReturn
 import numpy as np
 
 from common.pictures.files import passed_over_text
-from common.pictures.images import read_size
+from common.pictures.images import ImageError, read_size
 from common.system.errors import UserError
 
 OnProblem = Callable[[UserError], None]
@@ -35,7 +35,8 @@ class Sample:
         negative: the annotations say that the image holds no object; otherwise no box means that nobody drew one.
         masks: segmentation masks, where the data set has them; the object is their union.
         ignore: a mask of pixels that pixel metrics leave out.
-        declared_size: width and height by an annotation file, where there is one.
+        declared_size: width and height by an annotation file, where there is one: what the boxes are pixels of, though
+            the stored picture have another size.
     """
 
     image_id: str
@@ -55,6 +56,13 @@ class Sample:
             ImageError: not declared, and the file is missing or no image.
         """
         return self.declared_size or read_size(self.path)
+
+    def known_size(self) -> tuple[int, int] | None:
+        """`size`, or None where it is not declared and the image can't be read."""
+        try:
+            return self.size
+        except ImageError:
+            return None
 
 
 @dataclass(frozen=True)

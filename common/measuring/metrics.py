@@ -162,6 +162,11 @@ class LocalizationEvaluator:
             boxes = self.protocol.extractor.boxes(localization_map, self.thresholds)
             self._tally(boxes, frame, ground_truth, label, top5)
 
+    def leave_out(self, reason: str) -> None:
+        """Count an image that has no ground truth to compare with, and not as a miss."""
+        self.seen += 1
+        self.left_out[reason] += 1
+
     def accumulate_boxes(
         self,
         boxes: Sequence[np.ndarray],
@@ -285,12 +290,14 @@ class PixelResult:
         piou: best IoU of all pixels together over thresholds, as BAS's later re-release prints it.
         mean_iou: best mean over images of the image's IoU, over thresholds.
         images: how many images were accumulated.
+        left_out: number of images that have no usable mask, by reason.
     """
 
     pxap: float
     piou: float
     mean_iou: float
     images: int
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 class PixelEvaluator:
@@ -307,6 +314,7 @@ class PixelEvaluator:
         self._object, self._background = np.zeros(bins), np.zeros(bins)
         self._iou_sum = np.zeros(bins)
         self._images = 0
+        self.left_out: Counter[str] = Counter()
 
     def accumulate(self, localization_map: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None = None) -> None:
         """Add one image.
@@ -339,6 +347,7 @@ class PixelEvaluator:
         self._background += other._background
         self._iou_sum += other._iou_sum
         self._images += other._images
+        self.left_out += other.left_out
 
     def compute(self) -> PixelResult:
         """The metrics over everything accumulated.
@@ -359,6 +368,7 @@ class PixelEvaluator:
             piou=100.0 * float(_iou_by_threshold(self._object, self._background).max()),
             mean_iou=100.0 * float(self._iou_sum.max() / self._images),
             images=self._images,
+            left_out=dict(self.left_out),
         )
 
 

@@ -88,6 +88,29 @@ def read_mask(path: Path) -> np.ndarray:
     return read_rgb(path)[..., 0]
 
 
+def read_stored(path: Path) -> np.ndarray:
+    """A mask's values as stored: (H, W) uint8 or int32 where it is grey, (H, W, 3) uint8 RGB where it is in colours.
+
+    A palette of greys, and RGB of three equal channels, are grey.
+
+    Raises:
+        ImageError: as `read_rgb`.
+    """
+    with _open(path) as image:
+        deep = image.mode.startswith("I")
+        try:
+            stored = np.asarray(image, dtype=np.int32) if deep else None
+        except Exception as error:  # as in read_rgb
+            raise ImageError(f"the image can't be decoded ({error})", where=path, do="replace or remove it") from error
+    if stored is not None:
+        if stored.min() < 0 or stored.max() > 65535:
+            raise ImageError("the image has more than 16 bits a channel", where=path, expected="8 or 16 bits")
+        return stored
+    pixels = read_rgb(path)
+    grey = (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()
+    return pixels[..., 0] if grey else pixels
+
+
 @lru_cache(maxsize=1)
 def formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this build of Pillow has."""

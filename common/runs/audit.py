@@ -10,6 +10,7 @@ from common.measuring.metrics import ImageScores, score_boxes
 from common.measuring.protocols import Protocol
 from common.runs.reader import Predictions
 from common.runs.record import Prediction
+from common.runs.scoring import frame_of_truth
 from common.system.parallel import in_processes
 from common.system.progress import bar
 
@@ -66,8 +67,9 @@ def _judge_chunk(job: tuple) -> list[Judged]:
     judged = []
     for entry, sample in zip(predictions.entries, samples, strict=True):
         found = protocol.extractor.boxes(predictions.map(entry), thresholds) if predictions.has_maps else [entry.boxes]
-        scores = score_boxes(protocol, found, entry.frame, sample.boxes)
+        scores = score_boxes(protocol, found, frame_of_truth(entry, sample), sample.boxes)
         by_name = bool(protocol.left_out) and entry.image_id.endswith(protocol.left_out)
-        counted = np.zeros_like(scores.counted) if by_name else scores.counted | count_missing
+        never = by_name or len(sample.boxes) == 0
+        counted = np.zeros_like(scores.counted) if never else scores.counted | count_missing
         judged.append(Judged(entry, scores, counted, protocol.correct(scores.iou) & counted[:, None]))
     return judged

@@ -19,9 +19,9 @@ from common.datasets import Dataset, Sample
 from common.measuring.metrics import LocalizationResult, PixelResult
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs.baselines import TrivialBaselines, trivial_baselines
-from common.runs.reader import Predictions
+from common.runs.reader import Places, Predictions
 from common.runs.scoring import score
-from common.system.errors import UserError
+from common.system.errors import UserError, say
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,12 @@ class EvaluationOptions:
     """Only these; by default all that share a directory's frame."""
     root: Path | None = None
     """The data set's folder, where it is no longer the one in the manifest."""
+    boxes: Path | None = None
+    """The boxes that --data.boxes named, where they are no longer there."""
+    metadata: Path | None = None
+    """The folder that --data.metadata named, where it is no longer there."""
+    list_file: Path | None = None
+    """The list that --data.list-file named, where it is no longer there."""
     count_missing: bool = False
     """Count as misses the images that a protocol leaves out of its denominator (SPOL quirk 2)."""
     incomplete: bool = False
@@ -119,7 +125,8 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
         for name in measured.results:
             key = (name, measured.dataset.fingerprint())
             if key not in baselines:
-                trivial = trivial_baselines(PROTOCOLS[name], measured.dataset, options.count_missing)
+                usable = [sample for sample in measured.dataset if len(sample.boxes) and sample.known_size()]
+                trivial = trivial_baselines(PROTOCOLS[name], usable, options.count_missing)
                 baselines[key] = _baseline_rows(name, trivial)
     for other in held:
         if not any(_same_model(evaluation.predictions, other.predictions) for evaluation in evaluations):
@@ -139,25 +146,18 @@ def _measure(
 ) -> Evaluation:
     predictions = Predictions.open(directory, options.incomplete)
     predictions.need("method", "architecture", "frame", "checkpoint")
-    source = predictions.source_in(options.root)
+    source = predictions.source_in(Places(options.root, options.boxes, options.metadata, options.list_file))
     dataset = source.load()
-    if dataset.fingerprint() != predictions.manifest["data"].get("fingerprint"):
-        raise UserError("the data set's annotations are not those that were predicted on", where=directory,
-                        do=f"check {source.root}, or localize again")  # fmt: skip
+    _same_annotations(predictions, dataset, source.root)
+    dataset = _with_sizes(dataset, predictions)
     samples = {sample.image_id: sample for sample in dataset}
-    for entry in predictions.entries:
-        if entry.image_id not in samples:
-            raise UserError(f"{entry.image_id} is not in the data set", where=directory)
-        if entry.label != samples[entry.image_id].label:
-            raise UserError(f"{entry.image_id} has label {entry.label}", where=directory,
-                            expected=f"{samples[entry.image_id].label}, as the data set has")  # fmt: skip
     without = sum(len(sample.boxes) == 0 for sample in dataset)
-    if without == len(dataset) and (all(sample.masks for sample in dataset) or not need_boxes):
+    if without == len(dataset) and (any(sample.masks for sample in dataset) or not need_boxes):
         results, pixels = score(predictions, dataset, (), options.count_missing, options.workers)
         return Evaluation(predictions, samples, dataset, results, pixels, ())
-    if 100 * without > len(dataset):  # a few are left out by every protocol, and counted: ILSVRC's val has one
-        raise UserError(f"{without} of {len(dataset)} images have no ground-truth box", where=source.root,
-                        do="give boxes, or look at the predictions with common.report")  # fmt: skip
+    if without == len(dataset):
+        raise UserError(f"none of the {without} images has a ground-truth box", where=source.root,
+                        do="look at the predictions with common.report, or localize again with boxes")  # fmt: skip
     protocols = [protocol for protocol in wanted if protocol.frame == predictions.manifest["frame"]]
     if not protocols:
         raise UserError(
@@ -165,6 +165,49 @@ def _measure(
         )
     results, pixels = score(predictions, dataset, protocols, options.count_missing, options.workers)
     return Evaluation(predictions, samples, dataset, results, pixels, ())
+
+
+def _same_annotations(predictions: Predictions, dataset: Dataset, root: Path) -> None:
+    """Refuse (`UserError`) annotations that are not those that were predicted on, and predictions that disagree."""
+    directory = predictions.directory
+    labels = {sample.image_id: sample.label for sample in dataset}
+    if dataset.fingerprint() != predictions.manifest["data"].get("fingerprint"):
+        ids = [*(entry.image_id for entry in predictions.entries), *predictions.skipped]
+        if gone := [image_id for image_id in ids if image_id not in labels]:
+            raise UserError(
+                f"{len(gone)} images that were predicted on, or left out as unreadable, are gone: {gone[0]}",
+                where=root,
+                do="put them and their annotations back, for which an empty file will do: scoring opens no image; "
+                "or localize again",
+            )
+        raise UserError("the data set's annotations are not those that were predicted on", where=directory,
+                        do=f"check {root}, or localize again")  # fmt: skip
+    for entry in predictions.entries:
+        if entry.image_id not in labels:
+            raise UserError(f"{entry.image_id} is not in the data set", where=directory)
+        if entry.label != labels[entry.image_id]:
+            raise UserError(f"{entry.image_id} has label {entry.label}", where=directory,
+                            expected=f"{labels[entry.image_id]}, as the data set has")  # fmt: skip
+
+
+def _with_sizes(dataset: Dataset, predictions: Predictions) -> Dataset:
+    """The data set with the sizes that the predictions hold, so that no image need be there to be scored.
+
+    A size that the annotations declare is what their boxes are pixels of, and stays; how often it differs is said.
+    """
+    sizes = {entry.image_id: entry.size for entry in predictions.entries}
+    declared = [sample for sample in dataset if sample.declared_size and sample.image_id in sizes]
+    if other := [sample for sample in declared if sample.declared_size != sizes[sample.image_id]]:
+        text = (
+            f"note: {predictions.directory}: {len(other)} images are stored in another size than their annotations "
+            f"declare, {other[0].image_id} among them; their boxes are taken as pixels of the declared size"
+        )
+        say([text])
+    samples = (
+        sample if sample.declared_size else replace(sample, declared_size=sizes.get(sample.image_id))
+        for sample in dataset
+    )
+    return replace(dataset, samples=tuple(samples))
 
 
 def _rows(measured: Evaluation, name: str, chosen_on: Evaluation | None) -> list[Row]:

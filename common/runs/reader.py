@@ -46,6 +46,28 @@ def read_map(path: Path, frame: Frame) -> np.ndarray:
     return np.array(localization_map, np.float64 if localization_map.dtype.itemsize == 8 else np.float32)
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where a data set's files lie, where they are no longer where the manifest says."""
+
+    root: Path | None = None
+    """The data set's folder, where it is no longer the one in the manifest."""
+    boxes: Path | None = None
+    """The boxes that --data.boxes named, where they are no longer there."""
+    metadata: Path | None = None
+    """The folder that --data.metadata named, where it is no longer there."""
+    list_file: Path | None = None
+    """The list that --data.list-file named, where it is no longer there."""
+
+
+_PLACES = (("root", "data set lies in", "folder"), ("boxes", "boxes lie in", "file"),
+           ("metadata", "metadata lie in", "folder"), ("list_file", "list is", "file"))  # fmt: skip
+
+
+def _option(name: str) -> str:
+    return name.replace("_", "-")
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """A predictions directory that has been read and checked.
@@ -127,16 +149,24 @@ class Predictions:
         fields = {name: value for name, value in data.items() if name not in beside}
         return DataSource.from_json(fields, self.directory)
 
-    def source_in(self, root: Path | None) -> DataSource:
-        """`source`, in the folder `root` where one is named.
+    def source_in(self, places: Places) -> DataSource:
+        """`source`, with its files where they lie now.
 
         Raises:
-            UserError: the folder is not there.
+            UserError: one of them is not there; says which option names it.
         """
-        source = replace(self.source, root=root) if root else self.source
-        if not source.root.is_dir():
-            raise UserError(f"its data set lies in {source.root}, no such folder", where=self.directory,
-                            do="name it with --root")  # fmt: skip
+        stored = self.source
+        moved = {name: path for name, path in vars(places).items() if path is not None}
+        if unused := [name for name in moved if getattr(stored, name) is None]:
+            option = _option(unused[0])
+            raise UserError(f"it was made without --data.{option}, so --{option} names nothing", where=self.directory,
+                            do=f"leave it out, or localize again with --data.{option}")  # fmt: skip
+        source = replace(stored, **moved)
+        for name, what, kind in _PLACES:
+            path = getattr(source, name)
+            if path is not None and not (path.is_dir() if kind == "folder" else path.exists()):
+                raise UserError(f"its {what} {path}, no such {kind}", where=self.directory,
+                                do=f"name it with --{_option(name)}")  # fmt: skip
         return source
 
     def chunks(self) -> Iterator["Predictions"]:

@@ -4,18 +4,20 @@ Maps are read once for all protocols; chunks of images are scored in parallel, a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from common.datasets import Dataset, Sample
-from common.datasets.masks import object_and_ignore
+from common.datasets.masks import object_and_ignore, why_not
 from common.measuring.extraction import Extractor
+from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator, LocalizationResult, PixelEvaluator, PixelResult
 from common.measuring.protocols import Protocol
 from common.runs.reader import Predictions
-from common.system.errors import UserError
+from common.runs.record import Prediction
+from common.system.errors import UserError, say
 from common.system.parallel import in_processes
 from common.system.progress import bar
 
@@ -66,7 +68,7 @@ def score(
         Results by protocol; and PxAP and pIoU over the images that were localized, None without maps or masks.
 
     Raises:
-        UserError: a map or mask is missing, damaged or of another size.
+        UserError: a map is missing, damaged or of another size, or there are only masks and none is of use.
     """
     samples = {sample.image_id: sample for sample in dataset}
     entries = predictions.entries
@@ -74,7 +76,7 @@ def score(
     for chunk in predictions.chunks():
         wanted = [samples[entry.image_id] for entry in chunk.entries]
         jobs.append(Job(chunk, wanted, dataset.mask_over, protocols, count_missing))
-    masks = predictions.has_maps and len(entries) > 0 and all(samples[entry.image_id].masks for entry in entries)
+    masks = predictions.has_maps and any(samples[entry.image_id].masks for entry in entries)
     total = _new_tally(predictions, protocols, count_missing, masks)
     with bar(total=len(entries), desc=f"scoring {predictions.directory}") as progress:
         for job, tally in zip(jobs, in_processes(partial(_score_chunk, masks=masks), jobs, workers), strict=True):
@@ -84,7 +86,12 @@ def score(
     try:
         return results, None if total.pixels is None else total.pixels.compute()
     except ValueError as error:
-        raise UserError(str(error), where=predictions.directory, do="check the data set's masks") from error
+        reasons = "".join(f"; {count} images: {reason}" for reason, count in total.pixels.left_out.items())
+        problem = f"{error}{reasons}"
+        if not results:
+            raise UserError(problem, where=predictions.directory, do="check the data set's masks") from error
+        say([f"note: {predictions.directory}: no pixel metrics: {problem}"])
+        return results, None
 
 
 def _new_tally(predictions: Predictions, protocols: Sequence[Protocol], count_missing: bool, masks: bool) -> Tally:
@@ -100,6 +107,9 @@ def _score_chunk(job: Job, masks: bool) -> Tally:
         localization_map = predictions.map(entry) if predictions.has_maps else None
         found: dict[tuple[Extractor, tuple[float, ...]], list[np.ndarray]] = {}  # protocols share extractors
         for evaluator in tally.boxes:
+            if len(sample.boxes) == 0:
+                evaluator.leave_out(without_boxes(sample))
+                continue
             protocol = evaluator.protocol
             key = (protocol.extractor, protocol.sweep)
             if localization_map is None:
@@ -108,7 +118,38 @@ def _score_chunk(job: Job, masks: bool) -> Tally:
                 if key not in found:
                     found[key] = protocol.extractor.boxes(localization_map, protocol.sweep)
                 boxes = found[key]
-            evaluator.accumulate_boxes(boxes, entry.frame, sample.boxes, entry.label, entry.top5, entry.image_id)
+            frame = frame_of_truth(entry, sample)
+            evaluator.accumulate_boxes(boxes, frame, sample.boxes, entry.label, entry.top5, entry.image_id)
         if tally.pixels is not None:
-            tally.pixels.accumulate(localization_map, *object_and_ignore(sample, entry.frame, job.mask_over))
+            _score_pixels(tally.pixels, localization_map, sample, frame_of_truth(entry, sample), job.mask_over)
     return tally
+
+
+def _score_pixels(
+    evaluator: PixelEvaluator, localization_map: np.ndarray, sample: Sample, frame: Frame, mask_over: int
+) -> None:
+    if not sample.masks:
+        evaluator.left_out["no mask"] += 1
+        return
+    try:
+        masks = object_and_ignore(sample, frame, mask_over)
+    except UserError as problem:
+        evaluator.left_out[why_not(problem)] += 1
+        return
+    evaluator.accumulate(localization_map, *masks)
+
+
+def without_boxes(sample: Sample) -> str:
+    """Why an image without a box is left out of box metrics."""
+    return "no object in the image (negative)" if sample.negative else "no ground-truth box"
+
+
+def frame_of_truth(entry: Prediction, sample: Sample) -> Frame:
+    """The prediction's frame in the image as its annotations know it.
+
+    Boxes are pixels of the size that the annotations declare. A stored picture of another size was resized to the frame
+    all the same, so boxes enter the frame by the declared size, whichever framework wrote the prediction.
+    """
+    if sample.declared_size in (None, tuple(entry.frame.original)):
+        return entry.frame
+    return replace(entry.frame, original=sample.declared_size)

@@ -70,6 +70,9 @@ def left_out_lines(evaluations: Sequence[Evaluation]) -> list[str]:
     """A line for each reason for which a result leaves images out."""
     lines = []
     for evaluation in evaluations:
+        if evaluation.pixels is not None:
+            lines += [f"{evaluation.predictions.directory}, pixel metrics: {count} left out: {printable(reason)}"
+                      for reason, count in evaluation.pixels.left_out.items()]  # fmt: skip
         for row in evaluation.rows:
             lines += [f"{row.run}, {row.protocol} ({row.source}): {count} left out: {printable(reason)}"
                       for reason, count in row.left_out.items()]  # fmt: skip

@@ -2,17 +2,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from common.datasets import DataSource
+from common.datasets import DataSource, wsoleval
 from common.evaluate import Evaluate
 from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import evaluate
 from common.runs.tables import in_full, render, side_by_side
 from common.system.errors import UserError
-from tests import runs, small_cub
+from tests import fill, runs, small_cub
 
 
 @pytest.fixture
@@ -88,6 +90,98 @@ def test_a_moved_data_set_is_found_with_root(tmp_path, source, both):
     with pytest.raises(UserError, match=r"no such folder\. Name it with --root"):
         evaluate(Evaluate(both))
     assert evaluate(Evaluate(both, root=tmp_path / "moved"))[0][0].rows
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Eight images of two classes in own/test, the boxes of five in boxes.csv; one is said to hold no object."""
+    rows = []
+    for number in range(8):
+        image_id = f"{'ab'[number % 2]}/{number}.png"
+        (tmp_path / "own/test" / image_id).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(fill.image(60, 80, number)).save(tmp_path / "own/test" / image_id)
+        rows.append(f"{image_id},{number},2,{number + 30},42" if number < 5 else f"{image_id},,,,")
+    (tmp_path / "boxes.csv").write_text("".join(f"{row}\n" for row in rows[:6]))
+    return DataSource("folder", tmp_path / "own", "test", boxes=tmp_path / "boxes.csv")
+
+
+def boxes_of(source):
+    return {s.image_id: s.boxes if len(s.boxes) else np.array([[1, 2, 31, 42]]) for s in source.load()}
+
+
+def test_a_partly_annotated_set_is_scored_on_what_has_boxes(tmp_path, folder):
+    run = runs.write(tmp_path / "run", folder, boxes=boxes_of(folder), misses=1)
+    (evaluation,), baselines = evaluate(Evaluate((run,), protocols=("grcam",)))
+    (row,) = evaluation.rows
+    assert (row.images, row.gt_known) == (5, pytest.approx(80))
+    assert row.left_out == {"no object in the image (negative)": 1, "no ground-truth box": 2}
+    assert {baseline.images for baseline in baselines} == {5}
+    assert in_full([evaluation], baselines)[-1][5:7] == ["5", "3"]
+
+
+def test_no_box_at_all_is_refused_and_the_report_is_not(tmp_path, folder):
+    bare = replace(folder, boxes=None)
+    run = runs.write(tmp_path / "run", bare, boxes=boxes_of(folder))
+    with pytest.raises(UserError, match="none of the 8 images has a ground-truth box"):
+        evaluate(Evaluate((run,)))
+    assert evaluate(Evaluate((run,)), need_boxes=False)[0][0].rows == ()
+
+
+def test_images_that_are_gone_can_be_scored(tmp_path, folder):
+    """Sizes stand in the predictions; an image that localize left out has none, and stops nothing."""
+    run = runs.write(tmp_path / "run", folder, boxes=boxes_of(folder))
+    lines = (run / "predictions.jsonl").read_text().splitlines()
+    gone = json.loads(lines[0])["image_id"]
+    lines[0] = json.dumps({"image_id": gone, "skipped": "the file is empty"})
+    (run / "predictions.jsonl").write_text("\n".join(lines) + "\n")
+    for sample in folder.load():
+        sample.path.write_bytes(b"")
+    (evaluation,), baselines = evaluate(Evaluate((run,), protocols=("grcam",)))
+    assert evaluation.rows[0].left_out["skipped: the file is empty"] == 1
+    assert (evaluation.rows[0].images, baselines[0].images) == (4, 4)
+    (folder.root / "test" / gone).unlink()
+    with pytest.raises(UserError, match=f"{gone}' among them; expected paths relative"):
+        evaluate(Evaluate((run,)))
+    text = folder.boxes.read_text()
+    folder.boxes.write_text(text.replace(f"{gone},0,2,30,42\n", ""))
+    with pytest.raises(
+        UserError, match=f"1 images that were predicted on, or left out as unreadable, are gone: {gone}"
+    ):
+        evaluate(Evaluate((run,)))
+    folder.boxes.write_text(text)
+    (folder.root / "test" / gone).touch()
+    assert evaluate(Evaluate((run,), protocols=("grcam",)))[0][0].rows == evaluation.rows
+
+
+def test_boxes_that_moved_are_found_with_boxes(tmp_path, folder):
+    run = runs.write(tmp_path / "run", folder, boxes=boxes_of(folder))
+    folder.boxes.rename(tmp_path / "elsewhere.csv")
+    with pytest.raises(UserError, match=r"its boxes lie in .*boxes.csv, no such file\. Name it with --boxes"):
+        evaluate(Evaluate((run,)))
+    assert evaluate(Evaluate((run,), boxes=tmp_path / "elsewhere.csv"))[0][0].rows
+    with pytest.raises(UserError, match="without --data.metadata, so --metadata names nothing"):
+        evaluate(Evaluate((run,), boxes=tmp_path / "elsewhere.csv", metadata=tmp_path))
+
+
+def test_metadata_that_moved_are_found_with_metadata(tmp_path, source):
+    wsoleval.write(source.load(), tmp_path / "metadata")
+    moving = DataSource("wsoleval", source.root / "images", "test", metadata=tmp_path / "metadata")
+    run = runs.write(tmp_path / "run", moving)
+    (tmp_path / "metadata").rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"no such folder\. Name it with --metadata"):
+        evaluate(Evaluate((run,)))
+    assert evaluate(Evaluate((run,), metadata=tmp_path / "elsewhere"))[0][0].rows
+
+
+def test_a_list_that_moved_is_found_with_list_file(tmp_path, source):
+    rows = [f"{s.image_id},{s.label},{' '.join(f'{v:.0f}' for v in s.boxes[0])}\n" for s in source.load()]
+    (tmp_path / "list.txt").write_text("".join(rows))
+    moving = DataSource("list", source.root / "images", "test", list_file=tmp_path / "list.txt")
+    run = runs.write(tmp_path / "run", moving)
+    (tmp_path / "list.txt").rename(tmp_path / "elsewhere.txt")
+    with pytest.raises(UserError, match=r"no such file\. Name it with --list-file"):
+        evaluate(Evaluate((run,)))
+    assert evaluate(Evaluate((run,), list_file=tmp_path / "elsewhere.txt"))[0][0].rows
 
 
 def test_changed_annotations_are_noticed(source, both):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from common.datasets import DataSource, Sample
-from common.datasets.masks import object_and_ignore
+from common.datasets.masks import object_and_ignore, same_proportions
 from common.evaluate import Evaluate
 from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator, PixelEvaluator
@@ -108,8 +108,8 @@ def test_tallies_of_other_protocols_do_not_merge():
         one.merge(other)
 
 
-@pytest.mark.parametrize(("images", "masks", "measured"), [(0, True, False), (1, True, True), (2, False, False)])
-def test_pixels_are_measured_where_every_image_has_a_mask(tmp_path, source, images, masks, measured):
+@pytest.mark.parametrize(("images", "masks", "measured"), [(0, True, None), (1, True, 1), (2, False, 1)])
+def test_pixels_are_measured_where_there_is_a_mask(tmp_path, source, images, masks, measured):
     run = Predictions.open(runs.write(tmp_path / "run", source))
     run = replace(run, entries=run.entries[:images])
     dataset = source.load()
@@ -118,7 +118,102 @@ def test_pixels_are_measured_where_every_image_has_a_mask(tmp_path, source, imag
         dataset = replace(dataset, samples=without)
     results, pixels = score(run, dataset, (GRCAM,))
     assert results["grcam"].seen == images
-    assert (pixels.images if measured else pixels) == (images if measured else None)
+    assert (pixels and pixels.images) == measured
+    if not masks:
+        assert pixels.left_out == {"no mask": 1}
+
+
+def test_masks_of_no_use_are_counted_and_stop_no_box(tmp_path, source, capsys):
+    run = Predictions.open(runs.write(tmp_path / "run", source))
+    paths = [sample.masks[0] for sample in source.load()]
+    paths[0].write_bytes(b"")
+    Image.new("L", (60, 80), 255).save(paths[1])
+    results, pixels = score(run, source.load(), (GRCAM,))
+    assert results["grcam"].counted[0] == 6
+    assert pixels.left_out == {"mask: the file is empty": 1, "the mask has other proportions than its image": 1}
+    assert pixels.images == 4
+    for path in paths[2:]:
+        Image.new("L", (80, 60), 128).save(path)  # in CUB's layout nothing up to 128 is object
+    results, pixels = score(run, source.load(), (GRCAM,))
+    assert results["grcam"].counted[0] == 6
+    assert pixels is None
+    assert "no pixel metrics: no mask holds an object pixel" in capsys.readouterr().err
+
+
+def test_images_without_a_box_are_left_out_by_reason(tmp_path, source):
+    run = Predictions.open(runs.write(tmp_path / "run", source, misses=0))
+    dataset = source.load()
+    none = np.empty((0, 4))
+    first, second, *rest = dataset.samples
+    samples = (replace(first, boxes=none), replace(second, boxes=none, negative=True), *rest)
+    dataset = replace(dataset, samples=samples)
+    for count_missing in (False, True):
+        result = score(run, dataset, (GRCAM,), count_missing)[0]["grcam"]
+        assert (result.seen, result.counted[0], result.max_box_acc) == (6, 4, 100)
+        assert result.left_out == {"no ground-truth box": 1, "no object in the image (negative)": 1}
+        judged = list(judge(run, {sample.image_id: sample for sample in samples}, GRCAM, (0.5,), count_missing))
+        assert [bool(one.counted[0]) for one in judged] == [False, False, True, True, True, True]
+
+
+def test_a_declared_size_is_what_boxes_are_pixels_of(tmp_path, source):
+    """The same picture, stored at half its size: one framework writes the stored size, another the declared one."""
+    run = Predictions.open(runs.write(tmp_path / "run", source))
+    dataset = source.load()
+    doubled = tuple(replace(s, boxes=2 * s.boxes, declared_size=(160, 120)) for s in dataset)
+    stored, declared = (
+        run,
+        replace(
+            run,
+            entries=tuple(
+                replace(e, size=(160, 120), frame=replace(e.frame, original=(160, 120))) for e in run.entries
+            ),
+        ),
+    )
+    for predictions in (stored, declared):
+        results, pixels = score(predictions, replace(dataset, samples=doubled), (GRCAM,))
+        assert results["grcam"].max_box_acc == 100
+        assert pixels.images == 6
+
+
+def test_masks_of_every_kind(tmp_path):
+    """Two of four columns are object; each file says so in its own way."""
+    half = np.zeros((4, 4), np.uint8)
+    half[:, 2:] = 1
+    voc = Image.fromarray(half * 2, "P")
+    voc.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])  # class 2 is green: nothing in its first channel
+    files = {
+        "grey": Image.fromarray(half * 255), "ones": Image.fromarray(half), "bits": Image.fromarray(half * 255).convert("1"),
+        "voc": voc, "colours": Image.fromarray(np.stack([half * 0, half * 0, half * 200], axis=2)),
+        "deep": Image.fromarray(half.astype(np.uint16) * 65535), "deep ones": Image.fromarray(half.astype(np.uint16)),
+        "large": Image.fromarray(half * 255).resize((12, 12), Image.Resampling.NEAREST),
+        "grey palette": Image.fromarray(half * 255).convert("P"),
+    }  # fmt: skip
+    for name, picture in files.items():
+        picture.save(tmp_path / f"{name}.png")
+        sample = Sample("x", tmp_path, 0, masks=(tmp_path / f"{name}.png",))
+        for mask_over in (0, 128):
+            mask, ignore = object_and_ignore(sample, Frame.squash((4, 4), 4), mask_over)
+            assert (name, mask.tolist()) == (name, half.astype(bool).tolist())
+            assert ignore is None
+
+
+def test_pascals_void_is_ignored(tmp_path):
+    pixels = np.zeros((4, 4, 3), np.uint8)
+    pixels[0], pixels[1] = (128, 0, 0), (224, 224, 192)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    mask, ignore = object_and_ignore(Sample("x", tmp_path, 0, masks=(tmp_path / "a.png",)), Frame.squash((4, 4), 4), 0)
+    assert (mask.any(axis=1).tolist(), ignore.any(axis=1).tolist()) == (
+        [True, False, False, False],
+        [False, True, False, False],
+    )
+
+
+@pytest.mark.parametrize(("size", "other", "same"), [
+    ((96, 72), (192, 144), True), ((1024, 683), (512, 342), True), ((96, 72), (72, 96), False), ((500, 333), (7, 5), True),
+    ((400, 300), (400, 320), False),
+])  # fmt: skip
+def test_proportions(size, other, same):
+    assert same_proportions(size, other) == same_proportions(other, size) == same
 
 
 def test_masks_by_hand(tmp_path):
@@ -139,25 +234,14 @@ def test_masks_by_hand(tmp_path):
     assert cropped.tolist() == [[True] * 4] * 2 + [[False] * 4] * 2
 
 
-@pytest.mark.parametrize(("size", "message"), [((9, 7), "the mask is 9x7; expected 80x60"), (None, "no such image")])
-def test_masks_that_do_not_fit(tmp_path, source, size, message):
-    path = source.load().samples[0].masks[0]
-    path.unlink()
-    if size:
-        Image.new("L", size).save(path)
-    with pytest.raises(UserError) as raised:
-        evaluate(Evaluate((runs.write(tmp_path / "run", source),)))
-    assert str(raised.value).startswith(f"{path}: {message}")
-
-
-def test_masks_without_any_object(tmp_path, source):
+def test_masks_alone_that_are_of_no_use_are_refused(tmp_path, source):
+    run = Predictions.open(runs.write(tmp_path / "run", source))
     for sample in source.load():
         Image.new("L", (80, 60), 128).save(sample.masks[0])  # not above 128
-    run = runs.write(tmp_path / "run", source)
     with pytest.raises(UserError) as raised:
-        evaluate(Evaluate((run,)))
+        score(run, source.load(), ())
     found = "no mask holds an object pixel, so there is no recall to speak of"
-    assert str(raised.value) == f"{run}: {found}. Check the data set's masks."
+    assert str(raised.value) == f"{run.directory}: {found}. Check the data set's masks."
 
 
 def test_masks_alone_are_enough(tmp_path, source):
