@@ -23,7 +23,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
-from bas.config import recipe
+from bas.config import Recipe, recipe
 from bas.models import Network, build
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import checkpoints
@@ -247,14 +247,25 @@ class Export:
     out: tyro.conf.Positional[Path]
     """The new file."""
     epoch: int = 0
-    """EXT's file holds it."""
+    """Number of the epoch, which EXT's file holds."""
+    threshold: float | None = None
+    """Threshold of the boxes, which EXT's file holds; by default the released one of the data set trained on."""
+
+
+def _recipe_of(loaded: Loaded) -> Recipe:
+    """The released values for the data set that a network was trained on, those of CUB where that is not known."""
+    trained_on = loaded.record.get("trained_on")
+    name = trained_on.get("name") if isinstance(trained_on, dict) else None
+    return recipe(loaded.variant, str(name or "cub"), loaded.arch)
 
 
 def main() -> None:
     """The command line."""
     options = tyro.cli(Export, prog="python -m bas.weights", description=__doc__)
     loaded = load(options.checkpoint)
-    threshold = recipe(loaded.variant, "cub", loaded.arch).threshold
+    threshold = options.threshold
+    if threshold is None:
+        threshold = _recipe_of(loaded).threshold
     export(loaded.network, loaded.arch, options.out, options.epoch, threshold)
     print(f"written: {options.out}")
 

@@ -19,6 +19,7 @@ class Recipe:
         base_factor: the trunk's rate as a share of `lr`.
         linear_decay: the rates of epoch e are multiplied by 1 - e / epochs; otherwise they are constant.
         save_epochs_over: `model-<epoch>` is written after each epoch whose number (from 1) exceeds this; None never.
+            With another number of epochs it is half of that and one; see `spol.training.saved_epochs`.
         save_steps: `model-<step>` is written after each that many steps; 0 never.
         tested: the number of the released or tested `model-<number>`.
         resize, crop: sides of the squash and of the random crop in training.

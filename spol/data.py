@@ -70,14 +70,17 @@ class TrainingImages(Dataset):
 
     def _target(self, sample: Sample, geometry: Geometry) -> Tensor:
         """Codes (crop, crop) uint8, in the image's own crop."""
-        for ending in MASK_ENDINGS:
-            path = mask_path(self.masks, sample.image_id, ending)
+        paths = [mask_path(self.masks, sample.image_id, ending) for ending in MASK_ENDINGS]
+        for path in paths:
             mask = read_pseudo_mask(path)
             if mask is not None:
                 fore, gaus = np.moveaxis(geometry.cut(nearest(mask, self.resize)), -1, 0)
                 return torch.from_numpy(target(fore, gaus))
-        found = "a pseudo mask that can't be read" if path.exists() else "no pseudo mask"
-        raise UserError(found, where=mask_path(self.masks, sample.image_id), do="run spol.cam.test on these images")
+        for path in paths:
+            if path.exists():
+                raise UserError("a pseudo mask that can't be read", where=path, expected="an image",
+                                do="delete it and run spol.cam.test on these images")  # fmt: skip
+        raise UserError("no pseudo mask", where=paths[0], do="run spol.cam.test on these images")
 
 
 def training_loader(images: TrainingImages, batch_size: int, workers: int) -> DataLoader:

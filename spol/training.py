@@ -42,9 +42,14 @@ def learning_rates(
 
 
 def saved_epochs(settings: Recipe) -> list[int]:
-    """After which epochs, counted from 1, the original saves `model-<epoch>`."""
-    first = settings.save_epochs_over
-    return [] if first is None else [epoch for epoch in range(1, settings.epochs + 1) if epoch > first]
+    """After which epochs, counted from 1, the original saves `model-<epoch>`.
+
+    seg saves after each; cls and cam after those whose number, counted from 0, exceeds half of `--epoch`.
+    """
+    if settings.save_epochs_over is None:
+        return []
+    first = settings.epochs // 2 + 1 if settings.save_epochs_over else 0
+    return list(range(first + 1, settings.epochs + 1))
 
 
 class ReleasedFiles:

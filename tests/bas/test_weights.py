@@ -38,6 +38,22 @@ def test_released_files_load_as_they_are(tmp_path, variant, arch):
     assert equal(loaded.network.state_dict(), network.state_dict())
 
 
+@pytest.mark.parametrize(("data", "options", "threshold"), [
+    ("cub", [], 0.1), ("ilsvrc", [], 0.5), ("folder", [], 0.1), ("ilsvrc", ["--threshold", "0.35"], 0.35),
+])  # fmt: skip
+def test_ext_files_hold_the_threshold_of_the_data_set(tmp_path, monkeypatch, data, options, threshold):
+    """EXT's released thresholds of MobileNet: 0.1 on CUB, 0.5 on ILSVRC."""
+    network = filled.network("EXT", "mobilenet", classes=2)
+    config = {"method": "bas", "architecture": "mobilenet", "variant": "EXT", "class_names": ["a", "b"],
+              "trained_on": {"name": data}}  # fmt: skip
+    checkpoints.write(tmp_path / "final.pth", {"config": config, "model": network.state_dict()})
+    arguments = [str(tmp_path / "final.pth"), str(tmp_path / "ext.pth"), "--epoch", "9", *options]
+    monkeypatch.setattr(sys, "argv", ["weights", *arguments])
+    weights.main()
+    content = torch.load(tmp_path / "ext.pth", weights_only=True)
+    assert (content["best_thr"], content["epoch"]) == (threshold, 9)
+
+
 def test_our_checkpoint_in_the_authors_format(tmp_path):
     network = filled.network("ILSVRC", "mobilenet", classes=3)
     config = {

@@ -112,6 +112,16 @@ def test_rates_and_saved_epochs_are_the_recorded_ones(golden, tmp_path):
     assert recipe("cam", "imagenet").save_steps == 2000
 
 
+@pytest.mark.parametrize(("stage", "epochs", "saved"), [
+    ("cls", 7, [5, 6, 7]), ("cam", 7, [5, 6, 7]), ("cls", 8, [6, 7, 8]), ("cam", 1, []), ("cls", 2, []),
+    ("cam", 3, [3]), ("seg", 2, [1, 2]),
+])  # fmt: skip
+def test_saved_epochs_follow_the_number_of_epochs(stage, epochs, saved):
+    """The release's `if epoch > args.epoch / 2`, epochs counted from 0, then `model-<epoch + 1>`."""
+    settings = TrainOptions(data=TrainSource("cub", Path("CUB")), out=Path("out"), epochs=epochs).settings(stage)
+    assert saved_epochs(settings) == saved
+
+
 def test_the_odd_head_group_can_be_put_right():
     network = b7(2)
     assert networks.head_names("efficientnet-b7", network, fc_weight_in_head=False) == ("_bn1.weight", "_fc.bias")

@@ -1,11 +1,15 @@
 import random
+import re
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
+from common.datasets import Sample
 from common.measuring.geometry import Frame
+from common.system.errors import UserError
+from spol.data import TrainingImages
 from spol.losses import BACKGROUND, FOREGROUND, IGNORED
 from spol.preprocessing import Geometry, Preprocessing, nearest, target
 from tests import fill
@@ -86,6 +90,23 @@ def test_training_images_of_the_targets_are_the_recorded_ones(golden):
         image = Preprocessing().squash(fill.image(height, width, 60 + number), (256, 256))
         cut = Geometry(y, x, 224, bool(flip)).cut(image)
         assert cut.sum(dtype=np.float64) == pytest.approx(float(recorded[f"image_sum_{number}"]), rel=1e-6)
+
+
+@pytest.mark.parametrize(("there", "said"), [
+    ("x.png", r"masks/x\.png: a pseudo mask that can't be read"),
+    ("x.JPEG", r"masks/x\.JPEG: a pseudo mask that can't be read"),
+    (None, r"masks/x\.png: no pseudo mask"),
+])  # fmt: skip
+def test_a_broken_pseudo_mask_is_named(tmp_path, there, said):
+    Image.fromarray(fill.image(40, 40, 1)).save(tmp_path / "x.jpg")
+    (tmp_path / "masks").mkdir()
+    if there:
+        (tmp_path / "masks" / there).write_bytes(b"no image")
+    sample = Sample("x.jpg", tmp_path / "x.jpg", 0, np.zeros((0, 4)))
+    images = TrainingImages([sample], 32, 24, Preprocessing(), 0, tmp_path / "masks")
+    problem = images[0, 0]
+    assert isinstance(problem, UserError)
+    assert re.search(said, str(problem))
 
 
 def test_the_thresholds_of_a_target():

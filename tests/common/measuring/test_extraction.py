@@ -61,6 +61,40 @@ def test_ties():
     assert largest_contour(mask).tolist() == [[10, 10, 13, 13]]  # first in OpenCV's list: the lowest
 
 
+def labelled(mask):
+    """Pixels of each 8-connected component, in raster order of their first pixels, by a flood fill."""
+    left, components = {(int(y), int(x)) for y, x in np.argwhere(mask)}, []
+    for start in sorted(left):
+        if start not in left:
+            continue
+        component, border = [], [start]
+        left.remove(start)
+        while border:
+            y, x = border.pop()
+            component.append((y, x))
+            near = {(y + down, x + right) for down in (-1, 0, 1) for right in (-1, 0, 1)} & left
+            left -= near
+            border += near
+        components.append(component)
+    return components
+
+
+def test_the_first_of_equal_components_in_raster_order_wins():
+    """Masks of scattered pixels, a third of them with a tie; numbered by blocks of 2 x 2, nine had another box."""
+    rng = np.random.default_rng(0)
+    ties = 0
+    for _ in range(400):
+        mask = (rng.uniform(size=rng.integers(6, 12, 2)) < rng.uniform(0.05, 0.25)).astype(np.uint8)
+        mask[-1, -1] = 1
+        components = labelled(mask)
+        largest = max(components, key=len)
+        ties += sum(len(component) == len(largest) for component in components) > 1
+        pixels = np.array(largest)
+        (y0, x0), (y1, x1) = pixels.min(axis=0), pixels.max(axis=0) + 1
+        assert largest_component(mask).tolist() == [[x0, y0, x1, y1]]
+    assert ties > 60
+
+
 def test_every_contour_counts_the_borders_of_holes():
     mask = np.zeros((30, 30), np.uint8)
     mask[5:20, 5:20] = 1
