@@ -23,7 +23,7 @@ import tyro
 from torch import Tensor
 
 from bas import weights
-from bas.models import Network
+from bas.network import Network
 from common.datasets import DataSource, Sample
 from common.datasets.masks import object_and_ignore
 from common.measuring.geometry import Frame

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bas import weights
 from bas.config import recipe
-from bas.models import Network
+from bas.network import Network
 from common.measuring.protocols import BAS
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import localization
@@ -27,7 +27,7 @@ from common.system.errors import UserError, run_command
 
 
 @dataclass(frozen=True, kw_only=True)
-class Infer(LocalizeOptions):
+class Localize(LocalizeOptions):
     """Write maps, boxes and classes of a split as predictions directories OUT/crop and OUT/squash."""
 
     checkpoint: Path
@@ -77,7 +77,7 @@ def normalize(raw: np.ndarray, epsilon: float) -> np.ndarray:
     return (raw - raw.min()) / span if span > 0 else np.zeros_like(raw)
 
 
-def infer(options: Infer) -> list[Path]:
+def localize(options: Localize) -> list[Path]:
     """The command; gives the predictions directories."""
     device = pick_device(options.device)
     dataset = options.data.load()
@@ -102,7 +102,7 @@ def infer(options: Infer) -> list[Path]:
 
 def main() -> None:
     """The command line."""
-    infer(tyro.cli(Infer, prog="python -m bas.inference", description=__doc__))
+    localize(tyro.cli(Localize, prog="python -m bas.inference", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bas.config import Variant
-from bas.models import Output
+from bas.network import Output
 
 
 def classification(scores: Tensor, labels: Tensor) -> Tensor:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from bas import losses, weights
+from bas.backbones import build
 from bas.config import LEARNING_RATE, MOMENTUM, RATE_FACTORS, VARIANTS, WEIGHT_DECAY, Recipe, recipe
-from bas.models import Network, build
+from bas.network import Network
 from bas.validation import Validation
 from common.datasets import Dataset, DataSource
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD

@@ -11,7 +11,7 @@ import torch
 
 from bas.config import Recipe
 from bas.inference import BasLocalizer
-from bas.models import Network
+from bas.network import Network
 from common.datasets import DataSource
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import BAS_EXTENSION

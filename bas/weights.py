@@ -23,8 +23,9 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from bas.backbones import build
 from bas.config import Recipe, recipe
-from bas.models import Network, build
+from bas.network import Network
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import checkpoints
 from common.pytorch.backbones import download, torchvision_weights
@@ -44,7 +45,7 @@ def start_from(network: Network, arch: str, source: str) -> None:
     """Fill a fresh network's backbone.
 
     Args:
-        network: from `models.build`; head and generator keep their fresh values.
+        network: from `backbones.build`; head and generator keep their fresh values.
         arch: its name.
         source: `imagenet`, the files that the release names; `tf-slim`, MobileNetV1 as `common.weights` has it, for a
             network built with `slim=True`; or `none`.

@@ -21,8 +21,9 @@ import tyro
 from torch import Tensor, nn
 
 from bas import losses
+from bas.backbones import build
 from bas.config import VARIANTS, recipe
-from bas.models import Network, Output, build
+from bas.network import Network, Output
 from bas.train import learning_rates, parameter_groups
 
 TOLERANCE = 1e-3

@@ -24,9 +24,9 @@ import tyro
 
 from common.datasets import Sample
 from common.measuring.extraction import min_max
-from dgl_tf import localization, models, preprocessing, weights
+from dgl_tf import localization, preprocessing, registry, sessions, weights
 
-tf = models.tf
+tf = sessions.tf
 
 TOLERANCE = 1e-3
 """Mean difference of stretched maps: a unit at its ReLU's zero makes a jump, so single pixels tell nothing."""
@@ -36,7 +36,7 @@ TOLERANCE = 1e-3
 class Benchmark:
     """Compare DGL's maps per second with the released procedure's."""
 
-    arch: tuple[str, ...] = models.ARCHITECTURES
+    arch: tuple[str, ...] = registry.ARCHITECTURES
     """Networks; mobilenetv1 takes ImageNet's weights, the others fresh ones."""
     layer: int = 2
     """As `--clayer`."""
@@ -63,11 +63,11 @@ def write_images(folder: Path, count: int) -> list[Path]:
 
 def write_checkpoint(folder: Path, arch: str) -> Path:
     """A network's TensorFlow checkpoint; gives its prefix."""
-    with models.new_graph(), models.session() as session:
-        network = models.build(arch, tf.placeholder(tf.float32, [None, None, None, 3]))
+    with sessions.new_graph(), sessions.session() as session:
+        network = registry.build(arch, tf.placeholder(tf.float32, [None, None, None, 3]))
         session.run(tf.global_variables_initializer())
         if arch == "mobilenetv1":
-            models.load(session, network, weights.IMAGENET)
+            registry.load(session, network, weights.IMAGENET)
         return Path(tf.train.Saver(network.variables).save(session, str(folder / "model"), write_meta_graph=False))
 
 
@@ -76,14 +76,14 @@ def released_graph(arch: str, layer: int, to_the_image: bool = False) -> tuple:
 
     Args:
         arch: of the network.
-        layer: see `models.LAYERS`.
+        layer: see `registry.LAYERS`.
         to_the_image: have both gradients go on to the network's input.
     """
     path = tf.placeholder(tf.string, [])
     decoded = tf.cast(tf.image.decode_jpeg(tf.read_file(path), channels=3), tf.float32)
     image = tf.image.resize_bilinear(decoded[None], [224, 224])
-    pixels = models.normalized(tf.reverse(image, [3]))
-    network = models.build(arch, pixels)
+    pixels = registry.normalized(tf.reverse(image, [3]))
+    network = registry.build(arch, pixels)
     _, tap = network.tap(layer)
     likely = tf.nn.softmax(network.logits)
     label = localization.best_classes(likely)
@@ -107,7 +107,7 @@ def looped(arch: str, checkpoint: Path, paths: list[Path], options: Benchmark) -
     """Seconds an image, and its stretched maps, with everything made anew for each."""
     maps, start = [], time.perf_counter()
     for path in paths[:2]:
-        with models.new_graph(), models.session(options.threads) as session:
+        with sessions.new_graph(), sessions.session(options.threads) as session:
             name, wanted, variables = released_graph(arch, options.layer)
             tf.train.Saver(variables).restore(session, str(checkpoint))
             maps.append(min_max(session.run(wanted, {name: str(path)})[0][0]))
@@ -118,7 +118,7 @@ def kept(
     arch: str, checkpoint: Path, paths: list[Path], options: Benchmark, to_the_image: bool = False
 ) -> tuple[float, np.ndarray]:
     """The same in one session, which an image has warmed up."""
-    with models.new_graph(), models.session(options.threads) as session:
+    with sessions.new_graph(), sessions.session(options.threads) as session:
         name, wanted, variables = released_graph(arch, options.layer, to_the_image)
         tf.train.Saver(variables).restore(session, str(checkpoint))
         session.run(wanted, {name: str(paths[0])})
@@ -133,13 +133,13 @@ def kept_to_the_image(arch: str, checkpoint: Path, paths: list[Path], options: B
 def here(arch: str, checkpoint: Path, paths: list[Path], options: Benchmark) -> tuple[float, np.ndarray]:
     """Batches, after one to warm up."""
     samples = [Sample(path.name, path, 0, np.empty((0, 4))) for path in paths]
-    with models.new_graph(), models.session(options.threads) as session:
+    with sessions.new_graph(), sessions.session(options.threads) as session:
         images = tf.placeholder(tf.float32, [None, None, None, 3])
-        network = models.build(arch, models.normalized(images))
+        network = registry.build(arch, registry.normalized(images))
         label = localization.best_classes(tf.nn.softmax(network.logits))
         (dual,) = localization.dual_gradients(network, [options.layer], label)
         wanted = [dual.localization, localization.class_activation(network, label)]
-        models.load(session, network, checkpoint)
+        registry.load(session, network, checkpoint)
         session.run(wanted, {images: np.zeros((options.batch, 224, 224, 3), np.float32)})
 
         def every_map() -> list[np.ndarray]:
@@ -156,10 +156,10 @@ def here(arch: str, checkpoint: Path, paths: list[Path], options: Benchmark) -> 
 
 def forwards(arch: str, checkpoint: Path, paths: list[Path], options: Benchmark) -> tuple[float, np.ndarray]:
     """Seconds an image of the way to the scores alone, in the same batches; nothing is decoded."""
-    with models.new_graph(), models.session(options.threads) as session:
+    with sessions.new_graph(), sessions.session(options.threads) as session:
         images = tf.placeholder(tf.float32, [None, None, None, 3])
-        network = models.build(arch, models.normalized(images))
-        models.load(session, network, checkpoint)
+        network = registry.build(arch, registry.normalized(images))
+        registry.load(session, network, checkpoint)
         batches = [
             np.zeros((len(paths[start : start + options.batch]), 224, 224, 3), np.float32)
             for start in range(0, len(paths), options.batch)
@@ -206,7 +206,7 @@ def main() -> None:
             f"{name.replace('_', ' ')} {theirs:.3f} s, {theirs / ours:.2f} times as long"
             for name, (theirs, _) in measured.items()
         )
-        layer = models.LAYERS[arch][options.layer]
+        layer = registry.LAYERS[arch][options.layer]
         print(f"{arch} {layer}, an image: here {ours:.3f} s in batches of {options.batch}, its forward pass alone "
               f"{floor:.3f} s; {'; '.join(others)}")  # fmt: skip
 

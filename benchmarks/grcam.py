@@ -167,12 +167,12 @@ def _checkpoint(mode: str, folder: Path) -> Path | str:
     """MobileNetV1's ImageNet weights; those of other networks are random."""
     import tensorflow.compat.v1 as tf
 
-    from dgl_tf import models
+    from dgl_tf import registry, sessions
 
     if mode == "mobilenetv1":
         return "imagenet:mobilenetv1"
-    with tf.Graph().as_default(), models.session() as session:
-        network = models.build(mode, tf.zeros((1, 224, 224, 3)), 1000)
+    with tf.Graph().as_default(), sessions.session() as session:
+        network = registry.build(mode, tf.zeros((1, 224, 224, 3)), 1000)
         session.run(tf.global_variables_initializer())
         np.savez(folder / f"{mode}.npz", **{key: session.run(value) for key, value in network.variables.items()})
     return folder / f"{mode}.npz"

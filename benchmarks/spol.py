@@ -34,7 +34,7 @@ from spol.models import build
 from spol.options import Source
 from spol.preprocessing import normalized
 from spol.pseudo_masks import pseudo_mask
-from spol.seg.test import Test, test
+from spol.seg.test import Localize, localize
 
 
 @dataclass(frozen=True)
@@ -166,12 +166,12 @@ def test_stage(options: Benchmark) -> None:
         runs = iter(range(100))
 
         def ours() -> list[list[int]]:
-            run = Test(
+            run = Localize(
                 data=Source("folder", root / "images"), snapshot=checkpoint, out=root / f"run{next(runs)}",
                 frames=("crop",), maps=False, device="auto", batch_size=8,
             )  # fmt: skip
             with contextlib.redirect_stdout(io.StringIO()):
-                (directory,) = test(run)
+                (directory,) = localize(run)
             return [entry.box.astype(int).tolist() for entry in Predictions.open(directory).entries]
 
         theirs = _least(options, lambda: released_boxes(checkpoint, paths, options.objects))

@@ -15,7 +15,7 @@ from common.system.errors import UserError
 from common.system.files import write_text
 from common.system.progress import bar
 from dgl_tf import records, weights
-from dgl_tf.models import tf as _  # noqa: F401, before tensorpack, which asks TensorFlow's mode when it is imported
+from dgl_tf.sessions import tf as _  # noqa: F401, before tensorpack, which asks TensorFlow's mode when it is imported
 
 # isort: split
 from tensorpack import PeriodicTrigger

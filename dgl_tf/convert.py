@@ -22,7 +22,7 @@ from safetensors.numpy import save
 
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
-from dgl_tf import models, weights
+from dgl_tf import networks, weights
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "mean/EMA", "running_var": "variance/EMA"}
 EPSILON = 1e-3
@@ -56,7 +56,7 @@ def names(arch: str) -> Iterator[tuple[str, str]]:
 
 def _vgg_names() -> Iterator[tuple[str, str]]:
     place = 0
-    for layer in models.VGG_LAYERS[: models.VGG_LAYERS.index("conv5_3 512") + 1]:
+    for layer in networks.VGG_LAYERS[: networks.VGG_LAYERS.index("conv5_3 512") + 1]:
         name = layer.split()[0]
         if name.startswith("conv"):
             yield f"{name}/W", f"features.{place}.weight"
@@ -66,7 +66,7 @@ def _vgg_names() -> Iterator[tuple[str, str]]:
 
 def _resnet_names() -> Iterator[tuple[str, str]]:
     units = [("conv0", "conv1", "bn1")]
-    for group, blocks in enumerate(models.RESNET_BLOCKS):
+    for group, blocks in enumerate(networks.RESNET_BLOCKS):
         for block in range(blocks):
             ours, theirs = f"group{group}/block{block}", f"layer{group + 1}.{block}"
             units += [(f"{ours}/conv{part}", f"{theirs}.conv{part}", f"{theirs}.bn{part}") for part in (1, 2, 3)]
@@ -81,7 +81,7 @@ def _resnet_names() -> Iterator[tuple[str, str]]:
 def _inception_names() -> Iterator[tuple[str, str]]:
     for scope in TORCHVISION_SCOPES:
         yield f"InceptionV3/{scope}", scope
-    for block, branches in models.INCEPTION_BLOCKS.items():
+    for block, branches in networks.INCEPTION_BLOCKS.items():
         kind = "6a" if block == "Mixed_6a" else block[6]
         for number, (branch, theirs) in enumerate(zip(branches, BRANCHES[kind], strict=True)):
             convolutions = [layer.split()[0] for layer in branch if layer not in ("average", "max")]

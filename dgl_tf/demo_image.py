@@ -19,10 +19,9 @@ from common.pictures.images import ImageError
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
 from common.system.progress import bar
-from dgl_tf import localization, models, preprocessing, weights
-from dgl_tf.test import layer_names, open_network
+from dgl_tf import localization, preprocessing, registry, sessions, weights
 
-tf = models.tf
+tf = sessions.tf
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
@@ -56,7 +55,7 @@ class Demo:
 
 
 def overlays(
-    session, network: models.Network, graph: dict, image: np.ndarray, size: int
+    session, network: registry.Network, graph: dict, image: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """DGL's and CAM's pictures of one image, each (size, size, 3) uint8 BGR, and the predicted class.
 
@@ -80,20 +79,20 @@ def demo(options: Demo) -> list[Path]:
     if options.pa <= 0 or options.image_size < 32:
         raise UserError(f"--pa {options.pa} --image-size {options.image_size}", expected="above 0, and at least 32")
     paths = _images(options.data_path)
-    checkpoint, arch, class_names = open_network(options.load, options.mode)
+    checkpoint, arch, class_names = registry.open_network(options.load, options.mode)
     _check_dataset(options, checkpoint, arch)
-    (layer,) = layer_names(arch, [options.clayer])
-    with models.new_graph(), models.session() as session:
+    (layer,) = registry.layer_names(arch, [options.clayer])
+    with sessions.new_graph(), sessions.session() as session:
         pixels = tf.placeholder(tf.float32, [None, None, None, 3])
-        normalized = models.normalized(pixels)
-        network = models.build_for(checkpoint, arch, normalized)
+        normalized = registry.normalized(pixels)
+        network = registry.build_for(checkpoint, arch, normalized)
         probabilities = tf.nn.softmax(network.logits)
         (maps,) = localization.dual_gradients(network, [layer], alpha=options.pa, gradient=options.gradient)
         graph = {
             "pixels": pixels, "input": normalized, "dgl": maps.localization, "probabilities": probabilities,
             "cam": localization.class_activation(network, localization.best_classes(probabilities)),
         }  # fmt: skip
-        models.load(session, network, checkpoint)
+        registry.load(session, network, checkpoint)
         written, failed = [], 0
         for path in bar(paths, total=len(paths), desc="drawing"):
             folder = options.out if len(paths) == 1 else options.out / path.name
@@ -134,7 +133,7 @@ def _images(paths: tuple[Path, ...]) -> list[Path]:
 def _check_dataset(options: Demo, checkpoint: weights.Checkpoint, arch: str) -> None:
     if options.dataset == "auto" or arch == "mobilenetv1":
         return
-    found, expected = checkpoint.head(arch).classifier, models.classifier_name(arch, options.dataset)
+    found, expected = checkpoint.head(arch).classifier, registry.classifier_name(arch, options.dataset)
     if found != expected:
         raise UserError(f"the classifier is called {found}", where=checkpoint.name, expected=expected,
                         do="say --dataset auto to take it all the same")  # fmt: skip

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from common.measuring.extraction import min_max
-from dgl_tf.models import Network
+from dgl_tf.registry import Network
 
 TINY = 1e-12
 """Least squared norm that is divided by; a map below it is multiplied by a million, and not normalized."""
@@ -62,7 +62,7 @@ def dual_gradients(
 
     Args:
         network: in inference mode.
-        layers: the taps' names or numbers in `models.LAYERS`.
+        layers: the taps' names or numbers in `registry.LAYERS`.
         classes: one-hot (N, K) whose maps are wanted; by default each image's best.
         alpha: factor of the label.
         gradient: `released`: p - alpha y, what TensorFlow's kernel gives for labels that don't sum to one. `true`:

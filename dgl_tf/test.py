@@ -25,10 +25,10 @@ from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter, finish, pending, skip
 from common.system.errors import UserError, run_command
 from common.system.progress import bar
-from dgl_tf import localization, models, preprocessing, records, weights
+from dgl_tf import localization, preprocessing, registry, sessions
 from dgl_tf.preprocessing import View
 
-tf = models.tf
+tf = sessions.tf
 
 SIDE = 224
 """Of the frames that maps are stored in, whatever the network's input."""
@@ -37,7 +37,7 @@ THRESHOLD = min(GRCAM.sweep, key=lambda threshold: abs(threshold - 0.15))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Test:
+class Localize:
     """Localize images at one or more layers."""
 
     load: str
@@ -49,7 +49,7 @@ class Test:
     mode: Literal["vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1", "auto"] = "auto"
     """The network; auto: as the training's record says."""
     clayer: tuple[str, ...] = ("2",)
-    """Layers by number or name, or all; see models.LAYERS."""
+    """Layers by number or name, or all; see registry.LAYERS."""
     methods: tuple[Literal["dgl", "cam", "grad-cam"], ...] = ("dgl", "cam")
     """Beside DGL: class activation maps, which are of the last layer, and Grad-CAM at the same layers."""
     pa: float = localization.ALPHA
@@ -100,7 +100,7 @@ class Mapper:
     maps: dict[str, Any]
 
 
-def mapper(network_of, options: Test, layers: Sequence[str]) -> Mapper:
+def mapper(network_of, options: Localize, layers: Sequence[str]) -> Mapper:
     """Make the graph of maps.
 
     Args:
@@ -110,7 +110,7 @@ def mapper(network_of, options: Test, layers: Sequence[str]) -> Mapper:
     """
     images = tf.placeholder(tf.float32, [None, None, None, 3])
     classes = tf.placeholder(tf.int32, [None])
-    network = network_of(models.normalized(images))
+    network = network_of(registry.normalized(images))
     probabilities = tf.nn.softmax(network.logits)
     best = localization.best_classes(probabilities)
     one_hot = tf.one_hot(classes, int(network.logits.shape[1]))
@@ -130,11 +130,11 @@ def _run_name(method: str, layer: str) -> str:
     return f"{method}-{layer.replace('/', '_')}"
 
 
-def test(options: Test) -> list[Path]:
+def localize(options: Localize) -> list[Path]:
     """The command; gives the predictions directories."""
     _check(options)
     dataset = options.data.load()
-    checkpoint, arch, class_names = open_network(options.load, options.mode)
+    checkpoint, arch, class_names = registry.open_network(options.load, options.mode)
     if checkpoint.head(arch).num_classes < len(dataset.class_names):
         raise UserError(
             f"the network has {checkpoint.head(arch).num_classes} classes", where=checkpoint.name,
@@ -143,64 +143,20 @@ def test(options: Test) -> list[Path]:
     if class_names and tuple(class_names) != tuple(dataset.class_names):
         raise UserError("the network was trained on other classes", where=checkpoint.name,
                         expected=f"{dataset.class_names[0]}, ...")  # fmt: skip
-    layers = layer_names(arch, options.clayer)
-    with models.new_graph(), models.session(options.threads) as session:
+    layers = registry.layer_names(arch, options.clayer)
+    with sessions.new_graph(), sessions.session(options.threads) as session:
         networks = []
 
         def network_of(images):
-            networks.append(models.build_for(checkpoint, arch, images))
+            networks.append(registry.build_for(checkpoint, arch, images))
             return networks[-1]
 
         graph = mapper(network_of, options, layers)
-        models.load(session, networks[0], checkpoint)
+        registry.load(session, networks[0], checkpoint)
         return _localize(session, graph, options, dataset, checkpoint, arch)
 
 
-def open_network(load: str, mode: str) -> tuple[weights.Checkpoint, str, tuple[str, ...]]:
-    """A checkpoint, its architecture and its classes' names, which are empty where no training's record tells them.
-
-    Args:
-        load: see `Test.load`.
-        mode: the architecture, or `auto`.
-    """
-    path = Path(load)
-    record = records.read(path) if load != weights.IMAGENET and path.exists() else None
-    if load != weights.IMAGENET and path.is_dir() and (path / records.FINAL).is_file():
-        load = str(path / records.FINAL)
-    checkpoint = weights.open_checkpoint(load)
-    arch = "mobilenetv1" if load == weights.IMAGENET else mode
-    if record is not None:
-        if mode not in ("auto", record.arch):
-            raise UserError(f"--mode {mode}", where=path, expected=f"{record.arch}, as the training's record says")
-        arch = record.arch
-    if arch == "auto":
-        raise UserError("no record says which network this is", where=path, do="say --mode")
-    return checkpoint, arch, record.class_names if record else ()
-
-
-def layer_names(arch: str, layers: Sequence[str]) -> list[str]:
-    """Layers by number or name, `all` among them, as names.
-
-    Raises:
-        UserError: the architecture has no such layer, or one is named twice.
-    """
-    known, names = models.LAYERS[arch], []
-    for layer in layers:
-        if layer == "all":
-            names += known
-        elif layer.isdecimal() and int(layer) < len(known):
-            names.append(known[int(layer)])
-        elif layer in known:
-            names.append(layer)
-        else:
-            numbered = ", ".join(f"{number} {name}" for number, name in enumerate(known))
-            raise UserError(f"{arch} has no layer {layer!r}", expected=f"all, or of {numbered}")
-    if len(set(names)) != len(names):
-        raise UserError(f"--clayer {' '.join(layers)} names a layer twice", do="name each once")
-    return names
-
-
-def _check(options: Test) -> None:
+def _check(options: Localize) -> None:
     frame_kinds(options.frames)
     if not options.methods or not options.clayer:
         raise UserError("nothing to localize with", do="name --methods and --clayer")
@@ -208,7 +164,7 @@ def _check(options: Test) -> None:
         raise UserError("--pa, --scales and --image-size must be positive, --close at least 0")
 
 
-def _localize(session, graph: Mapper, options: Test, dataset: Dataset, checkpoint, arch: str) -> list[Path]:
+def _localize(session, graph: Mapper, options: Localize, dataset: Dataset, checkpoint, arch: str) -> list[Path]:
     writers = {
         (run, frame): _writer(options, dataset, checkpoint, arch, run, frame)
         for frame in options.frames
@@ -228,7 +184,7 @@ def _localize(session, graph: Mapper, options: Test, dataset: Dataset, checkpoin
     return finish(writers.values())
 
 
-def _inputs(options: Test) -> list[str]:
+def _inputs(options: Localize) -> list[str]:
     """Kinds of frame that the network is fed, every scale of the first frame first."""
     kinds = []
     for frame in options.frames:
@@ -249,7 +205,7 @@ def _batches(stream: Iterator[tuple[View, ...]], size: int) -> Iterator[list[tup
         yield batch
 
 
-def _writer(options: Test, dataset: Dataset, checkpoint, arch: str, run: str, frame: str) -> PredictionsWriter:
+def _writer(options: Localize, dataset: Dataset, checkpoint, arch: str, run: str, frame: str) -> PredictionsWriter:
     method, _, layer = run.partition("-") if not run.startswith("grad-cam") else ("grad-cam", "", run[9:])
     kept = ("map_class", "image_size", "scales", "close", "decode", "maps")
     header = {
@@ -266,7 +222,7 @@ def _writer(options: Test, dataset: Dataset, checkpoint, arch: str, run: str, fr
     return PredictionsWriter(options.out / f"{run}-{frame}", header, options.overwrite)
 
 
-def _known_classes(options: Test, checkpoint, dataset: Dataset) -> dict[str, Prediction] | None:
+def _known_classes(options: Localize, checkpoint, dataset: Dataset) -> dict[str, Prediction] | None:
     if options.classes_from is None:
         return None
     stored = Predictions.open(options.classes_from)
@@ -283,7 +239,7 @@ def _known_classes(options: Test, checkpoint, dataset: Dataset) -> dict[str, Pre
     return {entry.image_id: entry for entry in stored.entries}
 
 
-def _localize_batch(session, graph: Mapper, options: Test, items, writers, known) -> None:
+def _localize_batch(session, graph: Mapper, options: Localize, items, writers, known) -> None:
     """Maps and classes of some images, each given as its views, one for each kind of `_inputs`."""
     for first, *_ in items:
         if first.problem:
@@ -309,7 +265,7 @@ def _localize_batch(session, graph: Mapper, options: Test, items, writers, known
                 _write(writers[run, frame], sample, _finished(total, options), FRAMES[frame], classes, options.maps)
 
 
-def _finished(total: np.ndarray, options: Test) -> np.ndarray:
+def _finished(total: np.ndarray, options: Localize) -> np.ndarray:
     """The mean over scales, stretched again where there are several, and closed."""
     finished = total if len(options.scales) == 1 else min_max(total)
     if options.close:
@@ -318,7 +274,7 @@ def _finished(total: np.ndarray, options: Test) -> np.ndarray:
     return finished.astype(np.float32)
 
 
-def _classified(session, graph: Mapper, options: Test, views: list[View], probabilities: np.ndarray, known):
+def _classified(session, graph: Mapper, options: Localize, views: list[View], probabilities: np.ndarray, known):
     """Each image's five best classes and their probabilities."""
     if known is not None:
         return [(known[view.sample.image_id].top5, known[view.sample.image_id].top5_scores) for view in views]
@@ -347,7 +303,7 @@ def _write(writer: PredictionsWriter, sample, localization_map: np.ndarray, kind
 
 def main() -> None:
     """The command line."""
-    test(tyro.cli(Test, prog="python -m dgl_tf.test", description=__doc__))
+    localize(tyro.cli(Localize, prog="python -m dgl_tf.test", description=__doc__))
 
 
 if __name__ == "__main__":

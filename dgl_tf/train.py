@@ -22,10 +22,10 @@ from common.datasets import Dataset, DataSource
 from common.runs.provenance import note_process
 from common.system.errors import UserError, run_command
 from common.system.files import writing
-from dgl_tf import config, models, processes, records, weights
+from dgl_tf import config, processes, records, sessions, weights
 
 # isort: split
-# tensorpack asks TensorFlow which mode it is in when it is imported, and `models` sets that.
+# tensorpack asks TensorFlow which mode it is in when it is imported, and `sessions` sets that.
 from tensorpack import (
     InferenceRunner,
     QueueInput,
@@ -242,7 +242,7 @@ def _run(
         starting_epoch=epoch + 1,
         max_epoch=options.epochs,
         session_init=initial if latest is None else SaverRestore(latest),
-        session_creator=NewSessionCreator(config=models.session_config(options.threads, options.towers)),
+        session_creator=NewSessionCreator(config=sessions.session_config(options.threads, options.towers)),
     )
     if options.horovod:
         trainers.tf = tf  # tensorpack asks it for names of version 1

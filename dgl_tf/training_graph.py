@@ -5,10 +5,10 @@ from typing import Any
 import tensorflow.compat.v1 as tf
 
 from common.system.errors import UserError
-from dgl_tf import config, models, weights
+from dgl_tf import config, registry, weights
 
 # isort: split
-# tensorpack asks TensorFlow which mode it is in when it is imported, and `models` sets that.
+# tensorpack asks TensorFlow which mode it is in when it is imported, and `sessions` sets that.
 from tensorpack import ModelDesc
 from tensorpack.tfutils import gradproc, optimizer
 from tensorpack.tfutils.sessinit import SessionInit
@@ -46,7 +46,7 @@ class Classifier(ModelDesc):
         self.arch, self.num_classes, self.final_size = arch, num_classes, final_size
         self.base_lr, self.weight_decay, self.multiplied = base_lr, weight_decay, multiplied
         self.warmup_steps, self.data_format, self.dropout = warmup_steps, data_format, dropout
-        self.network: models.Network | None = None
+        self.network: registry.Network | None = None
 
     def inputs(self) -> list[tf.TensorSpec]:
         """uint8 BGR images and labels."""
@@ -56,8 +56,8 @@ class Classifier(ModelDesc):
     def build_graph(self, images: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """The cost; errors of single images are the tensors `wrong-top1` and `wrong-top5`."""
         tower = get_current_tower_context()
-        network = models.build(
-            self.arch, models.normalized(images), self.num_classes, tower.is_training, self.data_format,
+        network = registry.build(
+            self.arch, registry.normalized(images), self.num_classes, tower.is_training, self.data_format,
             # Batch norm's statistics are those of the first tower. tensorpack's layers do the same; TF-Slim's, in the
             # released Inception, were updated once by every tower.
             update_statistics=tower.is_main_training_tower, dropout=self.dropout,
@@ -119,7 +119,7 @@ class Start(SessionInit):
         load_start(session, self.model.network, self.checkpoint)
 
 
-def load_start(session: tf.Session, network: models.Network, checkpoint: weights.Checkpoint) -> list[str]:
+def load_start(session: tf.Session, network: registry.Network, checkpoint: weights.Checkpoint) -> list[str]:
     """Fill a network from a start file; gives the names of the variables that stay as they were drawn.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Step 1's network: a classifier of `dgl_tf.models`, a checkpoint in it, and the maps beside it in one graph."""
+"""Step 1's network: a classifier of `dgl_tf.registry`, a checkpoint in it, and the maps beside it in one graph."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from common.system.errors import UserError
-from dgl_tf import models
+from dgl_tf import registry, sessions, weights
 from grcam import graph
 from grcam.config import LABEL_FACTOR, SIDE
 from grcam.views import Layout
@@ -33,7 +33,7 @@ class Classifier:
 
     Args:
         mode: one of `config.MODES`.
-        checkpoint: a TensorFlow checkpoint's prefix, or anything else that `dgl_tf.models.open_checkpoint` takes. Both
+        checkpoint: a TensorFlow checkpoint's prefix, or anything else that `dgl_tf.weights.open_checkpoint` takes. Both
             kinds of Inception are recognized: the release's own, with batch norm in its head, and DGL's, without.
         kind: `tf` or `exact`, the loss's gradient.
         factor: of the label in the loss.
@@ -51,17 +51,17 @@ class Classifier:
 
     def __init__(self, mode: str, checkpoint: Path | str, kind: str = "tf", factor: float = LABEL_FACTOR):
         self.path = checkpoint
-        opened = models.open_checkpoint(checkpoint)
+        opened = weights.open_checkpoint(checkpoint)
         with tf.Graph().as_default():
             self.images = tf.placeholder(tf.float32, [None, SIDE, SIDE, 3])
             self.mapped = tf.placeholder(tf.int32, [None])
             self.labels = tf.placeholder(tf.int32, [None])
-            self.network = models.build_for(opened, mode, models.normalized(self.images[..., ::-1]))
+            self.network = registry.build_for(opened, mode, registry.normalized(self.images[..., ::-1]))
             features, scores = (tf.gather(values, self.mapped) for values in (self.network.features, self.logits))
             self.maps = graph.maps(features, scores, self.network.head, self.labels, kind, factor)
             self.probabilities = tf.nn.softmax(self.logits)
-            self.session = models.session()
-            models.load(self.session, self.network, opened)
+            self.session = sessions.session()
+            registry.load(self.session, self.network, opened)
         self.classes = int(self.network.head.shape[1])
         self.record = {"name": opened.name, "sha256": opened.fingerprint()}
 

@@ -14,7 +14,7 @@ import numpy as np
 from common.datasets import Sample
 from common.measuring.geometry import FRAMES, Frame
 from common.pictures.images import ImageError, centre_crop, resize, ten_crops
-from dgl_tf.models import read_image
+from dgl_tf.preprocessing import read_image
 from grcam.config import CROPS_FROM, SIDE
 
 CENTRE = 4

@@ -17,6 +17,8 @@ from common.pytorch.data import EpochBatches, channels_first, end_when_unsent
 from common.system.errors import UserError, inside
 from spol.preprocessing import Geometry, Preprocessing, nearest, read_pseudo_mask, target
 
+MASK_MANIFEST = "manifest.json"
+"""What `spol.cam.test` writes beside its pseudo masks: whose they are, which images have none."""
 MASK_ENDINGS = (".png", ".JPEG")
 """Of pseudo masks: ours and CUB's, then ImageNet's."""
 

@@ -135,7 +135,7 @@ class TrainOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestOptions:
+class InferenceOptions:
     """What the test commands share."""
 
     data: Source

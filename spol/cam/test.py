@@ -28,15 +28,14 @@ from common.system.files import holds_files, read_json, write_json
 from common.system.parallel import pool_of
 from common.system.progress import bar
 from spol import pseudo_masks, weights
-from spol.data import MASK_ENDINGS, Images, Item, image_batches, mask_path, stacked, without_problems
-from spol.options import TestOptions, also
+from spol.data import MASK_ENDINGS, MASK_MANIFEST, Images, Item, image_batches, mask_path, stacked, without_problems
+from spol.options import InferenceOptions, also
 
 ENDINGS = dict(zip(("png", "jpeg"), MASK_ENDINGS, strict=True))
-MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Test(TestOptions):
+class MakeMasks(InferenceOptions):
     """Make pseudo masks."""
 
     out: Annotated[Path, also("masks", "savepath")]
@@ -54,7 +53,7 @@ class Test(TestOptions):
 
 
 @torch.inference_mode()
-def test(options: Test) -> Path:
+def make_masks(options: MakeMasks) -> Path:
     """The command; gives the folder of masks.
 
     Raises:
@@ -106,7 +105,7 @@ def test(options: Test) -> Path:
 class _Writers:
     """A pool of processes that turn maps into mask files, with as many waiting as keep it busy."""
 
-    def __init__(self, options: Test, ending: str, progress: Any):
+    def __init__(self, options: MakeMasks, ending: str, progress: Any):
         self.options, self.ending, self.progress = options, ending, progress
         self.waiting: deque[Future] = deque()
         self.pool = None
@@ -155,7 +154,7 @@ def _refuse_shared_masks(dataset: Dataset, folder: Path, ending: str) -> None:
 
 def _claim(folder: Path, header: dict[str, Any], overwrite: bool) -> None:
     """Say whose masks the folder holds; another run's are refused, or with `overwrite` removed."""
-    path, header = folder / MANIFEST, json.loads(json.dumps(header))  # tuples become lists, as in the file
+    path, header = folder / MASK_MANIFEST, json.loads(json.dumps(header))  # tuples become lists, as in the file
     if path.is_file():
         found = read_json(path)
         stored = found if isinstance(found, dict) else {}
@@ -178,14 +177,14 @@ def _finish(folder: Path, header: dict[str, Any], skipped: dict[str, str], count
     for image_id, reason in skipped.items():
         print(f"left out: {image_id}: {reason}")
     made = {"images": count - len(skipped), "skipped": skipped}
-    write_json(folder / MANIFEST, {**header, **provenance(), **made, "complete": True})
+    write_json(folder / MASK_MANIFEST, {**header, **provenance(), **made, "complete": True})
     print(f"{count - len(skipped)} pseudo masks, {len(skipped)} images left out: {folder}")
     return folder
 
 
 def main() -> None:
     """The command line."""
-    test(tyro.cli(Test, prog="python -m spol.cam.test", description=__doc__))
+    make_masks(tyro.cli(MakeMasks, prog="python -m spol.cam.test", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -26,12 +26,12 @@ from spol import verdicts
 from spol.cls.checkpoint import METHOD, load
 from spol.config import recipe
 from spol.data import Images, Item, image_batches, stacked, without_problems
-from spol.options import TestOptions, also
+from spol.options import InferenceOptions, also
 from spol.verdicts import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
-class Test(TestOptions):
+class Classify(InferenceOptions):
     """Classify a split."""
 
     snapshot: Annotated[str, also("checkpoint")]
@@ -47,7 +47,7 @@ class Test(TestOptions):
 
 
 @torch.inference_mode()
-def test(options: Test) -> Path:
+def classify(options: Classify) -> Path:
     """The command; gives the path of `classification.json`.
 
     Raises:
@@ -107,7 +107,7 @@ def _classify(network: nn.Module, items: list[Item], writer: PredictionsWriter, 
         )
 
 
-def _hand_over(options: Test, directory: Path, arch: str, header: dict) -> Path:
+def _hand_over(options: Classify, directory: Path, arch: str, header: dict) -> Path:
     read = Predictions.open(directory)
     found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in read.entries}
     if not found:
@@ -124,7 +124,7 @@ def _hand_over(options: Test, directory: Path, arch: str, header: dict) -> Path:
 
 def main() -> None:
     """The command line."""
-    test(tyro.cli(Test, prog="python -m spol.cls.test", description=__doc__))
+    classify(tyro.cli(Classify, prog="python -m spol.cls.test", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -31,13 +31,13 @@ from spol import verdicts, weights
 from spol.config import recipe, recipe_name
 from spol.data import Images, Item, image_batches, stacked, without_problems
 from spol.models import MffNet
-from spol.options import TestOptions
+from spol.options import InferenceOptions
 from spol.segmentation import foreground, input_kind
 from spol.verdicts import Verdicts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Test(TestOptions):
+class Localize(InferenceOptions):
     """Localize a split."""
 
     top1top5: Path | None = None
@@ -56,7 +56,7 @@ class Test(TestOptions):
 
 
 @torch.inference_mode()
-def test(options: Test) -> list[Path]:
+def localize(options: Localize) -> list[Path]:
     """The command; gives the predictions directories.
 
     Raises:
@@ -96,7 +96,7 @@ def test(options: Test) -> list[Path]:
 
 
 def _localize(
-    options: Test,
+    options: Localize,
     dataset: Dataset,
     network: MffNet,
     classified: Verdicts | None,
@@ -134,7 +134,7 @@ def _write(
     classified: Verdicts | None,
     classes: int,
     threshold: float,
-    options: Test,
+    options: Localize,
 ) -> None:
     for item, probability in zip(items, maps, strict=True):
         sample, size = item.sample, item.frames[number].original
@@ -155,13 +155,13 @@ def _write(
         writer.write(prediction, probability if options.maps else None)
 
 
-def print_released_line(directory: Path, dataset: Dataset, options: Test) -> dict[str, float]:
+def print_released_line(directory: Path, dataset: Dataset, options: Localize) -> dict[str, float]:
     """Score the stored boxes as the original does, and print its line.
 
     Args:
         directory: predictions in the frame `crop`.
         dataset: the annotations.
-        options: `count_missing` and `full_image_boxes` change the measurement; see `Test`.
+        options: `count_missing` and `full_image_boxes` change the measurement; see `Localize`.
 
     Returns:
         `count`, and `top1`, `top5`, `gt_known` as shares; empty where no image has a true box.
@@ -214,7 +214,7 @@ def score_boxes(
 
 def main() -> None:
     """The command line."""
-    test(tyro.cli(Test, prog="python -m spol.seg.test", description=__doc__))
+    localize(tyro.cli(Localize, prog="python -m spol.seg.test", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from common.pytorch.runtime import pick_device, seed_everything
 from common.system.errors import UserError, run_command
 from common.system.files import read_json
 from spol import weights
-from spol.cam.test import MANIFEST
+from spol.data import MASK_MANIFEST
 from spol.losses import segmentation_loss
 from spol.models import MffNet, build
 from spol.options import TrainOptions
@@ -75,11 +75,13 @@ def with_masks(dataset: Dataset, folder: Path) -> tuple[Dataset, dict[str, Any]]
     """
     if not folder.is_dir():
         raise UserError("no such folder of pseudo masks", where=folder, do="make them with spol.cam.test")
-    if not (folder / MANIFEST).is_file():
+    if not (folder / MASK_MANIFEST).is_file():
         return dataset, {"made_by": "no manifest"}
-    made = read_json(folder / MANIFEST)
+    made = read_json(folder / MASK_MANIFEST)
     if not isinstance(made, dict) or not isinstance(made.get("skipped", {}), dict):
-        raise UserError("not the manifest of pseudo masks", where=folder / MANIFEST, do="make them with spol.cam.test")
+        raise UserError(
+            "not the manifest of pseudo masks", where=folder / MASK_MANIFEST, do="make them with spol.cam.test"
+        )
     if not made.get("complete"):
         raise UserError("not all pseudo masks are made yet", where=folder, do="run spol.cam.test to its end")
     skipped = set(made.get("skipped", {}))

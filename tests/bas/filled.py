@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from bas.models import Network, build
+from bas.backbones import build
+from bas.network import Network
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch.data import normalized
 from tests import fill

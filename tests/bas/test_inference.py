@@ -9,7 +9,7 @@ from PIL import Image
 
 from bas import weights
 from bas.config import recipe
-from bas.inference import Infer, infer, normalize
+from bas.inference import Localize, localize, normalize
 from bas.localize import LocalizeImages, localize_images
 from common.datasets import DataSource
 from common.measuring.metrics import LocalizationEvaluator, score_boxes
@@ -46,8 +46,8 @@ def test_the_released_scripts_results(tmp_path, name):
     weights.export(network, arch, tmp_path / "released.pth.tar", 0, 0.1)
     top_k = "gt" if variant == "ILSVRC" else int(recorded["top_k"])
     threshold = float(recorded["threshold"])
-    (directory,) = infer(
-        Infer(checkpoint=tmp_path / "released.pth.tar", data=source, out=tmp_path / "out", frames=("crop",),
+    (directory,) = localize(
+        Localize(checkpoint=tmp_path / "released.pth.tar", data=source, out=tmp_path / "out", frames=("crop",),
               top_k=top_k, threshold=threshold, device="cpu", workers=0)
     )  # fmt: skip
     predictions = Predictions.open(directory)
@@ -89,19 +89,19 @@ def made(tmp_path_factory):
 
 def options(made, out, **changes):
     checkpoint, root = made
-    return Infer(
+    return Localize(
         checkpoint=checkpoint, data=DataSource("cub", root), out=out, crops=1, device="cpu", workers=0, **changes
     )
 
 
 def test_released_values_are_the_defaults_and_given_ones_win(made, tmp_path):
-    for directory in infer(options(made, tmp_path / "a")):
+    for directory in localize(options(made, tmp_path / "a")):
         manifest = Predictions.open(directory).manifest
         assert manifest["options"]["top_k"] == recipe("CUB", "cub", "mobilenet").top_k == 200
         assert manifest["options"]["threshold"] == 0.15
         assert (manifest["method"], manifest["architecture"]) == ("bas", "mobilenet")
         assert len(manifest["checkpoint"]["sha256"]) == 64
-    (directory,) = infer(options(made, tmp_path / "b", frames=("squash",), top_k="gt", threshold=0.4))
+    (directory,) = localize(options(made, tmp_path / "b", frames=("squash",), top_k="gt", threshold=0.4))
     assert Predictions.open(directory).manifest["options"]["top_k"] == "gt"
 
 
@@ -112,7 +112,7 @@ def test_released_values_are_the_defaults_and_given_ones_win(made, tmp_path):
 ])  # fmt: skip
 def test_refusals(made, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
-        infer(options(made, tmp_path, **changes))
+        localize(options(made, tmp_path, **changes))
 
 
 def test_photographs_without_annotations(made, tmp_path, capsys):

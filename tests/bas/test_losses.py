@@ -3,7 +3,7 @@ import torch
 
 from bas import losses
 from bas.config import RECIPES, VARIANTS, recipe
-from bas.models import Output
+from bas.network import Output
 
 
 @pytest.mark.parametrize(("variant", "arch", "expected"), [

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from bas import weights
-from bas.models import build
+from bas.backbones import build
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import checkpoints
 from common.pytorch.backbones import TORCHVISION_FILES

@@ -9,10 +9,10 @@ import torch
 
 from common.measuring.extraction import min_max
 from common.pytorch import backbones
-from dgl_tf import localization, models, weights
+from dgl_tf import localization, registry, sessions, weights
 from tests import fill
 
-tf = models.tf
+tf = sessions.tf
 LAYERS, ALPHA = (0, 2, 6, 9), 10.0
 
 
@@ -20,11 +20,11 @@ LAYERS, ALPHA = (0, 2, 6, 9), 10.0
 def results():
     """Each framework's logits, CAM and DGL's maps of the best classes, the latter by layer's name."""
     pictures = np.stack([fill.image(160, 160, seed) for seed in (3, 4)])
-    with models.new_graph(), models.session(1) as session:
-        images = models.normalized(tf.constant(pictures[..., ::-1].astype(np.float32)))
+    with sessions.new_graph(), sessions.session(1) as session:
+        images = registry.normalized(tf.constant(pictures[..., ::-1].astype(np.float32)))
         checkpoint = weights.open_checkpoint(weights.IMAGENET)
-        network = models.build_for(checkpoint, "mobilenetv1", images)
-        models.load(session, network, checkpoint)
+        network = registry.build_for(checkpoint, "mobilenetv1", images)
+        registry.load(session, network, checkpoint)
         label = localization.best_classes(tf.nn.softmax(network.logits))
         dual = localization.dual_gradients(network, LAYERS, label, ALPHA)
         maps = {one.layer: one.localization for one in dual}
@@ -59,7 +59,7 @@ def test_logits_and_cam_agree(results):
     np.testing.assert_allclose(cam, their_cam, atol=1e-4 * np.abs(cam).max())
 
 
-@pytest.mark.parametrize("layer", [models.LAYERS["mobilenetv1"][number] for number in LAYERS])
+@pytest.mark.parametrize("layer", [registry.LAYERS["mobilenetv1"][number] for number in LAYERS])
 def test_dual_gradient_maps_agree(results, layer):
     """Stretched: at most 2e-2 apart, 1e-3 in the mean; a unit at its ReLU's zero makes a jump."""
     (_, _, maps), (_, _, theirs) = results
@@ -72,5 +72,5 @@ def test_dual_gradient_maps_agree(results, layer):
 
 def test_the_last_layers_map_is_cam_in_both(results):
     for _, cam, maps in results:
-        for one, other in zip(maps[models.LAYERS["mobilenetv1"][0]], cam, strict=True):
+        for one, other in zip(maps[registry.LAYERS["mobilenetv1"][0]], cam, strict=True):
             np.testing.assert_allclose(min_max(one), min_max(other), atol=1e-4)

@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from common.system.errors import UserError
-from dgl_tf import convert, models, weights
+from dgl_tf import convert, registry, weights
 from tests import fill
 
 SIZE = 65
@@ -43,7 +43,7 @@ def images() -> tuple[np.ndarray, torch.Tensor]:
 def ours(arch: str, state: dict[str, np.ndarray], tap: str | None) -> np.ndarray:
     arrays = convert.from_torchvision(arch, state)
     with tf.Graph().as_default(), tf.Session() as session:
-        network = models.build(arch, tf.constant(images()[0]), 1000)
+        network = registry.build(arch, tf.constant(images()[0]), 1000)
         session.run(tf.global_variables_initializer())
         shared = {name: variable for name, variable in network.variables.items() if name in arrays}
         assert shared.keys() == arrays.keys()
@@ -116,6 +116,6 @@ def test_missing_tensors_are_named():
 def test_picture_is_the_same_for_both():
     picture = fill.image(8, 9, 0)
     with tf.Graph().as_default(), tf.Session() as session:
-        found = session.run(models.normalized(tf.constant(picture[None, ..., ::-1].copy())))[0]
+        found = session.run(registry.normalized(tf.constant(picture[None, ..., ::-1].copy())))[0]
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     np.testing.assert_allclose(found[..., ::-1], (picture / 255 - mean) / deviation, atol=1e-5)

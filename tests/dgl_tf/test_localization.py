@@ -9,10 +9,10 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from common.measuring.extraction import min_max
-from dgl_tf import localization, models, preprocessing
+from dgl_tf import localization, preprocessing, registry, sessions
 from tests.dgl_tf.filled import fill_network, golden
 
-tf = models.tf
+tf = sessions.tf
 
 RECORDED = ("vgg", "resnet50", "resnet50se", "inceptionv3", "inceptionv3_cub")
 
@@ -25,13 +25,13 @@ class Rebuilt:
         self.config = json.loads(str(self.recorded["config"]).replace("'", '"').replace("(", "[").replace(")", "]"))
         arch, dataset = self.config["mode"], self.config["dataset"]
         self.classes = self.recorded["i0_logits"].shape[1]
-        with models.new_graph() as graph:
+        with sessions.new_graph() as graph:
             self.pixels = tf.placeholder(tf.float32, [None, None, None, 3])
-            self.input = models.normalized(self.pixels)
-            self.network = models.build(
-                arch, self.input, self.classes, classifier=models.classifier_name(arch, dataset)
+            self.input = registry.normalized(self.pixels)
+            self.network = registry.build(
+                arch, self.input, self.classes, classifier=registry.classifier_name(arch, dataset)
             )
-            layers = [number for number in range(len(models.LAYERS[arch])) if f"i0_L{number}_pcs" in self.recorded]
+            layers = [number for number in range(len(registry.LAYERS[arch])) if f"i0_L{number}_pcs" in self.recorded]
             alpha = self.config["pa"]
             maps = localization.dual_gradients(self.network, layers, alpha=alpha)
             self.maps = dict(zip(layers, maps, strict=True))
@@ -141,7 +141,7 @@ def run(value):
 
 def test_best_classes_with_ties():
     recorded = golden("misc")
-    with models.new_graph():
+    with sessions.new_graph():
         np.testing.assert_array_equal(
             run(localization.best_classes(tf.constant(recorded["onehot_in"]))), recorded["onehot_out"]
         )
@@ -153,7 +153,7 @@ def test_the_released_gradient_is_that_of_tensorflows_kernel(alpha):
     logits = recorded[f"pa{alpha}_logits"]
     likely = np.exp(logits - logits.max(axis=1, keepdims=True))
     likely /= likely.sum(axis=1, keepdims=True)
-    with models.new_graph():
+    with sessions.new_graph():
         best = run(localization.best_classes(tf.nn.softmax(tf.constant(logits))))
         labels = tf.constant(float(alpha) * best)
         values = tf.constant(logits)
@@ -167,7 +167,7 @@ def test_the_released_gradient_is_that_of_tensorflows_kernel(alpha):
 
 def test_norms_below_the_least():
     recorded = golden("misc")
-    with models.new_graph():
+    with sessions.new_graph():
         for given, expected in (("l2n_in", "l2n_out"), ("l2n_tiny_in", "l2n_tiny_out")):
             found = run(localization.unit_norm(tf.constant(recorded[given])))
             np.testing.assert_allclose(found, recorded[expected], rtol=1e-5, atol=1e-7)
@@ -188,8 +188,8 @@ def test_stretched_enlarged_and_truncated_maps():
 
 
 def test_refusals():
-    with models.new_graph():
-        network = models.build("vgg", tf.zeros([1, 32, 32, 3]), 3)
+    with sessions.new_graph():
+        network = registry.build("vgg", tf.zeros([1, 32, 32, 3]), 3)
         with pytest.raises(ValueError, match="vgg has no layer 18, expected 0 to 17"):
             localization.dual_gradients(network, [18])
         with pytest.raises(ValueError, match="vgg has no layer 'Mixed_6e'"):

@@ -7,10 +7,10 @@ pytest.importorskip("tensorflow")
 
 from common.datasets import Sample
 from common.pictures.images import ImageError
-from dgl_tf import models, preprocessing
+from dgl_tf import preprocessing, registry, sessions
 from tests.dgl_tf.filled import golden
 
-tf = models.tf
+tf = sessions.tf
 
 
 @pytest.mark.parametrize("number", range(2))
@@ -21,8 +21,8 @@ def test_test_images_are_the_recorded_ones(number):
     np.testing.assert_array_equal(decoded, recorded[f"t{number}_decoded_rgb"])
     resized = preprocessing.squashed(decoded, 96)
     np.testing.assert_allclose(resized[..., ::-1], recorded[f"t{number}_resized_rgb"], atol=1e-3)
-    with models.new_graph(), models.session(1) as session:
-        found = session.run(models.normalized(tf.constant(resized[None])))[0]
+    with sessions.new_graph(), sessions.session(1) as session:
+        found = session.run(registry.normalized(tf.constant(resized[None])))[0]
     np.testing.assert_allclose(found, recorded[f"t{number}_net_input_bgr"], atol=1e-5)
 
 

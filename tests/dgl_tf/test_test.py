@@ -15,21 +15,21 @@ from common.evaluate import Evaluate
 from common.runs.evaluation import evaluate
 from common.runs.reader import Predictions
 from common.system.errors import UserError
-from dgl_tf import models, weights
+from dgl_tf import registry, sessions, weights
 from dgl_tf.demo_image import Demo, demo
-from dgl_tf.test import Test, layer_names, test
+from dgl_tf.registry import layer_names
+from dgl_tf.test import Localize, localize
 from tests import small_cub
 from tests.dgl_tf.filled import fill_network
 
-Test.__test__ = test.__test__ = False  # pytest would take them for tests
-tf = models.tf
+tf = sessions.tf
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dgl")
-    with models.new_graph(), models.session(1) as session:
-        network = models.build("mobilenetv1", tf.placeholder(tf.float32, [None, None, None, 3]), 3)
+    with sessions.new_graph(), sessions.session(1) as session:
+        network = registry.build("mobilenetv1", tf.placeholder(tf.float32, [None, None, None, 3]), 3)
         fill_network(session, network, seed=5, gain=2.0)
         arrays = session.run(network.variables)
     weights.write_npz(folder / "three.npz", arrays)
@@ -39,11 +39,11 @@ def made(tmp_path_factory):
 def options(made, out, **changes):
     checkpoint, root = made
     fields = {"load": str(checkpoint), "data": DataSource("cub", root), "out": out, "mode": "mobilenetv1", "crops": 1}
-    return Test(**{**fields, **changes})
+    return Localize(**{**fields, **changes})
 
 
 def test_every_layer_in_one_pass(made, tmp_path):
-    directories = test(options(made, tmp_path / "out", clayer=("all",), methods=("dgl", "cam", "grad-cam")))
+    directories = localize(options(made, tmp_path / "out", clayer=("all",), methods=("dgl", "cam", "grad-cam")))
     assert len(directories) == 2 * 14 + 1
     maps = {d.name: Predictions.open(d).map(Predictions.open(d).entries[0]) for d in directories}
     np.testing.assert_allclose(maps["dgl-Conv2d_13_pointwise-squash"], maps["cam-squash"], atol=2e-3)
@@ -53,8 +53,8 @@ def test_every_layer_in_one_pass(made, tmp_path):
 
 
 def test_batches_and_frames_change_nothing(made, tmp_path):
-    one = test(options(made, tmp_path / "one", batch_size=1, crops=10, frames=("squash", "crop")))
-    many = test(options(made, tmp_path / "many", batch_size=5, crops=10, frames=("crop", "squash")))
+    one = localize(options(made, tmp_path / "one", batch_size=1, crops=10, frames=("squash", "crop")))
+    many = localize(options(made, tmp_path / "many", batch_size=5, crops=10, frames=("crop", "squash")))
     assert {d.name for d in one} == {d.name for d in many}
     for directory in one:
         ours, theirs = Predictions.open(directory), Predictions.open(tmp_path / "many" / directory.name)
@@ -65,7 +65,7 @@ def test_batches_and_frames_change_nothing(made, tmp_path):
 
 
 def test_a_stopped_run_goes_on(made, tmp_path, monkeypatch):
-    whole = test(options(made, tmp_path / "whole", batch_size=2))
+    whole = localize(options(made, tmp_path / "whole", batch_size=2))
     from dgl_tf import test as module
 
     calls, original = [], module._localize_batch
@@ -77,25 +77,25 @@ def test_a_stopped_run_goes_on(made, tmp_path, monkeypatch):
 
     monkeypatch.setattr(module, "_localize_batch", dies)
     with pytest.raises(KeyboardInterrupt):
-        test(options(made, tmp_path / "again", batch_size=2))
+        localize(options(made, tmp_path / "again", batch_size=2))
     monkeypatch.setattr(module, "_localize_batch", original)
-    again = test(options(made, tmp_path / "again", batch_size=2))
+    again = localize(options(made, tmp_path / "again", batch_size=2))
     for one, other in zip(whole, again, strict=True):
         assert (one / "predictions.jsonl").read_text() == (other / "predictions.jsonl").read_text()
 
 
 def test_classifications_are_taken_over(made, tmp_path):
-    first = test(options(made, tmp_path / "a", crops=10))[0]
-    second = test(options(made, tmp_path / "b", crops=10, clayer=("0",), classes_from=first))[0]
+    first = localize(options(made, tmp_path / "a", crops=10))[0]
+    second = localize(options(made, tmp_path / "b", crops=10, clayer=("0",), classes_from=first))[0]
     pairs = zip(Predictions.open(first).entries, Predictions.open(second).entries, strict=True)
     assert all(one.top5_scores == other.top5_scores for one, other in pairs)
     with pytest.raises(UserError, match="classified with 10 crops"):
-        test(options(made, tmp_path / "c", crops=1, classes_from=first))
+        localize(options(made, tmp_path / "c", crops=1, classes_from=first))
 
 
 def test_scales_and_closing(made, tmp_path):
     plain, scaled, closed = (
-        Predictions.open(test(options(made, tmp_path / name, methods=("dgl",), **changes))[0])
+        Predictions.open(localize(options(made, tmp_path / name, methods=("dgl",), **changes))[0])
         for name, changes in (
             ("plain", {}), ("scaled", {"scales": (1.0, 1.5), "image_size": 160}), ("closed", {"close": 15})
         )
@@ -115,7 +115,7 @@ def test_images_that_cannot_be_read_are_counted(made, tmp_path):
     sample = DataSource("cub", root).load().samples[0]
     sample.path.write_bytes(sample.path.read_bytes()[:100])
     assert broken.exists()
-    directory = test(options(made, tmp_path / "out", data=DataSource("cub", root)))[0]
+    directory = localize(options(made, tmp_path / "out", data=DataSource("cub", root)))[0]
     manifest = Predictions.open(directory).manifest
     assert sum(manifest["counts"]["skipped"].values()) == 1
 
@@ -141,7 +141,7 @@ def test_layers_by_number_and_name():
 )
 def test_refusals(made, tmp_path, changes, message):
     with pytest.raises(UserError, match=message):
-        test(options(made, tmp_path / "out", **changes))
+        localize(options(made, tmp_path / "out", **changes))
 
 
 def test_the_demo_writes_the_releases_pictures(made, tmp_path):

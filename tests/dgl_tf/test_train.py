@@ -20,7 +20,7 @@ from tensorpack.tfutils.tower import TowerContext
 
 from common.datasets import DataSource
 from common.system.errors import UserError
-from dgl_tf import callbacks, config, dataflow, models, processes, records, train, training_graph, weights
+from dgl_tf import callbacks, config, dataflow, processes, records, registry, sessions, train, training_graph, weights
 from dgl_tf.dataflow import Repeatable, cropped, training_flow, validation_flow
 from tests import fill, small_cub
 from tests.dgl_tf.filled import fill_network, golden
@@ -63,7 +63,7 @@ class RecordedStep:
     def run(self):
         given, recorded = self.config, self.recorded
         # One thread, as recorded: with batch norm the order of a sum shows.
-        with tf.Graph().as_default(), models.session(1) as session:
+        with tf.Graph().as_default(), sessions.session(1) as session:
             images = tf.placeholder(tf.uint8, [None, given["size"], given["size"], 3])
             labels = tf.placeholder(tf.int32, [None])
             with TowerContext("", is_training=True):
@@ -169,7 +169,7 @@ def test_crops_are_the_recorded_ones():
 def test_input_is_the_recorded_one():
     recorded = golden("dataflow")
     with tf.Graph().as_default(), tf.Session() as session:
-        found = session.run(models.normalized(tf.constant(recorded["img0_val_out"][None])))[0]
+        found = session.run(registry.normalized(tf.constant(recorded["img0_val_out"][None])))[0]
     np.testing.assert_allclose(found[::8, ::8], recorded["img0_net_input_sub8"], atol=1e-5)
     np.testing.assert_allclose(found.sum(axis=(0, 1)), recorded["img0_net_input_sum"], rtol=1e-4)
 

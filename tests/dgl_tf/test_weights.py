@@ -5,14 +5,14 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 from common.system.errors import UserError
-from dgl_tf import config, models, training_graph, weights
+from dgl_tf import config, registry, training_graph, weights
 from tests.dgl_tf.filled import fill_network, value
 
 SIDE = 32
 
 
 def built(session, arch="vgg", classes=10, **options):
-    network = models.build(arch, tf.zeros([1, SIDE, SIDE, 3]), classes, **options)
+    network = registry.build(arch, tf.zeros([1, SIDE, SIDE, 3]), classes, **options)
     session.run(tf.global_variables_initializer())
     return network
 
@@ -52,7 +52,7 @@ def test_a_network_comes_back_from_any_kind_of_file(session, tmp_path, way):
     if way == "npz":
         np.savez(path, **{f"{name}:0": array for name, array in expected.items()})
     session.run(tf.global_variables_initializer())
-    models.load(session, network, path)
+    registry.load(session, network, path)
     found = values(session, network)
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
     assert len(weights.open_checkpoint(path).fingerprint()) == 64
@@ -110,9 +110,9 @@ def test_slims_inception_starts_all_but_the_head(session, tmp_path):
 def test_imagenet_mobilenet_has_its_own_head(session):
     checkpoint = weights.open_checkpoint(weights.IMAGENET)
     assert checkpoint.head("mobilenetv1").num_classes == 1000
-    network = models.build_for(checkpoint, "mobilenetv1", tf.zeros([1, SIDE, SIDE, 3]))
+    network = registry.build_for(checkpoint, "mobilenetv1", tf.zeros([1, SIDE, SIDE, 3]))
     session.run(tf.global_variables_initializer())
-    models.load(session, network, checkpoint)
+    registry.load(session, network, checkpoint)
     np.testing.assert_array_equal(
         session.run(network.head)[:, 0], checkpoint.read(f"{network.classifier}/weights")[0, 0, :, 0]
     )
@@ -121,19 +121,19 @@ def test_imagenet_mobilenet_has_its_own_head(session):
 def test_files_that_do_not_fit_are_refused_by_name(session, tmp_path):
     network = built(session, "mobilenetv1", 5)
     with pytest.raises(UserError, match="no such checkpoint"):
-        models.load(session, network, tmp_path / "model-1")
+        registry.load(session, network, tmp_path / "model-1")
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 nothing")
     with pytest.raises(UserError, match=r"broken\.npz"):
-        models.load(session, network, tmp_path / "broken.npz")
+        registry.load(session, network, tmp_path / "broken.npz")
     (tmp_path / "old.npy").write_bytes(b"")
     with pytest.raises(UserError, match="unpickled"):
-        models.load(session, network, tmp_path / "old.npy")
+        registry.load(session, network, tmp_path / "old.npy")
     np.savez(tmp_path / "part.npz", **{"MobilenetV1/Conv2d_0/weights": np.zeros((3, 3, 3, 32), np.float32)})
     with pytest.raises(UserError, match="of 137 variables are not in the checkpoint"):
-        models.load(session, network, tmp_path / "part.npz")
+        registry.load(session, network, tmp_path / "part.npz")
     np.savez(tmp_path / "shape.npz", **{name: np.zeros((2, 2), np.float32) for name in network.variables})
     with pytest.raises(UserError, match="has shape"):
-        models.load(session, network, tmp_path / "shape.npz")
+        registry.load(session, network, tmp_path / "shape.npz")
     with pytest.raises(UserError, match="0 of the classifiers"):
         weights.open_checkpoint(tmp_path / "part.npz").head("vgg")
 
@@ -144,7 +144,7 @@ def test_files_that_do_not_fit_are_refused_by_name(session, tmp_path):
 )
 def test_networks_have_the_released_variables(arch, tensors, numbers):
     with tf.Graph().as_default():
-        network = models.build(arch, tf.zeros([1, 64, 64, 3]))
+        network = registry.build(arch, tf.zeros([1, 64, 64, 3]))
         assert len(network.variables) == tensors
         if numbers:
             assert sum(np.prod(variable.shape.as_list()) for variable in network.variables.values()) == numbers
@@ -153,6 +153,6 @@ def test_networks_have_the_released_variables(arch, tensors, numbers):
 
 def test_grcams_inception_head():
     with tf.Graph().as_default():
-        network = models.build("inceptionv3", tf.zeros([1, 64, 64, 3]), head_batch_norm=True)
+        network = registry.build("inceptionv3", tf.zeros([1, 64, 64, 3]), head_batch_norm=True)
         assert len(network.variables) == 290
         assert sum(np.prod(variable.shape.as_list()) for variable in network.variables.values()) == 26_521_480

@@ -22,7 +22,7 @@ import traceback
 LIBRARIES = {
     "torch": ("torch", "torchvision", "torch.utils.data", "cv2", "PIL.Image", "matplotlib.figure", "tyro", "tqdm", "jinja2",
               "multiprocessing.popen_spawn_posix", "multiprocessing.resource_sharer", "concurrent.futures.process"),
-    "tensorflow": ("dgl_tf.models", "tensorpack", "tensorpack.callbacks", "tensorpack.dataflow", "cv2", "tyro", "tqdm",
+    "tensorflow": ("dgl_tf.registry", "tensorpack", "tensorpack.callbacks", "tensorpack.dataflow", "cv2", "tyro", "tqdm",
                    "concurrent.futures.thread"),
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from dgl_tf import models
+from dgl_tf import registry
 from tests import fill
 
 KINDS = {"variance/EMA": "var", "moving_variance": "var", "mean/EMA": "mean", "moving_mean": "mean", "gamma": "scale",
@@ -25,10 +25,10 @@ def value(name: str, shape: tuple[int, ...], seed: int, gain: float) -> np.ndarr
 
 @lru_cache(maxsize=1)
 def values(mode: str, **options) -> dict[str, np.ndarray]:
-    """All variables of a network by name; `options` go to `models.build`."""
+    """All variables of a network by name; `options` go to `registry.build`."""
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, [None, 224, 224, 3])
-        network = models.build(mode, images, head_batch_norm=mode == "inceptionv3", **options)
+        network = registry.build(mode, images, head_batch_norm=mode == "inceptionv3", **options)
         shapes = {name: tuple(variable.shape.as_list()) for name, variable in network.variables.items()}
     seed, gain = SETTINGS.get(mode, (0, 2.0))
     return {name: value(name, shape, seed, gain) for name, shape in shapes.items()}

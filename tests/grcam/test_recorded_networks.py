@@ -5,7 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 import tyro
 
-from dgl_tf import models
+from dgl_tf import preprocessing, registry, sessions
 from grcam import refinement
 from grcam.classifier import Classifier
 from grcam.config import THRESHOLDS
@@ -40,7 +40,7 @@ class Run:
                                [jpegs[f"jpeg_{number}"].tobytes() for number in range(5)], self._wnids())  # fmt: skip
         self.checkpoint = filled.checkpoint(folder, mode)
         self.classifier = Classifier(mode, self.checkpoint)
-        self.views = [Layout(("squash",), 1).of(models.read_image(folder / f"data/val/ILSVRC2012_val_0000000{n}.JPEG"))
+        self.views = [Layout(("squash",), 1).of(preprocessing.read_image(folder / f"data/val/ILSVRC2012_val_0000000{n}.JPEG"))
                       for n in (1, 2)]  # fmt: skip
 
     def _wnids(self):
@@ -105,7 +105,7 @@ def test_probabilities(run):
     """1e-4 of the greatest."""
     path = run.folder / "data/val/ILSVRC2012_val_00000002.JPEG"
     layout = Layout(("squash",), 10)
-    (seen,) = run.classifier.look([layout.of(models.read_image(path))], [int(run.recorded["label_1"])], layout)
+    (seen,) = run.classifier.look([layout.of(preprocessing.read_image(path))], [int(run.recorded["label_1"])], layout)
     close(seen.probabilities, run.recorded["prob10_1"])
     close(seen.refined[0], run.recorded["cam_raw_1"])
     close(seen.plain[0], run.recorded["plain_cam_raw_1"])
@@ -176,8 +176,8 @@ def test_one_training_step(mode):
 
     pixels = fill.batch(2, 224, 224, 50)[..., ::-1]
     np.testing.assert_array_equal(pixels[:, ::8, ::8], recorded["input_bgr_every8"])
-    with tf.Graph().as_default(), models.session() as session:
-        network = models.build(mode, models.normalized(tf.constant(pixels)), training=True,
+    with tf.Graph().as_default(), sessions.session() as session:
+        network = registry.build(mode, registry.normalized(tf.constant(pixels)), training=True,
                                head_batch_norm=mode == "inceptionv3", dropout=lambda values: values)  # fmt: skip
         loss = tf.reduce_mean(
             tf.nn.sparse_softmax_cross_entropy_with_logits(labels=recorded["labels"], logits=network.logits)

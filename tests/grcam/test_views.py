@@ -5,7 +5,7 @@ from PIL import Image
 from common.datasets import DataSource, Sample
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD, read_rgb
 from common.system.errors import UserError
-from dgl_tf.models import read_image
+from dgl_tf.preprocessing import read_image
 from grcam.views import CENTRE, Layout, batches
 from tests import fill, small_cub
 from tests.grcam.released import golden

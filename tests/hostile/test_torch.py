@@ -280,10 +280,10 @@ def test_a_pseudo_mask_that_is_a_bomb_is_not_decoded(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("content", ["[]", "5", '{"complete": true, "skipped": [1]}'])
 def test_manifests_of_pseudo_masks(tmp_path, content):
-    from spol.seg.train import MANIFEST
+    from spol.data import MASK_MANIFEST
 
-    (tmp_path / MANIFEST).write_text(content)
-    refused(lambda: with_masks(None, tmp_path), tmp_path / MANIFEST, "not the manifest of pseudo masks")
+    (tmp_path / MASK_MANIFEST).write_text(content)
+    refused(lambda: with_masks(None, tmp_path), tmp_path / MASK_MANIFEST, "not the manifest of pseudo masks")
 
 
 @pytest.mark.parametrize("content", [b"half a li", b"[]\n", b"\xff\n", b'{"epoch": "x"}\n', b"5\n"])

@@ -123,14 +123,14 @@ def spol() -> Figures:
 
 def dgl() -> Figures:
     """DGL's maps at three layers, and GRCAM's, by MobileNetV1."""
-    from dgl_tf import localization, models
+    from dgl_tf import localization, registry, sessions
     from grcam.refinement import refined_map
     from tests.dgl_tf.filled import fill_network
 
-    tf = models.tf
-    with models.new_graph(), models.session(1) as session:
+    tf = sessions.tf
+    with sessions.new_graph(), sessions.session(1) as session:
         pixels = tf.constant(fill.batch(2, 96, 96, 3))
-        network = models.build("mobilenetv1", models.normalized(pixels), 6)
+        network = registry.build("mobilenetv1", registry.normalized(pixels), 6)
         layers = ["Conv2d_13_pointwise", "Conv2d_11_pointwise", "Conv2d_8_pointwise"]
         each = localization.dual_gradients(network, layers)
         fill_network(session, network)

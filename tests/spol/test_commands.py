@@ -66,24 +66,24 @@ def trained(root, tmp_path_factory):
         first.linear.weight.abs_()  # so that no class's map is all zero
     weights.write_released(out / "start", first)
     cam_train.train(training(cam_train, root, out / "cam", snapshot=out / "start"))
-    cam_test.test(masking(root, out))
+    cam_test.make_masks(masking(root, out))
     seg_train.train(training(seg_train, root, out / "seg", masks=out / "masks"))
     return out
 
 
 def masking(root, trained, **changes):
     chosen = {"device": "cpu", "workers": 0, "processes": 0, "out": trained / "masks", **changes}
-    return cam_test.Test(data=Source("cub", root, "train"), snapshot=trained / "cam/final.pth", **chosen)
+    return cam_test.MakeMasks(data=Source("cub", root, "train"), snapshot=trained / "cam/final.pth", **chosen)
 
 
 def segmenting(root, out, to, **changes):
     chosen = {"device": "cpu", "workers": 0, "out": to, **changes}
-    return seg_test.Test(data=Source("cub", root), snapshot=out / "seg/final.pth", **chosen)
+    return seg_test.Localize(data=Source("cub", root), snapshot=out / "seg/final.pth", **chosen)
 
 
 def classifying(root, out, to, **changes):
     chosen = {"device": "cpu", "workers": 0, "out": to, **changes}
-    return cls_test.Test(data=Source("cub", root), snapshot=str(out / "cls/final.pth"), **chosen)
+    return cls_test.Classify(data=Source("cub", root), snapshot=str(out / "cls/final.pth"), **chosen)
 
 
 class Killed(BaseException):
@@ -200,9 +200,9 @@ def test_mixed_precision_and_compilation_when_testing(trained, root, tmp_path, m
     )
     for amp in ("off", "bf16"):
         out = tmp_path / amp
-        seg_test.test(segmenting(root, trained, out / "seg", amp=amp, compile=True))
-        cls_test.test(classifying(root, trained, out / "cls", amp=amp, compile=True))
-        cam_test.test(masking(root, trained, out=out / "masks", amp=amp, compile=True))
+        seg_test.localize(segmenting(root, trained, out / "seg", amp=amp, compile=True))
+        cls_test.classify(classifying(root, trained, out / "cls", amp=amp, compile=True))
+        cam_test.make_masks(masking(root, trained, out=out / "masks", amp=amp, compile=True))
     assert len(calls) >= 6
     plain, mixed = (Predictions.open(tmp_path / amp / "seg" / "crop") for amp in ("off", "bf16"))
     moved = [
@@ -215,21 +215,21 @@ def test_mixed_precision_and_compilation_when_testing(trained, root, tmp_path, m
     assert len(masks[0]) == 12
     assert np.mean([np.abs(one.astype(int) - other).mean() for one, other in zip(*masks, strict=True)]) < 8
     with pytest.raises(UserError, match="fp16 mixed precision needs CUDA"):
-        seg_test.test(segmenting(root, trained, tmp_path / "refused", amp="fp16"))
+        seg_test.localize(segmenting(root, trained, tmp_path / "refused", amp="fp16"))
 
 
 def test_killed_pseudo_masks_go_on_to_the_same_bytes(trained, root, tmp_path, monkeypatch, capsys):
     options = masking(root, trained, out=tmp_path / "masks")
     killed_after(monkeypatch, pseudo_masks, "write", 5)
     with pytest.raises(Killed):
-        cam_test.test(options)
+        cam_test.make_masks(options)
     monkeypatch.undo()
     assert len(list((tmp_path / "masks").rglob("*.png"))) == 5
     with pytest.raises(UserError, match="not all pseudo masks are made yet"):
         seg_train.with_masks(options.data.plain().load(), tmp_path / "masks")
     with pytest.raises(UserError, match="another run's pseudo masks: options differ"):
-        cam_test.test(replace(options, holes=False))
-    cam_test.test(replace(options, processes=2))  # the bytes do not depend on how many processes
+        cam_test.make_masks(replace(options, holes=False))
+    cam_test.make_masks(replace(options, processes=2))  # the bytes do not depend on how many processes
     for path in sorted((trained / "masks").rglob("*.png")):
         assert path.read_bytes() == (tmp_path / "masks" / path.relative_to(trained / "masks")).read_bytes()
     assert "12 pseudo masks, 0 images left out" in capsys.readouterr().out
@@ -238,7 +238,7 @@ def test_killed_pseudo_masks_go_on_to_the_same_bytes(trained, root, tmp_path, mo
 def test_jpeg_masks_are_read_and_lose(trained, root, tmp_path):
     """ImageNet's slip: the file is a JPEG; seg reads it all the same."""
     options = masking(root, trained, out=tmp_path / "masks", mask_format="jpeg")
-    cam_test.test(options)
+    cam_test.make_masks(options)
     paths = sorted((tmp_path / "masks").rglob("*.JPEG"))
     assert len(paths) == 12
     lossless = [trained / "masks" / path.relative_to(tmp_path / "masks").with_suffix(".png") for path in paths]
@@ -253,7 +253,7 @@ def test_images_without_a_mask_are_left_out_by_name(trained, root, tmp_path, cap
     broken = shutil.copytree(root, tmp_path / "CUB")
     victim = broken / "images" / small_cub.CLASSES[0] / "bird_0.png"
     victim.write_bytes(b"")
-    cam_test.test(masking(broken, trained, out=tmp_path / "masks"))
+    cam_test.make_masks(masking(broken, trained, out=tmp_path / "masks"))
     dataset, _ = seg_train.with_masks(TrainSource("cub", broken).plain().load(), tmp_path / "masks")
     assert len(dataset) == 11
     assert capsys.readouterr().out.count("001.Red_Bird/bird_0.png") == 2
@@ -270,47 +270,49 @@ def test_two_images_may_not_share_a_mask(trained, root, tmp_path):
         (doubled / "images.txt").read_text().replace("001.Red_Bird/bird_1.png", "001.Red_Bird/bird_0.jpg")
     )
     with pytest.raises(UserError, match="would share the pseudo mask bird_0.png"):
-        cam_test.test(masking(doubled, trained, out=tmp_path / "masks"))
+        cam_test.make_masks(masking(doubled, trained, out=tmp_path / "masks"))
 
 
 def test_a_killed_localization_goes_on(trained, root, tmp_path, monkeypatch):
-    path = cls_test.test(classifying(root, trained, tmp_path / "verdicts", npy=True))
-    whole = seg_test.test(segmenting(root, trained, tmp_path / "whole", top1top5=path, batch_size=2))
+    path = cls_test.classify(classifying(root, trained, tmp_path / "verdicts", npy=True))
+    whole = seg_test.localize(segmenting(root, trained, tmp_path / "whole", top1top5=path, batch_size=2))
     options = segmenting(root, trained, tmp_path / "run", top1top5=path, batch_size=2)
     killed_after(monkeypatch, seg_test, "foreground", 3)
     with pytest.raises(Killed):
-        seg_test.test(options)
+        seg_test.localize(options)
     monkeypatch.undo()
-    for ours, theirs in zip(seg_test.test(options), whole, strict=True):
+    for ours, theirs in zip(seg_test.localize(options), whole, strict=True):
         assert (ours / "predictions.jsonl").read_text() == (theirs / "predictions.jsonl").read_text()
     for entry in Predictions.open(whole[0]).entries:
         assert len(entry.top5) == 3
         assert Predictions.open(whole[0]).map(entry).shape == (224, 224)
-    by_flags = seg_test.test(segmenting(root, trained, tmp_path / "flags", top1top5=tmp_path / "verdicts/top1top5.npy"))
+    by_flags = seg_test.localize(
+        segmenting(root, trained, tmp_path / "flags", top1top5=tmp_path / "verdicts/top1top5.npy")
+    )
     found = [Predictions.open(directory[0]) for directory in (whole, by_flags)]
     assert found[0].accuracy(1) == found[1].accuracy(1)
     by_predictions = segmenting(
         root, trained, tmp_path / "more", top1top5=tmp_path / "verdicts/images", frames=("crop",)
     )
-    assert len(seg_test.test(by_predictions)) == 1
+    assert len(seg_test.localize(by_predictions)) == 1
 
 
 def test_quirks_of_the_printed_line(trained, root, tmp_path, capsys):
     """Nothing exceeds a probability of 1 - 1e-7: no contour anywhere, so nothing is counted unless asked for."""
     options = segmenting(root, trained, tmp_path / "none", threshold=1 - 1e-7, frames=("crop",))
-    seg_test.test(options)
+    seg_test.localize(options)
     assert "count=0 | top1=nan | top5=nan | GT-Known=nan" in capsys.readouterr().out
-    seg_test.test(replace(options, count_missing=True))
+    seg_test.localize(replace(options, count_missing=True))
     first = capsys.readouterr().out.splitlines()[-2]
     assert first.startswith("count=6 | top1=nan | top5=nan | GT-Known=0.00000")
-    seg_test.test(replace(options, full_image_boxes=True))
+    seg_test.localize(replace(options, full_image_boxes=True))
     assert "boxes in the whole image" in capsys.readouterr().out
 
 
 def test_dropout_stays_on_in_mode_train(trained, root, tmp_path):
     torch.manual_seed(0)
     noisy, plain = (
-        seg_test.test(segmenting(root, trained, tmp_path / mode, mode=mode, frames=("crop",)))[0]
+        seg_test.localize(segmenting(root, trained, tmp_path / mode, mode=mode, frames=("crop",)))[0]
         for mode in ("train", "val")
     )
     one, other = Predictions.open(noisy), Predictions.open(plain)
@@ -318,10 +320,10 @@ def test_dropout_stays_on_in_mode_train(trained, root, tmp_path):
 
 
 @pytest.mark.parametrize(("make", "message"), [
-    (lambda root, out, to: seg_test.test(replace(segmenting(root, out, to), snapshot=out / "cam/final.pth")), "a checkpoint of the stage cam; expected one of the stage seg"),
-    (lambda root, out, to: seg_test.test(replace(segmenting(root, out, to), snapshot=out / "cls/final.pth")), "a checkpoint of 'spol-cls'"),
-    (lambda root, out, to: cam_test.test(masking(root, out, out=to, clsnum=200)), "the checkpoint has 3 classes; expected 200"),
-    (lambda root, out, to: cam_test.test(masking(root, out, out=root)), "holds no pseudo masks of ours"),
+    (lambda root, out, to: seg_test.localize(replace(segmenting(root, out, to), snapshot=out / "cam/final.pth")), "a checkpoint of the stage cam; expected one of the stage seg"),
+    (lambda root, out, to: seg_test.localize(replace(segmenting(root, out, to), snapshot=out / "cls/final.pth")), "a checkpoint of 'spol-cls'"),
+    (lambda root, out, to: cam_test.make_masks(masking(root, out, out=to, clsnum=200)), "the checkpoint has 3 classes; expected 200"),
+    (lambda root, out, to: cam_test.make_masks(masking(root, out, out=root)), "holds no pseudo masks of ours"),
     (lambda root, out, to: cam_train.train(training(cam_train, root, to, clsnum=2)), "--clsnum 2; expected at least the data set's 3 classes"),
     (lambda root, out, to: cam_train.train(training(cam_train, root, to, resize=32)), "--crop 64 of --resize 32"),
     (lambda root, out, to: cls_train.train(training(cls_train, root, to, recipe="imagenet")), "no recipe for cls imagenet"),
@@ -369,7 +371,7 @@ def test_photographs_and_pictures(trained, root, tmp_path, capsys):
 def test_preprocessing_reaches_the_masks(trained, root, tmp_path):
     """Another way of reading images is another run, with other masks."""
     options = masking(root, trained, out=tmp_path / "masks", preprocessing=Preprocessing(normalize_first=False))
-    cam_test.test(options)
+    cam_test.make_masks(options)
     paths = sorted((trained / "masks").rglob("*.png"))
     assert any(path.read_bytes() != (tmp_path / "masks" / path.relative_to(trained / "masks")).read_bytes() for path in paths)  # fmt: skip
 

@@ -18,14 +18,13 @@ from common.system.errors import UserError
 from spol import verdicts
 from spol.models import enlarged
 from spol.options import Source
-from spol.seg.test import Test, score_boxes, test
+from spol.seg.test import Localize, localize, score_boxes
 from spol.segmentation import foreground, input_kind
 from spol.weights import write_released
 from tests import fill, runs, small_cub
 from tests.spol import filled
 
 WNIDS = ("n01440764", "n01443537", "n01484850")
-test.__test__ = Test.__test__ = False  # they are the command and its options
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.8])
@@ -73,11 +72,11 @@ def test_the_whole_script_is_the_recorded_one(golden, tmp_path, capsys, dataset,
     write_released(tmp_path / "model-8", network)
     root = layout(tmp_path / "data", recorded, dataset)
     source = Source(name, root, split="val", list_file=Path("val.txt"))
-    options = Test(
+    options = Localize(
         data=source, snapshot=tmp_path / "model-8", out=tmp_path / "out", recipe=dataset, frames=("crop",),
         top1top5=root / "top1top5.npy", device="cpu", workers=0, batch_size=4,
     )  # fmt: skip
-    (directory,) = test(options)
+    (directory,) = localize(options)
     line = str(recorded["final_line"])
     assert line in capsys.readouterr().out
     predictions, loaded = Predictions.open(directory), source.plain().load()
@@ -117,11 +116,11 @@ def test_the_foreground_has_the_size_asked_for():
 
 
 def test_refusals(tmp_path):
-    options = Test(data=Source("cub", tmp_path), snapshot=tmp_path / "none", out=tmp_path / "out")
+    options = Localize(data=Source("cub", tmp_path), snapshot=tmp_path / "none", out=tmp_path / "out")
     with pytest.raises(UserError, match="expected crop, squash or both"):
-        test(replace(options, frames=()))
+        localize(replace(options, frames=()))
     with pytest.raises(UserError, match="no such list file"):
-        test(replace(options, data=Source("cub", tmp_path, list_file=Path("val.txt"))))
+        localize(replace(options, data=Source("cub", tmp_path, list_file=Path("val.txt"))))
     with pytest.raises(UserError, match=r"neither images/ nor image/ is there"):
         cub.find_image_root(tmp_path)
     with pytest.raises(UserError, match="no such file"):

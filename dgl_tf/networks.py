@@ -1,8 +1,8 @@
-"""DGL's classifiers in TensorFlow: a backbone, global average pooling, one linear layer. Every layer can be tapped.
+"""The five classifiers of DGL, layer by layer, under the released checkpoints' variable names.
 
-`build` makes the network in the current graph under the released checkpoints' variable names; `dgl_tf.weights` and
-`load` fill them. Images come in as the release feeds them, BGR with ImageNet's mean and deviation (`normalized`).
-The methods' maps are made elsewhere, from `Network.taps` and `Network.logits`.
+Each function takes `layers`, which makes variables and keeps taps; the normalized images `values`, in the data format
+of `layers`; the number of classes, and the linear layer's scope `classifier`. It returns the logits (N, classes) before
+the softmax and the linear layer's weights (C, classes). `dgl_tf.registry` builds them by name.
 
     vgg          VGG16 to conv5_3, a 3 x 3 convolution `add`; maps of 14 x 14
     resnet50     tensorpack's ResNet50, its last two stages without stride; maps of 28 x 28
@@ -12,24 +12,11 @@ The methods' maps are made elsewhere, from `Network.taps` and `Network.logits`.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import tensorflow.compat.v1 as tf
 
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
-from dgl_tf import preprocessing, weights
 from dgl_tf.layers import Layers
-
-# GRCAM, which uses these classifiers, takes all of DGL's that it needs from here.
-open_checkpoint = weights.open_checkpoint
-read_image = preprocessing.read_image
-
-tf.logging.set_verbosity(tf.logging.ERROR)
-tf.disable_v2_behavior()
-
-ARCHITECTURES = ("vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1")
 
 RESNET_BLOCKS = (3, 4, 6, 3)
 RESNET_STRIDES = (1, 2, 1, 1)
@@ -42,203 +29,13 @@ VGG_LAYERS = (
 MOBILENET_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 1), (1024, 1))
 """Channels and stride; published with stride 2 in the last but one."""
 
-LAYERS: dict[str, tuple[str, ...]] = {
-    "vgg": tuple(layer.split()[0] for layer in reversed(VGG_LAYERS)),
-    "resnet50": tuple(
-        f"group{group}/block{block}"
-        for group, first in ((3, 0), (2, 0), (1, 1))
-        for block in reversed(range(first, RESNET_BLOCKS[group]))
-    ),
-    "inceptionv3": (
-        "add1", "add2", "Mixed_6e", "Mixed_6d", "Mixed_6c", "Mixed_6b", "Mixed_6e_branch_0", "Mixed_6e_branch_1",
-        "Mixed_6e_branch_2", "Mixed_6e_branch_3", "Mixed_6a", "Mixed_5d", "Mixed_5c", "Mixed_5b", "MaxPool_5a_3x3",
-        "Conv2d_4a_3x3", "Conv2d_3b_1x1", "MaxPool_3a_3x3", "Conv2d_2b_3x3", "Conv2d_2a_3x3", "Conv2d_1a_3x3",
-    ),
-    "mobilenetv1": (*(f"Conv2d_{number}_pointwise" for number in range(13, 0, -1)), "Conv2d_0"),
-}  # fmt: skip
-"""The taps that `--clayer` counts, from the last map down; 2 is the release's default. The four branches of Mixed_6e
-are offered by the release and missing in its network; here they are taps like the others."""
-LAYERS["resnet50se"] = LAYERS["resnet50"]
-
-
-@dataclass(frozen=True)
-class Network:
-    """A classifier in the current graph.
-
-    Attributes:
-        arch: one of `ARCHITECTURES`.
-        logits: (N, classes), before the softmax.
-        taps: by name, in the order of computation, (N, H, W, C), after their ReLU; see `LAYERS`.
-        last: the tap that the average pooling takes, on which CAM is defined.
-        head: (C, classes), the linear layer's weights.
-        classifier: the linear layer's scope.
-        variables: all of the network's, by name without `:0`, running statistics among them.
-    """
-
-    arch: str
-    logits: tf.Tensor
-    taps: dict[str, tf.Tensor]
-    last: str
-    head: tf.Tensor
-    classifier: str
-    variables: dict[str, tf.Variable]
-
-    @property
-    def features(self) -> tf.Tensor:
-        """The last map, (N, H, W, C)."""
-        return self.taps[self.last]
-
-    def tap(self, layer: str | int) -> tuple[str, tf.Tensor]:
-        """A tap by its name, or by its number in `LAYERS`, with its name.
-
-        Raises:
-            ValueError: there is none.
-        """
-        names = LAYERS[self.arch]
-        if isinstance(layer, int) or layer.isdecimal():
-            if int(layer) >= len(names):
-                raise ValueError(f"{self.arch} has no layer {layer}, expected 0 to {len(names) - 1}")
-            layer = names[int(layer)]
-        if layer not in self.taps:
-            raise ValueError(f"{self.arch} has no layer {layer!r}, expected one of {', '.join(names)}")
-        return layer, self.taps[layer]
-
-
-def classifier_name(arch: str, dataset: str = "imagenet", num_classes: int = 1000) -> str:
-    """The scope of the linear layer as the release calls it.
-
-    Args:
-        arch: one of `ARCHITECTURES`.
-        dataset: `cub` gives the names of the release's CUB networks.
-        num_classes: part of Inception's name, 1000 there unless `dataset` is `cub`.
-    """
-    if arch == "inceptionv3":
-        return f"InceptionV3/Logits/Conv2d_1c_1x1_{200 if dataset == 'cub' else 1000}"
-    if arch == "mobilenetv1":
-        return "MobilenetV1/Logits/Conv2d_1c_1x1"
-    cub = "linear_cub" if arch == "vgg" else "linearcub"
-    return cub if dataset == "cub" else "linear"
-
-
-def build(
-    arch: str,
-    images: tf.Tensor,
-    num_classes: int = 1000,
-    training: bool = False,
-    data_format: str = "NHWC",
-    classifier: str | None = None,
-    head_batch_norm: bool = False,
-    update_statistics: bool = True,
-    dropout: Callable[[tf.Tensor], tf.Tensor] | None = None,
-) -> Network:
-    """Make a network in the current graph; a second call in one scope of reuse shares its variables.
-
-    Args:
-        arch: one of `ARCHITECTURES`.
-        images: (N, H, W, 3) float32, BGR, as `normalized` gives them.
-        num_classes: of the linear layer.
-        training: batch norm by the batch's own statistics, whose moving averages are updated by operations in the
-            collection UPDATE_OPS, and Inception's three dropouts.
-        data_format: NHWC, or NCHW, which a GPU computes faster and a CPU not at all; the variables are the same.
-        classifier: the linear layer's scope; by default `classifier_name(arch)`.
-        head_batch_norm: GRCAM's Inception, whose `add1` and `add2` have batch norm instead of biases.
-        update_statistics: False leaves the update operations out, for every tower but the first.
-        dropout: replaces Inception's dropout (keep half, double), for tests; called in the order of computation.
-
-    Raises:
-        ValueError: an unknown architecture, or a head that the architecture has not.
-    """
-    if arch not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {arch!r}, expected one of {', '.join(ARCHITECTURES)}")
-    if head_batch_norm and arch != "inceptionv3":
-        raise ValueError(f"{arch} has no head with batch norm, inceptionv3 alone has")
-    layers = Layers(training, data_format, update_statistics)
-    classifier = classifier or classifier_name(arch)
-    values = tf.transpose(images, [0, 3, 1, 2]) if data_format == "NCHW" else images
-    if arch == "vgg":
-        logits, head = _vgg(layers, values, num_classes, classifier)
-    elif arch in ("resnet50", "resnet50se"):
-        logits, head = _resnet(layers, values, num_classes, classifier, squeeze=arch == "resnet50se")
-    elif arch == "inceptionv3":
-        dropout = dropout or (lambda inputs: tf.nn.dropout(inputs, rate=0.5))
-        logits, head = _inception(layers, values, num_classes, classifier, head_batch_norm, dropout)
-    else:
-        logits, head = _mobilenet(layers, values, num_classes, classifier)
-    taps = layers.taps
-    if data_format == "NCHW":
-        taps = {name: tf.transpose(tap, [0, 2, 3, 1]) for name, tap in taps.items()}
-    return Network(arch, logits, taps, LAYERS[arch][0], head, classifier, layers.variables)
-
-
-def normalized(images: tf.Tensor) -> tf.Tensor:
-    """(N, H, W, 3) BGR in [0, 255], any number type, to the network's input: minus the mean, by the deviation."""
-    mean = tf.constant(IMAGENET_MEAN[::-1], tf.float32) * 255.0
-    deviation = tf.constant(IMAGENET_STD[::-1], tf.float32) * 255.0
-    return (tf.cast(images, tf.float32) - mean) / deviation
-
-
-def build_for(checkpoint: "weights.Checkpoint", arch: str, images: tf.Tensor, **options) -> Network:
-    """The network that a checkpoint holds: its class count, classifier's name and kind of head are read off it.
-
-    Args:
-        checkpoint: from `weights.open_checkpoint`.
-        arch: one of `ARCHITECTURES`.
-        images: as for `build`, which takes the other `options`.
-
-    Raises:
-        UserError: the checkpoint holds no classifier of this architecture.
-    """
-    head = checkpoint.head(arch)
-    return build(arch, images, head.num_classes, classifier=head.classifier, head_batch_norm=head.batch_norm, **options)
-
-
-def load(session: tf.Session, network: Network, checkpoint: "weights.Checkpoint | Path | str") -> None:
-    """Fill every variable of a network from a checkpoint; see `weights.assign`.
-
-    Raises:
-        UserError: no such checkpoint, or variables that it doesn't have or has in another shape, by name.
-    """
-    if not isinstance(checkpoint, weights.Checkpoint):
-        checkpoint = weights.open_checkpoint(checkpoint)
-    weights.assign(session, network.variables, checkpoint)
-
-
-def session(threads: int | None = None) -> tf.Session:
-    """A session of the current graph that takes GPU memory as it needs it.
-
-    Args:
-        threads: of the CPU, for one operation and between operations; by default TensorFlow's choice.
-    """
-    return tf.Session(config=session_config(threads))
-
-
-def session_config(threads: int | None = None, towers: int = 1) -> tf.ConfigProto:
-    """How this project's sessions run: GPU memory as it is needed, and threads of their own where a number is given.
-
-    Args:
-        threads: of the CPU; by default TensorFlow's choice. Those within an operation are what the first session of
-            the process asked for.
-        towers: copies of the network in the graph. With several a single thread between operations may wait for ever
-            for what another tower holds.
-    """
-    config = tf.ConfigProto(allow_soft_placement=True)
-    config.gpu_options.allow_growth = True
-    if threads:
-        # Else all sessions of a process share the threads between operations that the first one asked for.
-        config.use_per_session_threads = True
-        config.intra_op_parallelism_threads = threads
-        config.inter_op_parallelism_threads = threads if towers == 1 else max(2 * towers, threads)
-    return config
-
-
-# ---------------------------------------------------------------------------------------------------------- networks
-
 
 def _scaled(scale: float, mode: str, distribution: str = "truncated_normal"):
     return tf.variance_scaling_initializer(scale, mode, distribution)
 
 
-def _vgg(layers: Layers, values: tf.Tensor, classes: int, classifier: str) -> tuple[tf.Tensor, tf.Tensor]:
+def vgg(layers: Layers, values: tf.Tensor, classes: int, classifier: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Build VGG16 to conv5_3 and a 3 x 3 convolution `add`, and return logits and head; see `dgl_tf.networks`."""
     for layer in VGG_LAYERS:
         name, *filters = layer.split()
         if filters:
@@ -251,9 +48,10 @@ def _vgg(layers: Layers, values: tf.Tensor, classes: int, classifier: str) -> tu
     return layers.linear(layers.mean(values), classifier, classes)
 
 
-def _resnet(
+def resnet(
     layers: Layers, values: tf.Tensor, classes: int, classifier: str, squeeze: bool
 ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Build ResNet50, with or without squeeze-and-excitation, and return logits and head; see `dgl_tf.networks`."""
     values = layers.tap("conv0", tf.nn.relu(_resnet_unit(layers, values, "conv0", 64, 7, 2)))
     values = layers.tap("pool0", layers.max_pool(values, 3, 2))
     for group, blocks in enumerate(RESNET_BLOCKS):
@@ -331,9 +129,16 @@ INCEPTION_BLOCKS = {
 """By branch; a convolution is its name, filters, kernel (height x width), stride. Names are TF-Slim's, oddities too."""
 
 
-def _inception(
+def inception(
     layers: Layers, values: tf.Tensor, classes: int, classifier: str, head_batch_norm: bool, dropout: Callable
 ) -> tuple[tf.Tensor, tf.Tensor]:
+    """Build InceptionV3 to Mixed_6e with a head of its own, and return logits and head; see `dgl_tf.networks`.
+
+    Args:
+        layers, values, classes, classifier: as everywhere here.
+        head_batch_norm: `add1` and `add2` have batch norm instead of biases, as GRCAM's.
+        dropout: applied before `add2`, `add1` and the linear layer, in training.
+    """
     for layer in INCEPTION_STEM:
         name = layer.split()[0]
         values = layers.max_pool(values, 3, 2) if name.startswith("Max") else _slim_unit(layers, values, "", layer)
@@ -392,8 +197,10 @@ def _inception_head(layers: Layers, values: tf.Tensor, name: str, batch_norm: bo
     return tf.nn.relu(layers.bias(values, f"{scope}/biases", 1024))
 
 
-def _mobilenet(layers: Layers, values: tf.Tensor, classes: int, classifier: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """TF-Slim's: SAME padding, ReLU6, batch norm with an epsilon of 1e-3, RGB in [-1, 1]."""
+def mobilenet(layers: Layers, values: tf.Tensor, classes: int, classifier: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """Build TF-Slim's MobileNetV1 (SAME padding, ReLU6, epsilon of 1e-3), and return logits and head; see
+    `dgl_tf.networks`.
+    """
     values = _between_minus_one_and_one(values, layers.channels_axis)
     values = layers.tap("Conv2d_0", _mobilenet_unit(layers, values, "Conv2d_0", 32, 3, 2))
     for number, (filters, stride) in enumerate(MOBILENET_BLOCKS, start=1):
@@ -426,10 +233,3 @@ def _mobilenet_unit(layers: Layers, values: tf.Tensor, name: str, filters: int, 
     # TF-Slim's decay, 0.9997, would leave ImageNet's statistics in place after a short fine-tuning.
     values = layers.batch_norm(values, f"{scope}/BatchNorm", ("moving_mean", "moving_variance"), 1e-3, 0.9)
     return tf.nn.relu6(values)
-
-
-@contextmanager
-def new_graph():
-    """A fresh graph as the default one, for a network and its session."""
-    with tf.Graph().as_default() as graph:
-        yield graph

@@ -9,10 +9,10 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from common.system.errors import UserError
-from dgl_tf import models, weights
+from dgl_tf import registry, sessions, weights
 from tests.dgl_tf.filled import fill_network
 
-tf = models.tf
+tf = sessions.tf
 
 RELEASED_NAMES = {
     ("vgg", False): (30, "221739d7b677bb23"),
@@ -27,9 +27,9 @@ RELEASED_NAMES = {
 @pytest.mark.parametrize(("arch", "batch_norm"), list(RELEASED_NAMES))
 @pytest.mark.parametrize("training", [False, True])
 def test_names_and_shapes_are_the_released_ones(arch, batch_norm, training):
-    with models.new_graph():
+    with sessions.new_graph():
         images = tf.placeholder(tf.float32, [None, 64, 64, 3])
-        network = models.build(arch, images, training=training, head_batch_norm=batch_norm)
+        network = registry.build(arch, images, training=training, head_batch_norm=batch_norm)
         trainable = {variable.op.name for variable in tf.trainable_variables()}
         rows = sorted(
             f"{name} {'x'.join(map(str, variable.shape.as_list()))} {'trainable' if name in trainable else 'statistic'}"
@@ -40,11 +40,11 @@ def test_names_and_shapes_are_the_released_ones(arch, batch_norm, training):
     assert (len(rows), digest) == RELEASED_NAMES[arch, batch_norm]
 
 
-@pytest.mark.parametrize("arch", models.ARCHITECTURES)
+@pytest.mark.parametrize("arch", registry.ARCHITECTURES)
 def test_every_layer_on_offer_is_a_tap(arch):
-    with models.new_graph():
-        network = models.build(arch, tf.placeholder(tf.float32, [None, 224, 224, 3]), 7)
-        for number, name in enumerate(models.LAYERS[arch]):
+    with sessions.new_graph():
+        network = registry.build(arch, tf.placeholder(tf.float32, [None, 224, 224, 3]), 7)
+        for number, name in enumerate(registry.LAYERS[arch]):
             assert network.tap(number)[0] == network.tap(str(number))[0] == name
         side = 14 if arch in ("vgg", "mobilenetv1") else 28
         assert network.features.shape.as_list()[1:3] == [side, side]
@@ -53,14 +53,14 @@ def test_every_layer_on_offer_is_a_tap(arch):
 
 
 def small(arch="mobilenetv1", classes=3, **changes):
-    return models.build(arch, tf.placeholder(tf.float32, [None, 32, 32, 3]), classes, **changes)
+    return registry.build(arch, tf.placeholder(tf.float32, [None, 32, 32, 3]), classes, **changes)
 
 
 def saved(tmp_path, classifier=None, classes=3):
     """A filled MobileNet's arrays, and its files as .npz, safetensors and TensorFlow's checkpoint."""
     from safetensors.numpy import save_file
 
-    with models.new_graph(), models.session(1) as session:
+    with sessions.new_graph(), sessions.session(1) as session:
         network = small(classes=classes, classifier=classifier)
         tf.get_variable("global_step", [], tf.int64, tf.zeros_initializer(), trainable=False)
         session.run(tf.global_variables_initializer())
@@ -75,18 +75,18 @@ def saved(tmp_path, classifier=None, classes=3):
 @pytest.mark.parametrize("name", ["a.npz", "a.safetensors", "model-7", "model-7.index", "model-7.meta", "."])
 def test_every_kind_of_checkpoint_loads(tmp_path, name):
     arrays = saved(tmp_path)
-    with models.new_graph(), models.session(1) as session:
+    with sessions.new_graph(), sessions.session(1) as session:
         network = small()
-        models.load(session, network, tmp_path / name)
+        registry.load(session, network, tmp_path / name)
         for key, value in session.run(network.variables).items():
             np.testing.assert_array_equal(value, arrays[key])
 
 
 def test_networks_take_their_classes_from_the_checkpoint(tmp_path):
     saved(tmp_path, classes=5)
-    with models.new_graph():
+    with sessions.new_graph():
         images = tf.placeholder(tf.float32, [None, 32, 32, 3])
-        network = models.build_for(weights.open_checkpoint(tmp_path / "a.npz"), "mobilenetv1", images)
+        network = registry.build_for(weights.open_checkpoint(tmp_path / "a.npz"), "mobilenetv1", images)
         assert network.logits.shape.as_list() == [None, 5]
 
 
@@ -115,25 +115,25 @@ def test_what_differs_is_named(tmp_path):
     del arrays[name]
     weights.write_npz(tmp_path / "less.npz", {**arrays, "something/else": np.zeros(3, np.float32)})
     weights.write_npz(tmp_path / "shape.npz", {**arrays, name: np.zeros((1, 1, 128, 64), np.float32)})
-    with models.new_graph(), models.session(1) as session:
+    with sessions.new_graph(), sessions.session(1) as session:
         network = small()
         with pytest.raises(
             UserError, match=rf"1 of \d+ variables are not in .*{name}; it has 1 others: something/else"
         ):
-            models.load(session, network, tmp_path / "less.npz")
+            registry.load(session, network, tmp_path / "less.npz")
         with pytest.raises(UserError, match=r"Conv2d_3_pointwise/weights has shape .*expected \(1, 1, 128, 128\)"):
-            models.load(session, network, tmp_path / "shape.npz")
+            registry.load(session, network, tmp_path / "shape.npz")
 
 
 def test_equal_counts_are_reshaped_and_fresh_heads_left_alone(tmp_path):
     arrays = saved(tmp_path)
     flat = {name: value.reshape(-1) for name, value in arrays.items()}
     weights.write_npz(tmp_path / "flat.npz", flat)
-    with models.new_graph():
+    with sessions.new_graph():
         values, missing = weights.match(small().variables, weights.open_checkpoint(tmp_path / "flat.npz"))
         assert missing == []
         assert all(values[name].shape == arrays[name].shape for name in arrays)
-    with models.new_graph():
+    with sessions.new_graph():
         checkpoint = weights.open_checkpoint(tmp_path / "a.npz")
         _, missing = weights.match(small(classes=9).variables, checkpoint, fresh=("MobilenetV1/Logits",))
         assert missing == [f"MobilenetV1/Logits/Conv2d_1c_1x1/{leaf}" for leaf in ("weights", "biases")]
@@ -174,11 +174,11 @@ def test_a_state_file_cannot_lead_elsewhere(tmp_path):
 
 
 def test_unknown_names_are_refused():
-    with models.new_graph():
+    with sessions.new_graph():
         images = tf.placeholder(tf.float32, [None, 32, 32, 3])
         with pytest.raises(ValueError, match="unknown architecture 'alexnet'"):
-            models.build("alexnet", images)
+            registry.build("alexnet", images)
         with pytest.raises(ValueError, match="vgg has no head with batch norm"):
-            models.build("vgg", images, head_batch_norm=True)
+            registry.build("vgg", images, head_batch_norm=True)
         with pytest.raises(ValueError, match="unknown data format"):
-            models.build("vgg", images, data_format="HWCN")
+            registry.build("vgg", images, data_format="HWCN")

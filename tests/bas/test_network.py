@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from bas import losses
+from bas.backbones import build
 from bas.config import VARIANTS, recipe
-from bas.models import build
 from bas.weights import _copies
 from tests.bas import filled
 
