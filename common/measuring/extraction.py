@@ -58,15 +58,17 @@ class Extractor:
             ValueError: the map is not two-dimensional, holds NaN, or leaves [0, 1].
         """
         check_map(localization_map)
-        surface, levels = _cutting(localization_map, self.cut)(thresholds)
+        surface, levels_of = cutting(localization_map, self.cut)
+        levels = levels_of(thresholds)
         region = _REGIONS[self.region]
         found: dict[float, np.ndarray] = {}
         for level in levels:
             if level not in found:
-                found[level] = self._finish(region((surface > level).view(np.uint8)), surface.shape)
+                found[level] = self.finish(region((surface > level).view(np.uint8)), surface.shape)
         return [found[level] for level in levels]
 
-    def _finish(self, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    def finish(self, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """End boxes (K, 4), which end one past their last pixel, as `end` says; in place, for a (height, width)."""
         if self.end == "clamped":
             boxes[:, 2:] = np.minimum(boxes[:, 2:], np.array(shape[::-1]) - 1)
         return boxes
@@ -106,12 +108,12 @@ def min_max(localization_map: np.ndarray) -> np.ndarray:
     return (localization_map - low) / (high - low)
 
 
-def _cutting(localization_map: np.ndarray, cut: str) -> Callable[[Sequence[float]], tuple[np.ndarray, list[float]]]:
-    """The surface that is compared, and the function from thresholds to the levels it is compared with."""
+def cutting(localization_map: np.ndarray, cut: str) -> tuple[np.ndarray, Callable[[Sequence[float]], list]]:
+    """The surface that is compared, and the function from thresholds to the levels that it has to exceed."""
     if cut == "value":
         # The threshold takes the map's dtype first, as numpy < 2 and torch do when a Python number meets an array.
         dtype = localization_map.dtype.type
-        return lambda thresholds: (localization_map, [dtype(threshold) for threshold in thresholds])
+        return localization_map, lambda thresholds: [dtype(threshold) for threshold in thresholds]
     if cut == "grey":
         surface = (localization_map * 255).astype(np.uint8)
     elif cut == "stretched-grey":
@@ -119,7 +121,7 @@ def _cutting(localization_map: np.ndarray, cut: str) -> Callable[[Sequence[float
     else:
         surface = _cubehelix_grey(localization_map)
     greatest = int(surface.max())
-    return lambda thresholds: (surface, [int(threshold * greatest) for threshold in thresholds])
+    return surface, lambda thresholds: [int(threshold * greatest) for threshold in thresholds]
 
 
 def _cubehelix_grey(localization_map: np.ndarray) -> np.ndarray:

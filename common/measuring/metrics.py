@@ -22,7 +22,8 @@ class ImageScores:
 
     Attributes:
         ground_truth: (M, 4) in the frame, as the protocol's rule puts them there.
-        boxes: at each threshold the box (4,) in the frame that came closest, None where none was found.
+        boxes: at each threshold the box (4,) in the frame that came closest, None where none was found; empty where
+            only the scores were asked for.
         iou: (T,) the best over boxes and ground truths; a missing box scores as the protocol says.
         counted: (T,) False where the protocol leaves the image out of the denominator.
     """
@@ -160,7 +161,7 @@ class LocalizationEvaluator:
         check_map(localization_map)
         if self._takes(frame, image_id):
             boxes = self.protocol.extractor.boxes(localization_map, self.thresholds)
-            self._tally(boxes, frame, ground_truth, label, top5)
+            self._tally(score_boxes(self.protocol, boxes, frame, ground_truth), label, top5)
 
     def leave_out(self, reason: str) -> None:
         """Count an image that has no ground truth to compare with, and not as a miss."""
@@ -180,7 +181,17 @@ class LocalizationEvaluator:
         if len(boxes) != len(self.thresholds):
             raise ValueError(f"{len(boxes)} sets of boxes for {len(self.thresholds)} thresholds")
         if self._takes(frame, image_id):
-            self._tally([as_boxes(found) for found in boxes], frame, ground_truth, label, top5)
+            scores = score_boxes(self.protocol, [as_boxes(found) for found in boxes], frame, ground_truth)
+            self._tally(scores, label, top5)
+
+    def accumulate_scores(
+        self, scores: ImageScores, frame: Frame, label: int, top5: Sequence[int] | None = None, image_id: str = ""
+    ) -> None:
+        """Count an image that has been compared already, at each threshold; the rest as `accumulate`."""
+        if len(scores.iou) != len(self.thresholds):
+            raise ValueError(f"scores at {len(scores.iou)} thresholds for {len(self.thresholds)}")
+        if self._takes(frame, image_id):
+            self._tally(scores, label, top5)
 
     def _takes(self, frame: Frame, image_id: str) -> bool:
         if frame.kind != self.protocol.frame:
@@ -192,10 +203,7 @@ class LocalizationEvaluator:
             return False
         return True
 
-    def _tally(
-        self, boxes: list[np.ndarray], frame: Frame, ground_truth: np.ndarray, label: int, top5: Sequence[int] | None
-    ) -> None:
-        scores = score_boxes(self.protocol, boxes, frame, ground_truth)
+    def _tally(self, scores: ImageScores, label: int, top5: Sequence[int] | None) -> None:
         if len(scores.ground_truth) == 0 and not self.count_missing:
             self.left_out["no ground-truth box left in the frame"] += 1
             return

@@ -3,7 +3,7 @@
 Maps are read once for all protocols; chunks of images are scored in parallel, and the counts do not depend on how.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,8 +13,16 @@ from common.datasets import Dataset, Sample
 from common.datasets.masks import object_and_ignore, why_not
 from common.measuring.extraction import Extractor
 from common.measuring.geometry import Frame
-from common.measuring.metrics import LocalizationEvaluator, LocalizationResult, PixelEvaluator, PixelResult
+from common.measuring.metrics import (
+    ImageScores,
+    LocalizationEvaluator,
+    LocalizationResult,
+    PixelEvaluator,
+    PixelResult,
+    score_boxes,
+)
 from common.measuring.protocols import Protocol
+from common.measuring.sweep import Sweep, is_worth_it
 from common.runs.reader import Predictions
 from common.runs.record import Prediction
 from common.system.errors import UserError, say
@@ -31,6 +39,7 @@ class Job:
     mask_over: int
     protocols: Sequence[Protocol]
     count_missing: bool
+    sweeping: bool
 
 
 @dataclass(frozen=True)
@@ -72,10 +81,11 @@ def score(
     """
     samples = {sample.image_id: sample for sample in dataset}
     entries = predictions.entries
+    sweeping = predictions.has_maps and is_worth_it(len(entries))
     jobs = []
     for chunk in predictions.chunks():
         wanted = [samples[entry.image_id] for entry in chunk.entries]
-        jobs.append(Job(chunk, wanted, dataset.mask_over, protocols, count_missing))
+        jobs.append(Job(chunk, wanted, dataset.mask_over, protocols, count_missing, sweeping))
     masks = predictions.has_maps and any(samples[entry.image_id].masks for entry in entries)
     total = _new_tally(predictions, protocols, count_missing, masks)
     with bar(total=len(entries), desc=f"scoring {predictions.directory}") as progress:
@@ -105,24 +115,40 @@ def _score_chunk(job: Job, masks: bool) -> Tally:
     tally = _new_tally(predictions, job.protocols, job.count_missing, masks)
     for entry, sample in zip(predictions.entries, job.samples, strict=True):
         localization_map = predictions.map(entry) if predictions.has_maps else None
-        found: dict[tuple[Extractor, tuple[float, ...]], list[np.ndarray]] = {}  # protocols share extractors
-        for evaluator in tally.boxes:
-            if len(sample.boxes) == 0:
+        frame = frame_of_truth(entry, sample)
+        if len(sample.boxes):
+            for evaluator, scores in _scores(tally.boxes, job, localization_map, entry, sample.boxes, frame):
+                evaluator.accumulate_scores(scores, frame, entry.label, entry.top5, entry.image_id)
+        else:
+            for evaluator in tally.boxes:
                 evaluator.leave_out(without_boxes(sample))
-                continue
-            protocol = evaluator.protocol
-            key = (protocol.extractor, protocol.sweep)
-            if localization_map is None:
-                boxes = [entry.boxes]
-            else:
-                if key not in found:
-                    found[key] = protocol.extractor.boxes(localization_map, protocol.sweep)
-                boxes = found[key]
-            frame = frame_of_truth(entry, sample)
-            evaluator.accumulate_boxes(boxes, frame, sample.boxes, entry.label, entry.top5, entry.image_id)
         if tally.pixels is not None:
-            _score_pixels(tally.pixels, localization_map, sample, frame_of_truth(entry, sample), job.mask_over)
+            _score_pixels(tally.pixels, localization_map, sample, frame, job.mask_over)
     return tally
+
+
+def _scores(
+    evaluators: Sequence[LocalizationEvaluator],
+    job: Job,
+    localization_map: np.ndarray | None,
+    entry: Prediction,
+    truth: np.ndarray,
+    frame: Frame,
+) -> Iterator[tuple[LocalizationEvaluator, ImageScores]]:
+    """One image's scores under each evaluator's protocol; what protocols share is found once."""
+    sweep = Sweep(localization_map) if job.sweeping and localization_map is not None else None
+    found: dict[tuple[Extractor, tuple[float, ...]], list[np.ndarray]] = {}
+    for evaluator in evaluators:
+        protocol = evaluator.protocol
+        if sweep is not None:
+            yield evaluator, sweep.scores(protocol, protocol.sweep, frame, truth)
+            continue
+        key = (protocol.extractor, protocol.sweep)
+        if localization_map is None:
+            found[key] = [entry.boxes]
+        elif key not in found:
+            found[key] = protocol.extractor.boxes(localization_map, protocol.sweep)
+        yield evaluator, score_boxes(protocol, found[key], frame, truth)
 
 
 def _score_pixels(
