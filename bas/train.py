@@ -1,6 +1,6 @@
 """Train a BAS network on class labels alone.
 
-    python -m bas.train --arch mobilenet --data.name cub --data.root CUB_200_2011 --data.split train --out runs/bas
+    python -m bas.train --arch mobilenet --data.name cub --data.root CUB_200_2011 --out runs/bas
     torchrun --nproc_per_node 4 -m bas.train --arch resnet --variant ILSVRC --data.name ilsvrc ...
 
 Options that are not given take the released values of the variant, the data set and the backbone; see `bas.config`.
@@ -21,7 +21,7 @@ from bas.backbones import build
 from bas.config import LEARNING_RATE, MOMENTUM, RATE_FACTORS, VARIANTS, WEIGHT_DECAY, Recipe, recipe
 from bas.network import Network
 from bas.validation import Validation
-from common.datasets import Dataset, DataSource
+from common.datasets import Dataset, TrainingSource
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import distributed
 from common.pytorch.data import Augmentation, normalized, training_loader
@@ -37,8 +37,8 @@ DEAD_AFTER, DEAD_BELOW = 20, 0.05
 class Train:
     """Train a BAS network on class labels alone."""
 
-    data: DataSource
-    """The training split, such as --data.split train."""
+    data: TrainingSource
+    """The training images."""
     out: Path
     """Folder for checkpoints; the last is final.pth."""
     arch: Literal["vgg", "mobilenet", "resnet", "inception"] = "vgg"
@@ -230,7 +230,7 @@ def _announcement(options: Train, settings: Recipe, dataset: Dataset, batches: i
 def _validation(options: Train, settings: Recipe, network: Network, device: torch.device) -> Callable[[int], None]:
     if options.validate == "no":
         return lambda epoch: None
-    source = replace(options.data, split=options.validate)
+    source = options.data.at(options.validate)
     return Validation(source, network, settings, options.validate_from, options.out, device, options.runtime.workers)
 
 

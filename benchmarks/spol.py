@@ -167,7 +167,7 @@ def test_stage(options: Benchmark) -> None:
 
         def ours() -> list[list[int]]:
             run = Localize(
-                data=Source("folder", root / "images"), snapshot=checkpoint, out=root / f"run{next(runs)}",
+                data=Source("folder", root / "images", "all"), snapshot=checkpoint, out=root / f"run{next(runs)}",
                 frames=("crop",), maps=False, device="auto", batch_size=8,
             )  # fmt: skip
             with contextlib.redirect_stdout(io.StringIO()):

@@ -16,7 +16,7 @@ from typing import Literal
 
 import tyro
 
-from common.datasets import Dataset, DataSource, Sample, cub, demo, ilsvrc, lists, shipped, wsoleval
+from common.datasets import Dataset, DataSource, Sample, cub, demo, ilsvrc, lists, shipped, splits, wsoleval
 from common.datasets.masks import object_and_ignore
 from common.measuring.geometry import Frame
 from common.pictures.images import ImageError, read_rgb, read_size
@@ -44,7 +44,7 @@ class Prepare:
     root: Path
     """The folder that holds it."""
     splits: tuple[str, ...] = ()
-    """Only these; by default all that such a data set has."""
+    """Only these; by default all that such a data set has. A folder without splits is `all`."""
     classes: int | None = None
     """Only the first N classes."""
     metadata: Path | None = None
@@ -130,9 +130,8 @@ def _read(options: Prepare, split: str, problems: list[str]) -> Dataset | None:
 def _splits(options: Prepare) -> Sequence[str]:
     if options.splits:
         return options.splits
-    if options.name == "folder":
-        present = [split for split in SPLITS["folder"] if (options.root / split).is_dir()]
-        return present or ["test"]
+    if options.name == "folder" and options.root.is_dir():
+        return splits.present(options.root) or [splits.WHOLE]
     if options.name == "wsoleval" and options.metadata:
         return sorted(path.parent.name for path in options.metadata.glob("*/image_ids.txt")) or SPLITS["wsoleval"]
     return SPLITS[options.name]
@@ -313,7 +312,8 @@ def write_lists(options: Prepare, splits: dict[str, Dataset]) -> list[Path]:
     Raises:
         UserError: a CUB-like list needs exactly one box an image, and a split has another number.
     """
-    named = {"test" if split == "val" else split: dataset for split, dataset in splits.items()}
+    tested = "test" if "test" in splits else "val"
+    named = {"test" if split == tested else split: dataset for split, dataset in splits.items()}
     style = "ilsvrc" if options.name == "ilsvrc" else "cub"
     for dataset in named.values():
         odd = next((sample for sample in dataset if style == "cub" and len(sample.boxes) != 1), None)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from common.datasets import PLACES, DataSource
+from common.datasets import DESCRIBED, PLACES, DataSource
 from common.runs.provenance import PROCESSES, TRAINING
 from common.runs.reader import Predictions
 from common.runs.record import MANIFEST
@@ -149,7 +149,7 @@ def check_data(command: Recorded, where: Path) -> None:
     Raises:
         UserError: so it is, or they are gone.
     """
-    stored = {name: value for name, value in command.data.items() if name not in ("images", "fingerprint", "left_out")}
+    stored = {name: value for name, value in command.data.items() if name not in DESCRIBED}
     for name in PLACES:
         if stored.get(name) is not None:
             stored[name] = str(command.folder / stored[name])

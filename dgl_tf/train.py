@@ -1,8 +1,8 @@
 """Fine-tune one of DGL's classifiers on class labels; the localization itself needs no training.
 
-    python -m dgl_tf.train --arch inceptionv3 --data.name ilsvrc --data.root /data/imagenet --data.split train \
+    python -m dgl_tf.train --arch inceptionv3 --data.name ilsvrc --data.root /data/imagenet \
         --load auto --out runs/dgl
-    python -m dgl_tf.train --arch mobilenetv1 --data.name cub --data.root CUB_200_2011 --data.split train \
+    python -m dgl_tf.train --arch mobilenetv1 --data.name cub --data.root CUB_200_2011 \
         --load auto --out runs/dgl
 
 Options that are not given take the released values of the architecture; see `dgl_tf.config`. A training that was
@@ -18,7 +18,7 @@ from typing import Literal
 import tensorflow.compat.v1 as tf
 import tyro
 
-from common.datasets import Dataset, DataSource
+from common.datasets import Dataset, TrainingSource
 from common.runs.provenance import note_process
 from common.system.errors import UserError, run_command
 from common.system.files import writing
@@ -60,8 +60,8 @@ QUEUE = 8
 class Train:
     """Fine-tune one of DGL's classifiers on class labels."""
 
-    data: DataSource
-    """The training split, such as --data.split train."""
+    data: TrainingSource
+    """The training images."""
     out: Path
     """Folder for checkpoints and logs; the last weights are final.npz."""
     arch: Literal["vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1"] = "inceptionv3"
@@ -177,7 +177,7 @@ def train(options: Train) -> Path:
         return final
     if share.rank == 0:
         note_process(options.out)
-    validation = None if options.validate == "no" else replace(options.data, split=options.validate).load()
+    validation = None if options.validate == "no" else options.data.at(options.validate).load()
     with tf.Graph().as_default():
         tf.set_random_seed(options.seed + share.rank)  # each tower's dropout; the first one's weights reach all
         _run(options, dataset, validation, start, share)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from common.datasets import DataSource, cub
+from common.datasets import DataSource, TrainingSource, cub
 from common.pytorch.runtime import Runtime
 from common.system.errors import UserError
 from spol.config import MOMENTUM, WEIGHT_DECAY, Recipe, recipe, recipe_name
@@ -25,7 +25,8 @@ class Source(DataSource):
     root: Annotated[Path, also("datapath")]
     """The folder that holds it; for wsoleval and list, the folder that image paths are relative to."""
     split: str = "test"
-    """train, test, val (ILSVRC), held (training images held out), or any folder's name where splits are folders."""
+    """train, test, val (ILSVRC), held (training images held out), or any folder's name where splits are folders; all
+    where class folders lie in the root itself."""
     list_file: Annotated[Path | None, also("list")] = None
     """A list file of the original, such as train.txt; below the data set's folder, or any path."""
 
@@ -35,9 +36,10 @@ class Source(DataSource):
         Raises:
             UserError: there is no such list file.
         """
-        values = {item.name: getattr(self, item.name) for item in fields(DataSource)}
+        kind = TrainingSource if isinstance(self, TrainingSource) else DataSource
+        values = {item.name: getattr(self, item.name) for item in fields(kind)}
         if self.list_file is None or self.name not in ("cub", "demo", "ilsvrc"):
-            return DataSource(**values)
+            return kind(**values)
         file = self.root / self.list_file if (self.root / self.list_file).is_file() else self.list_file
         if not file.is_file():
             raise UserError("no such list file", where=self.root / self.list_file)
@@ -48,15 +50,15 @@ class Source(DataSource):
         else:
             images = cub.find_image_root(self.root)
         values.update(name="list", root=images, list_file=file, list_format="spol")
-        return DataSource(**values)
+        return kind(**values)
 
 
 @dataclass(frozen=True)
-class TrainSource(Source):
+class TrainSource(Source, TrainingSource):
     """Where training images come from."""
 
     split: str = "train"
-    """train, held (training images held out), or any folder's name where splits are folders."""
+    """train, or any folder's name where splits are folders; all where class folders lie in the root itself."""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,18 @@ from typing import Any, Literal, get_args
 
 from common.datasets import cub, folder, ilsvrc, lists, wsoleval
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
+from common.datasets.splits import is_evaluation
 from common.system.errors import UserError, say
 
-__all__ = ["PLACES", "DataSource", "Dataset", "OnProblem", "Sample", "alike", "hold_out", "raise_problem"]
+__all__ = [
+    "DESCRIBED", "PLACES", "DataSource", "Dataset", "OnProblem", "Sample", "TrainingSource", "alike", "hold_out",
+    "raise_problem",
+]  # fmt: skip
 
 PLACES = {"root", "metadata", "boxes", "list_file"}
 """Fields of a record that say where the files lie, and not which data set it is."""
+DESCRIBED = {"images", "fingerprint", "left_out", "passed_over", "train_on_evaluation_split"}
+"""What manifests and checkpoints say of the images beside the fields of a `DataSource`."""
 
 Name = Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "list"]
 
@@ -27,7 +33,8 @@ class DataSource:
     root: Path
     """The folder that holds it; for wsoleval and list, the folder that image paths are relative to."""
     split: str = "test"
-    """train, test, val (ILSVRC), held (training images held out), or any folder's name where splits are folders."""
+    """train, test, val (ILSVRC), held (training images held out), or any folder's name where splits are folders; all
+    where class folders lie in the root itself."""
     classes: int | None = None
     """Only the first N classes."""
     held_per_class: int = 0
@@ -66,10 +73,10 @@ class DataSource:
         elif self.name == "folder":
             dataset = folder.load(root, self.split, self.boxes, self.held_per_class, on_problem)
         elif self.name == "wsoleval":
-            dataset = wsoleval.load(root, self._need("metadata"), self.split, on_problem)
+            dataset = wsoleval.load(root, self._need("metadata"), self.split, self.held_per_class, on_problem)
         else:
             file = self._need("list_file")
-            dataset = lists.load(root, file, self.list_format, self.split, self.boxes, on_problem)
+            dataset = lists.load(root, file, self.list_format, self.split, self.boxes, self.held_per_class, on_problem)
         if self.classes is not None:
             dataset = dataset.first_classes(self.classes, root)
         if self.shard is not None:
@@ -79,6 +86,10 @@ class DataSource:
         if on_problem is raise_problem:  # who collects problems shows notes among them
             say(f"note: {text}" for text in dataset.all_notes(root))
         return dataset
+
+    def at(self, split: str) -> "DataSource":
+        """Another split of the same data set, to be measured on."""
+        return DataSource(**{field.name: getattr(self, field.name) for field in fields(DataSource)} | {"split": split})
 
     def shard_numbers(self) -> tuple[int, int]:
         """I and K of `shard`, 1 and 1 where there is none.
@@ -130,6 +141,42 @@ class DataSource:
         values = {key: Path(value) if key in PLACES and value is not None else value for key, value in stored.items()}
         values["leave_out"] = tuple(values.get("leave_out") or ())
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class TrainingSource(DataSource):
+    """Where training images come from."""
+
+    split: str = "train"
+    """train, or any folder's name where splits are folders; all where class folders lie in the root itself."""
+    train_on_evaluation_split: bool = False
+    """Train on a split that results are measured on, such as test; every later result says so."""
+
+    def load(self, on_problem: OnProblem = raise_problem) -> Dataset:
+        """As `DataSource.load`.
+
+        Raises:
+            UserError: also a split, or a list, that is called as those that results are measured on.
+        """
+        listed = None if self.list_file is None else self.list_file.stem
+        found = [name for name in (self.split, listed) if name is not None and is_evaluation(name)]
+        if found and not self.train_on_evaluation_split:
+            raise UserError(
+                f"{found[0]!r} is called as what results are measured on, not as training images", where=self.root,
+                expected="--data.split train",
+                do="name the training images, or say --data.train-on-evaluation-split, which every later result will "
+                "show",
+            )  # fmt: skip
+        return super().load(on_problem)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint; that the split is an evaluation's is said where it is so."""
+        values = super().to_json()
+        listed = self.list_file is not None and is_evaluation(self.list_file.stem)
+        values["train_on_evaluation_split"] = self.train_on_evaluation_split and (is_evaluation(self.split) or listed)
+        if not values["train_on_evaluation_split"]:
+            del values["train_on_evaluation_split"]
+        return values
 
 
 def alike(stored: Any, record: Any) -> bool:

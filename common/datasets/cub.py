@@ -14,7 +14,7 @@ Labels are class numbers minus one. Boxes become `x0 y0 x1 y1` with `x1 = x + wi
 
 from pathlib import Path
 
-from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
+from common.datasets.sample import Dataset, OnProblem, Sample, fit_or_held, raise_problem
 from common.datasets.text import lines, new_id, numbers, whole_number
 from common.measuring.boxes import from_xywh
 from common.system.errors import UserError, inside
@@ -42,8 +42,6 @@ def load(
     """
     if split not in SPLITS:
         raise UserError(f"unknown split {split!r}", where=root, expected=" or ".join(SPLITS))
-    if split == "held" and held_per_class < 1:
-        raise UserError("the split 'held' is empty", do="say how many images a class with --data.held-per-class")
     image_root = find_image_root(root)
     segmentations = _find_segmentations(root)
     class_names = _class_names(root, on_problem)
@@ -84,10 +82,7 @@ def load(
             )
         except UserError as problem:
             on_problem(problem)
-    if split != "test" and held_per_class:
-        fit, held = hold_out(samples, held_per_class)
-        samples = held if split == "held" else fit
-    return Dataset(name, split, tuple(samples), class_names, mask_over=128)
+    return Dataset(name, split, fit_or_held(samples, split, held_per_class), class_names, mask_over=128)
 
 
 def find_image_root(root: Path) -> Path:

@@ -1,6 +1,6 @@
 """A plain folder of class folders, with an optional CSV file of boxes: the way to bring one's own data.
 
-    root/                       or, with splits, root/<split>/
+    root/<split>/               or root/ itself where there are no splits: the split `all`
         some class/picture.jpg
         other class/deeper/picture.png
     boxes.csv                   path,x0,y0,x1,y1; see `boxes_csv` for its many shapes
@@ -15,7 +15,8 @@ from pathlib import Path
 
 from common.datasets import boxes_csv
 from common.datasets.boxes_csv import SplitBoxes, of_split
-from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
+from common.datasets.sample import Dataset, OnProblem, Sample, fit_or_held, raise_problem
+from common.datasets.splits import WHOLE, are_splits, present
 from common.measuring.boxes import as_boxes
 from common.pictures.files import data_folders, images_below
 from common.system.errors import UserError, inside
@@ -28,23 +29,19 @@ def load(
     held_per_class: int = 0,
     on_problem: OnProblem = raise_problem,
 ) -> Dataset:
-    """The images of `root/<split>`, or of `root` itself where there is no such folder and the split is `test`.
+    """The images of `root/<split>`; those of `root` itself only where the split is `all`.
 
     Args:
         root: the folder described above.
-        split: `train`, `test` or any folder's name; `held` draws from `train`.
+        split: `train`, `test` or any folder's name; `held` draws from `train`; `all` is a root without splits.
         boxes: CSV file of boxes; without it samples have none and can be localized but not scored.
         held_per_class: how many training images of each class are `held` and no longer `train`.
         on_problem: told of every faulty line or file, which is then left out.
 
     Raises:
-        UserError: no class folder or no image, or by default any faulty line.
+        UserError: no such split, no class folder or no image, or by default any faulty line.
     """
-    image_root = root / ("train" if split == "held" else split)
-    if not image_root.is_dir():
-        if split in ("train", "held"):
-            raise UserError("no such folder", where=image_root, expected="train/<class>/<image>")
-        image_root = root
+    image_root = _image_root(root, split)
     passed_over: Counter[str] = Counter()
     classes = _class_folders(image_root, passed_over)
     paths = list(_images(image_root, classes, passed_over, on_problem))
@@ -59,13 +56,27 @@ def load(
         Sample(image_id, path, label, as_boxes(found.boxes.get(image_id, [])), image_id in found.negatives)
         for image_id, path, label in paths
     ]
-    if held_per_class and split in ("train", "held"):
-        fit, held = hold_out(samples, held_per_class)
-        samples = list(held if split == "held" else fit)
-    elif split == "held":
-        raise UserError("the split 'held' is empty", do="say how many images a class with --data.held-per-class")
+    kept = fit_or_held(samples, split, held_per_class)
     names = tuple(folder.name for folder in classes)
-    return Dataset("folder", split, tuple(samples), names, passed_over=dict(passed_over), notes=found.notes)
+    return Dataset("folder", split, kept, names, passed_over=dict(passed_over), notes=found.notes)
+
+
+def _image_root(root: Path, split: str) -> Path:
+    """The folder of class folders. A split that is not there is refused: the root's folders may be other splits."""
+    if split == WHOLE and not (root / WHOLE).is_dir():
+        folders = [path.name for path in data_folders(root, Counter())]
+        if are_splits(folders):
+            raise UserError(f"its folders {', '.join(folders[:4])} are called as splits, not as classes", where=root,
+                            do="name one of them with --data.split")  # fmt: skip
+        return root
+    image_root = inside(root, "train" if split == "held" else split, where=root)
+    if image_root.is_dir():
+        return image_root
+    if found := present(root):
+        raise UserError("no such split", where=image_root, expected=f"one of {', '.join(found)}",
+                        do="name it with --data.split")  # fmt: skip
+    raise UserError("no such split", where=image_root, expected=f"{image_root.name}/<class>/<image>",
+                    do=f"say --data.split {WHOLE} where the class folders lie in {root} itself")  # fmt: skip
 
 
 def _images(

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from common.datasets import ilsvrc
-from common.datasets.sample import Dataset, OnProblem, Sample, raise_problem
+from common.datasets.sample import Dataset, OnProblem, Sample, fit_or_held, raise_problem
 from common.datasets.text import class_number, lines, new_id, not_inside_out, numbers
 from common.measuring.boxes import as_boxes, from_xywh
 from common.system.errors import UserError, inside
@@ -35,6 +35,7 @@ def load(
     file_format: str,
     split: str,
     boxes: Path | None = None,
+    held_per_class: int = 0,
     on_problem: OnProblem = raise_problem,
 ) -> Dataset:
     """The images of a list file as a data set.
@@ -43,9 +44,11 @@ def load(
         root: the folder that the list's paths are relative to.
         file: the list file.
         file_format: one of `FORMATS`; whether it is the CUB or the ILSVRC form is seen from the lines.
-        split: the split's name, for manifests.
+        split: what the list is called in manifests; of a training list `held` is the part that is held out, `train` the
+            rest.
         boxes: BAS keeps boxes in a file of their own: `test_gt.txt` or `val_gt.txt`. SPOL, for ILSVRC, in a folder
             `box/` of XML files, beside which `train/` or a list of synsets numbers the classes.
+        held_per_class: how many training images of each class are `held` and no longer `train`.
         on_problem: told of every faulty line, which is then left out.
 
     Raises:
@@ -66,7 +69,8 @@ def load(
             on_problem(problem)
     names = {sample.label: sample.image_id.split("/")[-2] for sample in samples if "/" in sample.image_id}
     classes = max((sample.label for sample in samples), default=-1) + 1
-    return Dataset("list", split, tuple(samples), tuple(names.get(label, str(label)) for label in range(classes)))
+    kept = fit_or_held(samples, split, held_per_class)
+    return Dataset("list", split, kept, tuple(names.get(label, str(label)) for label in range(classes)))
 
 
 def read_bas(list_file: Path, box_file: Path | None, on_problem: OnProblem = raise_problem) -> list[Entry]:

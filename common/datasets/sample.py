@@ -134,6 +134,25 @@ class Dataset:
         return digest.hexdigest()
 
 
+def fit_or_held(samples: Iterable[Sample], split: str, held_per_class: int) -> tuple[Sample, ...]:
+    """The samples that belong to `split`, of all training samples where it is `train` or `held`, else as they are.
+
+    Args:
+        samples: of the split that was read; for `held` those of `train`.
+        split: as asked for.
+        held_per_class: how many training images of each class are `held` and no longer `train`.
+
+    Raises:
+        UserError: nothing is held out, or a class would have nothing left to fit.
+    """
+    if split == "held" and held_per_class < 1:
+        raise UserError("the split 'held' is empty", do="say how many images a class with --data.held-per-class")
+    if split not in ("train", "held") or held_per_class < 1:
+        return tuple(samples)
+    fit, held = hold_out(samples, held_per_class)
+    return held if split == "held" else fit
+
+
 def hold_out(samples: Iterable[Sample], per_class: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
     """Split training samples into those to fit and those held out for choosing thresholds.
 

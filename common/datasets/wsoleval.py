@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.datasets.sample import Dataset, OnProblem, Sample, raise_problem
+from common.datasets.sample import Dataset, OnProblem, Sample, fit_or_held, raise_problem
 from common.datasets.text import class_number, lines, numbers, whole_number
 from common.system.errors import UserError, inside
 from common.system.files import write_text
@@ -25,22 +25,27 @@ MAX_SIDE = 1_000_000
 _HELP = "name the folder that holds train/, val/ and test/ with --data.metadata, and the images' with --data.root"
 
 
-def load(root: Path, metadata: Path, split: str, on_problem: OnProblem = raise_problem) -> Dataset:
+def load(
+    root: Path, metadata: Path, split: str, held_per_class: int = 0, on_problem: OnProblem = raise_problem
+) -> Dataset:
     """One split as described by a metadata folder.
 
     Args:
         root: the folder that image and mask paths are relative to.
         metadata: the folder that holds `<split>/image_ids.txt` and the rest.
-        split: a folder's name.
+        split: a folder's name; `held` draws from `train` where `held_per_class` is given.
+        held_per_class: how many training images of each class are `held` and no longer `train`.
         on_problem: told of every faulty line, which is then left out.
 
     Raises:
         UserError: a file is missing, an image has no label, or by default any faulty line.
     """
-    folder = metadata / split
+    if split == "held" and held_per_class < 1 and not (metadata / split).is_dir():
+        fit_or_held((), split, held_per_class)
+    folder = metadata / ("train" if split == "held" and held_per_class else split)
     if not os.path.lexists(folder / "image_ids.txt"):
         found = sorted(path.parent.name for path in metadata.glob("*/image_ids.txt"))
-        raise UserError(f"no image_ids.txt for the split {split!r}", where=metadata,
+        raise UserError(f"no image_ids.txt for the split {folder.name!r}", where=metadata,
                         expected=f"one of {', '.join(found)}" if found else None, do=_HELP)  # fmt: skip
     ids = {}
     for line, text in lines(folder / "image_ids.txt"):
@@ -73,7 +78,8 @@ def load(root: Path, metadata: Path, split: str, on_problem: OnProblem = raise_p
             on_problem(problem)
     names = {sample.label: sample.image_id.split("/")[-2] for sample in samples if "/" in sample.image_id}
     classes = max((sample.label for sample in samples), default=-1) + 1
-    return Dataset("wsoleval", split, tuple(samples), tuple(names.get(label, str(label)) for label in range(classes)))
+    kept = fit_or_held(samples, split, held_per_class) if held_per_class else tuple(samples)
+    return Dataset("wsoleval", split, kept, tuple(names.get(label, str(label)) for label in range(classes)))
 
 
 def _labels(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str, int]:

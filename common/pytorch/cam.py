@@ -1,6 +1,6 @@
 """The CAM baseline (Zhou et al., CVPR 2016): train a classifier, then read localization maps off its last layer.
 
-    python -m common.pytorch.cam train --data.name cub --data.root CUB_200_2011 --data.split train --out runs/cam
+    python -m common.pytorch.cam train --data.name cub --data.root CUB_200_2011 --out runs/cam
     python -m common.pytorch.cam localize --checkpoint runs/cam/final.pth \\
         --data.name cub --data.root CUB_200_2011 --out runs/cam/test
 
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from common.datasets import DataSource
+from common.datasets import TrainingSource
 from common.measuring.extraction import Extractor, min_max
 from common.pytorch import backbones, checkpoints, distributed, localization
 from common.pytorch.data import Augmentation, normalized, training_loader
@@ -37,8 +37,8 @@ BOX = Extractor("value", "largest-component", "exclusive")
 class Train:
     """Fine-tune a classifier whose class activation maps can be read off."""
 
-    data: DataSource
-    """The training split, such as --data.split train."""
+    data: TrainingSource
+    """The training images."""
     out: Path
     """Folder for checkpoints; the last is final.pth."""
     arch: str = "mobilenet_v1"

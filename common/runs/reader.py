@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from common.datasets import DataSource
+from common.datasets import DESCRIBED, DataSource
 from common.measuring.extraction import check_map
 from common.measuring.geometry import Frame
 from common.runs.record import FORMAT, LINES, MANIFEST, MAPS, Prediction, check_fields, map_path, parse, read_lines
@@ -145,8 +145,7 @@ class Predictions:
         data = self.manifest.get("data")
         if not isinstance(data, dict):
             raise UserError("the manifest does not say what was predicted on", where=self.directory)
-        beside = ("images", "fingerprint", "left_out", "passed_over")
-        fields = {name: value for name, value in data.items() if name not in beside}
+        fields = {name: value for name, value in data.items() if name not in DESCRIBED}
         return DataSource.from_json(fields, self.directory)
 
     def source_in(self, places: Places) -> DataSource:

@@ -33,7 +33,7 @@ def recorded_data_set(folder, recorded):
         image_id = "/".join(Path(path).parts[-2:])
         Image.fromarray(fill.image(int(height), int(width), int(seed))).save(folder / image_id)
         boxes[image_id] = np.array([next(remaining) for _ in range(count)], dtype=np.float64)
-    return DataSource("folder", folder), boxes
+    return DataSource("folder", folder, "all"), boxes
 
 
 @pytest.mark.parametrize("name", ["e2e_CUB_mobilenet", "e2e_CUB_vgg", "e2e_ILSVRC_resnet"])

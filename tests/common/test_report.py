@@ -142,7 +142,7 @@ def test_without_ground_truth_there_is_a_gallery_only(tmp_path):
         path = tmp_path / "pets" / "cat" / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (80, 60), (number * 40, 90, 90)).save(path)
-    source = DataSource("folder", tmp_path / "pets", "test")
+    source = DataSource("folder", tmp_path / "pets", "all")
     writer = PredictionsWriter(tmp_path / "run", runs.header(source))
     for sample in source.load():
         frame = Frame.squash(sample.size)

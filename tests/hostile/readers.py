@@ -132,7 +132,7 @@ def _cub(world: Path) -> None:
 
 
 def _folder(world: Path) -> None:
-    DataSource("folder", world / "folder", boxes=world / "boxes.csv").load().fingerprint()
+    DataSource("folder", world / "folder", "all", boxes=world / "boxes.csv").load().fingerprint()
 
 
 def _wsoleval(world: Path) -> None:

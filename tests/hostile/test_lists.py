@@ -96,11 +96,11 @@ def test_names_on_the_disk_that_no_manifest_can_hold(tmp_path, name):
     (tmp_path / "images" / "a").mkdir(parents=True)
     open(os.path.join(os.fsencode(tmp_path / "images" / "a"), name), "wb").close()
     with pytest.raises(UserError, match="is not usable") as caught:
-        DataSource("folder", tmp_path / "images").load()
+        DataSource("folder", tmp_path / "images", "all").load()
     assert printable(str(caught.value)) == str(caught.value)
     os.rename(tmp_path / "images" / "a", os.path.join(os.fsencode(tmp_path / "images"), name))
     with pytest.raises(UserError, match="is not usable"):
-        DataSource("folder", tmp_path / "images").load()
+        DataSource("folder", tmp_path / "images", "all").load()
 
 
 def test_links_in_the_image_folder_are_its_owners(tmp_path):

@@ -68,7 +68,7 @@ def test_images_that_are_no_files_are_listed_and_refused_when_read(tmp_path, wor
     folder.mkdir(parents=True)
     (folder / "good.png").write_bytes((world / "grey.png").read_bytes())
     put(folder / "odd.png")
-    good, odd = DataSource("folder", tmp_path / "folder").load().samples
+    good, odd = DataSource("folder", tmp_path / "folder", "all").load().samples
     read_rgb(good.path)
     with pytest.raises(ImageError, match=r"odd\.png: (this is a|no such image)"):
         read_rgb(odd.path)
@@ -80,7 +80,7 @@ def test_a_folder_that_ends_like_an_image_is_a_folder(tmp_path, world):
     folder = tmp_path / "folder" / "a class" / "deeper.png"
     folder.mkdir(parents=True)
     (folder / "good.png").write_bytes((world / "grey.png").read_bytes())
-    (sample,) = DataSource("folder", tmp_path / "folder").load().samples
+    (sample,) = DataSource("folder", tmp_path / "folder", "all").load().samples
     assert Path(sample.image_id) == Path("a class/deeper.png/good.png")
 
 
@@ -187,6 +187,11 @@ def test_a_link_to_a_folder_of_images_is_named_where_it_is_not_followed(tmp_path
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(image)
     (tmp_path / "folder" / "two").symlink_to(tmp_path / "elsewhere")
-    assert [s.image_id for s in DataSource("folder", tmp_path / "folder").load()] == ["one/b.png", "two/deeper/a.png"]
+    assert [s.image_id for s in DataSource("folder", tmp_path / "folder", "all").load()] == [
+        "one/b.png",
+        "two/deeper/a.png",
+    ]
     (tmp_path / "folder" / "one" / "more").symlink_to(tmp_path / "elsewhere")
-    refused(DataSource("folder", tmp_path / "folder").load, tmp_path / "folder" / "one" / "more", "leads to a folder")
+    refused(
+        DataSource("folder", tmp_path / "folder", "all").load, tmp_path / "folder" / "one" / "more", "leads to a folder"
+    )

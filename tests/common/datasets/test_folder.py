@@ -20,7 +20,7 @@ def root(tmp_path):
     return tmp_path / "pets"
 
 
-def load(root, split="test", **options):
+def load(root, split="all", **options):
     return DataSource("folder", root, split, **options).load()
 
 
@@ -47,6 +47,26 @@ def test_splits(tmp_path):
             picture(tmp_path / split / "cat" / f"{number}.jpg")
     assert len(load(tmp_path, "train")) == 3
     assert (len(load(tmp_path, "train", held_per_class=1)), len(load(tmp_path, "held", held_per_class=1))) == (2, 1)
+
+
+def test_a_split_that_is_not_there_is_refused(tmp_path, root):
+    """The root's own folders are never taken in its place: `train` and `val` would become two classes."""
+    for split in ("train", "val"):
+        picture(tmp_path / "insects" / split / "ants" / "1.jpg")
+    with pytest.raises(UserError, match=r"test: no such split; expected one of train, val. Name it with --data.split"):
+        load(tmp_path / "insects", "test")
+    with pytest.raises(UserError, match="its folders train, val are called as splits, not as classes"):
+        load(tmp_path / "insects", "all")
+    with pytest.raises(UserError, match=r"Say --data.split all where the class folders lie in .*pets itself"):
+        load(root, "test")
+    with pytest.raises(UserError, match="'../pets' is not usable"):
+        load(root, "../pets")
+    assert (load(root).split, load(tmp_path / "insects", "val").class_names) == ("all", ("ants",))
+
+
+def test_a_folder_of_the_name_all_is_a_split(tmp_path):
+    picture(tmp_path / "all" / "ants" / "1.jpg")
+    assert load(tmp_path, "all").class_names == ("ants",)
 
 
 @pytest.mark.parametrize("text", [
@@ -203,7 +223,7 @@ def test_faulty_boxes_are_named(root, text, message):
 
 
 def test_what_is_missing_is_said(tmp_path, root):
-    with pytest.raises(UserError, match="expected train/<class>/<image>"):
+    with pytest.raises(UserError, match=r"no such split; expected train/<class>/<image>. Say --data.split all where"):
         load(root, "train")
     with pytest.raises(UserError, match="no class folder is there"):
         load(root / "dog")

@@ -1,0 +1,38 @@
+"""What a split's name says: whether it is there to be measured on, and so never to be trained on unasked."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+WHOLE = "all"
+"""The split of a data set that has none: `folder` then takes the class folders that lie in the root itself."""
+TRAINING = {"train", "training"}
+EVALUATION = {"test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation", "held"}
+"""First words of the names of splits that results are measured on, or thresholds chosen on."""
+
+
+def is_evaluation(name: str) -> bool:
+    """Whether a split, or a list file's stem, is called as those that results are measured on: `val`, `test_2`."""
+    return _first_word(name) in EVALUATION
+
+
+def is_split(name: str) -> bool:
+    """Whether a folder is called as a split, and not as a class."""
+    return name.lower() in TRAINING | EVALUATION - {"held"}
+
+
+def present(root: Path) -> list[str]:
+    """The folders in `root` that are called as splits, the training one first; empty where there are none."""
+    names = sorted(path.name for path in root.iterdir() if path.is_dir() and is_split(path.name))
+    return sorted(names, key=lambda name: name.lower() not in TRAINING)
+
+
+def are_splits(names: Iterable[str]) -> bool:
+    """Whether folders that would be classes are a data set's splits: two of them are called so, or all are."""
+    names = list(names)
+    found = sum(map(is_split, names))
+    return found >= 2 or (found > 0 and found == len(names))
+
+
+def _first_word(name: str) -> str:
+    return next(iter(re.findall(r"[a-z]+", name.lower())), "")
