@@ -148,13 +148,13 @@ def counts(two, split, boxes, **options):
 def test_a_path_in_two_splits_is_never_a_training_images(two):
     boxes = boxes_file(two, "cat/0.jpg,1,2,30,40\n")
     assert counts(two, "test", boxes) == [1, 0, 0]
-    assert "taken as test's; write test/cat/0.jpg to say so" in load(two, boxes=boxes).notes[0]
+    assert "taken as test's; write test/cat/0.jpg to say so" in load(two, "test", boxes=boxes).notes[0]
     assert counts(two, "train", boxes) == [0, 0, 0]
     with pytest.raises(UserError, match="'cat/0.jpg' among them, are images of train and of test; expected paths that"):
         load(two, "held", boxes=boxes, held_per_class=1)
     picture(two / "val" / "cat" / "0.jpg")
     with pytest.raises(UserError, match="are images of test and of val"):
-        load(two, boxes=boxes)
+        load(two, "test", boxes=boxes)
 
 
 @pytest.mark.parametrize("text", [
