@@ -232,7 +232,7 @@ def _known_classes(options: Localize, checkpoint, dataset: Dataset) -> dict[str,
     if stored.manifest["classifier"].get("crops") != options.crops:
         raise UserError(f"classified with {stored.manifest['classifier'].get('crops')} crops",
                         where=options.classes_from, expected=f"--crops {options.crops}")  # fmt: skip
-    missing = len(dataset) - len(stored.entries)
+    missing = len(dataset) - len(stored.entries) - len(stored.skipped)
     if missing:
         raise UserError(f"{missing} of {len(dataset)} images are not classified there", where=options.classes_from,
                         do="leave --classes-from out")  # fmt: skip
@@ -241,10 +241,15 @@ def _known_classes(options: Localize, checkpoint, dataset: Dataset) -> dict[str,
 
 def _localize_batch(session, graph: Mapper, options: Localize, items, writers, known) -> None:
     """Maps and classes of some images, each given as its views, one for each kind of `_inputs`."""
-    for first, *_ in items:
-        if first.problem:
-            skip(writers.values(), first.sample.image_id, first.problem)
-    usable = [item for item in items if not item[0].problem]
+    usable = []
+    for item in items:
+        image_id, problem = item[0].sample.image_id, item[0].problem
+        if problem is None and known is not None and image_id not in known:
+            problem = "not classified in --classes-from"
+        if problem:
+            skip(writers.values(), image_id, problem)
+        else:
+            usable.append(item)
     if not usable:
         return
     samples = [item[0].sample for item in usable]

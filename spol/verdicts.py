@@ -17,7 +17,7 @@ import pickle
 import pickletools
 import reprlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,22 @@ class Verdicts:
         by_image: by image id, or by the path in the original's list file.
         classifier: its name.
         record: what a manifest says of the file.
+        skipped: why an image has no verdict, by image id.
     """
 
     by_image: dict[str, Verdict | tuple[bool, bool]]
     classifier: str
     record: dict[str, Any]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def _key(self, image_id: str) -> str:
+        return image_id if image_id in self.by_image else image_id.rsplit("/", 1)[-1]
+
+    def why_none(self, image_id: str) -> str | None:
+        """Why an image has no verdict, None where it has one."""
+        if self._key(image_id) in self.by_image:
+            return None
+        return f"not classified: {self.skipped.get(image_id, 'no verdict')}"
 
     def of(self, sample: Sample, classes: int) -> Verdict:
         """The verdict on an image.
@@ -70,20 +81,21 @@ class Verdicts:
             KeyError: none is there.
         """
         name = sample.image_id
-        found = self.by_image[name if name in self.by_image else name.rsplit("/", 1)[-1]]
+        found = self.by_image[self._key(name)]
         if isinstance(found, Verdict):
             return found
         top1, top5 = found
         return Verdict((sample.label,) if top1 else (classes, sample.label) if top5 else (classes,), None)
 
     def check(self, samples: Iterable[Sample], where: Path) -> None:
-        """Refuse a file that lacks images of a data set.
+        """Refuse a file that lacks images of a data set, other than those that could not be classified.
 
         Raises:
             UserError: so it is.
         """
         names = [sample.image_id for sample in samples]
-        missing = [name for name in names if not {name, name.rsplit("/", 1)[-1]} & self.by_image.keys()]
+        known = self.by_image.keys() | self.skipped.keys()
+        missing = [name for name in names if not {name, name.rsplit("/", 1)[-1]} & known]
         if missing:
             raise UserError(f"{len(missing)} of {len(names)} images have no verdict, {missing[0]} among them",
                             where=where, do="classify this split with spol.cls.test")  # fmt: skip
@@ -101,7 +113,7 @@ def read(path: Path) -> Verdicts:
             raise UserError("predictions without a classifier", where=path)
         found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in predictions.entries}
         name = (predictions.manifest.get("classifier") or {}).get("name", "unknown")
-        return Verdicts(found, name, {"name": path.name, "classifier": name})
+        return Verdicts(found, name, {"name": path.name, "classifier": name}, predictions.skipped)
     if path.suffix == ".npy":
         return Verdicts(read_npy(path), "top1top5.npy", {"name": path.name, "classifier": "as in the file"})
     return _read_json(path)
@@ -120,12 +132,15 @@ def _read_json(path: Path) -> Verdicts:
                 raise ValueError(f"{name}: {str(row)[:80]}")
             found[name] = Verdict(top5, scores)
         classifier = str(content["classifier"])
+        skipped = {str(name): str(reason) for name, reason in content.get("skipped", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"no classification result ({error})", where=path, do="write it with spol.cls.test") from error
-    return Verdicts(found, classifier, {"name": path.name, "classifier": classifier})
+    return Verdicts(found, classifier, {"name": path.name, "classifier": classifier}, skipped)
 
 
-def write_results(path: Path, verdicts: dict[str, Verdict], classifier: str, header: dict[str, Any]) -> None:
+def write_results(
+    path: Path, verdicts: dict[str, Verdict], classifier: str, header: dict[str, Any], skipped: dict[str, str]
+) -> None:
     """Write `classification.json`.
 
     Args:
@@ -133,9 +148,11 @@ def write_results(path: Path, verdicts: dict[str, Verdict], classifier: str, hea
         verdicts: by image id.
         classifier: its name.
         header: of the run, for the record.
+        skipped: why an image could not be classified, by image id.
     """
     images = {name: {"top5": list(verdict.top5), "scores": list(verdict.scores)} for name, verdict in verdicts.items()}
-    write_json(path, {"format": FORMAT, "classifier": classifier, "run": header, "images": images})
+    content = {"format": FORMAT, "classifier": classifier, "run": header, "images": images, "skipped": skipped}
+    write_json(path, content)
 
 
 def write_npy(path: Path, verdicts: dict[str, Verdict], labels: dict[str, int]) -> None:

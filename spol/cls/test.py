@@ -113,7 +113,7 @@ def _hand_over(options: Classify, directory: Path, arch: str, header: dict) -> P
     if not found:
         raise UserError("no image could be classified", where=directory, do="look at its predictions.jsonl")
     path = options.out / "classification.json"
-    verdicts.write_results(path, found, arch, header)
+    verdicts.write_results(path, found, arch, header, read.skipped)
     if options.npy:
         labels = {entry.image_id: entry.label for entry in read.entries}
         verdicts.write_npy(options.out / "top1top5.npy", found, labels)

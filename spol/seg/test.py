@@ -115,7 +115,7 @@ def _localize(
     images = Images(left, inputs, options.preprocessing)
     with bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing") as progress:
         for items in image_batches(images, options.batch_size, options.workers):
-            usable = without_problems(items, partial(skip, writers))
+            usable = without_problems(_without_verdict(items, classified), partial(skip, writers))
             for number, (writer, kind) in enumerate(zip(writers, kinds, strict=True)):
                 if usable:
                     size = Frame.of_kind(kind, usable[0].frames[number].original).size
@@ -123,6 +123,17 @@ def _localize(
                     _write(usable, maps, kind, number, writer, classified, len(dataset.class_names), threshold, options)
             progress.update(len(items))
     return finish(writers)
+
+
+def _without_verdict(items: Sequence[Item], classified: Verdicts | None) -> list[Item]:
+    """The items, where one that the classifier could not read, and that can be read now, is a problem."""
+    if classified is None:
+        return list(items)
+    reasons = [classified.why_none(item.sample.image_id) for item in items]
+    return [
+        replace(item, problem=reason) if reason and not item.problem else item
+        for item, reason in zip(items, reasons, strict=True)
+    ]
 
 
 def _write(

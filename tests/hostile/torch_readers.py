@@ -54,5 +54,7 @@ def make(world: Path) -> None:
     torch.save(state, world / "legacy.pth.tar", _use_new_zipfile_serialization=False)
     checkpoints.write(world / "ours.pth", {"config": CONFIG, "model": state})
     found = {f"{k}.jpg": verdicts.Verdict((k, 5), (0.75, 0.25)) for k in range(3)}
-    verdicts.write_results(world / "classification.json", found, "efficientnet-b7", {})
+    verdicts.write_results(
+        world / "classification.json", found, "efficientnet-b7", {}, {"gone.jpg": "the file is empty"}
+    )
     verdicts.write_npy(world / "top1top5.npy", found, dict.fromkeys(found, 1))

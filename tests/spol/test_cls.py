@@ -174,10 +174,13 @@ SAMPLE = Sample("001.A/im_0.jpg", Path("im_0.jpg"), 2)
 
 def test_verdicts_survive_a_round_trip_and_the_original_file(tmp_path):
     found = {"001.A/im_0.jpg": Verdict((3, 2), (0.5, 0.25)), "001.A/im_1.jpg": Verdict((1, 0), (0.9, 0.1))}
-    verdicts.write_results(tmp_path / "classification.json", found, "b7", {})
+    verdicts.write_results(tmp_path / "classification.json", found, "b7", {}, {"001.A/im_8.jpg": "the file is empty"})
     again = verdicts.read(tmp_path / "classification.json")
     assert again.by_image == found
     assert again.of(SAMPLE, 200) == found["001.A/im_0.jpg"]
+    again.check([SAMPLE, Sample("001.A/im_8.jpg", Path("x"), 0)], tmp_path)  # could not be read, which is no fault
+    assert again.why_none("001.A/im_8.jpg") == "not classified: the file is empty"
+    assert again.why_none("001.A/im_0.jpg") is None
     verdicts.write_npy(tmp_path / "top1top5.npy", found, {"001.A/im_0.jpg": 2, "001.A/im_1.jpg": 1})
     assert np.load(tmp_path / "top1top5.npy", allow_pickle=True).item() == {
         "001.A/im_0.jpg": [False, True],
