@@ -4,7 +4,7 @@
 
 Each result line names its protocol, its threshold and where that came from:
 
-    released     fixed in the paper's released code for this data set and backbone
+    released     fixed in the paper's released code for CUB and for ILSVRC, by backbone; other data sets have none
     validation   the best on the validation predictions, read on these
     oracle       the best on these very images, hence optimistic; for wsoleval it is MaxBoxAcc itself
     stored       boxes stored without maps, scored as they are
@@ -71,6 +71,7 @@ def _as_json(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> dic
     runs = [
         {
             "run": str(evaluation.predictions.directory),
+            "label": evaluation.label,
             "classification_top1": evaluation.predictions.accuracy(1),
             "classification_top5": evaluation.predictions.accuracy(5),
             "pixels": None if evaluation.pixels is None else asdict(evaluation.pixels),

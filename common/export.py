@@ -4,16 +4,19 @@
 
 writes, below a folder for each predictions directory:
 
-    audit.csv       image, protocol, IoU criterion, threshold and its source, predicted and closest true box in the
-                    frame, IoU, counted, hit, class right among one and five
-    boxes.csv       image, class, the stored box in pixels of the original image, its threshold, the five classes
+    audit.csv       image, protocol, IoU criterion, threshold and its source, predicted and closest true box, what
+                    their pixels are of, IoU, counted, hit, class right among one and five
+    boxes.csv       image, class, one box in pixels of the original image, its threshold and where that comes from,
+                    the five classes
     coco.json       ground truth in COCO's format: images, annotations, categories
-    coco_results.json  the stored boxes in COCO's results format
+    coco_results.json  the boxes of boxes.csv in COCO's results format
     metadata/       wsolevaluation's four files; its score maps are the predictions' own maps/ folder, in the frame
                     `resize 224`
 
-Boxes are `x0 y0 x1 y1`, end-exclusive; COCO's are `x y width height`. In the two CSV files, an image id that a
-spreadsheet would take for a formula has `./` before it.
+boxes.csv and coco_results.json hold the boxes that were stored when the images were localized, or with --boxes-at those
+that a protocol finds at its validated, released or oracle threshold; every line says which. Boxes are `x0 y0 x1 y1`,
+end-exclusive; COCO's are `x y width height`. pycocotools' COCOeval at IoU 0.5 then counts Top-1 localization, and with
+useCats = 0 GT-known. In the two CSV files, an image id that a spreadsheet would take for a formula has `./` before it.
 """
 
 import csv
@@ -21,25 +24,41 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 
 from common.datasets import wsoleval
 from common.measuring.boxes import pairwise_iou
+from common.measuring.geometry import Frame
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs.audit import judge
-from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
+from common.runs.evaluation import GALLERY_ORDER, Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.scoring import frame_of_truth
 from common.system.errors import UserError, run_command
 from common.system.files import write_json, write_text
+from common.system.locks import hold, release
 
 AUDIT = ("image_id", "label", "protocol", "criterion", "threshold", "source", "x0", "y0", "x1", "y1",
-         "true_x0", "true_y0", "true_x1", "true_y1", "iou", "counted", "hit", "top1_right", "top5_right")  # fmt: skip
+         "true_x0", "true_y0", "true_x1", "true_y1", "iou", "counted", "hit", "top1_right", "top5_right",
+         "pixels")  # fmt: skip
 NAMES = ("audit.csv", "boxes.csv", "coco.json", "coco_results.json", "metadata")
 UNFINISHED = ".unfinished"
-BOXES = ("image_id", "label", "x0", "y0", "x1", "y1", "threshold", "top5", "top5_scores")
+BOXES = (
+    "image_id",
+    "label",
+    "x0",
+    "y0",
+    "x1",
+    "y1",
+    "threshold",
+    "top5",
+    "top5_scores",
+    "source",
+    "protocol",
+    "pixels",
+)
 
 
 @dataclass(frozen=True)
@@ -48,16 +67,87 @@ class Export(EvaluationOptions):
 
     out: Path = Path("exported")
     """Folder for the files; those that are there already are not overwritten."""
+    boxes_at: Literal["stored", "validation", "released", "oracle"] = "stored"
+    """Which boxes boxes.csv and coco_results.json hold: those stored with the predictions, or a protocol's at its
+    threshold from this source."""
+    boxes_of: str | None = None
+    """The protocol of --boxes-at; by default the one that the page's gallery takes."""
+    audit_pixels: Literal["frame", "original"] = "frame"
+    """What the pixels of audit.csv's boxes are of: the frame that the protocol measures in, or the original image."""
     overwrite: bool = False
     """Replace files that are there already."""
 
 
-def audit_rows(evaluation: Evaluation, count_missing: bool, workers: int) -> Iterator[list[Any]]:
+@dataclass(frozen=True)
+class Boxes:
+    """One box an image, and how it was cut.
+
+    Attributes:
+        by_image: (4,) in pixels of the original image by image id, None where nothing was found.
+        threshold: by image id.
+        source: `stored`, or where the threshold was chosen.
+        protocol: whose boxes they are; empty for stored ones.
+    """
+
+    by_image: dict[str, np.ndarray | None]
+    threshold: dict[str, float]
+    source: str
+    protocol: str
+
+
+def boxes_to_export(evaluation: Evaluation, options: Export) -> Boxes:
+    """The boxes that `--boxes-at` asks for.
+
+    Raises:
+        UserError: no protocol has a threshold from that source.
+    """
+    entries = evaluation.predictions.entries
+    if options.boxes_at == "stored":
+        boxes = {entry.image_id: entry.box for entry in entries}
+        threshold, source, name = {entry.image_id: entry.threshold for entry in entries}, "stored", ""
+    else:
+        row = _row_of(evaluation, options)
+        at = row.thresholds[row.criterion_of_half()]
+        judged = judge(evaluation.predictions, evaluation.samples, PROTOCOLS[row.protocol], (at,),
+                       options.count_missing, options.workers)  # fmt: skip
+        boxes = {one.entry.image_id: one.scores.boxes[0] for one in judged}
+        threshold, source, name = dict.fromkeys(boxes, at), row.source, row.protocol
+    samples = evaluation.samples
+    original = {
+        entry.image_id: _in_original(boxes[entry.image_id], frame_of_truth(entry, samples[entry.image_id]))
+        for entry in entries
+        if entry.image_id in boxes
+    }
+    return Boxes(original, threshold, source, name)
+
+
+def _row_of(evaluation: Evaluation, options: Export) -> Row:
+    """The result line whose threshold `--boxes-at` and `--boxes-of` name."""
+    names = GALLERY_ORDER if options.boxes_of is None else (options.boxes_of,)
+    rows = {row.protocol: row for row in evaluation.rows if row.source == options.boxes_at}
+    found = next((rows[name] for name in names if name in rows), None)
+    if found is None:
+        sources = sorted({f"{row.protocol} {row.source}" for row in evaluation.rows})
+        do = "give --validation" if options.boxes_at == "validation" else None
+        raise UserError(
+            f"no {options.boxes_at} threshold for {' or '.join(names)}",
+            where=evaluation.predictions.directory,
+            expected=f"one of {', '.join(sources)}",
+            do=do,
+        )
+    return found
+
+
+def _in_original(box: np.ndarray | None, frame: Frame) -> np.ndarray | None:
+    return None if box is None else frame.to_original(box)[0]
+
+
+def audit_rows(evaluation: Evaluation, count_missing: bool, workers: int, pixels: str = "frame") -> Iterator[list[Any]]:
     """The cells of `AUDIT`: every result line's images, at that line's threshold for each criterion."""
     for row in evaluation.rows:
         protocol = PROTOCOLS[row.protocol]
         for number, threshold in enumerate(row.thresholds):
-            yield from _audit_one(evaluation, row, protocol, number, threshold, count_missing, workers)
+            yield from _audit_one(evaluation, row, protocol, number, threshold, count_missing, workers, pixels)
 
 
 def _audit_one(
@@ -68,16 +158,20 @@ def _audit_one(
     threshold: float,
     count_missing: bool,
     workers: int,
+    pixels: str,
 ) -> Iterator[list[Any]]:
     for judged in judge(evaluation.predictions, evaluation.samples, protocol, (threshold,), count_missing, workers):
         entry, scores = judged.entry, judged.scores
         shown = row.threshold if row.source == "stored" else threshold
         box, truth = scores.boxes[0], _closest(scores.ground_truth, scores.boxes[0], protocol)
+        if pixels == "original":
+            frame = frame_of_truth(entry, evaluation.samples[entry.image_id])
+            box, truth = _in_original(box, frame), _in_original(truth, frame)
         right = ["", ""] if not entry.top5 else [int(entry.top5[0] == entry.label), int(entry.label in entry.top5[:5])]
         yield [
             _no_formula(entry.image_id), entry.label, protocol.name, protocol.criteria[number], f"{shown:.6g}",
             row.source, *_cells(box), *_cells(truth), f"{scores.iou[0]:.6f}", int(judged.counted[0]),
-            int(judged.correct[0, number]), *right,
+            int(judged.correct[0, number]), *right, pixels,
         ]  # fmt: skip
 
 
@@ -96,18 +190,20 @@ def _cells(box: np.ndarray | None) -> list[Any]:
     return [""] * 4 if box is None else [f"{value:.6g}" for value in box]
 
 
-def box_rows(evaluation: Evaluation) -> Iterator[list[Any]]:
-    """The cells of `BOXES`: stored boxes in pixels of the original image."""
+def box_rows(evaluation: Evaluation, boxes: Boxes) -> Iterator[list[Any]]:
+    """The cells of `BOXES`, in pixels of the original image."""
     for entry in evaluation.predictions.entries:
-        frame = frame_of_truth(entry, evaluation.samples[entry.image_id])
-        box = None if entry.box is None else frame.to_original(entry.box)[0]
         top5, scores = entry.top5 or (), entry.top5_scores or ()
-        yield [_no_formula(entry.image_id), entry.label, *_cells(box), f"{entry.threshold:.6g}",
-               " ".join(map(str, top5)), " ".join(f"{score:.6g}" for score in scores)]  # fmt: skip
+        yield [_no_formula(entry.image_id), entry.label, *_cells(boxes.by_image[entry.image_id]),
+               f"{boxes.threshold[entry.image_id]:.6g}", " ".join(map(str, top5)),
+               " ".join(f"{score:.6g}" for score in scores), boxes.source, boxes.protocol, "original"]  # fmt: skip
 
 
-def coco(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Ground truth and stored boxes as COCO writes them; a result's category is the predicted class, if any."""
+def coco(evaluation: Evaluation, boxes: Boxes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Ground truth and boxes as COCO writes them; a result's category is the predicted class, if any.
+
+    Categories are the data set's classes, and any other class that was predicted.
+    """
     images, annotations, results = [], [], []
     numbers = {image_id: number for number, image_id in enumerate(evaluation.samples, start=1)}
     for image_id, sample in evaluation.samples.items():
@@ -119,17 +215,23 @@ def coco(evaluation: Evaluation) -> tuple[dict[str, Any], list[dict[str, Any]]]:
                 "bbox": _corner_and_sides(box), "area": float((box[2] - box[0]) * (box[3] - box[1])), "iscrowd": 0,
             })  # fmt: skip
     for entry in evaluation.predictions.entries:
-        if entry.box is not None:
+        box = boxes.by_image[entry.image_id]
+        if box is not None:
             results.append({
                 "image_id": numbers[entry.image_id],
                 "category_id": entry.top5[0] if entry.top5 else entry.label,
-                "bbox": _corner_and_sides(
-                    frame_of_truth(entry, evaluation.samples[entry.image_id]).to_original(entry.box)[0]
-                ),
+                "bbox": _corner_and_sides(box),
                 "score": float(entry.top5_scores[0]) if entry.top5_scores else 1.0,
+                "threshold": boxes.threshold[entry.image_id], "threshold_from": boxes.source,
+                "protocol": boxes.protocol,
             })  # fmt: skip
-    categories = [{"id": label, "name": name} for label, name in enumerate(evaluation.dataset.class_names)]
-    return {"images": images, "annotations": annotations, "categories": categories}, results
+    names = dict(enumerate(evaluation.dataset.class_names))
+    others = {result["category_id"] for result in results} - names.keys()
+    names.update({label: f"class {label}, which the data set lacks" for label in sorted(others)})
+    info = {"description": f"{evaluation.dataset.name} {evaluation.dataset.split}: true boxes, x y width height in "
+                           "pixels of the original image"}  # fmt: skip
+    categories = [{"id": label, "name": name} for label, name in names.items()]
+    return {"info": info, "images": images, "annotations": annotations, "categories": categories}, results
 
 
 def _corner_and_sides(box: np.ndarray) -> list[float]:
@@ -144,10 +246,11 @@ def export(evaluation: Evaluation, folder: Path, options: Export) -> list[Path]:
         UserError: one of them is there already.
     """
     _refuse_earlier([folder], options)
-    rows = audit_rows(evaluation, options.count_missing, options.workers)
+    boxes = boxes_to_export(evaluation, options)
+    rows = audit_rows(evaluation, options.count_missing, options.workers, options.audit_pixels)
     write_text(folder / "audit.csv", _csv(AUDIT, rows))
-    write_text(folder / "boxes.csv", _csv(BOXES, box_rows(evaluation)))
-    truth, results = coco(evaluation)
+    write_text(folder / "boxes.csv", _csv(BOXES, box_rows(evaluation, boxes)))
+    truth, results = coco(evaluation, boxes)
     write_json(folder / "coco.json", truth)
     write_json(folder / "coco_results.json", results)
     wsoleval.write(evaluation.dataset, folder / "metadata")
@@ -166,6 +269,7 @@ def export_all(evaluations: Sequence[Evaluation], options: Export) -> list[Path]
 
     Until all are written a file says so, and the same command replaces what a stopped one left.
     """
+    hold(options.out)
     unfinished = options.out / UNFINISHED
     named = [f"{number}-{one.predictions.directory.name}" for number, one in enumerate(evaluations, start=1)]
     folders = [options.out] if len(named) == 1 else [options.out / name for name in named]
@@ -175,6 +279,7 @@ def export_all(evaluations: Sequence[Evaluation], options: Export) -> list[Path]
     write_text(unfinished, "python -m common.export has not finished here.\n")
     paths = [path for one, folder in zip(evaluations, folders, strict=True) for path in export(one, folder, options)]
     unfinished.unlink()
+    release(options.out)
     return paths
 
 

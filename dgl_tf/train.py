@@ -22,6 +22,7 @@ from common.datasets import Dataset, TrainingSource
 from common.runs.provenance import note_process
 from common.system.errors import UserError, run_command
 from common.system.files import writing
+from common.system.locks import hold, release
 from dgl_tf import config, processes, records, sessions, weights
 
 # isort: split
@@ -171,6 +172,7 @@ def train(options: Train) -> Path:
     options = resolved(options, dataset, share)
     start = start_file(options)
     if share.rank == 0:
+        hold(options.out)
         records.write(options.out, _record(options, dataset, start))
     final = options.out / records.FINAL
     if final.is_file():
@@ -181,6 +183,8 @@ def train(options: Train) -> Path:
     with tf.Graph().as_default():
         tf.set_random_seed(options.seed + share.rank)  # each tower's dropout; the first one's weights reach all
         _run(options, dataset, validation, start, share)
+    if share.rank == 0:
+        release(options.out)
     return final
 
 

@@ -264,6 +264,7 @@ def _hand_over(options: Generate, dataset: Dataset, journal: Journal) -> None:
         raise UserError("no image could be used", where=options.out)
     classes = {name: (int(row.top1), int(row.top5), row.predicted) for name, row in rows.items()}
     handover.write_classes(options.classify_save_path, classes, options.overwrite)
+    handover.note_classifier(options.classify_save_path, options.mode, options.crops)
     for number, th in enumerate(THRESHOLDS):
         path = handover.box_file(options.bounding_box_save_path, th)
         handover.write_boxes(path, {name: row.boxes[number] for name, row in rows.items()}, options.overwrite)

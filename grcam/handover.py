@@ -12,12 +12,13 @@ every line (quirk Q14); here they are written as a whole, and a doubled line is 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from common.datasets.text import lines, whole_number
 from common.system.errors import UserError, inside
-from common.system.files import write_text
+from common.system.files import read_json, sha256, write_json, write_text
 from grcam.config import SIDE, THRESHOLDS
 
 
@@ -60,6 +61,25 @@ def write_classes(path: Path, rows: Mapping[str, tuple[int, int, int]], overwrit
         overwrite: replace a file that says something else.
     """
     _write(path, (f"{name},{','.join(map(str, values))}\n" for name, values in _checked(path, rows)), overwrite)
+
+
+def note_classifier(path: Path, name: str, crops: int) -> None:
+    """Write beside a class file who classified: `<class file>.json`, for that very file alone."""
+    write_json(_beside(path), {"name": name, "crops": crops, "class_file": sha256(path)})
+
+
+def classifier_of(path: Path) -> dict[str, Any] | None:
+    """Name and crops of a class file's classifier, as `note_classifier` left them; None of any other class file."""
+    if not _beside(path).is_file():
+        return None
+    stored = read_json(_beside(path))
+    if not isinstance(stored, dict) or stored.get("class_file") != sha256(path):
+        return None
+    return {"name": stored.get("name"), "crops": stored.get("crops")}
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
 
 
 def write_boxes(path: Path, rows: Mapping[str, Iterable[int]], overwrite: bool = False) -> None:

@@ -287,7 +287,8 @@ def _write_predictions(
         "architecture": options.mode or "unnamed",
         "data": source.described(dataset),
         "checkpoint": {"name": str(options.classify_save_path), "sha256": files_read["class_file"]},
-        "classifier": {"name": options.mode or "class file", "crops": 10},
+        "classifier": handover.classifier_of(options.classify_save_path)
+        or {"name": options.mode or "class file", "crops": None},
         "frame": GRCAM.frame,
         "options": {"th": None if name == "pseudo" else th, "th_from": origin, **files_read},
     }

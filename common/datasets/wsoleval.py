@@ -11,6 +11,8 @@ Paths are relative to the image folder, which is given apart from it.
 """
 
 import os
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +78,26 @@ def load(
             )
         except UserError as problem:
             on_problem(problem)
-    names = {sample.label: sample.image_id.split("/")[-2] for sample in samples if "/" in sample.image_id}
-    classes = max((sample.label for sample in samples), default=-1) + 1
     kept = fit_or_held(samples, split, held_per_class) if held_per_class else tuple(samples)
-    return Dataset("wsoleval", split, kept, tuple(names.get(label, str(label)) for label in range(classes)))
+    return Dataset("wsoleval", split, kept, class_names(metadata))
+
+
+def class_names(metadata: Path) -> tuple[str, ...]:
+    """The classes of all splits together, which one split may not all have.
+
+    A class is named after the folder that its images, and no other class's, lie in; else by its number.
+    """
+    folders: dict[int, set[str]] = {}
+    for path in sorted(metadata.glob("*/class_labels.txt")):
+        with suppress(UserError):  # what is no label, its split's own reader refuses
+            for line, text in lines(path):
+                image_id, _, label = text.strip().rpartition(",")
+                number = class_number(label, where=path, line=line)
+                folders.setdefault(number, set()).update(image_id.split("/")[-2:-1])
+    shared = Counter(folder for several in folders.values() for folder in several)
+    own = {label: [folder for folder in several if shared[folder] == 1] for label, several in folders.items()}
+    names = {label: found[0] for label, found in own.items() if len(found) == 1}
+    return tuple(names.get(label, str(label)) for label in range(max(folders, default=-1) + 1))
 
 
 def _labels(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str, int]:
@@ -149,7 +167,7 @@ def _cells(path: Path, line: int, text: str, ids: dict[str, int], counts: tuple[
 def write(dataset: Dataset, metadata: Path) -> Path:
     """Write one split as a metadata folder, whole or not at all for each file; returns `<metadata>/<split>`.
 
-    Whole numbers are written without a decimal point, as wsolevaluation's own files have them.
+    Boxes are rounded to whole numbers, which is all that wsolevaluation reads, and stay a pixel wide and high.
 
     Raises:
         UserError: an id holds a comma, which the format can't carry.
@@ -165,11 +183,14 @@ def write(dataset: Dataset, metadata: Path) -> Path:
         "class_labels.txt": [f"{sample.image_id},{sample.label}" for sample in dataset],
         "image_sizes.txt": [f"{sample.image_id},{sample.size[0]},{sample.size[1]}" for sample in dataset],
         "localization.txt": [
-            f"{sample.image_id},{','.join(f'{value:.12g}' for value in box)}"
-            for sample in dataset
-            for box in sample.boxes
+            f"{sample.image_id},{','.join(map(str, _whole(box)))}" for sample in dataset for box in sample.boxes
         ],
     }
     for name, rows in files.items():
         write_text(folder / name, "".join(f"{row}\n" for row in rows))
     return folder
+
+
+def _whole(box: np.ndarray) -> list[int]:
+    x0, y0, x1, y1 = (int(value) for value in np.rint(box))
+    return [x0, y0, max(x1, x0 + 1), max(y1, y0 + 1)]

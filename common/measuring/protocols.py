@@ -31,8 +31,8 @@ class Protocol:
         criteria: the IoU criteria; with several, the score is the mean over them, each at its own best threshold.
         mean_over: `images`, or `classes` (accuracy per class first).
         sweep: the thresholds of its curve, among which `oracle` and `validation` choose.
-        fixed: released thresholds by (data set, architecture), `*` for any other; empty when the released rule is
-            the best of `sweep` on the test split.
+        fixed: released thresholds by (data set, architecture), the data set `cub` or `ilsvrc`, `*` for any other
+            architecture; empty when the released rule is the best of `sweep` on the test split.
         left_out: endings of image ids that its released code leaves out by name.
     """
 
@@ -58,14 +58,19 @@ class Protocol:
         if self.mean_over not in ("images", "classes"):
             raise ValueError(f"unknown mean over {self.mean_over!r}, expected images or classes")
 
-    def fixed_threshold(self, dataset: str, architecture: str) -> float | None:
-        """The released threshold for a data set and backbone (`inception` also names `inception_v3`), or None."""
+    def fixed_threshold(self, dataset: str | None, architecture: str) -> float | None:
+        """The released threshold for a data set and backbone (`inception` also names `inception_v3`), or None.
+
+        Args:
+            dataset: `cub` or `ilsvrc`; the releases have none for any other.
+            architecture: the backbone.
+        """
         matching = [
-            (row_dataset != "*", row_architecture != "*", threshold)
+            (row_architecture != "*", threshold)
             for row_dataset, row_architecture, threshold in self.fixed
-            if row_dataset in ("*", dataset) and (row_architecture == "*" or architecture.startswith(row_architecture))
+            if row_dataset == dataset and (row_architecture == "*" or architecture.startswith(row_architecture))
         ]
-        return max(matching)[-1] if matching else None  # the most particular row; the data set outranks the backbone
+        return max(matching)[-1] if matching else None  # a backbone's own row outranks the general one
 
     def correct(self, iou: np.ndarray) -> np.ndarray:
         """Whether each IoU meets each criterion: (..., number of criteria) bool."""
@@ -92,8 +97,8 @@ BAS = Protocol(
     strict=True,
     mean_over="classes",
     fixed=(
-        ("*", "*", 0.15),
-        ("*", "inception", 0.10),
+        ("cub", "*", 0.15),
+        ("cub", "inception", 0.10),
         ("ilsvrc", "*", 0.5),
         ("ilsvrc", "resnet", 0.45),
         ("ilsvrc", "inception", 0.30),
@@ -108,7 +113,7 @@ BAS_EXTENSION = replace(
     strict=False,
     mean_over="images",
     fixed=(
-        ("*", "*", 0.1),
+        ("cub", "*", 0.1),
         ("ilsvrc", "vgg", 0.45),
         ("ilsvrc", "resnet", 0.25),
         ("ilsvrc", "inception", 0.25),
@@ -125,7 +130,7 @@ SPOL = Protocol(
     ground_truth="clip-and-drop-empty",
     iou="continuous",
     strict=True,
-    fixed=(("*", "*", 0.2), ("ilsvrc", "*", 0.8)),
+    fixed=(("cub", "*", 0.2), ("ilsvrc", "*", 0.8)),
     left_out=("ILSVRC2012_val_00033202.JPEG",),
 )
 
@@ -152,7 +157,7 @@ ADL = Protocol(
     ground_truth="truncate",
     iou="inclusive",
     strict=False,
-    fixed=(("*", "*", 0.2),),
+    fixed=(("cub", "*", 0.2), ("ilsvrc", "*", 0.2)),
 )
 
 WSOLEVAL_V1 = Protocol(

@@ -20,6 +20,7 @@ from common.pytorch.runtime import Runtime, precision
 from common.runs.provenance import TRAINING, note_process
 from common.system.errors import UserError
 from common.system.files import write_json, write_text, writing
+from common.system.locks import hold, release
 from common.system.progress import bar
 
 FINAL = "final.pth"
@@ -72,8 +73,8 @@ def fit(
     device = next(model.parameters()).device
     precision(device, runtime.amp)  # refused here, before anything is written
     scaler = torch.amp.GradScaler(device.type, enabled=runtime.amp == "fp16")
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    if distributed.rank() == 0:
+        hold(folder)
     batches = loader.batch_sampler.batches
     epoch, batch = _resume(model, optimizer, scaler, folder, config)
     if distributed.rank() == 0:
@@ -132,6 +133,7 @@ def fit(
             model.train()
     if main:
         checkpoints.write(final, {"config": config, "model": model.state_dict()})
+        release(folder)
     distributed.wait_for_all()
     return final
 

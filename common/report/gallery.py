@@ -15,12 +15,10 @@ from common.measuring.protocols import PROTOCOLS, Protocol
 from common.pictures.images import ImageError, read_rgb
 from common.pictures.overlays import encode_jpeg, rescaled
 from common.runs.audit import Judged, judge
-from common.runs.evaluation import Evaluation, Row
+from common.runs.evaluation import GALLERY_ORDER, Evaluation, Row
 from common.runs.record import Prediction
 from common.system.progress import bar
 
-ORDER = ("bas", "wsoleval-v1", "spol", "grcam", "dgl", "adl", "bas-extension", "wsoleval-v2")
-"""Which protocol calls a picture a hit, the first that was evaluated in the run's frame."""
 SOURCES = ("validation", "oracle", "stored")
 """Where a gallery's thresholds come from, the first there is."""
 STEPS = 50
@@ -53,7 +51,7 @@ class Measure:
 
 def measure(evaluation: Evaluation) -> Measure:
     """The protocol of a run's gallery and the slider's thresholds, among them the one the run is read at."""
-    for name in ORDER:
+    for name in GALLERY_ORDER:
         rows = {row.source: row for row in evaluation.rows if row.protocol == name}
         for source in SOURCES:
             if source in rows:
@@ -190,7 +188,7 @@ def data(runs: Sequence[JudgedRun], count: int, picture_side: int) -> tuple[dict
 def _run_fields(run: JudgedRun) -> dict:
     manifest = run.evaluation.predictions.manifest
     return {
-        "name": run.evaluation.predictions.title,
+        "name": run.evaluation.label,
         "directory": str(run.evaluation.predictions.directory),
         "frame": manifest["frame"],
         "protocol": run.measure.protocol.name if run.measure.protocol else None,

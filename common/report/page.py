@@ -20,6 +20,7 @@ import markupsafe
 import numpy as np
 import tyro
 
+from common.datasets.known import known_as
 from common.measuring.protocols import PROTOCOLS
 from common.report import gallery
 from common.report.figures import COLOURS, Curve, chart
@@ -96,7 +97,7 @@ def _title(evaluations: Sequence[Evaluation]) -> str:
 
 def _published(evaluations: Sequence[Evaluation]) -> list[list[str]]:
     table = [["method", "architecture", "Top-1", "Top-5", "GT-known", "printed in"]]
-    for name, classes in dict.fromkeys((e.dataset.name, len(e.dataset.class_names)) for e in evaluations):
+    for name, classes in dict.fromkeys((known_as(e.dataset), len(e.dataset.class_names)) for e in evaluations):
         for row in published(name, classes):
             accuracies = ["-" if value is None else f"{value:.2f}" for value in (row.top1, row.top5, row.gt_known)]
             table.append([row.method, row.architecture, *accuracies, row.source])
@@ -142,7 +143,7 @@ def _threshold_charts(evaluations: Sequence[Evaluation], baselines: Sequence[Row
             for criterion, values in zip(result.protocol.criteria, result.gt_known, strict=True):
                 several = f", IoU {criterion}" if len(result.protocol.criteria) > 1 else ""
                 colour = COLOURS[len(curves) % len(COLOURS)]
-                curves.append(Curve(evaluation.predictions.title + several, colour, result.thresholds, values))
+                curves.append(Curve(evaluation.label + several, colour, result.thresholds, values))
         if curves:
             flat = [(row.method, row.gt_known) for row in baselines if row.protocol == name]
             charts.append(chart(name, curves, flat))
@@ -154,7 +155,7 @@ def _iou_charts(judged: Sequence[JudgedRun]) -> list[str]:
     charts = []
     for protocol in dict.fromkeys(run.measure.protocol for run in judged if run.measure.protocol):
         curves = [
-            Curve(f"{run.evaluation.predictions.title} @{run.measure.thresholds[run.measure.start]:.3g}",
+            Curve(f"{run.evaluation.label} @{run.measure.thresholds[run.measure.start]:.3g}",
                   COLOURS[number % len(COLOURS)], gallery.IOU_GRID, run.reach(), 0.5)
             for number, run in enumerate(run for run in judged if run.measure.protocol == protocol)
         ]  # fmt: skip
@@ -169,7 +170,7 @@ def _per_class(judged: Sequence[JudgedRun]) -> list[list[str]]:
         return []
     names = scored[0].evaluation.dataset.class_names
     counts = np.bincount([sample.label for sample in scored[0].evaluation.samples.values()], minlength=len(names))
-    heads = [f"{run.evaluation.predictions.title}, {run.measure.protocol.name}" for run in scored]
+    heads = [f"{run.evaluation.label}, {run.measure.protocol.name}" for run in scored]
     table = [["class", "images", *heads]]
     columns = [_class_hits(run, len(names)) for run in scored]
     for label, name in enumerate(names):

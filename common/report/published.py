@@ -54,6 +54,6 @@ WHOLE = {"cub": 200, "ilsvrc": 1000}
 """Classes of the data sets that the figures were measured on; figures on fewer can't be compared."""
 
 
-def published(dataset: str, classes: int) -> list[Published]:
+def published(dataset: str | None, classes: int) -> list[Published]:
     """The figures for a data set, none where it is cut to fewer classes."""
     return [row for row in PUBLISHED if row.dataset == dataset and WHOLE[dataset] == classes]

@@ -2,7 +2,7 @@
 
 Each result line names its protocol, its threshold and where that came from:
 
-    released     fixed in the paper's released code for this data set and backbone
+    released     fixed in the paper's released code for CUB and for ILSVRC, by backbone; other data sets have none
     validation   the best on the validation predictions, read on these
     oracle       the best on these very images, hence optimistic; for wsoleval it is MaxBoxAcc itself
     stored       boxes stored without maps, scored as they are
@@ -11,17 +11,23 @@ Each result line names its protocol, its threshold and where that came from:
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import tyro
 
 from common.datasets import Dataset, Sample
+from common.datasets.known import known_as
 from common.measuring.metrics import LocalizationResult, PixelResult
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs.baselines import TrivialBaselines, trivial_baselines
+from common.runs.labels import label
 from common.runs.reader import Places, Predictions
 from common.runs.scoring import score
 from common.system.errors import UserError, say
+
+GALLERY_ORDER = ("bas", "wsoleval-v1", "spol", "grcam", "dgl", "adl", "bas-extension", "wsoleval-v2")
+"""Which protocol's boxes stand for a run where there can be one alone: the first that was evaluated in its frame."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Row:
     Attributes:
         run: the predictions directory; empty for a trivial baseline.
         method: its method and architecture, or the baseline's name.
+        label: the same, made long enough to tell it from the other runs.
         protocol: by name.
         threshold: as read; with several criteria the mean of theirs. None for a baseline.
         thresholds: one for each criterion; empty for a baseline.
@@ -55,6 +62,11 @@ class Row:
     gt_known: float
     over_images: float | None
     thresholds: tuple[float, ...] = ()
+    label: str = ""
+
+    def criterion_of_half(self) -> int:
+        """The number of the criterion IoU 0.5, at whose threshold one box is read where several have their own."""
+        return PROTOCOLS[self.protocol].criteria.index(0.5)
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,8 @@ class EvaluationOptions:
     """The folder that --data.metadata named, where it is no longer there."""
     list_file: Path | None = None
     """The list that --data.list-file named, where it is no longer there."""
+    released_for: Literal["auto", "cub", "ilsvrc", "neither"] = "auto"
+    """Whose released thresholds are read: those of the data set that the classes show it to be, or of the one named."""
     count_missing: bool = False
     """Count as misses the images that a protocol leaves out of its denominator (SPOL quirk 2)."""
     incomplete: bool = False
@@ -91,6 +105,7 @@ class Evaluation:
         predictions: as read.
         samples: the annotations, by image id.
         dataset: the split they come from.
+        label: names the run in tables and plots, and tells it from the others there.
         results: the whole curve under each protocol; none where there are masks only.
         pixels: PxAP and pIoU, None where there are no masks or no maps.
         rows: the result lines.
@@ -102,6 +117,7 @@ class Evaluation:
     results: dict[str, LocalizationResult]
     pixels: PixelResult | None
     rows: tuple[Row, ...]
+    label: str = ""
 
 
 def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[Evaluation], list[Row]]:
@@ -116,11 +132,14 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
         raise UserError(f"unknown protocol {unknown[0]!r}", expected=", ".join(PROTOCOLS))
     wanted = [PROTOCOLS[name] for name in options.protocols or PROTOCOLS]
     held = [_measure(directory, wanted, options) for directory in options.validation]
+    measured_runs = [_measure(directory, wanted, options, need_boxes) for directory in options.runs]
+    labels = label([measured.predictions for measured in measured_runs])
     evaluations, baselines = [], {}
-    for directory in options.runs:
-        measured = _measure(directory, wanted, options, need_boxes)
+    for measured, name in zip(measured_runs, labels, strict=True):
+        measured = replace(measured, label=name)
         chosen_on = next((other for other in held if _same_model(measured.predictions, other.predictions)), None)
-        rows = tuple(row for name in measured.results for row in _rows(measured, name, chosen_on))
+        known = known_as(measured.dataset) if options.released_for == "auto" else options.released_for
+        rows = tuple(row for name in measured.results for row in _rows(measured, name, chosen_on, known))
         evaluations.append(replace(measured, rows=rows))
         for name in measured.results:
             key = (name, measured.dataset.fingerprint())
@@ -207,13 +226,13 @@ def _with_sizes(dataset: Dataset, predictions: Predictions) -> Dataset:
     return replace(dataset, samples=tuple(samples))
 
 
-def _rows(measured: Evaluation, name: str, chosen_on: Evaluation | None) -> list[Row]:
+def _rows(measured: Evaluation, name: str, chosen_on: Evaluation | None, known: str | None) -> list[Row]:
     result, manifest = measured.results[name], measured.predictions.manifest
     protocol = result.protocol
     if not measured.predictions.has_maps:
         return [_row(measured, result, np.zeros(len(protocol.criteria), int), "stored")]
     rows = []
-    fixed = protocol.fixed_threshold(measured.dataset.name, manifest["architecture"])
+    fixed = protocol.fixed_threshold(known, manifest["architecture"])
     if fixed is not None:
         rows.append(_row(measured, result, result.nearest(fixed), "released"))
     if chosen_on is not None and name in chosen_on.results:
@@ -224,7 +243,6 @@ def _rows(measured: Evaluation, name: str, chosen_on: Evaluation | None) -> list
 
 def _row(measured: Evaluation, result: LocalizationResult, indices: np.ndarray, source: str) -> Row:
     manifest, values = measured.predictions.manifest, result.at(indices)
-    classifier = manifest.get("classifier") or {}
     stored = [entry.threshold for entry in measured.predictions.entries]
     threshold = float(np.mean(stored)) if source == "stored" else float(result.thresholds[indices].mean())
     counted = int(result.counted[indices].min())
@@ -239,7 +257,7 @@ def _row(measured: Evaluation, result: LocalizationResult, indices: np.ndarray, 
         protocol=result.protocol.name,
         threshold=threshold,
         source=source,
-        classifier=f"{classifier.get('name', 'none')}, {classifier.get('crops', 0)} crop(s)",
+        classifier=_classifier(manifest.get("classifier") or {}),
         images=counted,
         left_out=left_out,
         top1=_known(values["top1"]),
@@ -247,7 +265,15 @@ def _row(measured: Evaluation, result: LocalizationResult, indices: np.ndarray, 
         gt_known=values["gt_known"],
         over_images=values["over_images"],
         thresholds=tuple(result.thresholds[indices].tolist()),
+        label=measured.label,
     )
+
+
+def _classifier(record: dict[str, Any]) -> str:
+    if not record:
+        return "none"
+    crops = record.get("crops")
+    return f"{record.get('name')}, {'crops unknown' if crops is None else f'{crops} crop(s)'}"
 
 
 def _known(value: float) -> float | None:
@@ -256,7 +282,8 @@ def _known(value: float) -> float | None:
 
 def _baseline_rows(protocol: str, trivial: TrivialBaselines) -> list[Row]:
     def row(method: str, source: str, gt_known: float) -> Row:
-        return Row("", method, protocol, None, source, "none", trivial.images, {}, None, None, gt_known, None)
+        figures = (trivial.images, {}, None, None, gt_known, None)
+        return Row("", method, protocol, None, source, "none", *figures, label=method)
 
     return [
         row("whole image", "-", trivial.whole_image),

@@ -8,17 +8,17 @@ from common.system.errors import printable
 
 
 def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[list[str]]:
-    """GT-known as a table of cells: a line for each method and source of the threshold, a column for each protocol."""
+    """GT-known as a table of cells: a line for each run and source of the threshold, a column for each protocol."""
     rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
     columns = [name for name in PROTOCOLS if any(row.protocol == name for row in rows)]
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
         source = "oracle" if row.source.endswith("oracle") else row.source
         threshold = "" if row.threshold is None else f" @{row.threshold:.3g}"
-        lines.setdefault((row.method, source), {})[row.protocol] = f"{row.gt_known:.1f}{threshold}"
+        lines.setdefault((row.label, source), {})[row.protocol] = f"{row.gt_known:.1f}{threshold}"
     table = [["GT-known", "threshold", *columns]]
-    for (method, source), cells in lines.items():
-        table.append([method, source, *(cells.get(column, "-") for column in columns)])
+    for (label, source), cells in lines.items():
+        table.append([label, source, *(cells.get(column, "-") for column in columns)])
     return table
 
 
@@ -36,7 +36,7 @@ def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list
         ]
         left_out = str(sum(row.left_out.values()))
         table.append(
-            [row.protocol, row.method, threshold, row.source, row.classifier, str(row.images), left_out, *accuracies]
+            [row.protocol, row.label, threshold, row.source, row.classifier, str(row.images), left_out, *accuracies]
         )
     return table
 

@@ -16,6 +16,7 @@ from common.runs.provenance import provenance
 from common.runs.record import FORMAT, LINES, MANIFEST, MAPS, Prediction, check_fields, map_path, read_lines, shorten
 from common.system.errors import UserError
 from common.system.files import holds_files, need_file, read_json, write_json, writing
+from common.system.locks import hold, release
 
 
 class PredictionsWriter:
@@ -33,7 +34,7 @@ class PredictionsWriter:
         complete: the directory held this very run, finished; there is nothing to do.
 
     Raises:
-        UserError: the directory holds another run's predictions, or something else.
+        UserError: the directory holds another run's predictions, or something else, or another process writes to it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class PredictionsWriter:
         self._skipped: Counter[str] = Counter()
         self._processes: list[dict[str, Any]] = list(processes)
         self._file = None
+        hold(directory)
         manifest = directory / MANIFEST
         if manifest.is_file() and not overwrite:
             self._continue(read_json(manifest))
@@ -59,6 +61,8 @@ class PredictionsWriter:
             self._write_manifest(complete=False)
             with writing(directory / LINES):
                 self._file = open(directory / LINES, "a", encoding="utf-8")  # noqa: SIM115, closed by finish and close
+        else:
+            release(directory)
 
     def _continue(self, manifest: dict[str, Any]) -> None:
         for name, value in self.header.items():
@@ -114,8 +118,8 @@ class PredictionsWriter:
         """Say that everything is written."""
         with writing(self.directory / LINES):
             os.fsync(self._file.fileno())
-        self.close()
         self._write_manifest(complete=True)
+        self.close()
         self.complete = True
 
     def close(self) -> None:
@@ -123,6 +127,7 @@ class PredictionsWriter:
         if self._file is not None:
             self._file.close()
             self._file = None
+            release(self.directory)
 
     def _write_manifest(self, complete: bool) -> None:
         skipped = sum(self._skipped.values())

@@ -2,14 +2,15 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from common import export as command
-from common.datasets import DataSource
+from common.datasets import Dataset, DataSource, Sample, wsoleval
 from common.evaluate import Evaluate
-from common.export import Export, export, export_all
+from common.export import Export, boxes_to_export, coco, export, export_all
 from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import evaluate
 from common.system.errors import UserError
@@ -78,6 +79,68 @@ def test_cocos_files_point_at_each_other(exported):
     assert truth["annotations"][0]["bbox"] == [x0, y0, x1 - x0, y1 - y0]
 
 
+def test_a_predicted_class_that_the_data_set_lacks_becomes_a_category(exported):
+    options, evaluation = exported
+    entries = [replace(entry, top5=(7, entry.label)) for entry in evaluation.predictions.entries]
+    evaluation = replace(evaluation, predictions=replace(evaluation.predictions, entries=tuple(entries)))
+    truth, results = coco(evaluation, boxes_to_export(evaluation, options))
+    assert {result["category_id"] for result in results} == {7}
+    assert [category["id"] for category in truth["categories"]] == [0, 1, 2, 7]
+
+
+def test_pycocotools_counts_what_the_table_counts(exported, capsys):
+    """Two misses of six, and the class of a third is wrong: 3 Top-1, and without the classes 4 GT-known."""
+    cocotools, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    options, evaluation = exported
+    truth, results = json.loads((options.out / "coco.json").read_text()), read_results(options)
+    results[4]["category_id"] = (results[4]["category_id"] + 1) % 3
+    ground = cocotools.COCO()
+    ground.dataset = truth
+    ground.createIndex()
+    found = ground.loadRes(results)
+    counts = {}
+    for classes in (1, 0):
+        judge = cocoeval.COCOeval(ground, found, "bbox")
+        judge.params.iouThrs, judge.params.useCats, judge.params.maxDets = np.array([0.5]), classes, [1]
+        judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]], ["all"]
+        judge.evaluate()
+        counts[classes] = sum(int((one["dtMatches"] > 0).sum()) for one in judge.evalImgs if one)
+    row = next(row for row in evaluation.rows if row.protocol == "bas-extension" and row.source == "released")
+    assert counts[0] == row.gt_known * row.images / 100 == pytest.approx(4)
+    assert counts[1] == 3
+
+
+def read_results(options):
+    return json.loads((options.out / "coco_results.json").read_text())
+
+
+def test_boxes_at_a_chosen_threshold_say_so(tmp_path, source):
+    """The stored box is the map's at 0.2; at the oracle's the map, 1 on a box and 0.1 elsewhere, gives the same one."""
+    run = runs.write(tmp_path / "run", source, "resize 256 crop 224")
+    options = Export((run,), out=tmp_path / "out", boxes_at="released", boxes_of="spol", audit_pixels="original")
+    (evaluation,), _ = evaluate(options)
+    export(evaluation, options.out, options)
+    rows = read(options.out / "boxes.csv")
+    assert {(r["source"], r["protocol"], r["threshold"], r["pixels"]) for r in rows} == {
+        ("released", "spol", "0.2", "original")
+    }
+    results = read_results(options)
+    assert {(r["threshold"], r["threshold_from"], r["protocol"]) for r in results} == {(0.2, "released", "spol")}
+    audit = [r for r in read(options.out / "audit.csv") if (r["protocol"], r["source"]) == ("spol", "released")]
+    assert {r["pixels"] for r in audit} == {"original"}
+    for box, row in zip(rows, audit, strict=True):
+        assert [box[name] for name in ("x0", "y0", "x1", "y1")] == [row[name] for name in ("x0", "y0", "x1", "y1")]
+    with pytest.raises(UserError, match="no validation threshold for spol"):
+        boxes_to_export(evaluation, replace(options, boxes_at="validation"))
+
+
+def test_metadata_holds_whole_numbers(tmp_path):
+    boxes = np.array([[1.4, 2.6, 10.5, 11.5], [3.2, 3.2, 3.3, 3.4]])
+    sample = Sample("a/1.png", tmp_path / "a/1.png", 0, boxes, declared_size=(20, 20))
+    folder = wsoleval.write(Dataset("list", "test", (sample,), ("a",)), tmp_path / "meta")
+    assert (folder / "localization.txt").read_text().splitlines() == ["a/1.png,1,3,10,12", "a/1.png,3,3,4,4"]
+
+
 def test_wsolevaluation_metadata_reads_back(exported, source):
     options, _ = exported
     again = DataSource("wsoleval", source.root / "images", "test", metadata=options.out / "metadata").load()
@@ -117,7 +180,7 @@ def test_a_stopped_export_is_done_again(tmp_path, source, monkeypatch):
     directories = [runs.write(tmp_path / name, source) for name in ("one", "two")]
     options = Export(tuple(directories), out=tmp_path / "out")
     evaluations, _ = evaluate(options)
-    monkeypatch.setattr(command, "coco", lambda evaluation: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(command, "coco", lambda evaluation, boxes: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         export_all(evaluations, options)
     assert (tmp_path / "out/1-one/audit.csv").is_file()

@@ -59,6 +59,9 @@ def test_run_test_sh(made, tmp_path):
     for method in ("grcam mobilenetv1", "cam mobilenetv1", "grcam boxes mobilenetv1", "grcam pseudo mobilenetv1",
                    "grcam revised (released) mobilenetv1"):  # fmt: skip
         assert method in done.stdout
+    for name in ("squash", "boxes", "revised", "pseudo"):
+        manifest = json.loads((tmp_path / "out/predictions" / name / "manifest.json").read_text())
+        assert manifest["classifier"] == {"name": "mobilenetv1", "crops": 1}
     assert len(read_classes(tmp_path / "out/class.txt").rows) == 9
     assert json.loads((tmp_path / "out/errors.json").read_text())["images"] == 9
 

@@ -100,3 +100,27 @@ def test_a_comma_in_a_path_cant_be_written(tmp_path):
     (root / "images.txt").write_text(text.replace("bird_2.png", "bird,2.png"))
     with pytest.raises(UserError, match="holds a comma"):
         wsoleval.write(DataSource("cub", root, "test").load(), tmp_path / "metadata")
+
+
+def several_splits(folder, **splits):
+    for split, rows in splits.items():
+        (folder / split).mkdir(parents=True)
+        (folder / split / "image_ids.txt").write_text("".join(f"{image_id}\n" for image_id, _ in rows))
+        (folder / split / "class_labels.txt").write_text("".join(f"{image_id},{label}\n" for image_id, label in rows))
+    return folder
+
+
+def test_every_split_has_the_classes_of_all(tmp_path):
+    """ILSVRC's: the folders of train/ name the classes, the one folder of val/ none; the test split lacks the last."""
+    meta = several_splits(
+        tmp_path / "meta",
+        train=[("train/n01440764/a.JPEG", 0), ("train/n01443537/b.JPEG", 1), ("train/n01484850/c.JPEG", 2)],
+        test=[("val/ILSVRC2012_val_00000001.JPEG", 1), ("val/ILSVRC2012_val_00000002.JPEG", 0)],
+    )
+    for split in ("train", "test"):
+        assert wsoleval.load(tmp_path, meta, split).class_names == ("n01440764", "n01443537", "n01484850")
+
+
+def test_a_folder_of_several_classes_names_none(tmp_path):
+    meta = several_splits(tmp_path / "meta", test=[("val/1.jpg", 1), ("val/2.jpg", 0), ("val/3.jpg", 3)])
+    assert wsoleval.load(tmp_path, meta, "test").class_names == ("0", "1", "2", "3")

@@ -15,7 +15,7 @@ def test_the_papers_protocols_are_there():
 
 
 @pytest.mark.parametrize(("protocol", "dataset", "architecture", "threshold"), [
-    (BAS, "cub", "vgg", 0.15), (BAS, "cub", "inception", 0.10), (BAS, "demo", "inception_v3", 0.10),
+    (BAS, "cub", "vgg", 0.15), (BAS, "cub", "inception", 0.10), (BAS, "cub", "inception_v3", 0.10), (BAS, None, "vgg", None), (SPOL, "neither", "resnet50", None),
     (BAS, "ilsvrc", "mobilenet", 0.5), (BAS, "ilsvrc", "resnet50", 0.45), (BAS, "ilsvrc", "inception", 0.30),
     (BAS_EXTENSION, "cub", "resnet", 0.1), (BAS_EXTENSION, "ilsvrc", "resnet", 0.25),
     (BAS_EXTENSION, "ilsvrc", "vgg16", 0.45), (BAS_EXTENSION, "ilsvrc", "inception_v3", 0.25),
@@ -26,12 +26,12 @@ def test_released_thresholds(protocol, dataset, architecture, threshold):
     assert protocol.fixed_threshold(dataset, architecture) == threshold
 
 
-def test_the_data_set_outranks_the_backbone():
-    rows = (("*", "vgg", 0.1), ("cub", "*", 0.3), ("*", "*", 0.2))
+def test_a_backbones_own_row_outranks_the_general_one():
+    rows = (("cub", "vgg", 0.1), ("cub", "*", 0.3), ("ilsvrc", "*", 0.2))
     for fixed in (rows, rows[::-1]):
         protocol = replace(BAS, fixed=fixed)
-        found = [protocol.fixed_threshold(*pair) for pair in (("cub", "vgg"), ("demo", "vgg"), ("demo", "resnet"))]
-        assert found == [0.3, 0.1, 0.2]
+        found = [protocol.fixed_threshold(*pair) for pair in (("cub", "vgg"), ("cub", "resnet"), ("ilsvrc", "vgg"))]
+        assert found == [0.1, 0.3, 0.2]
 
 
 def test_frames_by_name():
