@@ -181,7 +181,9 @@ def write(dataset: Dataset, metadata: Path) -> Path:
     files = {
         "image_ids.txt": [sample.image_id for sample in dataset],
         "class_labels.txt": [f"{sample.image_id},{sample.label}" for sample in dataset],
-        "image_sizes.txt": [f"{sample.image_id},{sample.size[0]},{sample.size[1]}" for sample in dataset],
+        "image_sizes.txt": [
+            f"{sample.image_id},{size[0]},{size[1]}" for sample in dataset if (size := sample.known_size())
+        ],
         "localization.txt": [
             f"{sample.image_id},{','.join(map(str, _whole(box)))}" for sample in dataset for box in sample.boxes
         ],
