@@ -14,6 +14,7 @@ from common.measuring.geometry import Frame
 from common.report import Report, build
 from common.runs.evaluation import evaluate
 from common.runs.reader import read_map
+from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError
 from tests import runs, small_cub
@@ -104,8 +105,6 @@ def test_adopted_maps_are_never_written_over(tmp_path):
     before = {path: path.read_bytes() for path in theirs.rglob("*.npy")}
     writer = PredictionsWriter(tmp_path / "adopted", runs.header(source, method="ours"), overwrite=True)
     found = read_map(next(iter(before)), FRAME)
-    from common.predictions import Prediction
-
     sample = source.load().samples[0]
     writer.write(Prediction(sample.image_id, 0, (80, 60), FRAME, None, None, None, 0.2), np.zeros_like(found))
     assert {path: path.read_bytes() for path in theirs.rglob("*.npy")} == before
