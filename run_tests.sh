@@ -1,6 +1,16 @@
 #!/usr/bin/env bash
-# Sets up what is missing, then runs every test. Arguments go to pytest: ./run_tests.sh tests/common -k frame
+# Sets up what is missing, then runs the tests in two processes.
+#   ./run_tests.sh              every test
+#   ./run_tests.sh --quick      without those marked slow: under a minute, to be run after every change
+# Other arguments go to pytest: ./run_tests.sh tests/common -k frame; ./run_tests.sh -n 0 --pdb tests/bas
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 environments/create.sh all
-exec .envs/all/bin/python -m pytest "$@"
+quick=()
+if [ "${1:-}" = --quick ]; then
+  shift
+  quick=(-m "not slow")
+fi
+# One thread a process: two processes with two threads each would wait for one another.
+export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
+exec .envs/all/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder ${quick[@]+"${quick[@]}"} "$@"
