@@ -4,26 +4,30 @@
 #   ./run_demo.sh                                      about a quarter of an hour on two cores, after the set-up
 #   ./run_demo.sh --quick                              fewer images, steps and crops: under five minutes, and worse numbers
 #   ./run_demo.sh --data cub --root CUB_200_2011 --classes 10    the same on a data set of yours
+#   ./run_demo.sh --data folder --root pets --boxes pets.csv     class folders in train/ and test/; without boxes, pictures alone
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-usage="usage: ./run_demo.sh [--quick] [--data cub|ilsvrc|folder --root DIR [--classes N]]"
-quick= name=demo root= classes=
+usage="usage: ./run_demo.sh [--quick] [--data cub|ilsvrc|folder --root DIR [--boxes CSV] [--classes N]]"
+quick= name=demo root= classes= boxes=
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) quick=yes; shift ;;
-    --data | --root | --classes)
+    --data | --root | --classes | --boxes)
       [ $# -ge 2 ] || { echo "error: $1 needs a value. $usage" >&2; exit 2; }
-      case $1 in --data) name=$2 ;; --root) root=$2 ;; --classes) classes=$2 ;; esac
+      case $1 in --data) name=$2 ;; --root) root=$2 ;; --classes) classes=$2 ;; --boxes) boxes=$2 ;; esac
       shift 2 ;;
     --help | -h) echo "$usage"; exit ;;
     *) echo "error: $1 is no option. $usage" >&2; exit 2 ;;
   esac
 done
 case $name in
-  demo) [ -z "$root$classes" ] || { echo "error: --root and --classes go with --data. $usage" >&2; exit 2; } ;;
+  demo) [ -z "$root$classes$boxes" ] || { echo "error: --root, --boxes and --classes go with --data. $usage" >&2; exit 2; } ;;
   cub | ilsvrc | folder) [ -d "$root" ] || { echo "error: --data $name needs --root, a folder. $usage" >&2; exit 2; } ;;
   *) echo "error: unknown data set $name. $usage" >&2; exit 2 ;;
 esac
+
+[ -z "$boxes" ] || [ "$name" = folder ] || { echo "error: --boxes goes with --data folder. $usage" >&2; exit 2; }
+[ -z "$boxes" ] || [ -f "$boxes" ] || { echo "error: $boxes: no such file. $usage" >&2; exit 2; }
 
 environments/create.sh all
 export WSOL_PYTHON=$PWD/.envs/all/bin/python
@@ -38,9 +42,19 @@ case $name in
 esac
 held=5
 [ -z "$quick" ] || held=3
-data=(--data.name "$name" --data.held-per-class "$held" ${classes:+--data.classes "$classes"})
+data=(--data.name "$name" --data.held-per-class "$held" ${classes:+--data.classes "$classes"} ${boxes:+--data.boxes "$boxes"})
 test=test
 [ "$name" != ilsvrc ] || test=val
+scored=yes validated=yes # whether the test and the held-out images have boxes
+if [ "$name" != demo ]; then # all that later stages need of the data, before the first one starts
+  for split in train held "$test"; do
+    $python -m common.ready "${data[@]}" --data.root "$root" --data.split "$split" --no-boxes
+  done
+  has_boxes() { $python -m common.ready "${data[@]}" --data.root "$root" --data.split "$1" 2>/dev/null; }
+  has_boxes "$test" || { scored=no; echo "the test images have no boxes: the page will hold pictures, and no table"; }
+  [ "$scored" = no ] || has_boxes held || { validated=no; echo "the held-out images have no boxes: no threshold is chosen on them"; }
+  export SCORE=$scored
+fi
 size=(--augmentation.resize 148 --augmentation.crop 128)
 
 crops=() # ten, as released
@@ -68,7 +82,7 @@ if stage 1 "the data, and MobileNetV1's ImageNet weights" 0; then
   if [ "$name" = demo ]; then
     $python -m common.prepare demo --root "$root" --decode headers "${rendered[@]}"
   else
-    $python -m common.prepare "$name" --root "$root" --decode headers ${classes:+--classes "$classes"}
+    $python -m common.prepare "$name" --root "$root" --decode headers ${classes:+--classes "$classes"} ${boxes:+--boxes "$boxes"}
   fi
   finished 1
 fi
@@ -123,10 +137,11 @@ if stage 6 "GRCAM: refined maps, pseudo boxes of each class, revision" 86; then
 fi
 
 if stage 7 "every protocol, and the page" 93; then
+  held_out=()
+  [ "$scored$validated" != yesyes ] || held_out=(--validation "$out"/cam/held/* "$out"/bas/held/* "$out"/spol/held/* "$out"/dgl/held/*
+    "$out"/grcam/held/predictions/{squash,cam-squash})
   $python -m common.report "$out"/cam/test/* "$out"/bas/test/* "$out"/spol/test/* "$out"/dgl/"$test"/* "$out"/grcam/"$test"/predictions/* \
-    --validation "$out"/cam/held/* "$out"/bas/held/* "$out"/spol/held/* "$out"/dgl/held/* \
-    "$out"/grcam/held/predictions/{squash,cam-squash} \
-    --out "$page" --overwrite
+    "${held_out[@]}" --out "$page" --overwrite
   finished 7
 fi
 

@@ -21,7 +21,8 @@ from common.datasets import DataSource, Sample
 from common.measuring.boxes import aligned_iou, from_x0x1y0y1
 from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
 from common.measuring.protocols import GRCAM
-from common.runs.record import Prediction
+from common.runs.reader import Places, Predictions
+from common.runs.record import MANIFEST, Prediction
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, run_command
 from common.system.files import sha256, write_json
@@ -51,8 +52,8 @@ class Revise(Images):
     the best one counts."""
     validation: Path | None = None
     """A folder that run_test.sh filled from held-out images, to choose thresholds on."""
-    validation_split: str = "held"
-    """The split it was filled from."""
+    validation_split: str | None = None
+    """The split it was filled from; by default the one that its predictions name."""
     out: Path | None = None
     """Folder for predictions: boxes/ as step 1 made them, revised/ and pseudo/."""
     json: Path | None = None
@@ -63,6 +64,8 @@ class Revise(Images):
     """Step 1's classifier, to be named in tables."""
     overwrite: bool = False
     """Replace predictions of other boxes."""
+    check: bool = False
+    """Only look whether everything is there that this step needs and steps 1 to 3 don't make."""
     batch_size: int = 1
     """No effect, as in the release."""
     eval: bool = True
@@ -202,8 +205,39 @@ def revise_command(options: Revise) -> dict[str, Any]:
     if options.th is not None and options.th not in THRESHOLDS:
         raise UserError(f"--th {options.th}", expected=" ".join(map(str, THRESHOLDS)))
     with TemporaryDirectory() as scratch:
-        source = options.source(options.out or Path(scratch))
-        return _revise(options, source)
+        source = options.source(Path(scratch) if options.check or not options.out else options.out)
+        return check(options, source) if options.check else _revise(options, source)
+
+
+def check(options: Revise, source: DataSource) -> dict[str, Any]:
+    """Read the annotations, and with --validation all of its files; gives an empty report.
+
+    Raises:
+        UserError: what `_revise` would refuse after the steps before it.
+    """
+    dataset = source.load()
+    if without := [sample.image_id for sample in dataset if len(sample.boxes) == 0]:
+        raise UserError(f"{len(without)} of {len(dataset)} images have no ground-truth box, {without[0]} among them",
+                        where=source.root, do="name boxes with --data.boxes, or say SCORE=no")  # fmt: skip
+    if options.validation is not None:
+        _read_validation(options, source)
+    return {}
+
+
+def _read_validation(options: Revise, source: DataSource) -> "Files":
+    """The hand-over files of held-out images, read with the split that they were made from."""
+    folder = options.validation
+    if not (folder / CLASS_FILE).is_file():
+        raise UserError(
+            "no such file", where=folder / CLASS_FILE, do="fill the folder with run_test.sh, on held-out images"
+        )
+    held = replace(source, split=options.validation_split or "held")
+    if options.validation_split is None:
+        manifests = sorted((folder / "predictions").glob(f"*/{MANIFEST}"))
+        if manifests:
+            held = Predictions.open(manifests[0].parent).source_in(Places(root=source.root))
+    doubled = options.doubled_lines == "best"
+    return read_files(f"{folder}/{BOXES_PREFIX}", folder / CLASS_FILE, folder / PSEUDO_FILE, held, doubled)
 
 
 def _revise(options: Revise, source: DataSource) -> dict[str, Any]:
@@ -217,9 +251,7 @@ def _revise(options: Revise, source: DataSource) -> dict[str, Any]:
     report["oracle"] = _at(errors, errors)
     _print_choice("oracle, the lowest on these very images", report["oracle"])
     if options.validation is not None:
-        held = replace(source, split=options.validation_split)
-        folder = options.validation
-        held_files = read_files(f"{folder}/{BOXES_PREFIX}", folder / CLASS_FILE, folder / PSEUDO_FILE, held, doubled)
+        held_files = _read_validation(options, source)
         report["validation"] = _at(errors, measure(held_files, options.revise))
         _print_choice(f"chosen on {len(held_files.samples)} held-out images", report["validation"])
     if options.json is not None:

@@ -5,7 +5,8 @@
 #   grcam/run_test.sh mobilenetv1 runs/dgl/model-1000 CUB_200_2011 runs/grcam/test
 #   grcam/run_test.sh resnet50se model-40000 /data/imagenet runs/grcam --data.name ilsvrc --data.split val
 # STEP3 holds options of step 3, such as "--pseudo released" or "--pretrained-path resnet50.pth"; STEP4 of step 4, such as
-# "--revise average --validation runs/grcam/held". $WSOL_PYTHON names an environment of your own.
+# "--revise average --validation runs/grcam/held"; both are checked before step 1 starts. SCORE=no ends after step 3, where there
+# are no boxes. $WSOL_PYTHON names an environment of your own.
 set -euo pipefail
 usage="usage: grcam/run_test.sh vgg|resnet50se|inceptionv3|mobilenetv1 CHECKPOINT DATA OUT [options of step 1]"
 [ $# -ge 4 ] || { echo "error: $usage" >&2; exit 2; }
@@ -36,11 +37,16 @@ step3=(--arch resnet50)
 read -r -a more3 <<< "${STEP3:-}"
 read -r -a more4 <<< "${STEP4:-}"
 
+step4=("${images[@]}" "${truth[@]}" "${files[@]}" "${pseudo[@]}" --mode "$mode" --out "$out/predictions" --json "$out/errors.json")
+
+"$python" -m grcam.pseudo_bbox.main --rebuild-val-save-path "$out/groups" "${pseudo[@]}" "${step3[@]}" "${more3[@]}" --check
+[ "${SCORE:-yes}" = no ] || "$python" -m grcam.revise_bbox "${step4[@]}" "${more4[@]}" --check
+
 "$python" -m grcam.generate_predicted_bbox --mode "$mode" --load "$checkpoint" --data.name cub --data.root "$data" \
   --out "$out/predictions" "${files[@]}" --cam "$@"
 "$python" -m grcam.pseudo_bbox.rebuild_val "${images[@]}" --classify-save-path "$out/class.txt" \
   --rebuild-val-save-path "$out/groups"
 "$python" -m grcam.pseudo_bbox.main --rebuild-val-save-path "$out/groups" "${pseudo[@]}" "${step3[@]}" "${more3[@]}"
-"$python" -m grcam.revise_bbox "${images[@]}" "${truth[@]}" "${files[@]}" "${pseudo[@]}" --mode "$mode" --out "$out/predictions" \
-  --json "$out/errors.json" "${more4[@]}"
+[ "${SCORE:-yes}" = yes ] || exit 0
+"$python" -m grcam.revise_bbox "${step4[@]}" "${more4[@]}"
 exec "$python" -m common.evaluate "$out"/predictions/*

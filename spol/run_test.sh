@@ -2,6 +2,7 @@
 # Classifies a test split into OUT/verdicts, localizes it into OUT/test/crop and OUT/test/squash, and scores it under every
 # protocol. OUT is run_train.sh's; $SNAPSHOT names another seg checkpoint, such as the authors' model-8, and $TOP1TOP5 verdicts
 # that are there already, such as their top1top5.npy. Options go to both commands, those of one stand in $CLS or $SEG.
+# SCORE=no localizes without scoring, where there are no boxes.
 #   spol/run_test.sh cub CUB_200_2011 runs/spol
 #   SNAPSHOT=model-6000 TOP1TOP5=top1top5.npy spol/run_test.sh imagenet /data/imagenet runs/released
 set -euo pipefail
@@ -11,8 +12,8 @@ recipe=$1
 data=$(realpath "$2")
 out=$(realpath -m "$3")
 shift 3
-snapshot=${SNAPSHOT:+$(realpath "$SNAPSHOT")}
-verdicts=${TOP1TOP5:+$(realpath "$TOP1TOP5")}
+snapshot=${SNAPSHOT:+$(realpath -m "$SNAPSHOT")}
+verdicts=${TOP1TOP5:+$(realpath -m "$TOP1TOP5")}
 case $recipe in
   cub) source=(--data.name cub --data.split test) classifier=$out/cls/final.pth released=$out/seg/final.pth ;;
   imagenet) source=(--data.name ilsvrc --data.split val) classifier=imagenet:efficientnet-b7 released=$out/seg/model-6000 ;;
@@ -25,9 +26,18 @@ source=(--recipe "$recipe" "${source[@]}" --datapath "$data" "$@")
 read -ra cls <<<"${CLS:-}"
 read -ra seg <<<"${SEG:-}"
 
+. environments/data_options.sh
+data_options "${source[@]}"
+scored=(--boxes)
+[ "${SCORE:-yes}" = yes ] || scored=(--no-boxes)
+needs=("$snapshot" "${verdicts:-$classifier}")
+[[ ${needs[1]} != imagenet:* ]] || needs=("$snapshot")
+"$python" -m common.ready --data.root "$data" "${images[@]}" "${scored[@]}" --needs "${needs[@]}"
+
 if [ -z "$verdicts" ]; then
   "$python" -m spol.cls.test "${source[@]}" --snapshot "$classifier" --out "$out/verdicts" "${cls[@]}"
   verdicts=$out/verdicts/classification.json
 fi
 "$python" -m spol.seg.test "${source[@]}" --snapshot "$snapshot" --top1top5 "$verdicts" --out "$out/test" "${seg[@]}"
+[ "${SCORE:-yes}" = yes ] || exit 0
 exec "$python" -m common.evaluate "$out"/test/*

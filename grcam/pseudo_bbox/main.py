@@ -24,7 +24,7 @@ from common.pictures.images import ImageError, read_rgb
 from common.pytorch.data import channels_first, normalized
 from common.pytorch.runtime import pick_device
 from common.system.errors import UserError, run_command
-from common.system.files import parse_json, write_text, writing
+from common.system.files import parse_json, read_json, sha256, write_json, write_text, writing
 from common.system.progress import bar
 from grcam import handover
 from grcam.config import SIDE
@@ -57,6 +57,8 @@ class PseudoBoxes:
     """Threads that load images."""
     overwrite: bool = False
     """Start anew where there are other boxes."""
+    check: bool = False
+    """Only look whether the network is there; the groups are step 2's to make."""
 
 
 def find_groups(folder: Path) -> dict[str, list[str]]:
@@ -135,11 +137,16 @@ def make_boxes(options: PseudoBoxes) -> dict[str, Box]:
     """The command; gives x0, x1, y0, y1 in the 224 x 224 frame by image."""
     if options.batch_size < 1 or options.workers < 1:
         raise UserError(f"--batch-size {options.batch_size} --workers {options.workers}", expected="1 or more of each")
-    groups = find_groups(options.rebuild_val_save_path)
     device = pick_device(options.device)
     network = networks.load(options.arch, options.pretrained_path)
+    if options.check:
+        return {}
+    groups = find_groups(options.rebuild_val_save_path)
     network.features.to(device)
     header = {"pseudo": options.pseudo, "arch": options.arch, "weights": network.record, "groups": groups}
+    if not options.overwrite and (boxes := _finished(options.pseudo_bounding_box_save_path, header)) is not None:
+        print(f"{len(boxes)} pseudo boxes are there: {options.pseudo_bounding_box_save_path}")
+        return boxes
     progress = Progress(options.pseudo_bounding_box_save_path, header, options.overwrite)
     total = sum(map(len, groups.values()))
     with bar(total=total, desc="pseudo boxes") as shown:
@@ -149,9 +156,24 @@ def make_boxes(options: PseudoBoxes) -> dict[str, Box]:
             shown.update(len(names))
     boxes = {name: progress.done[group][name] for group, names in groups.items() for name in names}
     handover.write_boxes(options.pseudo_bounding_box_save_path, boxes, options.overwrite)
+    record = {**header, "boxes": sha256(options.pseudo_bounding_box_save_path)}
+    write_json(_record_path(options.pseudo_bounding_box_save_path), record)
     progress.finish()
     print(f"{len(boxes)} pseudo boxes: {options.pseudo_bounding_box_save_path}")
     return boxes
+
+
+def _record_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.json")
+
+
+def _finished(path: Path, header: dict[str, Any]) -> dict[str, Box] | None:
+    """The boxes of an earlier call of the same run, where they are as it left them."""
+    if not path.is_file() or not _record_path(path).is_file():
+        return None
+    if read_json(_record_path(path)) != {**json.loads(json.dumps(header)), "boxes": sha256(path)}:
+        return None
+    return {name: rows[0].values for name, rows in handover.read_boxes(path).rows.items()}
 
 
 def _of_group(

@@ -177,6 +177,13 @@ def test_a_stopped_run_goes_on(groups, tmp_path, small, monkeypatch):
     assert small == [1, 1]
 
 
+def test_what_is_finished_is_not_made_again(groups, tmp_path, small):
+    whole = make_boxes(options(groups, tmp_path))
+    small.clear()
+    assert make_boxes(options(groups, tmp_path)) == whole
+    assert small == []
+
+
 def test_another_runs_boxes_are_kept(groups, tmp_path, small):
     make_boxes(options(groups, tmp_path))
     (tmp_path / "pseudo.txt").write_text("four.png,1, 2, 3, 4\n")

@@ -66,6 +66,20 @@ def test_run_test_sh(made, tmp_path):
     assert json.loads((tmp_path / "out/errors.json").read_text())["images"] == 9
 
 
+def test_what_a_later_step_needs_is_looked_for_before_the_first_one_starts(made, tmp_path):
+    checkpoint, root = made
+    environment = {**os.environ, "WSOL_PYTHON": sys.executable}
+    environment["WSOL_WEIGHTS"] = os.environ.get("WSOL_WEIGHTS", str(ROOT / "weights"))
+    command = [ROOT / "grcam/run_test.sh", "mobilenetv1", checkpoint, root, "out"]
+    for step, message in (({"STEP4": "--validation nowhere"}, "class.txt: no such file"),
+                          ({"STEP4": "--revise twice"}, "invalid choice 'twice'"),
+                          ({"STEP3": "--pretrained-path nothing.pth"}, "no such checkpoint")):  # fmt: skip
+        done = subprocess.run(command, cwd=tmp_path, env={**environment, **step}, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert not (tmp_path / "out").exists()
+
+
 def test_too_few_arguments(tmp_path):
     for script in ("run_test.sh", "run_train.sh"):
         done = subprocess.run([ROOT / "grcam" / script], cwd=tmp_path, capture_output=True, text=True)
