@@ -36,7 +36,7 @@ from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs.audit import judge
 from common.runs.evaluation import GALLERY_ORDER, Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.scoring import frame_of_truth
-from common.system.errors import UserError, run_command
+from common.system.errors import UserError, run_command, say
 from common.system.files import write_json, write_text
 from common.system.locks import hold, release
 
@@ -253,8 +253,18 @@ def export(evaluation: Evaluation, folder: Path, options: Export) -> list[Path]:
     truth, results = coco(evaluation, boxes)
     write_json(folder / "coco.json", truth)
     write_json(folder / "coco_results.json", results)
-    wsoleval.write(evaluation.dataset, folder / "metadata")
-    return [folder / name for name in NAMES]
+    if metadata_problem(evaluation) is None:
+        wsoleval.write(evaluation.dataset, folder / "metadata")
+    return [folder / name for name in NAMES if (folder / name).exists()]
+
+
+def metadata_problem(evaluation: Evaluation) -> UserError | None:
+    """Why wsolevaluation's metadata can't hold a data set, None where it can."""
+    try:
+        wsoleval.texts(evaluation.dataset)
+    except UserError as problem:
+        return problem
+    return None
 
 
 def _refuse_earlier(folders: Sequence[Path], options: Export) -> None:
@@ -276,6 +286,9 @@ def export_all(evaluations: Sequence[Evaluation], options: Export) -> list[Path]
     if unfinished.exists():
         options = replace(options, overwrite=True)
     _refuse_earlier(folders, options)
+    for one in evaluations:
+        if problem := metadata_problem(one):
+            say([f"note: {one.predictions.directory}: no metadata/ is written: {problem}"])
     write_text(unfinished, "python -m common.export has not finished here.\n")
     paths = [path for one, folder in zip(evaluations, folders, strict=True) for path in export(one, folder, options)]
     unfinished.unlink()

@@ -322,6 +322,8 @@ def write_lists(options: Prepare, splits: dict[str, Dataset]) -> list[Path]:
                 f"{odd.image_id} has {len(odd.boxes)} boxes", expected="one: the papers' CUB lists hold one"
             )
     words = ilsvrc.class_words(options.root) if style == "ilsvrc" else None
+    for split, dataset in named.items():  # before anything is written
+        wsoleval.texts(replace(dataset, split=split))
     written = lists.write_all(named, options.lists, style, words)
     for split, dataset in named.items():
         written.append(wsoleval.write(replace(dataset, split=split), options.lists / "wsoleval"))

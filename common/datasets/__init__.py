@@ -45,8 +45,9 @@ class DataSource:
     """folder: a CSV file path,x0,y0,x1,y1. list: BAS's box file, or SPOL's folder box/ of ILSVRC."""
     list_file: Path | None = None
     """list: the list file."""
-    list_format: Literal["bas", "spol", "dgl"] = "spol"
-    """list: whose format it has."""
+    list_format: Literal["bas", "spol", "dgl", "adl-cub", "ts-cam"] = "spol"
+    """list: whose format it has. dgl: a box is two corners; adl-cub: x y width height, as in ADL's train.txt and
+    test.txt of CUB; ts-cam: two corners, any number of boxes."""
     leave_out: tuple[Literal["blacklist", "odd"], ...] = ()
     """ilsvrc: leave out the devkit's blacklisted images, or files known to be odd."""
     shard: str | None = None

@@ -6,13 +6,22 @@
 | BAS, ILSVRC | `val_list.txt`, `val_gt.txt` (CRLF) | `wnid/file;label`, `wnid\\\\file WIDTH HEIGHT ; x0 y0 x1 y1 ...` |
 | SPOL, CUB | `train.txt`, `val.txt` | `path,label,xmin ymin xmax ymax` (whole numbers) |
 | SPOL, ILSVRC | `train.txt`, `val.txt`, `name.txt`, `cls2idx.npy` | `path label`, class names, wnid to label |
-| DGL, ADL | `labels/<name>/train.txt`, `val.txt` | `path label [xa ya xb yb]`, tabs or blanks |
+| DGL, ADL | `labels/<name>/val.txt` (`dgl`) | `path label [x0 y0 x1 y1]`, tabs or blanks |
+| ADL, CUB | `labels/CUB/train.txt`, `test.txt` (`adl-cub`) | `path label [x y width height]` |
+| TS-CAM, ILSVRC | `val_list.txt` (`ts-cam`) | `path label [x0 y0 x1 y1 ...]`, any number of boxes |
 | GRCAM | `synset1.txt` (no newline at the end) | `wnid words` |
+
+Two corners, and a corner and two sides, can't be told apart where every line fits both, so the format says which.
+A path may hold blanks where tabs, commas or semicolons stand between the fields, or where it stands before one label.
 """
 
 import io
+import re
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -23,7 +32,7 @@ from common.measuring.boxes import as_boxes, from_xywh
 from common.system.errors import UserError, inside
 from common.system.files import write_atomically, write_text
 
-FORMATS = ("bas", "spol", "dgl")
+FORMATS = ("bas", "spol", "dgl", "adl-cub", "ts-cam")
 
 Entry = tuple[str, int, np.ndarray]
 """`image_id`, 0-based label, boxes (N, 4) `x0 y0 x1 y1`."""
@@ -57,7 +66,9 @@ def load(
     readers: dict[str, Callable[[], list[Entry]]] = {
         "bas": lambda: read_bas(file, boxes, on_problem),
         "spol": lambda: read_spol(file, on_problem, boxes),
-        "dgl": lambda: read_dgl(file, on_problem, corners=split != "train"),
+        "dgl": lambda: read_dgl(file, on_problem, doubtful=split in ("train", "held")),
+        "adl-cub": lambda: read_dgl(file, on_problem, sides=True),
+        "ts-cam": lambda: read_dgl(file, on_problem, several=True),
     }
     if file_format not in readers:
         raise UserError(f"unknown list format {file_format!r}", expected=", ".join(FORMATS))
@@ -79,13 +90,11 @@ def read_bas(list_file: Path, box_file: Path | None, on_problem: OnProblem = rai
     seen: dict[str, int] = {}
     for line, text in lines(list_file):
         try:
-            image_id, *rest = text.split(";")
-            if len(rest) != 1:
-                raise UserError(
-                    f"{text!r} has {len(rest)} semicolons", where=list_file, line=line, expected="path;label"
-                )
+            image_id, semicolon, label = text.rpartition(";")
+            if not semicolon:
+                raise UserError(f"{text!r} has 0 semicolons", where=list_file, line=line, expected="path;label")
             new_id(image_id, seen, where=list_file, line=line)
-            entries.append((image_id, class_number(rest[0].strip(), where=list_file, line=line)))
+            entries.append((image_id, class_number(label.strip(), where=list_file, line=line)))
         except UserError as problem:
             on_problem(problem)
     if box_file is None:
@@ -104,12 +113,12 @@ def read_bas(list_file: Path, box_file: Path | None, on_problem: OnProblem = rai
 
 def _bas_boxes(text: str, image_id: str, path: Path, line: int) -> np.ndarray:
     if ";" in text:  # ILSVRC
-        head, _, tail = text.partition(";")
-        name = head.split(" ")[0].replace("\\\\", "/")
+        head, _, tail = text.rpartition(";")
+        name = re.sub(r" +\d+ +\d+ *$", "", head).replace("\\\\", "/")
         if name != image_id:
             raise UserError(f"the boxes are {name}'s", where=path, line=line, expected=image_id)
         values = numbers(tail.split(), where=path, line=line, what="the boxes")
-        if len(values) == 0 or len(values) % 4:
+        if len(values) % 4:
             raise UserError(f"{len(values)} box numbers", where=path, line=line, expected="four for each box")
         return not_inside_out(values.reshape(-1, 4), where=path, line=line)
     values = numbers(text.split(), where=path, line=line, what="the box")
@@ -121,24 +130,22 @@ def _bas_boxes(text: str, image_id: str, path: Path, line: int) -> np.ndarray:
 def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Path | None = None) -> list[Entry]:
     """SPOL's CUB lists (with a box) or ImageNet lists (without, or with those of an XML file for each image)."""
     wnids = ilsvrc.class_wnids(box_folder.parent) if box_folder else ()
-    entries, seen = [], {}
-    for line, text in lines(path):
+    entries, seen, rows = [], {}, list(lines(path))
+    with_boxes = any(_SPOL_CUB.fullmatch(text) for _, text in rows)
+    for line, text in rows:
         try:
-            cells = text.split(",")
-            if len(cells) == 3:
-                image_id, label, box = (
-                    cells[0],
-                    cells[1],
-                    numbers(cells[2].split(" "), where=path, line=line, what="box"),
-                )
+            cells = text.rsplit(",", 2)
+            if len(cells) == 3 and (with_boxes or re.fullmatch(r"[\d .+-]*", cells[2])):
+                image_id, label = cells[:2]
+                box = numbers(cells[2].split(" "), where=path, line=line, what="box")
                 if len(box) != 4:
                     raise UserError(f"{len(box)} box numbers", where=path, line=line, expected="xmin ymin xmax ymax")
             else:
-                cells = text.split(" ")
-                if len(cells) != 2:
+                image_id, blank, label = text.rpartition(" ")
+                if with_boxes or not blank or not label.isdigit():
                     raise UserError(f"{text!r} is no line of SPOL's", where=path, line=line,
                                     expected="path,label,xmin ymin xmax ymax or path label")  # fmt: skip
-                image_id, label, box = *cells, np.empty(0)
+                box = np.empty(0)
             new_id(image_id, seen, where=path, line=line)
             number = class_number(label, where=path, line=line, most=len(wnids) - 1 if wnids else None)
             if box_folder:
@@ -151,30 +158,64 @@ def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Pat
 
 
 def read_dgl(
-    path: Path, on_problem: OnProblem = raise_problem, train_of_cub: bool = False, corners: bool = True
+    path: Path,
+    on_problem: OnProblem = raise_problem,
+    sides: bool = False,
+    several: bool = False,
+    doubtful: bool = False,
 ) -> list[Entry]:
-    """DGL's and ADL's lists: `path label` or `path label xa ya xb yb` between tabs or blanks.
+    """DGL's, ADL's and TS-CAM's lists: `path label` and perhaps boxes, between tabs or blanks.
 
     Args:
         path: the list file.
         on_problem: told of every faulty line.
-        train_of_cub: ADL's CUB `train.txt` and `test.txt` hold `x y width height` instead of two corners.
-        corners: refuse boxes that are inside out; False for a training list, which may be one of those.
+        sides: a box is `x y width height`, as in ADL's CUB `train.txt` and `test.txt`, instead of two corners.
+        several: a line may hold several boxes, as TS-CAM's ILSVRC lists do.
+        doubtful: refuse boxes, since nobody said which of the two they are: DGL trains from lists of both kinds.
     """
     entries, seen = [], {}
+    expected = "2 and 4 for each box" if several else "2 or 6"
     for line, text in lines(path):
         try:
-            cells = text.split()
-            if len(cells) not in (2, 6):
-                raise UserError(f"{len(cells)} fields", where=path, line=line, expected="2 or 6 between tabs or blanks")
+            cells = _fields(text, several)
+            if cells is None:
+                raise UserError(f"{len(text.split())} fields", where=path, line=line,
+                                expected=f"{expected} between tabs or blanks")  # fmt: skip
             new_id(cells[0], seen, where=path, line=line)
             label = class_number(cells[1], where=path, line=line)
-            box = numbers(cells[2:], where=path, line=line, what="the box")
-            boxes = from_xywh(box) if train_of_cub and len(box) else as_boxes(box)
-            entries.append((cells[0], label, not_inside_out(boxes, where=path, line=line) if corners else boxes))
+            boxes = numbers(cells[2:], where=path, line=line, what="the box").reshape(-1, 4)
+            if len(boxes) and doubtful:
+                raise UserError("a training list's box may be two corners, or a corner and sides as in ADL's for CUB",
+                                where=path, line=line, do=_SAY_WHICH)  # fmt: skip
+            entries.append((cells[0], label, _upright(boxes, sides, path, line)))
         except UserError as problem:
             on_problem(problem)
     return entries
+
+
+def _fields(text: str, several: bool) -> list[str] | None:
+    """Path, label and coordinates; a path that holds blanks ends at a tab. None where there are too many or too few."""
+    name, _, rest = text.partition("\t")
+    for cells in ([name, *rest.split()], text.split()):
+        if len(cells) in (2, 6) or (several and len(cells) > 6 and (len(cells) - 2) % 4 == 0):
+            return cells
+    return None
+
+
+_SAY_WHICH = "say --data.list-format adl-cub for x y width height, ts-cam for corners"
+_SPOL_CUB = re.compile(r".+,\d+,-?[\d.]+ -?[\d.]+ -?[\d.]+ -?[\d.]+")
+
+
+def _upright(boxes: np.ndarray, sides: bool, path: Path, line: int) -> np.ndarray:
+    if sides:
+        if (boxes[:, 2:] < 0).any():
+            raise UserError("a side is negative", where=path, line=line, expected="x y width height")
+        return from_xywh(boxes)
+    try:
+        return not_inside_out(boxes, where=path, line=line)
+    except UserError as problem:
+        raise UserError(problem.found, where=path, line=line, expected="x0 y0 x1 y1",
+                        do="say --data.list-format adl-cub if all are x y width height") from problem  # fmt: skip
 
 
 def write_all(splits: dict[str, Dataset], target: Path, style: str, words: dict[str, str] | None = None) -> list[Path]:
@@ -189,13 +230,12 @@ def write_all(splits: dict[str, Dataset], target: Path, style: str, words: dict[
 
     Returns:
         The files written.
+
+    Raises:
+        UserError: a name that one of the formats can't carry; nothing is written then.
     """
-    if style == "cub":
-        texts = _cub_texts(splits)
-    elif style == "ilsvrc":
-        texts = _ilsvrc_texts(splits, words or {})
-    else:
-        raise ValueError(f"unknown style {style!r}, expected cub or ilsvrc")
+    check_names(splits, style)
+    texts = _texts(splits, style, words or {})
     written = []
     for name, text in texts.items():
         write_text(target / name, text)
@@ -207,6 +247,64 @@ def write_all(splits: dict[str, Dataset], target: Path, style: str, words: dict[
         write_atomically(target / "spol/cls2idx.npy", lambda file: file.write(numbering.getvalue()))
         written.append(target / "spol/cls2idx.npy")
     return written
+
+
+def _texts(splits: dict[str, Dataset], style: str, words: dict[str, str]) -> dict[str, str]:
+    if style == "cub":
+        return _cub_texts(splits)
+    if style == "ilsvrc":
+        return _ilsvrc_texts(splits, words)
+    raise ValueError(f"unknown style {style!r}, expected cub or ilsvrc")
+
+
+def check_names(splits: dict[str, Dataset], style: str) -> None:
+    """Read what would be written of unusual names again, with the readers here.
+
+    Raises:
+        UserError: a name that a format can't carry.
+    """
+    if style == "ilsvrc" and "test" in splits:
+        counts = Counter(sample.path.name for sample in splits["test"])
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise UserError(f"{twice[0]} is the name of two images, and ILSVRC's lists know them by it",
+                            do="rename one of them")  # fmt: skip
+    odd = {split: replace(dataset, samples=tuple(s for s in dataset if not _PLAIN.fullmatch(s.image_id)))
+           for split, dataset in splits.items()}  # fmt: skip
+    odd = {split: dataset for split, dataset in odd.items() if len(dataset)}
+    if not odd:
+        return
+    with TemporaryDirectory() as folder:
+        texts = _texts(odd, style, {})
+        for name, text in texts.items():
+            write_text(Path(folder) / name, text)
+        for name, read, split in _READ_AGAIN:
+            if name in texts:
+                _check_read_again(name, read, odd[split], Path(folder))
+
+
+_PLAIN = re.compile(r"[\w./-]+", re.ASCII)
+_READ_AGAIN: tuple[tuple[str, Callable[[Path], list[Entry]], str], ...] = (
+    ("spol/train.txt", read_spol, "train"),
+    ("spol/val.txt", read_spol, "test"),
+    ("dgl/labels/CUB/train.txt", lambda path: read_dgl(path, sides=True), "train"),
+    ("dgl/labels/CUB/val.txt", read_dgl, "test"),
+    ("dgl/labels/ILSVRC12/train.txt", read_dgl, "train"),
+    ("dgl/labels/ILSVRC12/val.txt", read_dgl, "test"),
+    ("bas/test_list.txt", lambda path: read_bas(path, path.with_name("test_gt.txt")), "test"),
+    ("bas/val_list.txt", lambda path: read_bas(path, path.with_name("val_gt.txt")), "test"),
+)
+
+
+def _check_read_again(name: str, read: Callable[[Path], list[Entry]], dataset: Dataset, folder: Path) -> None:
+    ends = sorted((sample.path.name, sample.label) for sample in dataset)
+    try:
+        found = sorted((image_id.rsplit("/", 1)[-1], label) for image_id, label, _ in read(folder / name))
+    except UserError as problem:
+        example = dataset.samples[(problem.line or 1) - 1].image_id
+        raise UserError(f"{name} can't hold the name {example!r}: {problem.found}", do="rename the file") from problem
+    if wrong := [one for one, other in zip(ends, found, strict=False) if one != other]:
+        raise UserError(f"{name} can't hold the name {wrong[0][0]!r}, which would be read otherwise",
+                        do="rename the file")  # fmt: skip
 
 
 def _cub_texts(splits: dict[str, Dataset]) -> dict[str, str]:
@@ -244,8 +342,9 @@ def _ilsvrc_texts(splits: dict[str, Dataset], words: dict[str, str]) -> dict[str
     if words:
         texts["spol/name.txt"] = "".join(f"{words[wnid]}\n" for wnid in classes)
     if "train" in splits:
-        rows = "".join(f"{sample.image_id} {sample.label}\n" for sample in splits["train"])
-        texts["spol/train.txt"] = texts["dgl/labels/ILSVRC12/train.txt"] = rows
+        blank = any(" " in sample.image_id for sample in splits["train"])
+        for name, between in (("spol/train.txt", " "), ("dgl/labels/ILSVRC12/train.txt", "\t" if blank else " ")):
+            texts[name] = "".join(f"{sample.image_id}{between}{sample.label}\n" for sample in splits["train"])
     if "test" in splits:
         samples = sorted(splits["test"], key=lambda sample: sample.path.name)
         texts["spol/val.txt"] = "".join(f"{sample.path.name} {sample.label}\n" for sample in samples)

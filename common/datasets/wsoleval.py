@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def load(
                         expected=f"one of {', '.join(found)}" if found else None, do=_HELP)  # fmt: skip
     ids = {}
     for line, text in lines(folder / "image_ids.txt"):
-        image_id = text.strip()
+        image_id = text.rstrip()
         if image_id in ids:
             on_problem(UserError(f"{image_id} stands here twice", where=folder / "image_ids.txt", line=line))
         ids[image_id] = line
@@ -155,7 +156,14 @@ def _localization(root: Path, path: Path, ids: dict[str, int], on_problem: OnPro
 
 
 def _cells(path: Path, line: int, text: str, ids: dict[str, int], counts: tuple[int, ...]) -> tuple[str, list[str]]:
-    image_id, *cells = text.strip().split(",")
+    split = [(count, text.rstrip().rsplit(",", count)) for count in counts]
+    fits = [parts for count, parts in split if len(parts) == count + 1 and parts[0] in ids]
+    if len(fits) == 1:  # a path may hold commas
+        return fits[0][0], fits[0][1:]
+    if fits:
+        raise UserError(f"the line may be {fits[0][0]}'s or {fits[1][0]}'s", where=path, line=line,
+                        do="give one of them another name")  # fmt: skip
+    image_id, *cells = text.rstrip().split(",")
     if len(cells) not in counts:
         expected = " or ".join(str(count + 1) for count in counts)
         raise UserError(f"{len(cells) + 1} fields", where=path, line=line, expected=f"{expected} between commas")
@@ -170,27 +178,58 @@ def write(dataset: Dataset, metadata: Path) -> Path:
     Boxes are rounded to whole numbers, which is all that wsolevaluation reads, and stay a pixel wide and high.
 
     Raises:
-        UserError: an id holds a comma, which the format can't carry.
+        UserError: as `texts`; nothing is written then.
     """
     folder = metadata / dataset.split
+    for name, text in texts(dataset).items():
+        write_text(folder / name, text)
+    return folder
+
+
+def texts(dataset: Dataset) -> dict[str, str]:
+    """The four files' contents, by name, checked to be read here as they are meant.
+
+    Images of unknown size have no line in `image_sizes.txt`. Commas in paths are read here by the paths in
+    `image_ids.txt`; wsolevaluation's own code can't read them.
+
+    Raises:
+        UserError: a box or a name that the files can't carry.
+    """
+    if any("," in sample.image_id or sample.image_id != sample.image_id.rstrip() for sample in dataset):
+        _check_read_again(dataset)
     for sample in dataset:
-        if "," in sample.image_id:
-            raise UserError(
-                f"the path {sample.image_id!r} holds a comma", expected="none: the format separates with it"
-            )
+        for box in sample.boxes:
+            if box[0] > box[2] or box[1] > box[3] or (np.rint(box) < 0).any():
+                raise UserError(f"{sample.image_id} has the box {' '.join(f'{v:g}' for v in box)}",
+                                expected="none that is inside out or negative, in this format")  # fmt: skip
+    return _texts(dataset)
+
+
+def _texts(dataset: Dataset) -> dict[str, str]:
+    sizes = [(sample.image_id, sample.known_size()) for sample in dataset]
     files = {
         "image_ids.txt": [sample.image_id for sample in dataset],
         "class_labels.txt": [f"{sample.image_id},{sample.label}" for sample in dataset],
-        "image_sizes.txt": [
-            f"{sample.image_id},{size[0]},{size[1]}" for sample in dataset if (size := sample.known_size())
-        ],
+        "image_sizes.txt": [f"{image_id},{size[0]},{size[1]}" for image_id, size in sizes if size is not None],
         "localization.txt": [
             f"{sample.image_id},{','.join(map(str, _whole(box)))}" for sample in dataset for box in sample.boxes
         ],
     }
-    for name, rows in files.items():
-        write_text(folder / name, "".join(f"{row}\n" for row in rows))
-    return folder
+    return {name: "".join(f"{row}\n" for row in rows) for name, rows in files.items()}
+
+
+def _check_read_again(dataset: Dataset) -> None:
+    with TemporaryDirectory() as folder:
+        for name, text in _texts(dataset).items():
+            write_text(Path(folder) / dataset.split / name, text)
+        try:
+            again = load(Path(folder), Path(folder), dataset.split)
+        except UserError as problem:
+            raise UserError(f"wsolevaluation's metadata can't hold the names of these images: {problem.found}",
+                            do="rename the file") from problem  # fmt: skip
+    for one, other in zip(dataset, again, strict=True):
+        if one.image_id != other.image_id or one.label != other.label or len(one.boxes) != len(other.boxes):
+            raise UserError(f"wsolevaluation's metadata can't hold the name {one.image_id!r}", do="rename the file")
 
 
 def _whole(box: np.ndarray) -> list[int]:

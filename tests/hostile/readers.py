@@ -135,6 +135,10 @@ def _folder(world: Path) -> None:
     DataSource("folder", world / "folder", "all", boxes=world / "boxes.csv").load().fingerprint()
 
 
+def _spreadsheet(world: Path) -> None:
+    DataSource("folder", world / "splits", boxes=world / "spreadsheet.csv").load().fingerprint()
+
+
 def _wsoleval(world: Path) -> None:
     DataSource("wsoleval", world / "cub" / "images", metadata=world / "metadata").load().fingerprint()
 
@@ -206,6 +210,7 @@ READERS = [
     *(Reader(f"cub-{name}", f"cub/{name}.txt", _cub, also=("cub/images.txt:", "cub/image_class_labels.txt:", "cub/classes.txt:"))
       for name in ("images", "image_class_labels", "train_test_split", "bounding_boxes", "classes")),
     Reader("folder-boxes", "boxes.csv", _folder, also=("boxes.csv: ",)),
+    Reader("folder-spreadsheet", "spreadsheet.csv", _spreadsheet, also=("spreadsheet.csv: ",)),
     *(Reader(f"wsoleval-{name}", f"metadata/test/{name}.txt", _wsoleval,
              also=("metadata/test/image_ids.txt:", "metadata/test/class_labels.txt:"))
       for name in ("image_ids", "class_labels", "image_sizes", "localization")),
@@ -213,6 +218,8 @@ READERS = [
     Reader("list-bas-boxes", "bas_boxes.txt", _list("bas", "bas_boxes.txt"), also=("bas_boxes.txt: ",)),
     Reader("list-spol", "spol.txt", _list("spol")),
     Reader("list-dgl", "dgl.txt", _list("dgl")),
+    Reader("list-adl-cub", "adl-cub.txt", _list("adl-cub")),
+    Reader("list-ts-cam", "ts-cam.txt", _list("ts-cam")),
     Reader("ilsvrc-synsets", "ilsvrc/LOC_synset_mapping.txt", _ilsvrc, also=("ilsvrc/val/",)),
     Reader("ilsvrc-solution", "ilsvrc/LOC_val_solution.csv", _ilsvrc, also=("ilsvrc/val/",)),
     Reader("ilsvrc-xml", "ilsvrc/val_xml/ILSVRC2012_val_00000001.xml", _ilsvrc, Names.FILE),
@@ -247,6 +254,8 @@ def make_world(world: Path) -> Path:
     source = DataSource("cub", cub, "test")
     dataset = source.load()
     shutil.copytree(cub / "images", world / "folder")
+    for split in ("train", "test"):
+        shutil.copytree(cub / "images", world / "splits" / split)
     runs.write(world / "run", source, misses=1)
     texts = {
         "boxes.csv": [f"{s.image_id},{','.join(f'{v:g}' for v in s.boxes[0])}" for s in dataset],
@@ -258,6 +267,12 @@ def make_world(world: Path) -> Path:
         "bas_boxes.txt": [" ".join(f"{v:g}" for v in (*s.boxes[0], 60, 80)) for s in dataset],
         "spol.txt": [f"{s.image_id},{s.label},{' '.join(f'{v:g}' for v in s.boxes[0])}" for s in dataset],
         "dgl.txt": [f"{s.image_id}\t{s.label}\t" + "\t".join(f"{v:g}" for v in s.boxes[0]) for s in dataset],
+        "adl-cub.txt": [f"{s.image_id} {s.label} {' '.join(f'{v:g}' for v in s.boxes[0])}" for s in dataset],
+        "ts-cam.txt": [f"{s.image_id} {s.label}" + 2 * f" {' '.join(f'{v:g}' for v in s.boxes[0])}" for s in dataset],
+        "spreadsheet.csv": [
+            "sep=;", "split;image_path;x;y;width;height",
+            *(f"test;{s.image_id};{s.boxes[0][0]:g};2,0;30;40" for s in dataset),
+        ],
         "ilsvrc/LOC_synset_mapping.txt": ["n01440764 tench, Tinca tinca", "n01443537 goldfish"],
         "ilsvrc/LOC_val_solution.csv": ["ImageId,PredictionString", "ILSVRC2012_val_00000001,n01440764 1 2 30 40 "],
         "ilsvrc/val_xml/ILSVRC2012_val_00000001.xml": [

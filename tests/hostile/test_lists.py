@@ -43,7 +43,7 @@ def row(reader: str, path: str = "001.Red_Bird/bird_1.png", label: str = "0", bo
         "cub-images": f"2 {path}", "wsoleval-image_ids": path, "wsoleval-class_labels": f"{path},{label}",
         "wsoleval-localization": f"{path},{','.join(box.split(' '))}", "folder-boxes": f"{path},{','.join(box.split(' '))}",
         "list-bas": f"{path};{label}", "list-bas-boxes": f"{box} 60 80", "list-spol": f"{path},{label},{box}",
-        "list-dgl": "\t".join([path, label, *box.split(" ")]),
+        "list-dgl": "\t".join([path, label, *box.split(" ")]), "list-ts-cam": "\t".join([path, label, *box.split(" ")]),
     }[reader]  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def row(reader: str, path: str = "001.Red_Bird/bird_1.png", label: str = "0", bo
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("reader", ["cub-images", "folder-boxes", "list-bas", "list-spol", "list-dgl"])
+@pytest.mark.parametrize("reader", ["cub-images", "folder-boxes", "list-bas", "list-spol", "list-dgl", "list-ts-cam"])
 def test_paths_that_leave_the_folder(world, reader, path):
     assert f"{BY_NAME[reader].place}:2: " in fault(BY_NAME[reader], world, 2, row(reader, path))
 
@@ -122,7 +122,7 @@ def test_odd_paths_that_are_fine(tmp_path, path):
 # -------------------------------------------------------------------------------------------------------------- twice
 
 
-@pytest.mark.parametrize("reader", ["list-bas", "list-spol", "list-dgl"])
+@pytest.mark.parametrize("reader", ["list-bas", "list-spol", "list-dgl", "list-ts-cam"])
 @pytest.mark.parametrize("same", ["001.Red_Bird/bird_1.png", "./001.Red_Bird/bird_1.png", "001.Red_Bird//bird_1.png"])
 def test_an_image_that_stands_twice(world, reader, same):
     """A second line would be localized too, and its map written over the first one's."""
@@ -153,10 +153,12 @@ def test_a_row_of_kaggles_solution_without_a_class(world):
 
 
 @pytest.mark.parametrize("box", BOXES.values(), ids=BOXES)
-@pytest.mark.parametrize("reader", ["wsoleval-localization", "folder-boxes", "list-bas-boxes", "list-spol", "list-dgl"])
+@pytest.mark.parametrize(
+    "reader", ["wsoleval-localization", "folder-boxes", "list-bas-boxes", "list-spol", "list-dgl", "list-ts-cam"]
+)
 def test_boxes_that_are_none(world, reader, box):
     text = row(reader, "001.Red_Bird/bird_2.png", box=box)
-    if reader in ("list-dgl", "folder-boxes") and box == "   ":
+    if reader in ("list-dgl", "list-ts-cam", "folder-boxes") and box == "   ":
         text += "1"  # blanks alone say there that there is no box
     assert f"{BY_NAME[reader].place}:2: " in fault(BY_NAME[reader], world, 2, text)
 
@@ -182,16 +184,14 @@ def test_a_box_outside_its_image_is_a_problem_of_prepare(tmp_path):
     assert any("lies outside its 80 x 60 pixels" in problem for problem in problems)
 
 
-def test_adls_training_lists_hold_sides_and_are_read(tmp_path):
-    """Their `x y width height` looks like corners inside out."""
-    (tmp_path / "train.txt").write_text("a.jpg\t0\t300\t50\t100\t80\n")
-    assert len(lists.load(tmp_path, tmp_path / "train.txt", "dgl", "train")) == 1
-    refused(
-        lambda: lists.load(tmp_path, tmp_path / "train.txt", "dgl", "test"),
-        tmp_path / "train.txt",
-        "train.txt:1: ",
-        "inside out",
-    )
+def test_adls_training_lists_hold_sides(tmp_path):
+    """Their `x y width height` looks like corners inside out, or, worse, does not."""
+    path = tmp_path / "train.txt"
+    for text, why in (("300\t50\t100\t80", "inside out"), ("27\t0\t65\t47", "may be two corners")):
+        path.write_text(f"a.jpg\t0\t{text}\n")
+        split = "test" if why == "inside out" else "train"
+        assert len(lists.load(tmp_path, path, "adl-cub", split)) == 1
+        refused(lambda: lists.load(tmp_path, path, "dgl", split), path, "train.txt:1: ", why, "adl-cub")  # noqa: B023
 
 
 # ------------------------------------------------------------------------------------------------------------- labels
@@ -200,7 +200,7 @@ def test_adls_training_lists_hold_sides_and_are_read(tmp_path):
 @pytest.mark.parametrize(
     "label", ["-1", "1.0", "nan", "", "+1", "1_0", "\u0661", str(MAX_CLASSES), "999999999999", "9" * 5000]
 )
-@pytest.mark.parametrize("reader", ["list-bas", "list-spol", "list-dgl", "wsoleval-class_labels"])
+@pytest.mark.parametrize("reader", ["list-bas", "list-spol", "list-dgl", "list-ts-cam", "wsoleval-class_labels"])
 def test_labels_that_are_none(world, reader, label):
     """A label of a million millions would have as many class names made."""
     text = row(reader, "001.Red_Bird/bird_2.png", label)
@@ -246,7 +246,7 @@ def test_windows_text_is_read(world, reader):
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_other_encodings_are_refused(world, reader, encoding):
     content = (world / reader.place).read_text().encode(encoding)
-    of_spreadsheets = reader.name == "folder-boxes" and encoding == "utf-16"
+    of_spreadsheets = reader.name.startswith("folder-") and encoding == "utf-16"
     assert attempt(reader, world, content).kind == ("read" if of_spreadsheets else "refused")
 
 
@@ -451,10 +451,12 @@ def test_a_record_of_demo_data_that_is_none(tmp_path):
     refused(lambda: demo.render(tmp_path), tmp_path, "other demo data")
 
 
-def test_commas_in_metadata_are_refused_when_written(tmp_path):
+def test_metadata_whose_commas_could_be_two_images_are_not_written(tmp_path):
+    """A box of `a` would be a mask of `a,1,2`."""
     from dataclasses import replace
 
     dataset = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test").load()
-    odd = replace(dataset, samples=(replace(dataset.samples[0], image_id="a,b.jpg"),))
-    with pytest.raises(UserError, match="holds a comma"):
-        wsoleval.write(odd, tmp_path / "metadata")
+    named = (replace(sample, image_id=name) for sample, name in zip(dataset, ("a", "a,2,2"), strict=False))
+    with pytest.raises(UserError, match="the line may be"):
+        wsoleval.write(replace(dataset, samples=tuple(named)), tmp_path / "metadata")
+    assert not (tmp_path / "metadata").exists()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from common.datasets import Dataset, DataSource, Sample, lists
+from common.datasets import Dataset, DataSource, Sample, lists, wsoleval
 from common.system.errors import UserError
 from tests import small_cub
 from tests.common.datasets import test_ilsvrc
@@ -60,10 +60,89 @@ def test_recorded_lists_of_dgl(golden, tmp_path, which):
 
 def test_adls_training_list_holds_sides(tmp_path):
     path = write(tmp_path, "001.A/x.jpg\t0\t60.0\t27.0\t325.0\t304.0\n")
-    assert plain(lists.read_dgl(path, train_of_cub=True)) == [("001.A/x.jpg", 0, [[60, 27, 385, 331]])]
+    assert plain(lists.read_dgl(path, sides=True)) == [("001.A/x.jpg", 0, [[60, 27, 385, 331]])]
+
+
+def test_what_a_box_is_is_said_by_the_format(tmp_path):
+    """27 0 65 47 is a box either way."""
+    text = "001.A/x.jpg\t0\t27.0\t0.0\t65.0\t47.0\n"
+
+    def boxes(list_format, split):
+        source = DataSource("list", tmp_path, split, list_file=write(tmp_path, text), list_format=list_format)
+        return source.load().samples[0].boxes.tolist()
+
+    assert boxes("adl-cub", "train") == boxes("adl-cub", "test") == [[27, 0, 92, 47]]
+    assert boxes("dgl", "test") == boxes("ts-cam", "train") == [[27, 0, 65, 47]]
+    with pytest.raises(UserError, match="list.txt:1: a training list's box may be two corners, or a corner and sides"):
+        boxes("dgl", "train")
+
+
+def test_several_boxes_a_line(tmp_path):
+    path = write(tmp_path, "ILSVRC2012_val_00000001.JPEG 65 111 108 441 193 1 2 3 4\nILSVRC2012_val_00000002.JPEG 3\n")
+    assert plain(lists.read_dgl(path, several=True)) == [
+        ("ILSVRC2012_val_00000001.JPEG", 65, [[111, 108, 441, 193], [1, 2, 3, 4]]), ("ILSVRC2012_val_00000002.JPEG", 3, []),
+    ]  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------- written, and read again
+
+NAMES = ("a b/c d.jpg", "a, b/c,1,2 3.jpg", "a;b/c;1.jpg", "a/'q' \"r\".jpg", "B\u00e4r/1.jpg", "Ba\u0308r/1.jpg", " a/1.jpg",
+         "a/7 1.jpg", "a/1,0,1 2 3 4.jpg", "a/#1 & %20 = +.jpg", "\u9ce5/\u9ce5 (1).jpg")  # fmt: skip
+
+
+def named(tmp_path, boxes=1):
+    box = np.array([[1.0, 2, 30, 40], [3, 4, 5, 6]])[:boxes]
+    return tuple(Sample(name, tmp_path / name, 1, box, declared_size=(50, 40)) for name in NAMES)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_every_legal_name_is_read_as_it_was_written(tmp_path, split):
+    dataset = Dataset("cub", split, named(tmp_path), ("a", "b"))
+    lists.write_all({split: dataset}, tmp_path, "cub")
+    if split == "test":
+        same(lists.read_bas(tmp_path / "bas/test_list.txt", tmp_path / "bas/test_gt.txt"), dataset)
+    name = "train" if split == "train" else "val"
+    same(lists.read_spol(tmp_path / f"spol/{name}.txt"), dataset)
+    same(lists.read_dgl(tmp_path / f"dgl/labels/CUB/{name}.txt", sides=split == "train"), dataset)
+    wsoleval.write(dataset, tmp_path / "metadata")
+    again = DataSource("wsoleval", tmp_path, split, metadata=tmp_path / "metadata").load()
+    assert again.fingerprint() == dataset.fingerprint()
+
+
+@pytest.mark.parametrize("boxes", [0, 1, 2])
+def test_every_legal_name_of_ilsvrc(tmp_path, boxes):
+    different = tuple({sample.path.name: sample for sample in named(tmp_path, boxes)}.values())
+    test = Dataset("ilsvrc", "test", different, ("n1 x", "n2,y"))
+    lists.write_all(
+        {"train": Dataset("ilsvrc", "train", named(tmp_path), ("n1", "n2")), "test": test}, tmp_path, "ilsvrc"
+    )
+    read = {
+        "spol": lists.read_spol(tmp_path / "spol/val.txt"), "dgl": lists.read_dgl(tmp_path / "dgl/labels/ILSVRC12/val.txt"),
+        "bas": lists.read_bas(tmp_path / "bas/val_list.txt", tmp_path / "bas/val_gt.txt"),
+    }  # fmt: skip
+    for form, entries in read.items():
+        ends = sorted(image_id.rsplit("/", 1)[-1] for image_id, _, _ in entries)
+        assert (form, ends) == (form, sorted(sample.path.name for sample in different))
+    assert {len(found) for _, _, found in read["bas"]} == {boxes}
+    for entries in (
+        lists.read_spol(tmp_path / "spol/train.txt"),
+        lists.read_dgl(tmp_path / "dgl/labels/ILSVRC12/train.txt"),
+    ):
+        assert [image_id for image_id, _, _ in entries] == list(NAMES)
+
+
+def test_nothing_is_written_where_a_name_cant_be(tmp_path):
+    """A name that looks like a line of the other form; the good split's lists are not written either."""
+    odd = Sample("a/1,0,1 2", tmp_path / "a/1,0,1 2", 0, np.array([[1.0, 2, 3, 4]]), declared_size=(5, 5))
+    splits = {
+        "train": Dataset("ilsvrc", "train", (odd,), ("a", "b")),
+        "test": Dataset("ilsvrc", "test", named(tmp_path)[:2], ("a", "b")),
+    }
+    with pytest.raises(UserError, match=r"spol/train.txt can't hold the name 'a/1,0,1 2'"):
+        lists.write_all(splits, tmp_path / "out", "ilsvrc")
+    with pytest.raises(UserError, match="1.jpg is the name of two images"):
+        lists.write_all({"test": Dataset("ilsvrc", "test", named(tmp_path), ("a", "b"))}, tmp_path / "out", "ilsvrc")
+    assert not (tmp_path / "out").exists()
 
 
 def same(entries, dataset):
@@ -84,7 +163,7 @@ def test_lists_of_a_cub_like_data_set(tmp_path):
     same(lists.read_spol(out / "spol/val.txt"), splits["test"])
     same(lists.read_bas(out / "bas/test_list.txt", out / "bas/test_gt.txt"), splits["test"])
     same(lists.read_dgl(out / "dgl/labels/CUB/val.txt"), splits["test"])
-    same(lists.read_dgl(out / "dgl/labels/CUB/train.txt", train_of_cub=True), splits["train"])
+    same(lists.read_dgl(out / "dgl/labels/CUB/train.txt", sides=True), splits["train"])
     assert (out / "bas/test_list.txt").read_bytes().startswith(b"001.Red_Bird/bird_2.png;0\r\n")
     assert (out / "bas/test_gt.txt").read_bytes().startswith(b"2.0 2.0 32.0 42.0 60 80\n")
     assert (out / "spol/val.txt").read_bytes().startswith(b"001.Red_Bird/bird_2.png,0,2 2 32 42\n")
@@ -135,8 +214,12 @@ def test_a_list_as_a_data_set(tmp_path):
     ("bas", "001.A/x.jpg 0\n", "list.txt:1: '001.A/x.jpg 0' has 0 semicolons"),
     ("bas", "001.A/x.jpg;zero\n", "list.txt:1: the label is 'zero'"),
     ("spol", "001.A/x.jpg,0,1 2 3\n", "list.txt:1: 3 box numbers"),
-    ("spol", "001.A/x.jpg,0,1 2 3 4,5\n", "is no line of SPOL's"),
-    ("spol", "a b 0\n", "is no line of SPOL's"),
+    ("spol", "001.A/x.jpg,0,1 2 3 4,5\n", "list.txt:1: 1 box numbers"),
+    ("spol", "a b zero\n", "is no line of SPOL's"),
+    ("dgl", "001.A/x.jpg 0 50 1 2 3\n", "list.txt:1: the box 50 1 2 3 is inside out; .*Say --data.list-format adl-cub"),
+    ("dgl", "001.A/x.jpg 0 1 2 3 4 1 2 3 4\n", "list.txt:1: 10 fields; expected 2 or 6"),
+    ("ts-cam", "001.A/x.jpg 0 1 2 3 4 1 2 3\n", "list.txt:1: 9 fields; expected 2 and 4 for each box"),
+    ("adl-cub", "001.A/x.jpg 0 1 2 -3 4\n", "list.txt:1: a side is negative"),
     ("dgl", "001.A/x.jpg 0 1 2 3\n", "list.txt:1: 5 fields; expected 2 or 6"),
     ("dgl", "001.A/x.jpg 0 1 2 3 nan\n", "expected finite numbers"),
     ("dgl", "../x.jpg 0\n", "path '../x.jpg' is not usable"),

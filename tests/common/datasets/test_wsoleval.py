@@ -1,6 +1,9 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from common.datasets import DataSource, wsoleval
+from common.datasets import Dataset, DataSource, Sample, wsoleval
 from common.system.errors import UserError
 from tests import small_cub
 
@@ -94,12 +97,23 @@ def test_what_is_missing_is_said(metadata):
         load(metadata)
 
 
-def test_a_comma_in_a_path_cant_be_written(tmp_path):
+def test_a_comma_in_a_path_is_read_by_the_paths_that_there_are(tmp_path):
     root = small_cub.make(tmp_path / "CUB")
     text = (root / "images.txt").read_text()
     (root / "images.txt").write_text(text.replace("bird_2.png", "bird,2.png"))
-    with pytest.raises(UserError, match="holds a comma"):
-        wsoleval.write(DataSource("cub", root, "test").load(), tmp_path / "metadata")
+    dataset = DataSource("cub", root, "test").load()
+    named = replace(dataset, samples=tuple(replace(sample, declared_size=(80, 60)) for sample in dataset))
+    wsoleval.write(named, tmp_path / "metadata")
+    assert load(tmp_path / "metadata").fingerprint() == dataset.fingerprint()
+
+
+def test_what_the_format_cant_carry_is_refused_before_anything_is_written(tmp_path):
+    box = np.array([[1.0, 2, 3, 4]])
+    for ids, boxes in ((("a", "a,1,2"), (box, box)), (("a",), (box * [-1, 1, 1, 1],)), (("a ",), (box,))):
+        samples = tuple(Sample(image_id, tmp_path, 0, found) for image_id, found in zip(ids, boxes, strict=True))
+        with pytest.raises(UserError):
+            wsoleval.write(Dataset("x", "test", samples, ("a",)), tmp_path / "metadata")
+    assert not (tmp_path / "metadata").exists()
 
 
 def several_splits(folder, **splits):
