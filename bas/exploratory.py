@@ -109,7 +109,7 @@ def series(mask: np.ndarray, steps: int) -> tuple[list[int | str], np.ndarray]:
     return names, np.stack(masks).astype(np.float32)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def measure(
     network: Network, image: Tensor, masks: Tensor, label: int, pool: str = "average"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

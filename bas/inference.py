@@ -23,6 +23,7 @@ from common.pytorch import localization
 from common.pytorch.data import normalized
 from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import for_inference, pick_device
+from common.runs.localizing import Box
 from common.system.errors import UserError, run_command
 
 
@@ -97,7 +98,7 @@ def localize(options: Localize) -> list[Path]:
         "options": {"variant": loaded.variant, "top_k": "gt" if top_k is None else top_k},
     }
     localizer = BasLocalizer(network, top_k)
-    return localization.localize(options, dataset, localizer, device, header, BAS.extractor, threshold)
+    return localization.localize(options, dataset, localizer, device, header, Box(BAS.extractor, threshold))
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
     device = pick_device(options.device)
     localizer = BasLocalizer(for_inference(loaded.network, device), options.top_k or released.top_k or 1)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def find(image: np.ndarray) -> Found:
         frame = Frame.of_kind(FRAMES[options.frame], image.shape[1::-1])
         scores, features = localizer.look(channels_first(frame_pixels(image, frame))[None].to(device))

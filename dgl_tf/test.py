@@ -9,6 +9,7 @@ GT-known, Top-1 and Top-5: a prediction counts only where it names the true clas
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,15 +17,15 @@ import cv2
 import numpy as np
 import tyro
 
-from common.datasets import Dataset, DataSource
+from common.datasets import Dataset, DataSource, Sample
 from common.measuring.extraction import min_max
 from common.measuring.geometry import FRAMES, Frame, frame_kinds
 from common.measuring.protocols import GRCAM
+from common.runs.localizing import Box, Classes, Localizing, best_classes
 from common.runs.reader import Predictions
 from common.runs.record import Prediction
-from common.runs.writer import PredictionsWriter, finish, pending, skip
+from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
-from common.system.progress import bar
 from dgl_tf import localization, preprocessing, registry, sessions
 from dgl_tf.preprocessing import View
 
@@ -166,22 +167,47 @@ def _check(options: Localize) -> None:
 
 def _localize(session, graph: Mapper, options: Localize, dataset: Dataset, checkpoint, arch: str) -> list[Path]:
     writers = {
-        (run, frame): _writer(options, dataset, checkpoint, arch, run, frame)
+        (name, frame): _writer(options, dataset, checkpoint, arch, name, frame)
         for frame in options.frames
-        for run in graph.maps
+        for name in graph.maps
     }
     known = _known_classes(options, checkpoint, dataset)
-    left = pending(dataset, writers.values(), options.batch_size)
     crops = options.crops if known is None else 1
-    streams = [
-        preprocessing.views(left, sizes, crops if number == 0 else 1, options.decode)
-        for number, sizes in enumerate(_inputs(options))
-    ]
-    with bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing") as progress:
-        for items in _batches(zip(*streams, strict=True), options.batch_size):
-            _localize_batch(session, graph, options, items, writers, known)
-            progress.update(len(items))
-    return finish(writers.values())
+    box, size = Box(GRCAM.extractor, THRESHOLD), options.batch_size
+
+    def left_out(sample: Sample) -> str | None:
+        return None if known is None or sample.image_id in known else "not classified in --classes-from"
+
+    with Localizing(dataset, writers, size, box=box, store_maps=options.maps, left_out=left_out) as run:
+        streams = [
+            preprocessing.views(run.left, sizes, crops if number == 0 else 1, options.decode)
+            for number, sizes in enumerate(_inputs(options))
+        ]
+        for items in run.batches(_batches(zip(*streams, strict=True), size)):
+            maps, classes = _look(session, graph, options, items, known)
+            for (name, frame), of_frame in maps.items():
+                for item, total, best in zip(items, of_frame, classes, strict=True):
+                    if not run.done((name, frame), item.sample):
+                        lies = Frame.of_kind(FRAMES[frame], item.sample.size)
+                        run.write((name, frame), item.sample, lies, best, _finished(total, options))
+    return run.finish()
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """One image as each kind of `_inputs` shows it."""
+
+    views: tuple[View, ...]
+
+    @property
+    def sample(self) -> Sample:
+        """Which image."""
+        return self.views[0].sample
+
+    @property
+    def problem(self) -> str | None:
+        """Why the image can't be used."""
+        return self.views[0].problem
 
 
 def _inputs(options: Localize) -> list[str]:
@@ -194,14 +220,8 @@ def _inputs(options: Localize) -> list[str]:
     return kinds
 
 
-def _batches(stream: Iterator[tuple[View, ...]], size: int) -> Iterator[list[tuple[View, ...]]]:
-    batch = []
-    for item in stream:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
+def _batches(stream: Iterator[tuple[View, ...]], size: int) -> Iterator[list[Views]]:
+    while batch := [Views(views) for views in islice(stream, size)]:
         yield batch
 
 
@@ -239,35 +259,21 @@ def _known_classes(options: Localize, checkpoint, dataset: Dataset) -> dict[str,
     return {entry.image_id: entry for entry in stored.entries}
 
 
-def _localize_batch(session, graph: Mapper, options: Localize, items, writers, known) -> None:
-    """Maps and classes of some images, each given as its views, one for each kind of `_inputs`."""
-    usable = []
-    for item in items:
-        image_id, problem = item[0].sample.image_id, item[0].problem
-        if problem is None and known is not None and image_id not in known:
-            problem = "not classified in --classes-from"
-        if problem:
-            skip(writers.values(), image_id, problem)
-        else:
-            usable.append(item)
-    if not usable:
-        return
-    samples = [item[0].sample for item in usable]
-    labels = [sample.label if options.map_class == "label" else -1 for sample in samples]
+def _look(
+    session, graph: Mapper, options: Localize, items: Sequence[Views], known: dict[str, Prediction] | None
+) -> tuple[dict[tuple[str, str], np.ndarray], list[Classes]]:
+    """Each run's maps (N, 224, 224), summed over scales, by its name and frame, and the classes of some images."""
+    labels = [item.sample.label if options.map_class == "label" else -1 for item in items]
     summed, probabilities = {}, None
-    for number in range(len(usable[0])):
+    for number in range(len(items[0].views)):
         frame = options.frames[number // len(options.scales)]
-        pixels = np.stack([item[number].pixels for item in usable])
+        pixels = np.stack([item.views[number].pixels for item in items])
         found, seen = session.run((graph.maps, graph.probabilities), {graph.images: pixels, graph.classes: labels})
         probabilities = seen if probabilities is None else probabilities
-        for run, maps in found.items():
+        for name, maps in found.items():
             stretched = np.stack([localization.enlarged(raw, (SIDE, SIDE)) for raw in maps])
-            summed[run, frame] = summed.get((run, frame), 0) + stretched
-    top5 = _classified(session, graph, options, [item[0] for item in usable], probabilities, known)
-    for (run, frame), maps in summed.items():
-        for sample, total, classes in zip(samples, maps, top5, strict=True):
-            if sample.image_id not in writers[run, frame].done:
-                _write(writers[run, frame], sample, _finished(total, options), FRAMES[frame], classes, options.maps)
+            summed[name, frame] = summed.get((name, frame), 0) + stretched
+    return summed, _classified(session, graph, options, items, probabilities, known)
 
 
 def _finished(total: np.ndarray, options: Localize) -> np.ndarray:
@@ -279,31 +285,17 @@ def _finished(total: np.ndarray, options: Localize) -> np.ndarray:
     return finished.astype(np.float32)
 
 
-def _classified(session, graph: Mapper, options: Localize, views: list[View], probabilities: np.ndarray, known):
+def _classified(
+    session, graph: Mapper, options: Localize, items: Sequence[Views], probabilities: np.ndarray, known
+) -> list[Classes]:
     """Each image's five best classes and their probabilities."""
+    samples = [item.sample for item in items]
     if known is not None:
-        return [(known[view.sample.image_id].top5, known[view.sample.image_id].top5_scores) for view in views]
+        return [Classes(known[sample.image_id].top5, known[sample.image_id].top5_scores) for sample in samples]
     if options.crops == 10:
-        each = [session.run(graph.probabilities, {graph.images: view.crops}).mean(axis=0) for view in views]
-        probabilities = np.stack(each)
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
-    return [(tuple(best.tolist()), tuple(row[best].tolist())) for best, row in zip(order, probabilities, strict=True)]
-
-
-def _write(writer: PredictionsWriter, sample, localization_map: np.ndarray, kind: str, classes, store: bool) -> None:
-    frame = Frame.of_kind(kind, sample.size)
-    (boxes,) = GRCAM.extractor.boxes(localization_map, [THRESHOLD])
-    prediction = Prediction(
-        image_id=sample.image_id,
-        label=sample.label,
-        size=frame.original,
-        frame=frame,
-        top5=classes[0],
-        top5_scores=classes[1],
-        box=boxes[0] if len(boxes) else None,
-        threshold=THRESHOLD,
-    )
-    writer.write(prediction, localization_map if store else None)
+        crops = [item.views[0].crops for item in items]
+        probabilities = np.stack([session.run(graph.probabilities, {graph.images: of}).mean(axis=0) for of in crops])
+    return best_classes(probabilities, samples)
 
 
 def main() -> None:

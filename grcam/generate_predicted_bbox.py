@@ -21,13 +21,12 @@ import tyro
 
 from common.datasets import Dataset, DataSource, Sample
 from common.measuring.extraction import min_max
-from common.measuring.geometry import FRAMES, Frame, frame_kinds
+from common.measuring.geometry import FRAMES, frame_kinds
 from common.measuring.protocols import GRCAM
-from common.runs.record import Prediction
-from common.runs.writer import PredictionsWriter, batches_left, finish, skip
+from common.runs.localizing import Box, Localizing, best_classes
+from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.files import parse_json, write_atomically, writing
-from common.system.progress import bar
 from grcam import handover
 from grcam.classifier import Classifier, Seen
 from grcam.config import LABEL_FACTOR, SIDE, THRESHOLDS, Images, Mode
@@ -162,18 +161,16 @@ def generate(options: Generate) -> list[Path]:
     squashed = writers["squash"]
     journal = Journal(squashed.directory / "handover.jsonl", resumed=bool(squashed.done))
 
-    def is_left(sample: Sample) -> bool:
-        lacking = any(sample.image_id not in writer.done for writer in writers.values())
-        return lacking or not (sample.image_id in journal.rows or squashed.complete)
+    def also_left(sample: Sample) -> bool:
+        return not (sample.image_id in journal.rows or squashed.complete)
 
-    pending = batches_left(dataset, is_left, options.batch_size)
-    with bar(total=len(dataset), initial=len(dataset) - len(pending), desc="localizing") as progress:
-        for items in batches(pending, layout, options.jpeg, options.batch_size, options.workers):
-            _localize_batch(items, layout, classifier, writers, journal, options.maps)
-            progress.update(len(items))
+    box, size = Box(GRCAM.extractor, 1 - STORED_TH), options.batch_size
+    with Localizing(dataset, writers, size, box=box, store_maps=options.maps, also_left=also_left) as run:
+        for items in run.batches(batches(run.left, layout, options.jpeg, size, options.workers)):
+            _localize_batch(items, layout, classifier, run, journal)
     journal.close()
     _hand_over(options, dataset, journal)
-    return finish(writers.values())
+    return run.finish()
 
 
 def _layout(options: Generate) -> Layout:
@@ -208,53 +205,24 @@ def _writers(
 
 
 def _localize_batch(
-    items: Sequence[Views],
-    layout: Layout,
-    classifier: Classifier,
-    writers: dict[str, PredictionsWriter],
-    journal: Journal,
-    maps: bool,
+    items: Sequence[Views], layout: Layout, classifier: Classifier, run: Localizing[str], journal: Journal
 ) -> None:
-    for item in items:
-        if item.problem:
-            skip(writers.values(), item.sample.image_id, item.problem)
-    usable = [item for item in items if not item.problem]
-    if not usable:
-        return
-    labels = [item.sample.label for item in usable]
-    for item, seen in zip(usable, classifier.look([item.views for item in usable], labels, layout), strict=True):
-        best = np.argsort(-seen.probabilities, kind="stable")[:5]
-        if not np.isfinite(seen.probabilities).all():
-            raise UserError(f"the network gives no finite scores for {item.sample.image_id}", where=classifier.path)
-        for name, writer in writers.items():
+    samples = [item.sample for item in items]
+    found = classifier.look([item.views for item in items], [sample.label for sample in samples], layout)
+    classes = best_classes(np.stack([seen.probabilities for seen in found]), samples)
+    for item, seen, best in zip(items, found, classes, strict=True):
+        for name in run.writers:
             frame = layout.frames.index(name.removeprefix("cam-"))
-            raw = (seen.plain if name.startswith("cam-") else seen.refined)[frame]
-            enlarged = localization_map(raw)
+            enlarged = localization_map((seen.plain if name.startswith("cam-") else seen.refined)[frame])
             if name == "squash":
                 journal.add(item.sample.image_id, _localized(item, seen, enlarged))
-            if item.sample.image_id not in writer.done:
-                writer.write(_prediction(item, frame, seen, best, enlarged), enlarged if maps else None)
+            run.write(name, item.sample, item.frames[frame], best, enlarged)
 
 
 def _localized(item: Views, seen: Seen, squashed: np.ndarray) -> Localized:
     probabilities, label = seen.probabilities, item.sample.label
     among = [in_top(probabilities, label, count) for count in (1, 5)]
     return Localized(*among, int(probabilities.argmax()), boxes_of(squashed))
-
-
-def _prediction(item: Views, frame: int, seen: Seen, best: np.ndarray, enlarged: np.ndarray) -> Prediction:
-    (found,) = GRCAM.extractor.boxes(enlarged, [1 - STORED_TH])
-    lies: Frame = item.frames[frame]
-    return Prediction(
-        image_id=item.sample.image_id,
-        label=item.sample.label,
-        size=lies.original,
-        frame=lies,
-        top5=tuple(best.tolist()),
-        top5_scores=tuple(seen.probabilities[best].tolist()),
-        box=found[0] if len(found) else None,
-        threshold=1 - STORED_TH,
-    )
 
 
 def _hand_over(options: Generate, dataset: Dataset, journal: Journal) -> None:

@@ -13,12 +13,10 @@ import numpy as np
 
 from common.datasets import Sample
 from common.measuring.geometry import FRAMES, Frame
-from common.pictures.images import ImageError, centre_crop, resize, ten_crops
+from common.pictures.images import CENTRE_CROP, ImageError, centre_crop, resize, ten_crops
 from dgl_tf.preprocessing import read_image
 from grcam.config import CROPS_FROM, SIDE
 
-CENTRE = 4
-"""The centre crop's place among the ten."""
 AHEAD = 2
 """Batches that are loaded ahead."""
 
@@ -55,7 +53,7 @@ class Layout:
     @property
     def mapped(self) -> tuple[int, ...]:
         """The views that maps are made of, one for each frame."""
-        places = {"squash": 0, "crop": 1 + CENTRE if self.crops == 10 else 1}
+        places = {"squash": 0, "crop": 1 + CENTRE_CROP if self.crops == 10 else 1}
         return tuple(places[name] for name in self.frames)
 
     @property

@@ -84,7 +84,7 @@ class Predictor:
         (boxes,) = SPOL.extractor.boxes(probability, [self.threshold])
         return frame, probability, boxes[0] if len(boxes) else None
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def classify(self, image: np.ndarray) -> dict[str, Any]:
         """`class` and `score` of the best class, or nothing without a classifier."""
         if self.classifier is None:

@@ -26,7 +26,7 @@ def input_kind(frame_kind: str, trained_resize: int = RESIZE) -> str:
     return re.sub(r"\d+", lambda side: str(round(int(side.group()) * trained_resize / RESIZE)), frame_kind)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def foreground(network: MffNet, images: Tensor, size: Size) -> np.ndarray:
     """Foreground probability, (B, height, width) float32: the sigmoid of the enlarged logits.
 

@@ -199,6 +199,10 @@ def centre_crop(image: np.ndarray, side: int) -> np.ndarray:
     return image[y : y + side, x : x + side]
 
 
+CENTRE_CROP = 4
+"""The centre crop's place among `ten_crops`."""
+
+
 def ten_crops(image: np.ndarray, side: int) -> np.ndarray:
     """Ten crops (10, side, side, ...): the corners, left before right, the centre, then the same of the mirror image.
 

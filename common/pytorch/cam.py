@@ -25,6 +25,7 @@ from common.pytorch.data import Augmentation, normalized, training_loader
 from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import Runtime, for_inference, pick_device, seed_everything
 from common.pytorch.training import fit
+from common.runs.localizing import Box
 from common.system.errors import UserError, run_command
 from common.system.files import sha256
 
@@ -177,7 +178,7 @@ def localize(options: Localize) -> None:
         "options": {"map_class": options.map_class},
     }
     localizer = CamLocalizer(model, options.map_class)
-    localization.localize(options, dataset, localizer, device, header, BOX, options.threshold)
+    localization.localize(options, dataset, localizer, device, header, Box(BOX, options.threshold))
 
 
 def load_classifier(checkpoint: str, classes: int) -> tuple[backbones.CamClassifier, str, dict[str, Any]]:

@@ -14,23 +14,21 @@ import torch
 from torch import Tensor
 
 from common.datasets import Dataset, DataSource
-from common.measuring.extraction import Extractor
 from common.measuring.geometry import frame_kinds
+from common.pictures.images import CENTRE_CROP
 from common.pytorch.data import LocalizationItem, localization_loader
 from common.pytorch.runtime import compiled, precision
-from common.runs.record import Prediction
-from common.runs.writer import PredictionsWriter, finish, pending, skip
-from common.system.progress import bar
-
-CENTRE = 4
-"""The centre crop's place among `images.ten_crops`."""
-
+from common.runs.localizing import Box, Localizing, best_classes
+from common.runs.writer import PredictionsWriter
 
 Look = Callable[[Tensor], tuple[Tensor, Any]]
 
 
 class Localizer(Protocol):
-    """What a method does with images; see `common.pytorch.cam` for the shortest one."""
+    """What a method does with images; see `common.pytorch.cam` for the shortest one.
+
+    It runs without gradients; a method that needs them turns them on where it does (`torch.enable_grad`).
+    """
 
     def look(self, images: Tensor) -> tuple[Tensor, Any]:
         """(N, 3, H, W) uint8 RGB to scores (N, classes) before the softmax, and features, a tensor of N rows."""
@@ -73,15 +71,14 @@ class LocalizeOptions:
     """Start anew where the folder holds other predictions."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def localize(
     options: LocalizeOptions,
     dataset: Dataset,
     localizer: Localizer,
     device: torch.device,
     header: dict[str, Any],
-    extractor: Extractor,
-    threshold: float,
+    box: Box,
 ) -> list[Path]:
     """Write, or finish, the predictions directories OUT/crop and OUT/squash.
 
@@ -91,73 +88,50 @@ def localize(
         localizer: its network on `device`, in eval mode.
         device: where images are sent.
         header: what the manifest says of the method: `method`, `architecture`, `checkpoint` and `options`.
-        extractor, threshold: make the box that is stored beside each map.
+        box: makes the box that is stored beside each map.
 
     Returns:
         The directories.
     """
     kinds = frame_kinds(options.frames)
     precise = precision(device, options.amp)
-    writers = []
-    for name, kind in zip(options.frames, kinds, strict=True):
-        shared = {
-            "data": options.data.described(dataset),
-            "classifier": {"name": header["architecture"], "crops": options.crops},
-            "frame": kind,
-            "options": {
-                **header["options"], "threshold": threshold, "resize": options.resize, "maps": options.maps,
-                "amp": options.amp,
-            },
-        }  # fmt: skip
-        writers.append(PredictionsWriter(options.out / name, {**header, **shared}, options.overwrite))
-    left = pending(dataset, writers, options.batch_size)
-    loader = localization_loader(left, kinds, options.crops, options.batch_size, options.workers, options.resize)
+    writers = _writers(options, dataset, kinds, header, box)
     look = compiled(localizer.look) if options.compile else localizer.look
-    progress = bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing")
-    with progress, precise:
-        for items in loader:
-            for item in items:
-                if item.problem:
-                    skip(writers, item.sample.image_id, item.problem)
-            usable = [item for item in items if not item.problem]
-            if usable:
-                _localize_batch(usable, writers, options, localizer, look, device, extractor, threshold)
-            progress.update(len(items))
-    return finish(writers)
+    with Localizing(dataset, writers, options.batch_size, box=box, store_maps=options.maps) as run, precise:
+        loader = localization_loader(
+            run.left, kinds, options.crops, options.batch_size, options.workers, options.resize
+        )
+        for items in run.batches(loader):
+            samples = [item.sample for item in items]
+            probabilities, seen = _look(look, items, options, device)
+            classes = best_classes(probabilities.float().cpu().numpy(), samples)
+            labels = torch.tensor([sample.label for sample in samples], device=device)
+            for number, (name, (scores, features)) in enumerate(zip(options.frames, seen, strict=True)):
+                maps = localizer.maps(features, scores, labels).detach().float().cpu().numpy()
+                for item, raw, best in zip(items, maps, classes, strict=True):
+                    if not run.done(name, item.sample):
+                        frame = item.frames[number]
+                        run.write(name, item.sample, frame, best, localizer.enlarge(raw, frame.size))
+    return run.finish()
 
 
-def _localize_batch(
-    items: Sequence[LocalizationItem],
-    writers: Sequence[PredictionsWriter],
-    options: LocalizeOptions,
-    localizer: Localizer,
-    look: Look,
-    device: torch.device,
-    extractor: Extractor,
-    threshold: float,
-) -> None:
-    probabilities, seen = _look(look, items, options, device)
-    best, classes = probabilities.topk(min(5, probabilities.shape[1]), dim=1)
-    labels = torch.tensor([item.sample.label for item in items], device=device)
-    for number, (writer, (scores, features)) in enumerate(zip(writers, seen, strict=True)):
-        maps = localizer.maps(features, scores, labels).float().cpu().numpy()
-        for item, raw, top5, top5_scores in zip(items, maps, classes.tolist(), best.tolist(), strict=True):
-            if item.sample.image_id in writer.done:
-                continue
-            frame = item.frames[number]
-            localization_map = localizer.enlarge(raw, frame.size)
-            (boxes,) = extractor.boxes(localization_map, [threshold])
-            prediction = Prediction(
-                image_id=item.sample.image_id,
-                label=item.sample.label,
-                size=frame.original,
-                frame=frame,
-                top5=tuple(top5),
-                top5_scores=tuple(top5_scores),
-                box=boxes[0] if len(boxes) else None,
-                threshold=threshold,
-            )
-            writer.write(prediction, localization_map if options.maps else None)
+def _writers(
+    options: LocalizeOptions, dataset: Dataset, kinds: Sequence[str], header: dict[str, Any], box: Box
+) -> dict[str, PredictionsWriter]:
+    """A directory for each frame."""
+    shared = {
+        **header,
+        "data": options.data.described(dataset),
+        "classifier": {"name": header["architecture"], "crops": options.crops},
+        "options": {
+            **header["options"], "threshold": box.threshold, "resize": options.resize, "maps": options.maps,
+            "amp": options.amp,
+        },
+    }  # fmt: skip
+    return {
+        name: PredictionsWriter(options.out / name, {**shared, "frame": kind}, options.overwrite)
+        for name, kind in zip(options.frames, kinds, strict=True)
+    }
 
 
 def _look(
@@ -171,7 +145,7 @@ def _look(
         for item in items:  # ten at a time: larger batches outgrow a CPU's cache and gain a GPU little
             scores, features = look(item.crops.to(device))
             each.append(scores.softmax(dim=1).mean(dim=0))
-            centre.append((scores[CENTRE], features[CENTRE]))
+            centre.append((scores[CENTRE_CROP], features[CENTRE_CROP]))
         probabilities = torch.stack(each)
         seen["crop"] = tuple(torch.stack(parts) for parts in zip(*centre, strict=True))
     for number, name in enumerate(options.frames):

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +136,6 @@ class PredictionsWriter:
             self.directory / MANIFEST,
             {"format": FORMAT, **self.header, "processes": self._processes, "counts": counts, "complete": complete},
         )
-
-
-def pending(dataset: Iterable[Sample], writers: Collection[PredictionsWriter], batch_size: int) -> list[Sample]:
-    """The batches in which at least one of several directories lacks the line of an image."""
-    return batches_left(
-        dataset, lambda sample: any(sample.image_id not in writer.done for writer in writers), batch_size
-    )
 
 
 def batches_left(samples: Iterable[Sample], is_left: Callable[[Sample], bool], batch_size: int) -> list[Sample]:

@@ -52,7 +52,7 @@ class MakeMasks(InferenceOptions):
     """Processes that turn maps into masks."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def make_masks(options: MakeMasks) -> Path:
     """The command; gives the folder of masks.
 

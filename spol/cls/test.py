@@ -8,7 +8,6 @@ Writes `classification.json`, and with `--npy` the original's `top1top5.npy`. Im
 """
 
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,15 +16,14 @@ import tyro
 from torch import nn
 
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
+from common.runs.localizing import Localizing, best_classes
 from common.runs.reader import Predictions
-from common.runs.record import Prediction
-from common.runs.writer import PredictionsWriter, pending, skip
+from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
-from common.system.progress import bar
 from spol import verdicts
 from spol.cls.checkpoint import METHOD, load
 from spol.config import recipe
-from spol.data import Images, Item, image_batches, stacked, without_problems
+from spol.data import Images, image_batches, stacked
 from spol.options import InferenceOptions, also
 from spol.verdicts import Verdict
 
@@ -46,7 +44,7 @@ class Classify(InferenceOptions):
     """Also write the original's top1top5.npy, which is a pickle."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def classify(options: Classify) -> Path:
     """The command; gives the path of `classification.json`.
 
@@ -80,31 +78,15 @@ def classify(options: Classify) -> Path:
         },
     }
     writer = PredictionsWriter(options.out / "images", header, options.overwrite)
-    left = pending(dataset, [writer], options.batch_size)
-    loader = image_batches(Images(left, [kind], options.preprocessing), options.batch_size, options.workers)
-    progress = bar(total=len(dataset), initial=len(dataset) - len(left), desc="classifying")
-    with progress, precise:
-        for items in loader:
-            usable = without_problems(items, partial(skip, [writer]))
-            if usable:
-                _classify(network, usable, writer, device)
-            progress.update(len(items))
+    with Localizing(dataset, {None: writer}, options.batch_size, doing="classifying") as run, precise:
+        images = Images(run.left, [kind], options.preprocessing)
+        for items in run.batches(image_batches(images, options.batch_size, options.workers)):
+            probabilities = network(stacked(items, 0, device)).float().softmax(dim=1).cpu().numpy()
+            for item, classes in zip(items, best_classes(probabilities, [item.sample for item in items]), strict=True):
+                run.write(None, item.sample, item.frames[0], classes)
     if not writer.complete:
         writer.finish()
     return _hand_over(options, writer.directory, found.arch, header)
-
-
-def _classify(network: nn.Module, items: list[Item], writer: PredictionsWriter, device: torch.device) -> None:
-    probabilities = network(stacked(items, 0, device)).float().softmax(dim=1)
-    best, classes = probabilities.topk(min(5, probabilities.shape[1]), dim=1)
-    for item, top5, scores in zip(items, classes.tolist(), best.tolist(), strict=True):
-        frame = item.frames[0]
-        sample = item.sample
-        if sample.image_id in writer.done:
-            continue
-        writer.write(
-            Prediction(sample.image_id, sample.label, frame.original, frame, tuple(top5), tuple(scores), None, 0.0)
-        )
 
 
 def _hand_over(options: Classify, directory: Path, arch: str, header: dict) -> Path:

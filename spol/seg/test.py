@@ -7,29 +7,25 @@ Writes predictions directories OUT/crop and OUT/squash for `python -m common.eva
 once with its denominator and once with every image in it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import tyro
 
-from common.datasets import Dataset
+from common.datasets import Dataset, Sample
 from common.measuring.geometry import SQUASH, Frame, frame_kinds
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import SPOL
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
+from common.runs.localizing import Box, Classes, Localizing
 from common.runs.reader import Predictions
-from common.runs.record import Prediction
-from common.runs.writer import PredictionsWriter, finish, pending, skip
+from common.runs.writer import PredictionsWriter
 from common.system.errors import run_command
-from common.system.progress import bar
 from spol import verdicts, weights
 from spol.config import recipe, recipe_name
-from spol.data import Images, Item, image_batches, stacked, without_problems
+from spol.data import Images, image_batches, stacked
 from spol.models import MffNet
 from spol.options import InferenceOptions
 from spol.segmentation import foreground, input_kind
@@ -55,7 +51,7 @@ class Localize(InferenceOptions):
     """In the printed line compare boxes in the whole image, not in the crop that cuts the true ones."""
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def localize(options: Localize) -> list[Path]:
     """The command; gives the predictions directories.
 
@@ -89,7 +85,7 @@ def localize(options: Localize) -> list[Path]:
     }  # fmt: skip
     network = compiled(network) if options.compile else network
     with precise:
-        directories = _localize(options, dataset, network, classified, threshold, header, device)
+        directories = _localize(options, dataset, network, classified, header, device)
     if "crop" in options.frames:
         print_released_line(directories[options.frames.index("crop")], dataset, options)
     return directories
@@ -100,70 +96,31 @@ def _localize(
     dataset: Dataset,
     network: MffNet,
     classified: Verdicts | None,
-    threshold: float,
     header: dict[str, Any],
     device: torch.device,
 ) -> list[Path]:
-    kinds = frame_kinds(options.frames)
-    inputs = [input_kind(kind, header["options"]["trained_resize"]) for kind in kinds]
-    writers = [
-        PredictionsWriter(options.out / name, {**header, "frame": kind}, options.overwrite)
-        for name, kind in zip(options.frames, kinds, strict=True)
-    ]
-    left = pending(dataset, writers, options.batch_size)
+    kinds = dict(zip(options.frames, frame_kinds(options.frames), strict=True))
+    inputs = [input_kind(kind, header["options"]["trained_resize"]) for kind in kinds.values()]
+    writers = {
+        name: PredictionsWriter(options.out / name, {**header, "frame": kind}, options.overwrite)
+        for name, kind in kinds.items()
+    }
+    box, size = Box(SPOL.extractor, header["options"]["threshold"]), options.batch_size
 
-    images = Images(left, inputs, options.preprocessing)
-    with bar(total=len(dataset), initial=len(dataset) - len(left), desc="localizing") as progress:
-        for items in image_batches(images, options.batch_size, options.workers):
-            usable = without_problems(_without_verdict(items, classified), partial(skip, writers))
-            for number, (writer, kind) in enumerate(zip(writers, kinds, strict=True)):
-                if usable:
-                    size = Frame.of_kind(kind, usable[0].frames[number].original).size
-                    maps = foreground(network, stacked(usable, number, device), size)
-                    _write(usable, maps, kind, number, writer, classified, len(dataset.class_names), threshold, options)
-            progress.update(len(items))
-    return finish(writers)
+    def left_out(sample: Sample) -> str | None:
+        return classified.why_none(sample.image_id) if classified else None
 
-
-def _without_verdict(items: Sequence[Item], classified: Verdicts | None) -> list[Item]:
-    """The items, where one that the classifier could not read, and that can be read now, is a problem."""
-    if classified is None:
-        return list(items)
-    reasons = [classified.why_none(item.sample.image_id) for item in items]
-    return [
-        replace(item, problem=reason) if reason and not item.problem else item
-        for item, reason in zip(items, reasons, strict=True)
-    ]
-
-
-def _write(
-    items: Sequence[Item],
-    maps: np.ndarray,
-    kind: str,
-    number: int,
-    writer: PredictionsWriter,
-    classified: Verdicts | None,
-    classes: int,
-    threshold: float,
-    options: Localize,
-) -> None:
-    for item, probability in zip(items, maps, strict=True):
-        sample, size = item.sample, item.frames[number].original
-        if sample.image_id in writer.done:
-            continue
-        verdict = classified.of(sample, classes) if classified else None
-        (boxes,) = SPOL.extractor.boxes(probability, [threshold])
-        prediction = Prediction(
-            image_id=sample.image_id,
-            label=sample.label,
-            size=size,
-            frame=Frame.of_kind(kind, size),
-            top5=verdict.top5 if verdict else None,
-            top5_scores=verdict.scores if verdict else None,
-            box=boxes[0] if len(boxes) else None,
-            threshold=threshold,
-        )
-        writer.write(prediction, probability if options.maps else None)
+    with Localizing(dataset, writers, size, box=box, store_maps=options.maps, left_out=left_out) as run:
+        images = Images(run.left, inputs, options.preprocessing)
+        for items in run.batches(image_batches(images, size, options.workers)):
+            for number, (name, kind) in enumerate(kinds.items()):
+                frames = [Frame.of_kind(kind, item.frames[number].original) for item in items]
+                maps = foreground(network, stacked(items, number, device), frames[0].size)
+                for item, frame, probability in zip(items, frames, maps, strict=True):
+                    verdict = classified.of(item.sample, len(dataset.class_names)) if classified else None
+                    classes = Classes(verdict.top5, verdict.scores) if verdict else Classes()
+                    run.write(name, item.sample, frame, classes, probability)
+    return run.finish()
 
 
 def print_released_line(directory: Path, dataset: Dataset, options: Localize) -> dict[str, float]:

@@ -68,17 +68,18 @@ def test_a_stopped_run_goes_on(made, tmp_path, monkeypatch):
     whole = localize(options(made, tmp_path / "whole", batch_size=2))
     from dgl_tf import test as module
 
-    calls, original = [], module._localize_batch
+    calls, original = [], module._look
 
     def dies(*arguments):
         if len(calls) == 2:
             raise KeyboardInterrupt
-        calls.append(original(*arguments))
+        calls.append(None)
+        return original(*arguments)
 
-    monkeypatch.setattr(module, "_localize_batch", dies)
+    monkeypatch.setattr(module, "_look", dies)
     with pytest.raises(KeyboardInterrupt):
         localize(options(made, tmp_path / "again", batch_size=2))
-    monkeypatch.setattr(module, "_localize_batch", original)
+    monkeypatch.setattr(module, "_look", original)
     again = localize(options(made, tmp_path / "again", batch_size=2))
     for one, other in zip(whole, again, strict=True):
         assert (one / "predictions.jsonl").read_text() == (other / "predictions.jsonl").read_text()

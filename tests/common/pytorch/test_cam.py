@@ -125,16 +125,16 @@ def test_unreadable_images_are_counted_and_named(trained, tmp_path):
 def test_a_stopped_localization_goes_on(trained, root, tmp_path, monkeypatch):
     whole = localize(trained, root, tmp_path / "whole", crops=1, batch_size=2)
     count = 0
-    batch = cam.localization._localize_batch
+    batch = cam.localization._look
 
     def dying(*arguments):
         nonlocal count
         count += 1
         if count == 2:
             raise KeyboardInterrupt
-        batch(*arguments)
+        return batch(*arguments)
 
-    monkeypatch.setattr(cam.localization, "_localize_batch", dying)
+    monkeypatch.setattr(cam.localization, "_look", dying)
     with pytest.raises(KeyboardInterrupt):
         localize(trained, root, tmp_path / "run", crops=1, batch_size=2)
     monkeypatch.undo()
@@ -144,6 +144,26 @@ def test_a_stopped_localization_goes_on(trained, root, tmp_path, monkeypatch):
     again = localize(trained, root, tmp_path / "run", crops=1, batch_size=2)
     for name in whole:
         assert [e.to_json() for e in whole[name].entries] == [e.to_json() for e in again[name].entries]
+
+
+class ByGradient(cam.CamLocalizer):
+    """CAM, which is the score's gradient on the features, weighted: by autograd."""
+
+    def maps(self, features, scores, labels):
+        with torch.enable_grad():
+            leaf = features.detach().requires_grad_()
+            pooled = self.model.head(leaf.mean(dim=(2, 3)))
+            (gradient,) = torch.autograd.grad(pooled.gather(1, labels[:, None]).sum(), leaf)
+        return (leaf * gradient.sum(dim=(2, 3), keepdim=True)).sum(dim=1)
+
+
+def test_a_method_that_takes_gradients_localizes(trained, root, tmp_path, monkeypatch):
+    whole = localize(trained, root, tmp_path / "plain", crops=1)
+    monkeypatch.setattr(cam, "CamLocalizer", ByGradient)
+    ours = localize(trained, root, tmp_path / "gradient", crops=1)
+    for name in whole:
+        for one, other in zip(whole[name].entries, ours[name].entries, strict=True):
+            np.testing.assert_allclose(whole[name].map(one), ours[name].map(other), atol=1e-4)
 
 
 def test_predictions_go_on_with_data_that_moved(trained, root, tmp_path):
