@@ -13,7 +13,7 @@ from typing import Literal
 import tyro
 
 from common.datasets import DataSource, Sample
-from common.measuring.extraction import Extractor
+from common.measuring.extraction import LARGEST_COMPONENT
 from common.measuring.geometry import FRAMES, Frame
 from common.pictures.images import ImageError
 from common.runs.reader import read_map
@@ -21,8 +21,6 @@ from common.runs.record import MAPS, Prediction
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, inside, run_command
 from common.system.progress import bar
-
-BOX = Extractor("value", "largest-component", "exclusive")
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def adopt(options: Adopt) -> None:
 def _prediction(options: Adopt, sample: Sample, size: tuple[int, int]) -> Prediction:
     frame = Frame.of_kind(FRAMES[options.frame], size)
     localization_map = read_map(inside(options.maps, f"{sample.image_id}.npy"), frame)
-    (boxes,) = BOX.boxes(localization_map, [options.threshold])
+    (boxes,) = LARGEST_COMPONENT.boxes(localization_map, [options.threshold])
     return Prediction(
         image_id=sample.image_id,
         label=sample.label,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from common.datasets.text import MAX_CLASSES
+from common.datasets.sample import MAX_CLASSES
 from common.system.errors import UserError
 from common.system.files import need_file, sha256, write_atomically
 from common.weights import load_mobilenet_v1, read_safetensors

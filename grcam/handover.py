@@ -14,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from common.datasets.text import lines, whole_number
 from common.system.errors import UserError, inside
 from common.system.files import read_json, sha256, write_json, write_text
-from grcam.config import SIDE, THRESHOLDS
+from grcam.config import SIDE
 
 
 @dataclass(frozen=True)
@@ -157,9 +155,3 @@ def same_images(tables: list[Table]) -> None:
             raise UserError(f"{lacking[0]} is not in {other.path}", where=table.path,
                             line=table.rows[lacking[0]][0].line,
                             do="run the step that writes the other file on the same images")  # fmt: skip
-
-
-def stacked_boxes(prefix: str, image_ids: list[str]) -> np.ndarray:
-    """The nine box files of a prefix as one array (9, N, 4) x0 x1 y0 y1; doubled lines are refused."""
-    tables = [read_boxes(box_file(prefix, th)) for th in THRESHOLDS]
-    return np.array([[table.first(name) for name in image_ids] for table in tables], dtype=np.float64)

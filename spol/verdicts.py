@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from common.datasets import Sample
-from common.datasets.text import MAX_CLASSES
+from common.datasets.sample import MAX_CLASSES
 from common.pytorch import pickles
 from common.runs.reader import Predictions
 from common.system.errors import UserError

@@ -13,6 +13,8 @@ from common.pictures.files import passed_over_text
 from common.pictures.images import ImageError, read_size
 from common.system.errors import UserError
 
+MAX_CLASSES = 100_000
+"""What a class number may reach; ImageNet's largest edition has 21,841 classes."""
 OnProblem = Callable[[UserError], None]
 """What a reader does with a faulty line or file: raise it, or note it and leave that line out."""
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from common.datasets.sample import MAX_CLASSES
 from common.system.errors import UNPRINTABLE, UserError, inside
 from common.system.files import need_file
 
 MAX_LINE = 100_000
-MAX_CLASSES = 100_000
-"""ImageNet's largest edition has 21,841."""
 MAX_COORDINATE = 10_000_000.0
 """Pixels; far beyond any image, and small enough for an area's digits."""
 

@@ -49,7 +49,7 @@ def pairwise_iou(boxes_a, boxes_b, convention: str = "continuous") -> np.ndarray
     """IoU of every box of `boxes_a` (N, 4) with every box of `boxes_b` (M, 4).
 
     Args:
-        boxes_a, boxes_b: `x0 y0 x1 y1`, any numbers; degenerate boxes are allowed (evaluation.md, section 9 of BAS).
+        boxes_a, boxes_b: `x0 y0 x1 y1`, any numbers; degenerate boxes are allowed.
         convention: one of `IOU_CONVENTIONS`.
 
     Returns:

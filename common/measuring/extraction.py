@@ -74,6 +74,10 @@ class Extractor:
         return boxes
 
 
+LARGEST_COMPONENT = Extractor("value", "largest-component", "exclusive")
+"""The rule of CAM (Zhou et al., CVPR 2016) and BAS: the largest component of what reaches the threshold."""
+
+
 def check_map(localization_map: np.ndarray) -> None:
     """Refuse what no evaluation may see.
 

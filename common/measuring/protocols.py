@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from common.measuring.extraction import Extractor
+from common.measuring.extraction import LARGEST_COMPONENT, Extractor
 from common.measuring.geometry import CENTRE_CROP, GROUND_TRUTH_RULES, SQUASH, Frame
 
 MISSING = ("whole frame", "zero box", "unit box", "left out")
@@ -90,7 +90,7 @@ BAS = Protocol(
     name="bas",
     source="BAS, CVPR 2022: BAS_inference.py of CUB and ILSVRC",
     frame=CENTRE_CROP,
-    extractor=Extractor("value", "largest-component", "exclusive"),
+    extractor=LARGEST_COMPONENT,
     missing="whole frame",
     ground_truth="clip-one-sided",
     iou="inclusive",

@@ -19,7 +19,7 @@ import tyro
 from torch import Tensor, nn
 
 from common.datasets import TrainingSource
-from common.measuring.extraction import Extractor, min_max
+from common.measuring.extraction import LARGEST_COMPONENT, min_max
 from common.pytorch import backbones, checkpoints, distributed, localization
 from common.pytorch.data import Augmentation, normalized, training_loader
 from common.pytorch.localization import LocalizeOptions
@@ -30,8 +30,6 @@ from common.system.errors import UserError, run_command
 from common.system.files import sha256
 
 METHOD = "cam"
-BOX = Extractor("value", "largest-component", "exclusive")
-"""Zhou et al.: the largest component of what lies over 20 % of the map's maximum."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ def localize(options: Localize) -> None:
         "options": {"map_class": options.map_class},
     }
     localizer = CamLocalizer(model, options.map_class)
-    localization.localize(options, dataset, localizer, device, header, Box(BOX, options.threshold))
+    localization.localize(options, dataset, localizer, device, header, Box(LARGEST_COMPONENT, options.threshold))
 
 
 def load_classifier(checkpoint: str, classes: int) -> tuple[backbones.CamClassifier, str, dict[str, Any]]:

@@ -8,15 +8,16 @@ Each result line names its protocol, its threshold and where that came from:
     stored       boxes stored without maps, scored as they are
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import tyro
 
-from common.datasets import Dataset, Sample
+from common.datasets import Dataset, DataSource, Sample
 from common.datasets.known import known_as
 from common.measuring.metrics import LocalizationResult, PixelResult
 from common.measuring.protocols import PROTOCOLS, Protocol
@@ -131,8 +132,9 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
     if unknown:
         raise UserError(f"unknown protocol {unknown[0]!r}", expected=", ".join(PROTOCOLS))
     wanted = [PROTOCOLS[name] for name in options.protocols or PROTOCOLS]
-    held = [_measure(directory, wanted, options) for directory in options.validation]
-    measured_runs = [_measure(directory, wanted, options, need_boxes) for directory in options.runs]
+    load = cache(DataSource.load)  # many runs share a data set
+    held = [_measure(directory, wanted, options, load) for directory in options.validation]
+    measured_runs = [_measure(directory, wanted, options, load, need_boxes) for directory in options.runs]
     labels = label([measured.predictions for measured in measured_runs])
     evaluations, baselines = [], {}
     for measured, name in zip(measured_runs, labels, strict=True):
@@ -161,12 +163,16 @@ def _same_model(one: Predictions, other: Predictions) -> bool:
 
 
 def _measure(
-    directory: Path, wanted: Sequence[Protocol], options: EvaluationOptions, need_boxes: bool = True
+    directory: Path,
+    wanted: Sequence[Protocol],
+    options: EvaluationOptions,
+    load: Callable[[DataSource], Dataset],
+    need_boxes: bool = True,
 ) -> Evaluation:
     predictions = Predictions.open(directory, options.incomplete)
     predictions.need("method", "architecture", "frame", "checkpoint")
     source = predictions.source_in(Places(options.root, options.boxes, options.metadata, options.list_file))
-    dataset = source.load()
+    dataset = load(source)
     _same_annotations(predictions, dataset, source.root)
     dataset = _with_sizes(dataset, predictions)
     samples = {sample.image_id: sample for sample in dataset}

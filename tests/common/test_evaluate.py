@@ -46,6 +46,13 @@ def test_every_protocol_side_by_side(both):
     ]  # fmt: skip
 
 
+def test_a_data_set_is_read_once_for_many_runs(both, monkeypatch):
+    reads, load = [], DataSource.load
+    monkeypatch.setattr(DataSource, "load", lambda self: reads.append(self) or load(self))
+    evaluate(Evaluate(both, validation=both[:1], workers=1))
+    assert len(reads) == 1
+
+
 def test_numbers_by_hand(both):
     # One image of six misses; over classes it is one of the first class's two.
     evaluations, _ = evaluate(Evaluate(both))

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from common.datasets import DataSource, ilsvrc, lists, wsoleval
-from common.datasets.text import MAX_CLASSES, csv_rows, lines, numbers, whole_number
+from common.datasets.sample import MAX_CLASSES
+from common.datasets.text import csv_rows, lines, numbers, whole_number
 from common.evaluate import Evaluate
 from common.prepare import Prepare, check
 from common.runs.evaluation import evaluate
