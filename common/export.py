@@ -17,12 +17,19 @@ boxes.csv and coco_results.json hold the boxes that were stored when the images 
 that a protocol finds at its validated, released or oracle threshold; every line says which. Boxes are `x0 y0 x1 y1`,
 end-exclusive; COCO's are `x y width height`. pycocotools' COCOeval at IoU 0.5 then counts Top-1 localization, and with
 useCats = 0 GT-known. In the two CSV files, an image id that a spreadsheet would take for a formula has `./` before it.
+
+    python -m common.export runs/cam/train/squash runs/cam/test/squash --validation runs/cam/held/squash \\
+        --format yolo --out birds
+
+writes a data set for a detector instead: images, the boxes found in them with their classes and scores, and the splits,
+in COCO's, Ultralytics', Pascal VOC's, labelme's or wsolevaluation's layout, or as a table; common/exporting/formats.py
+lists the files.
 """
 
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +37,7 @@ import numpy as np
 import tyro
 
 from common.datasets import wsoleval
+from common.exporting.dataset import DetectionOptions, export_dataset
 from common.measuring.boxes import pairwise_iou
 from common.measuring.geometry import Frame
 from common.measuring.protocols import PROTOCOLS, Protocol
@@ -67,9 +75,14 @@ class Export(EvaluationOptions):
 
     out: Path = Path("exported")
     """Folder for the files; those that are there already are not overwritten."""
-    boxes_at: Literal["stored", "validation", "released", "oracle"] = "stored"
-    """Which boxes boxes.csv and coco_results.json hold: those stored with the predictions, or a protocol's at its
-    threshold from this source."""
+    format: Literal["evaluation", "coco", "yolo", "voc", "labelme", "csv", "wsoleval"] = "evaluation"
+    """evaluation: the files above. Any other: a data set of predicted boxes for a detector to train on, in which each
+    predictions directory is a split."""
+    detection: tyro.conf.OmitArgPrefixes[DetectionOptions] = field(default_factory=DetectionOptions)
+    """How boxes are made with another --format."""
+    boxes_at: Literal["auto", "stored", "validation", "released", "oracle"] = "auto"
+    """Which boxes are written: those stored with the predictions, or a protocol's at its threshold from this source.
+    auto: validation for a detector's data set, else stored."""
     boxes_of: str | None = None
     """The protocol of --boxes-at; by default the one that the page's gallery takes."""
     audit_pixels: Literal["frame", "original"] = "frame"
@@ -102,7 +115,7 @@ def boxes_to_export(evaluation: Evaluation, options: Export) -> Boxes:
         UserError: no protocol has a threshold from that source.
     """
     entries = evaluation.predictions.entries
-    if options.boxes_at == "stored":
+    if options.boxes_at in ("auto", "stored"):
         boxes = {entry.image_id: entry.box for entry in entries}
         threshold, source, name = {entry.image_id: entry.threshold for entry in entries}, "stored", ""
     else:
@@ -309,6 +322,20 @@ def main() -> None:
     options = tyro.cli(Export, prog="python -m common.export", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
+    if options.format != "evaluation":
+        boxes_at = "validation" if options.boxes_at == "auto" else options.boxes_at
+        say(
+            export_dataset(
+                options,
+                options.detection,
+                options.format,
+                options.out,
+                options.overwrite,
+                boxes_at,
+                options.boxes_of,
+            )
+        )
+        return
     evaluations, _ = evaluate(options, need_boxes=False)
     for path in export_all(evaluations, options):
         print(path)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from common.system.errors import UserError
 from common.system.files import need_file
@@ -52,6 +52,16 @@ def read_size(path: Path) -> tuple[int, int]:
     """
     with _open(path) as image:
         return image.size
+
+
+def is_turned(path: Path) -> bool:
+    """Whether an EXIF tag says that the stored picture is to be turned or mirrored before it is looked at.
+
+    Raises:
+        ImageError: as `read_size`.
+    """
+    with _open(path) as image:
+        return image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
 
 
 def read_rgb(path: Path, orientation: str = "ignore") -> np.ndarray:

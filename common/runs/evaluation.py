@@ -139,7 +139,7 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
     evaluations, baselines = [], {}
     for measured, name in zip(measured_runs, labels, strict=True):
         measured = replace(measured, label=name)
-        chosen_on = next((other for other in held if _same_model(measured.predictions, other.predictions)), None)
+        chosen_on = next((other for other in held if same_model(measured.predictions, other.predictions)), None)
         known = known_as(measured.dataset) if options.released_for == "auto" else options.released_for
         rows = tuple(row for name in measured.results for row in _rows(measured, name, chosen_on, known))
         evaluations.append(replace(measured, rows=rows))
@@ -150,13 +150,14 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
                 trivial = trivial_baselines(PROTOCOLS[name], usable, options.count_missing)
                 baselines[key] = _baseline_rows(name, trivial)
     for other in held:
-        if not any(_same_model(evaluation.predictions, other.predictions) for evaluation in evaluations):
+        if not any(same_model(evaluation.predictions, other.predictions) for evaluation in evaluations):
             directory = other.predictions.directory
             raise UserError("validation predictions of another checkpoint or frame than any run's", where=directory)
     return evaluations, [row for rows in baselines.values() for row in rows]
 
 
-def _same_model(one: Predictions, other: Predictions) -> bool:
+def same_model(one: Predictions, other: Predictions) -> bool:
+    """Whether two directories are of one method, architecture, frame and checkpoint."""
     names = ("method", "architecture", "frame")
     same = all(one.manifest.get(name) == other.manifest.get(name) for name in names)
     return same and one.manifest["checkpoint"].get("sha256") == other.manifest["checkpoint"].get("sha256")

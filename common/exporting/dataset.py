@@ -1,0 +1,154 @@
+"""A whole detection data set out of predictions directories, one a split."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from common.datasets import Dataset
+from common.exporting import formats
+from common.exporting.detections import (
+    STORED,
+    LabelledImage,
+    Review,
+    Rule,
+    labelled_images,
+    rule_on_validation,
+    thresholds_of,
+)
+from common.runs.evaluation import EvaluationOptions
+from common.runs.reader import Places, Predictions
+from common.system.errors import UserError
+from common.system.files import holds_files, write_text
+from common.system.locks import hold, release
+from common.system.progress import bar
+
+UNFINISHED = ".unfinished"
+
+
+@dataclass(frozen=True)
+class DetectionOptions:
+    """How predictions become a detection data set."""
+
+    regions: Literal["one", "all"] = "one"
+    """The largest region of an image alone, or every region of at least --share of its pixels (needs maps)."""
+    share: float = 0.5
+    """Share of the largest region's pixels that another region needs."""
+    threshold: float | None = None
+    """Cut every map here, in place of a threshold that was chosen."""
+    score: Literal["class", "map"] = "class"
+    """A box's score: the classifier's probability of the image's class, or the map's mean within the box."""
+    min_score: float = 0.0
+    """Leave out boxes below it."""
+    review: Path | None = None
+    """A JSON file of image ids, {"keep": [...], "drop": [...]}: leave out what is dropped, or not kept."""
+    images: formats.Transfer = "link"
+    """Link to the images, or copy them."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One predictions directory of the new data set."""
+
+    predictions: Predictions
+    dataset: Dataset
+    rule: Rule
+
+
+def splits_of(
+    options: EvaluationOptions, detection: DetectionOptions, boxes_at: str, protocol: str | None
+) -> list[Split]:
+    """Every predictions directory with its data set and the rule that makes its boxes.
+
+    Raises:
+        UserError: two directories are of one split, classes differ, or a threshold was not chosen.
+    """
+    if not 0 < detection.share <= 1 or not 0 <= detection.min_score <= 1:
+        raise UserError(f"--share {detection.share} --min-score {detection.min_score}", expected="both within 0 to 1")
+    if boxes_at in ("released", "oracle"):
+        raise UserError(f"--boxes-at {boxes_at} with a detection data set", expected="validation or stored, "
+                                                                                    "or --threshold")  # fmt: skip
+    opened = [Predictions.open(directory, options.incomplete) for directory in options.runs]
+    fixed = detection.threshold is not None or boxes_at == "stored"
+    chosen = [] if fixed else thresholds_of(options, protocol)
+    places = Places(options.root, options.boxes, options.metadata, options.list_file)
+    splits: dict[str, Split] = {}
+    for predictions in opened:
+        predictions.need("method", "architecture", "frame", "checkpoint")
+        dataset = predictions.source_in(places).load()
+        if dataset.split in splits:
+            raise UserError(f"two directories are of the split {dataset.split!r}", where=predictions.directory,
+                            do="name one frame of each split")  # fmt: skip
+        rule = _rule(predictions, detection, boxes_at, chosen)
+        splits[dataset.split] = Split(predictions, dataset, rule)
+    names = {split.dataset.class_names for split in splits.values()}
+    if len(names) > 1:
+        raise UserError(f"the splits {', '.join(splits)} have different classes", do="export them apart")
+    return list(splits.values())
+
+
+def _rule(predictions: Predictions, detection: DetectionOptions, boxes_at: str, chosen: list) -> Rule:
+    common = (detection.regions, detection.share, detection.score, detection.min_score)
+    if detection.threshold is not None:
+        return Rule(STORED, detection.threshold, "as asked for", *common)
+    if boxes_at == "stored":
+        return Rule(None, float("nan"), "stored", *common)
+    return Rule(*rule_on_validation(predictions, chosen), *common)
+
+
+def export_dataset(
+    options: EvaluationOptions, detection: DetectionOptions, kind: str, out: Path, overwrite: bool,
+    boxes_at: str = "validation", protocol: str | None = None,
+) -> list[str]:  # fmt: skip
+    """Write the data set below `out`, and say in lines what is in it.
+
+    Until all is written a file says so, and the same command replaces what a stopped one left.
+
+    Raises:
+        UserError: what can't be exported, or `out` holds something else.
+    """
+    splits = splits_of(options, detection, boxes_at, protocol)
+    hold(out)
+    unfinished = out / UNFINISHED
+    if holds_files(out) and not unfinished.exists() and not overwrite:
+        raise UserError("the folder is not empty", where=out, do="choose another --out, or say --overwrite")
+    ids = {split.dataset.split: [entry.image_id for entry in split.predictions.entries] for split in splits}
+    if kind in ("yolo", "voc", "labelme"):
+        formats.check_names(ids)
+    review = Review.read(detection.review, {image_id for each in ids.values() for image_id in each})
+    write_text(unfinished, "python -m common.export has not finished here.\n")
+    left_out: dict[str, Counter[str]] = {split: Counter() for split in ids}
+    counted: dict[str, dict[str, int]] = {}
+    writer = formats.WRITERS[kind](out, splits[0].dataset.class_names, detection.images)
+    formats.write_all(writer, _images(splits, review, left_out), counted)
+    unfinished.unlink()
+    release(out)
+    return _summary(splits, counted, left_out)
+
+
+def _images(
+    splits: list[Split], review: Review, left_out: dict[str, Counter[str]]
+) -> Iterator[tuple[str, LabelledImage]]:
+    total = sum(len(split.predictions.entries) for split in splits)
+    with bar(total=total, desc="exporting") as progress:
+        for split in splits:
+            name, before = split.dataset.split, 0
+            for number, image in enumerate(
+                labelled_images(split.predictions, split.dataset, split.rule, review, left_out[name]), start=1
+            ):
+                yield name, image
+                seen = number + sum(left_out[name].values())
+                progress.update(seen - before)
+                before = seen
+
+
+def _summary(splits: list[Split], counted: dict[str, dict[str, int]], left_out: dict[str, Counter[str]]) -> list[str]:
+    lines = []
+    for split in splits:
+        name, rule = split.dataset.split, split.rule
+        counts = counted.get(name, {"images": 0, "boxes": 0})
+        at = "" if rule.extractor is None else f" @{rule.threshold:.3g}"
+        lines.append(f"{name}: {counts['images']} images, {counts['boxes']} boxes, threshold{at} {rule.source}")
+        lines += [f"{name}: {count} images left out: {reason}" for reason, count in left_out[name].items()]
+    return lines

@@ -1,0 +1,225 @@
+"""Predictions as labelled images: which boxes an image gets, with what score, and which images are left out."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from common.datasets import Dataset, Sample
+from common.measuring.extraction import Extractor, cutting
+from common.measuring.geometry import Frame
+from common.measuring.protocols import PROTOCOLS
+from common.pictures.images import ImageError, is_turned
+from common.runs.evaluation import GALLERY_ORDER, EvaluationOptions, evaluate, same_model
+from common.runs.reader import Predictions
+from common.runs.record import Prediction
+from common.system.errors import UserError
+from common.system.files import read_json
+
+STORED = Extractor("value", "largest-component", "exclusive")
+"""Cuts a map at a threshold that no protocol chose."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How boxes are made of a prediction.
+
+    Attributes:
+        extractor: cuts the map; None takes the box that is stored.
+        threshold: where it is cut.
+        source: where the threshold comes from, in words.
+        regions: the largest region alone, or every one of at least `share` of its pixels.
+        share: see `regions`.
+        score: `class`: the classifier's probability of the image's class; `map`: the map's mean within the box.
+        least_score: boxes below it are left out.
+    """
+
+    extractor: Extractor | None
+    threshold: float
+    source: str
+    regions: Literal["one", "all"] = "one"
+    share: float = 0.5
+    score: Literal["class", "map"] = "class"
+    least_score: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """One image of the new data set.
+
+    Attributes:
+        sample: with its path and label.
+        size: width and height in pixels.
+        boxes: (N, 4) float64 `x0 y0 x1 y1` in pixels of the image as stored, end-exclusive, within the image, the
+            largest region's first; N is at least 1.
+        scores: (N,) in [0, 1].
+    """
+
+    sample: Sample
+    size: tuple[int, int]
+    boxes: np.ndarray
+    scores: np.ndarray
+
+
+def thresholds_of(options: EvaluationOptions, protocol: str | None) -> list[tuple[Predictions, str, float]]:
+    """For each validation directory its protocol and the threshold that is best on it.
+
+    Args:
+        options: their `validation` directories are measured; only these need boxes.
+        protocol: by name; None takes the one that stands for a run in its frame.
+    """
+    if not options.validation:
+        raise UserError("no threshold was chosen", do="give --validation predictions of held-out images with boxes, "
+                                                      "or --threshold, or --boxes-at stored")  # fmt: skip
+    asked = EvaluationOptions(
+        options.validation, protocols=() if protocol is None else (protocol,), root=options.root, boxes=options.boxes,
+        metadata=options.metadata, list_file=options.list_file, workers=options.workers,
+    )  # fmt: skip
+    chosen = []
+    for evaluation in evaluate(asked)[0]:
+        name = next(name for name in GALLERY_ORDER if name in evaluation.results)
+        result = evaluation.results[name]
+        best = result.best()[result.protocol.criteria.index(0.5)]
+        chosen.append((evaluation.predictions, name, float(result.thresholds[best])))
+    return chosen
+
+
+def rule_on_validation(
+    predictions: Predictions, chosen: list[tuple[Predictions, str, float]]
+) -> tuple[Extractor, float, str]:
+    """Extractor, threshold and its source for a directory, from the validation directory of the same model.
+
+    Raises:
+        UserError: there is none.
+    """
+    for validated, name, threshold in chosen:
+        if same_model(validated, predictions):
+            return PROTOCOLS[name].extractor, threshold, f"{name}, chosen on {validated.directory}"
+    raise UserError("no --validation predictions of the same checkpoint and frame", where=predictions.directory)
+
+
+@dataclass(frozen=True)
+class Review:
+    """What somebody said of the images, by id: `{"keep": [...], "drop": [...]}`; with `keep` nothing else is taken."""
+
+    keep: Collection[str] = ()
+    drop: Collection[str] = ()
+
+    @classmethod
+    def read(cls, path: Path | None, known: Collection[str]) -> "Review":
+        """The file's lists, or an empty review where there is no file.
+
+        Raises:
+            UserError: not such a file, an id that no predictions have, or one in both lists.
+        """
+        if path is None:
+            return cls()
+        stored = read_json(path)
+        if not isinstance(stored, dict) or not stored.keys() <= {"keep", "drop"} or not all(
+            isinstance(ids, list) and all(isinstance(image_id, str) for image_id in ids) for ids in stored.values()
+        ):  # fmt: skip
+            raise UserError("not a review", where=path, expected='{"keep": [image ids], "drop": [image ids]}')
+        keep, drop = set(stored.get("keep", ())), set(stored.get("drop", ()))
+        if unknown := sorted((keep | drop) - set(known)):
+            raise UserError(f"{len(unknown)} of its images are in no predictions, {unknown[0]} among them", where=path)
+        if both := sorted(keep & drop):
+            raise UserError(f"{both[0]} is to be kept and to be dropped", where=path)
+        return cls(keep, drop)
+
+    def says_no(self, image_id: str) -> str | None:
+        """Why an image is left out, or None."""
+        if image_id in self.drop:
+            return "dropped in the review"
+        return "not kept in the review" if self.keep and image_id not in self.keep else None
+
+
+def labelled_images(
+    predictions: Predictions, dataset: Dataset, rule: Rule, review: Review, left_out: Counter[str]
+) -> Iterator[LabelledImage]:
+    """Images that get a box, one after another; the others are counted by reason in `left_out`."""
+    samples = {sample.image_id: sample for sample in dataset}
+    for reason in predictions.skipped.values():
+        left_out[f"skipped by the method: {reason}"] += 1
+    for entry in predictions.entries:
+        sample = samples[entry.image_id]
+        reason = review.says_no(entry.image_id) or _unfit(sample)
+        if reason is None:
+            boxes, scores = boxes_of(predictions, entry, rule)
+            kept = scores >= rule.least_score
+            reason = None if kept.any() else "no box of the least score" if len(boxes) else "no region found"
+        if reason is not None:
+            left_out[reason] += 1
+            continue
+        yield LabelledImage(sample, entry.size, boxes[kept], scores[kept])
+
+
+def _unfit(sample: Sample) -> str | None:
+    try:
+        turned = is_turned(sample.path)
+    except ImageError:
+        return "the image can't be read"
+    return "turned by its EXIF tag, which trainers follow and boxes of stored pixels do not" if turned else None
+
+
+def boxes_of(predictions: Predictions, entry: Prediction, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
+    """One prediction's boxes (N, 4) in pixels of the original image, clipped to it, and their scores (N,)."""
+    needs_map = rule.extractor is not None or rule.regions == "all" or rule.score == "map"
+    if needs_map and not predictions.has_maps:
+        raise UserError("these predictions have no maps", where=predictions.directory,
+                        do="localize again with maps, or take --boxes-at stored --regions one")  # fmt: skip
+    localization_map = predictions.map(entry) if needs_map else None
+    if rule.extractor is None and rule.regions == "one":
+        found = entry.boxes
+    elif rule.regions == "one":
+        (found,) = rule.extractor.boxes(localization_map, [rule.threshold])
+        found = found[:1]
+    else:
+        threshold = entry.threshold if rule.extractor is None else rule.threshold
+        found = large_regions(localization_map, rule.extractor or STORED, threshold, rule.share)
+    if rule.score == "map":
+        scores = np.array([_mean_within(localization_map, box) for box in found])
+    else:
+        scores = np.full(len(found), class_probability(entry))
+    return in_image(found, entry.frame), scores
+
+
+def large_regions(localization_map: np.ndarray, extractor: Extractor, threshold: float, share: float) -> np.ndarray:
+    """Boxes (N, 4) of the 8-connected regions that have at least `share` of the largest one's pixels, largest first.
+
+    The map is cut as the extractor cuts it; boxes are in its frame, end-exclusive.
+    """
+    surface, levels_of = cutting(localization_map, extractor.cut)
+    (level,) = levels_of([threshold])
+    mask = (surface > level).view(np.uint8)
+    count, _, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(mask, 8, cv2.CV_32S, cv2.CCL_WU)
+    if count < 2:
+        return np.empty((0, 4))
+    regions = stats[1:]
+    regions = regions[np.argsort(-regions[:, cv2.CC_STAT_AREA], kind="stable")]
+    regions = regions[regions[:, cv2.CC_STAT_AREA] >= share * regions[0, cv2.CC_STAT_AREA]]
+    boxes = regions[:, :4].astype(np.float64)
+    boxes[:, 2:] += boxes[:, :2]
+    return extractor.finish(boxes, surface.shape)
+
+
+def class_probability(entry: Prediction) -> float:
+    """The classifier's probability of the image's own class: 0 where it is not among its five best, 1 where nobody
+    classified."""
+    if entry.top5 is None or entry.top5_scores is None:
+        return 1.0
+    return float(entry.top5_scores[entry.top5.index(entry.label)]) if entry.label in entry.top5 else 0.0
+
+
+def _mean_within(localization_map: np.ndarray, box: np.ndarray) -> float:
+    x0, y0, x1, y1 = (round(value) for value in box)
+    within = localization_map[y0 : max(y1, y0 + 1), x0 : max(x1, x0 + 1)]
+    return float(within.mean()) if within.size else 0.0
+
+
+def in_image(boxes: np.ndarray, frame: Frame) -> np.ndarray:
+    """Boxes (N, 4) of a frame in pixels of the original image, cut at its edges."""
+    return np.clip(frame.to_original(boxes), 0.0, np.tile(frame.original, 2).astype(float))

@@ -1,0 +1,289 @@
+"""Detection data sets, each read back by the program that it is for."""
+
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from common.datasets import DataSource
+from common.export import Export
+from common.exporting import formats
+from common.exporting.dataset import DetectionOptions, export_dataset
+from common.exporting.detections import Review, class_probability, large_regions
+from common.measuring.extraction import Extractor
+from common.system.errors import UserError
+from tests import runs
+
+SIZE = (200, 120)
+NAMES = ("Möwe", "tern, common")
+BOXES = {"one bird.png": (20, 10, 120, 100), "two,birds.png": (50, 30, 180, 110), "three.png": (0, 0, 90, 60)}
+
+
+@pytest.fixture
+def birds(tmp_path) -> Path:
+    """Two classes whose names, and whose files' names, hold blanks, commas and an umlaut; the last file is the odd one."""
+    root = tmp_path / "the data"
+    lines = ["path,x0,y0,x1,y1,split"]
+    for split in ("train", "test"):
+        for name in NAMES:
+            for file, box in BOXES.items():
+                path = root / split / name / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", SIZE, (90, 120, 60)).save(path)
+                lines.append(",".join([f'"{name}/{file}"', *map(str, box), split]))
+    (tmp_path / "boxes.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+@pytest.fixture
+def directories(tmp_path, birds) -> dict[str, Path]:
+    """A run a split; maps are 1 on the box and 0.1 elsewhere."""
+    sources = {split: DataSource("folder", birds, split, boxes=tmp_path / "boxes.csv") for split in ("train", "test")}
+    return {split: runs.write(tmp_path / "runs" / split, source) for split, source in sources.items()}
+
+
+def exported(directories, tmp_path, kind, **options) -> tuple[Path, list[str]]:
+    out = tmp_path / "out"
+    asked = Export(tuple(directories.values()), out=out)
+    detection = DetectionOptions(**{"threshold": 0.5, **options})
+    return out, export_dataset(asked, detection, kind, out, overwrite=False)
+
+
+def truth(split: str) -> dict[str, tuple[int, tuple]]:
+    """Image id to label and box."""
+    return {f"{name}/{file}": (label, box) for label, name in enumerate(NAMES) for file, box in BOXES.items()}
+
+
+def close(found, expected) -> bool:
+    """Within a pixel of the frame, which is what the maps were drawn on."""
+    return np.abs(np.subtract(found, expected)).max() <= 1
+
+
+def test_coco_is_read_by_pycocotools(tmp_path, directories):
+    coco = pytest.importorskip("pycocotools.coco")
+    out, lines = exported(directories, tmp_path, "coco")
+    assert lines == [f"{split}: 6 images, 6 boxes, threshold @0.5 as asked for" for split in ("train", "test")]
+    for split in ("train", "test"):
+        read = coco.COCO(str(out / "annotations" / f"instances_{split}.json"))
+        assert [each["name"] for each in read.loadCats(read.getCatIds())] == list(NAMES)
+        expected = truth(split)
+        for image in read.loadImgs(read.getImgIds()):
+            label, box = expected.pop(image["file_name"])
+            (annotation,) = read.loadAnns(read.getAnnIds(image["id"]))
+            x, y, width, height = annotation["bbox"]
+            assert close([x, y, x + width, y + height], box)
+            assert (annotation["category_id"], annotation["score"]) == (label + 1, 0.5)
+            assert (image["width"], image["height"]) == SIZE
+            assert (out / "images" / split / image["file_name"]).resolve().is_file()
+        assert not expected
+    assert not list(out.rglob("*.part"))
+
+
+def test_coco_is_read_by_torchvision(tmp_path, directories):
+    datasets = pytest.importorskip("torchvision.datasets")
+    pytest.importorskip("pycocotools")
+    out, _ = exported(directories, tmp_path, "coco")
+    read = datasets.CocoDetection(out / "images" / "train", out / "annotations" / "instances_train.json")
+    picture, (annotation,) = read[0]
+    assert picture.size == SIZE
+    assert annotation["category_id"] in (1, 2)
+
+
+def test_voc_is_read_by_torchvision(tmp_path, directories):
+    datasets = pytest.importorskip("torchvision.datasets")
+    out, _ = exported(directories, tmp_path, "voc")
+    read = datasets.VOCDetection(str(out), year="2012", image_set="train")
+    assert len(read) == 6
+    for picture, content in read:
+        (found,) = content["annotation"]["object"]
+        label = NAMES.index(found["name"])
+        stem = content["annotation"]["filename"]
+        (box,) = [box for file, box in BOXES.items() if stem.endswith(f"/{Path(file).stem}.jpg")]
+        x0, y0, x1, y1 = (float(found["bndbox"][key]) for key in ("xmin", "ymin", "xmax", "ymax"))
+        assert close([x0 - 1, y0 - 1, x1, y1], box)  # counted from 1, both corners within
+        assert f"train/{NAMES[label]}/" in stem
+        assert picture.size == SIZE
+
+
+def test_yolo_is_ultralytics_text(tmp_path, directories):
+    out, _ = exported(directories, tmp_path, "yolo", images="copy")
+    content = yaml.safe_load((out / "data.yaml").read_text(encoding="utf-8"))
+    assert content == {
+        "train": "images/train",
+        "test": "images/test",
+        "val": "images/test",
+        "names": dict(enumerate(NAMES)),
+    }
+    for image_id, (label, box) in truth("train").items():
+        text = (out / "labels" / "train" / image_id).with_suffix(".txt").read_text()
+        number, *shares = text.split()
+        x, y, width, height = np.array(list(map(float, shares))) * np.tile(SIZE, 2)
+        assert int(number) == label
+        assert close([x - width / 2, y - height / 2, x + width / 2, y + height / 2], box)
+        copied = out / "images" / "train" / image_id
+        assert copied.is_file()
+        assert not copied.is_symlink()
+
+
+def test_labelme_lies_beside_its_image(tmp_path, directories):
+    out, _ = exported(directories, tmp_path, "labelme")
+    for image_id, (label, box) in truth("test").items():
+        content = json.loads((out / "test" / image_id).with_suffix(".json").read_text(encoding="utf-8"))
+        (shape,) = content["shapes"]
+        assert (shape["label"], shape["shape_type"]) == (NAMES[label], "rectangle")
+        assert close(np.ravel(shape["points"]), box)
+        assert (content["imageWidth"], content["imageHeight"], content["imagePath"]) == (*SIZE, Path(image_id).name)
+
+
+def test_a_table_is_read_here_as_a_folder(tmp_path, directories):
+    out, _ = exported(directories, tmp_path, "csv")
+    for split in ("train", "test"):
+        read = DataSource("folder", out / "images", split, boxes=out / "boxes.csv").load()
+        assert read.class_names == NAMES
+        found = {sample.image_id: (sample.label, sample.boxes[0]) for sample in read}
+        assert found.keys() == truth(split).keys()
+        assert all(close(found[key][1], box) and found[key][0] == label for key, (label, box) in truth(split).items())
+    with open(out / "boxes.csv", encoding="utf-8", newline="") as file:
+        assert {row["score"] for row in csv.DictReader(file)} == {"0.500000"}
+
+
+def test_wsolevaluations_folders_are_read_here(tmp_path, birds, directories):
+    for path in list(birds.rglob("two,birds.png")):
+        path.unlink()
+    sources = {split: DataSource("folder", birds, split) for split in ("train", "test")}
+    boxes = {key: np.array([box], float) for key, (_, box) in truth("train").items()}
+    again = {split: runs.write(tmp_path / "again" / split, source, boxes=boxes) for split, source in sources.items()}
+    out, _ = exported(again, tmp_path, "wsoleval")
+    read = DataSource("wsoleval", out / "images" / "test", "test", metadata=out / "metadata").load()
+    assert len(read) == 4
+    assert all(close(sample.boxes[0], truth("test")[sample.image_id][1]) for sample in read)
+
+
+def test_every_large_region_gets_a_box():
+    picture = np.full((60, 100), 0.1, np.float32)
+    picture[10:30, 10:30] = 0.9  # 400 pixels
+    picture[35:55, 60:76] = 0.8  # 320
+    picture[5:9, 80:90] = 1.0  # 40
+    rule = Extractor("value", "largest-component", "exclusive")
+    assert large_regions(picture, rule, 0.5, 0.5).tolist() == [[10, 10, 30, 30], [60, 35, 76, 55]]
+    assert large_regions(picture, rule, 0.5, 0.05).tolist() == [[10, 10, 30, 30], [60, 35, 76, 55], [80, 5, 90, 9]]
+    assert large_regions(picture, rule, 0.95, 0.5).tolist() == [[80, 5, 90, 9]]
+    assert large_regions(np.zeros((4, 4), np.float32), rule, 0.5, 0.5).shape == (0, 4)
+
+
+def test_all_regions_are_written(tmp_path, birds, directories):
+    for directory in directories.values():
+        for path in (directory / "maps").rglob("*.npy"):
+            picture = np.zeros((224, 224), np.float32)
+            picture[0:112, 0:112] = picture[112:224, 168:224] = 1.0
+            picture[112, 168] = 0.9
+            np.save(path, picture)
+    out, lines = exported(directories, tmp_path, "labelme", regions="all", share=0.4, score="map")
+    assert lines[0] == "train: 6 images, 12 boxes, threshold @0.5 as asked for"
+    content = json.loads((out / "train" / NAMES[0] / "three.json").read_text(encoding="utf-8"))
+    first, second = (np.ravel(shape["points"]).tolist() for shape in content["shapes"])
+    assert (first, second) == ([0, 0, 100, 60], [150, 60, 200, 120])
+    assert content["shapes"][0]["description"] == "score 1.000000"
+    assert content["shapes"][1]["description"] == f"score {1 - 0.1 / (112 * 56):.6f}"
+
+
+def test_thresholds_come_from_held_out_images(tmp_path, birds):
+    held = DataSource("folder", birds, "held", boxes=tmp_path / "boxes.csv", held_per_class=1)
+    unannotated = DataSource("folder", birds, "test")
+    boxes = {key: np.array([box], float) for key, (_, box) in truth("test").items()}
+    run = runs.write(tmp_path / "run", unannotated, boxes=boxes)
+    validation = runs.write(tmp_path / "held", held)
+    options = Export((run,), validation=(validation,), out=tmp_path / "out")
+    (line,) = export_dataset(options, DetectionOptions(), "coco", tmp_path / "out", overwrite=False)
+    assert line.startswith("test: 6 images, 6 boxes, threshold @0.0")
+    assert f"wsoleval-v1, chosen on {validation}" in line
+    with pytest.raises(UserError, match="no threshold was chosen"):
+        export_dataset(Export((run,)), DetectionOptions(), "coco", tmp_path / "other", overwrite=False)
+
+
+def test_what_gets_no_box_is_counted(tmp_path, birds, directories):
+    left = directories["test"]
+    np.save(left / "maps" / NAMES[0] / "one bird.png.npy", np.zeros((224, 224), np.float32))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", SIZE).save(birds / "test" / NAMES[0] / "three.png", exif=exif)
+    review = tmp_path / "review.json"
+    review.write_text(json.dumps({"drop": [f"{NAMES[0]}/two,birds.png"]}), encoding="utf-8")
+    out, lines = exported({"test": left}, tmp_path, "yolo", review=review)
+    assert lines == [
+        "test: 3 images, 3 boxes, threshold @0.5 as asked for",
+        "test: 1 images left out: no region found",
+        "test: 1 images left out: turned by its EXIF tag, which trainers follow and boxes of stored pixels do not",
+        "test: 1 images left out: dropped in the review",
+    ]
+    assert not (out / "images" / "test" / NAMES[0]).exists()
+
+
+def test_boxes_below_the_least_score_are_counted(tmp_path, directories):
+    _, lines = exported(directories, tmp_path, "coco", min_score=0.6)
+    assert lines[1] == "train: 6 images left out: no box of the least score"
+
+
+@pytest.mark.parametrize(("content", "complaint"), [
+    ({"drop": ["no such image"]}, "1 of its images are in no predictions, no such image among them"),
+    ({"drop": [f"{NAMES[0]}/three.png"], "keep": [f"{NAMES[0]}/three.png"]}, "is to be kept and to be dropped"),
+    ({"delete": []}, "not a review"),
+    ([1], "not a review"),
+])  # fmt: skip
+def test_a_review_that_makes_no_sense_is_refused(tmp_path, content, complaint):
+    path = tmp_path / "review.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=complaint):
+        Review.read(path, truth("test"))
+
+
+def test_a_review_of_kept_images_keeps_no_other():
+    review = Review(keep={"a"}, drop={"b"})
+    assert [review.says_no(name) for name in "abc"] == [None, "dropped in the review", "not kept in the review"]
+
+
+def test_a_stopped_export_is_finished_by_the_same_command(tmp_path, directories, monkeypatch):
+    put, seen = formats.put_image, Counter()
+
+    def stops(source, target, transfer):
+        seen["put"] += 1
+        if seen["put"] == 4:
+            raise KeyboardInterrupt
+        put(source, target, transfer)
+
+    monkeypatch.setattr(formats, "put_image", stops)
+    with pytest.raises(KeyboardInterrupt):
+        exported(directories, tmp_path, "yolo")
+    assert (tmp_path / "out" / ".unfinished").is_file()
+    monkeypatch.setattr(formats, "put_image", put)
+    out, lines = exported(directories, tmp_path, "yolo")
+    assert lines[0].startswith("train: 6 images")
+    assert len(list((out / "labels").rglob("*.txt"))) == 12
+    assert not (out / ".unfinished").exists()
+    with pytest.raises(UserError, match="the folder is not empty"):
+        exported(directories, tmp_path, "yolo")
+
+
+def test_names_that_would_share_a_file_are_refused_before_anything_is_written(tmp_path, birds, directories):
+    with pytest.raises(UserError, match=r"a/1.jpg and a/1.png of the split 'train' would share one annotation file"):
+        formats.check_names({"train": ["a/1.jpg", "b/1.jpg", "a/1.png"]})
+
+
+def test_two_directories_of_one_split_are_refused(tmp_path, directories):
+    twice = {"a": directories["train"], "b": directories["train"]}
+    with pytest.raises(UserError, match="two directories are of the split 'train'"):
+        exported(twice, tmp_path, "coco")
+
+
+def test_a_class_outside_the_five_best_has_no_probability(directories):
+    from common.runs.reader import Predictions
+
+    entry = Predictions.open(directories["train"]).entries[0]
+    assert class_probability(entry) == 0.5
+    assert class_probability(type(entry)(**{**vars(entry), "top5": (7, 8), "top5_scores": (0.6, 0.4)})) == 0.0
+    assert class_probability(type(entry)(**{**vars(entry), "top5": None, "top5_scores": None})) == 1.0
