@@ -6,18 +6,23 @@ Training images always lie in class folders; three layouts are found by looking:
 |---|---|---|---|
 | plain | `train/<wnid>/*.JPEG` | `val/*.JPEG` or `val/<wnid>/*.JPEG` | `val_xml/`, `box/`, `Annotations/CLS-LOC/val/` |
 | Kaggle | `ILSVRC/Data/CLS-LOC/train/<wnid>` | `ILSVRC/Data/CLS-LOC/val` | `ILSVRC/Annotations/CLS-LOC/val` |
-| devkit | either of these | | and a folder `ILSVRC*_devkit*` beside them |
+| devkit | either of these | | and a folder `ILSVRC*_devkit*` with `map_clsloc.txt` beside them |
+| Tiny ImageNet | `train/<wnid>/images/*.JPEG` | `val/images/*.JPEG` | `val/val_annotations.txt` |
 
 Classes are numbered by their sorted wnid. The list of wnids is taken from the first of: `LOC_synset_mapping.txt`
 (Kaggle), `synset1.txt` (GRCAM), the devkit's `map_clsloc.txt`, the folders of `train/`.
 A validation image's class is taken from the first of: its folder (`val/<wnid>/`), `LOC_val_solution.csv` (Kaggle), the
 devkit's ground truth with `map_clsloc.txt`, the one object name of its XML file. Its boxes are those objects in its XML
-whose name is that class; `xmin ymin xmax ymax` are taken over unchanged. Objects of other classes are counted.
+whose name is that class; `xmin ymin xmax ymax` are taken over unchanged, as pixels of the stored picture, whatever size
+the XML declares. XML files may end in capitals and lie in folders. An image whose class is known needs none, and has no
+box then. `pictures.files` says which files are images; folders of no known class are left out and counted.
 """
 
 import os
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import defusedxml
@@ -25,9 +30,10 @@ import defusedxml.ElementTree
 import numpy as np
 
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
-from common.datasets.text import csv_rows, lines, numbers, whole_number
+from common.datasets.text import csv_rows, lines, new_id, not_inside_out, numbers, whole_number
 from common.measuring.boxes import as_boxes
-from common.system.errors import UserError, inside
+from common.pictures.files import data_folders, images_in, is_left_behind, kind_of
+from common.system.errors import UserError, inside, printable
 from common.system.files import need_file
 
 SPLITS = ("train", "val", "held")
@@ -87,12 +93,13 @@ def load(
         )
     wnids = class_wnids(root)
     label_of = {wnid: label for label, wnid in enumerate(wnids)}
+    beside = _Beside()
     if split == "val":
-        samples = _validation(root, label_of, on_problem)
+        samples = _validation(root, label_of, beside, on_problem)
     else:
-        samples = _training(root, wnids, split, held_per_class, on_problem)
+        samples = _training(root, wnids, split, held_per_class, beside, on_problem)
     reasons = _reasons_to_leave_out(root, leave_out)
-    left_out: dict[str, int] = {}
+    left_out = beside.left_out
     kept = []
     for sample in samples:
         reason = reasons.get(Path(sample.image_id).name)
@@ -100,7 +107,31 @@ def load(
             kept.append(sample)
         else:
             left_out[reason] = left_out.get(reason, 0) + 1
-    return Dataset(name, split, tuple(kept), wnids, left_out)
+    passed_over, notes = dict(beside.passed_over), tuple(beside.notes)
+    return Dataset(name, split, tuple(kept), wnids, left_out, passed_over=passed_over, notes=notes)
+
+
+@dataclass
+class _Beside:
+    """What is met while reading that becomes no sample; see `Dataset`."""
+
+    passed_over: Counter[str] = field(default_factory=Counter)
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def unknown_classes(self, folders: Sequence[Path]) -> None:
+        """Count the images in folders that are no known class."""
+        if images := sum(len(_members(folder, Counter())) for folder in folders):
+            named = f"({len(folders)}: {folders[0].name} ...)"
+            reason = f"in folders of {folders[0].parent.name}/ that are no known class {named}"
+            self.left_out[printable(reason)] = images
+
+
+def _members(folder: Path, passed_over: Counter[str]) -> list[Path]:
+    """The images of a class folder, sorted; Tiny ImageNet keeps them in a folder `images/` in it."""
+    if (folder / "images").is_dir():
+        folder = folder / "images"
+    return list(images_in(sorted(folder.iterdir()), passed_over))
 
 
 def class_wnids(root: Path) -> tuple[str, ...]:
@@ -116,7 +147,7 @@ def class_wnids(root: Path) -> tuple[str, ...]:
         return _listed_wnids(mapping)
     train = _images(root, "train")
     if train is not None:
-        wnids = sorted(folder.name for folder in train.iterdir() if folder.is_dir())
+        wnids = [folder.name for folder in data_folders(train, Counter())]
         if wnids:
             return tuple(wnids)
     raise UserError(
@@ -164,7 +195,7 @@ def _devkit_file(root: Path, pattern: str) -> Path | None:
 
 
 def _training(
-    root: Path, wnids: tuple[str, ...], split: str, held_per_class: int, on_problem: OnProblem
+    root: Path, wnids: tuple[str, ...], split: str, held_per_class: int, beside: _Beside, on_problem: OnProblem
 ) -> tuple[Sample, ...]:
     image_root = _images(root, "train")
     if image_root is None:
@@ -172,20 +203,22 @@ def _training(
     annotations = next(
         (root / name for name in ("ILSVRC/Annotations/CLS-LOC/train", "Annotations/CLS-LOC/train")
          if (root / name).is_dir()), None)  # fmt: skip
+    beside.unknown_classes([path for path in data_folders(image_root, beside.passed_over) if path.name not in wnids])
     samples, annotated = [], []
     for label, wnid in enumerate(wnids):
         folder = inside(image_root, wnid, where=root)
         if not folder.is_dir():
             on_problem(UserError("a class has no folder", where=folder))
             continue
-        for path in sorted(folder.iterdir()):
+        for path in _members(folder, beside.passed_over):
+            image_id = path.relative_to(image_root).as_posix()
             try:
-                inside(image_root, f"{wnid}/{path.name}", where=folder)
+                inside(image_root, image_id, where=folder)
             except UserError as problem:
                 on_problem(problem)
                 continue
             xml = annotations / wnid / f"{path.stem}.xml" if annotations else None
-            sample = Sample(f"{wnid}/{path.name}", path, label)
+            sample = Sample(image_id, path, label)
             samples.append(sample)
             if xml is not None and os.path.lexists(xml):
                 annotated.append((sample, xml))
@@ -208,48 +241,117 @@ def _training(
     )  # fmt: skip
 
 
-def _validation(root: Path, label_of: dict[str, int], on_problem: OnProblem) -> tuple[Sample, ...]:
+def _validation(root: Path, label_of: dict[str, int], beside: _Beside, on_problem: OnProblem) -> tuple[Sample, ...]:
     image_root = _images(root, "val")
     if image_root is None:
         raise UserError("val/ is not there", where=root, do="name the folder that holds it with --data.root")
-    annotations = _find_annotations(root)
+    if os.path.lexists(image_root / "val_annotations.txt"):
+        return _tiny_validation(image_root, label_of, beside, on_problem)
+    annotations = _find_annotations(root, on_problem)
     known = _validation_classes(root, on_problem)
-    samples = []
-    for image_id, path, folder_wnid in _validation_images(image_root, label_of):
+    found = list(_validation_images(image_root, label_of, beside))
+    if not annotations and not known and found and found[0][2] is None:
+        alone = ": the devkit here has class numbers in meta.mat alone, which is not read"
+        found_so = alone if _devkit_file(root, "meta.mat") else ""
+        raise UserError(f"the classes of the validation images are unknown{found_so}", where=image_root,
+                        expected=_CLASS_SOURCES)  # fmt: skip
+    samples, bare = [], []
+    for image_id, path, folder_wnid in found:
         try:
             inside(image_root, image_id, where=image_root)
-            objects = read_annotation(annotations / f"{path.stem}.xml") if annotations else None
-            wnid = folder_wnid or known.get(path.stem) or _only_name(objects, path)
+            xml = annotations.get(path.stem)
+            wnid = folder_wnid or known.get(path.stem)
+            if xml is None and wnid is None:
+                where = next(iter(annotations.values()), root / "val_xml/x").with_name(f"{path.stem}.xml")
+                raise UserError("no such annotation", where=where, expected=_CLASS_SOURCES)
+            objects = read_annotation(xml) if xml else []
+            wnid = wnid or _only_name(objects, path)
             if wnid not in label_of:
                 raise UserError(f"class {wnid!r} is none of the {len(label_of)} classes", where=path)
-            boxes = boxes_of(objects, wnid) if objects is not None else as_boxes([])
-            samples.append(Sample(image_id, path, label_of[wnid], boxes))
+            samples.append(Sample(image_id, path, label_of[wnid], boxes_of(objects, wnid)))
+            if xml is None:
+                bare.append(image_id)
         except UserError as problem:
             on_problem(problem)
-    if annotations is None:
-        on_problem(UserError("no annotations of the validation images were found", where=root,
-                             expected=f"one of {', '.join(_ANNOTATIONS)}"))  # fmt: skip
+    if not annotations:
+        beside.notes.append(f"no annotations were found, so no image has a box; looked in {', '.join(_ANNOTATIONS)}")
+    elif bare:
+        beside.notes.append(f"{len(bare)} images have no annotation, and so no box: {bare[0]} among them")
     return tuple(samples)
 
 
-def _validation_images(image_root: Path, label_of: dict[str, int]) -> Iterator[tuple[str, Path, str | None]]:
-    folders = [folder for folder in sorted(image_root.iterdir()) if folder.is_dir() and folder.name in label_of]
-    if folders:
-        for folder in folders:
-            for path in sorted(folder.iterdir()):
-                yield f"{folder.name}/{path.name}", path, folder.name
-    else:
-        for path in sorted(image_root.iterdir()):
-            if not path.is_dir():
-                yield path.name, path, None
+_CLASS_SOURCES = (
+    "annotations in val_xml/, class folders val/<wnid>/, LOC_val_solution.csv, or a later devkit with map_clsloc.txt"
+)
+"""What tells the classes of validation images that lie in one folder."""
 
 
-def _find_annotations(root: Path) -> Path | None:
+def _validation_images(
+    image_root: Path, label_of: dict[str, int], beside: _Beside
+) -> Iterator[tuple[str, Path, str | None]]:
+    members = sorted(image_root.iterdir())
+    folders = [path for path in members if path.is_dir() and not is_left_behind(path.name)]
+    known = [folder for folder in folders if folder.name in label_of]
+    if known:
+        beside.unknown_classes([folder for folder in folders if folder.name not in label_of])
+        for path in members:
+            if path not in folders:
+                beside.passed_over[kind_of(path)] += 1
+        for folder in known:
+            for path in _members(folder, beside.passed_over):
+                yield path.relative_to(image_root).as_posix(), path, folder.name
+        return
+    images = list(images_in(members, beside.passed_over))
+    if folders and not images:
+        raise UserError(f"none of its {len(folders)} folders is a known class, {folders[0].name!r} is not",
+                        where=image_root, expected=f"wnids such as {next(iter(label_of), '')}")  # fmt: skip
+    for path in images:
+        yield path.name, path, None
+
+
+def _tiny_validation(
+    image_root: Path, label_of: dict[str, int], beside: _Beside, on_problem: OnProblem
+) -> tuple[Sample, ...]:
+    """Tiny ImageNet's: `val/images/` and `val/val_annotations.txt` of `file wnid x0 y0 x1 y1` between tabs."""
+    path, samples, seen = image_root / "val_annotations.txt", [], {}
+    for line, text in lines(path):
+        try:
+            cells = text.split("\t")
+            if len(cells) != 6:
+                raise UserError(f"{len(cells)} fields", where=path, line=line, expected="6 between tabs")
+            name, wnid, *box = cells
+            image_id = new_id(f"images/{name}", seen, where=path, line=line)
+            if wnid not in label_of:
+                raise UserError(f"class {wnid!r} is none of the {len(label_of)} classes", where=path, line=line)
+            boxes = not_inside_out(as_boxes(numbers(box, where=path, line=line, what="the box")), where=path, line=line)
+            samples.append(Sample(image_id, image_root / image_id, label_of[wnid], boxes))
+        except UserError as problem:
+            on_problem(problem)
+    present = _members(image_root, beside.passed_over) if (image_root / "images").is_dir() else []
+    if unlisted := [image.name for image in present if f"images/{image.name}" not in seen]:
+        beside.left_out["without a line in val_annotations.txt"] = len(unlisted)
+    return tuple(samples)
+
+
+def _find_annotations(root: Path, on_problem: OnProblem) -> dict[str, Path]:
+    """The validation images' XML files by their stem, from the first place that holds any, in folders there too."""
     for name in _ANNOTATIONS:
-        folder = root / name
-        if folder.is_dir() and next(folder.glob("*.xml"), None) is not None:
-            return folder
-    return None
+        found: dict[str, Path] = {}
+        for path in _xml_below(root / name):
+            if found.setdefault(path.stem, path) != path:
+                on_problem(UserError("this annotation is there twice", where=path, expected=f"{found[path.stem]} alone",
+                                     do="remove one of them"))  # fmt: skip
+        if found:
+            return found
+    return {}
+
+
+def _xml_below(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(each for each in folders if each != "train" and not is_left_behind(each))
+        for name in sorted(names):
+            if name.lower().endswith(".xml") and not is_left_behind(name):
+                yield Path(place, name)
 
 
 def _validation_classes(root: Path, on_problem: OnProblem) -> dict[str, str]:
@@ -334,8 +436,8 @@ def boxes_of(objects: list[tuple[str, np.ndarray]], wnid: str) -> np.ndarray:
     return as_boxes([box for name, box in objects if name == wnid])
 
 
-def _only_name(objects: list[tuple[str, np.ndarray]] | None, path: Path) -> str:
-    names = sorted({name for name, _ in objects or []})
+def _only_name(objects: list[tuple[str, np.ndarray]], path: Path) -> str:
+    names = sorted({name for name, _ in objects})
     if len(names) != 1:
         raise UserError(
             f"the class of this image is unknown: its annotation names {' and '.join(names) or 'nothing'}",

@@ -66,7 +66,9 @@ def load(
     readers: dict[str, Callable[[], list[Entry]]] = {
         "bas": lambda: read_bas(file, boxes, on_problem),
         "spol": lambda: read_spol(file, on_problem, boxes),
-        "dgl": lambda: read_dgl(file, on_problem, doubtful=split in ("train", "held")),
+        "dgl": lambda: read_dgl(
+            file, on_problem, doubtful=split in ("train", "held") or file.stem in ("train", "test")
+        ),
         "adl-cub": lambda: read_dgl(file, on_problem, sides=True),
         "ts-cam": lambda: read_dgl(file, on_problem, several=True),
     }
@@ -185,8 +187,8 @@ def read_dgl(
             label = class_number(cells[1], where=path, line=line)
             boxes = numbers(cells[2:], where=path, line=line, what="the box").reshape(-1, 4)
             if len(boxes) and doubtful:
-                raise UserError("a training list's box may be two corners, or a corner and sides as in ADL's for CUB",
-                                where=path, line=line, do=_SAY_WHICH)  # fmt: skip
+                raise UserError("a box of a list like this may be two corners, or a corner and sides as in ADL's "
+                                "train.txt and test.txt of CUB", where=path, line=line, do=_SAY_WHICH)  # fmt: skip
             entries.append((cells[0], label, _upright(boxes, sides, path, line)))
         except UserError as problem:
             on_problem(problem)

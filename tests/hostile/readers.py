@@ -156,6 +156,10 @@ def _ilsvrc(world: Path) -> None:
     DataSource("ilsvrc", world / "ilsvrc", "val").load().fingerprint()
 
 
+def _tiny(world: Path) -> None:
+    DataSource("ilsvrc", world / "tiny", "val").load().fingerprint()
+
+
 def _predictions(world: Path) -> None:
     found = Predictions.open(world / "run")
     for among in (1, 5):
@@ -222,6 +226,7 @@ READERS = [
     Reader("list-ts-cam", "ts-cam.txt", _list("ts-cam")),
     Reader("ilsvrc-synsets", "ilsvrc/LOC_synset_mapping.txt", _ilsvrc, also=("ilsvrc/val/",)),
     Reader("ilsvrc-solution", "ilsvrc/LOC_val_solution.csv", _ilsvrc, also=("ilsvrc/val/",)),
+    Reader("ilsvrc-tiny", "tiny/val/val_annotations.txt", _tiny),
     Reader("ilsvrc-xml", "ilsvrc/val_xml/ILSVRC2012_val_00000001.xml", _ilsvrc, Names.FILE),
     Reader("manifest", "run/manifest.json", _predictions, Names.FILE),
     Reader("manifest-evaluated", "run/manifest.json", _evaluated, Names.WORLD),
@@ -273,6 +278,8 @@ def make_world(world: Path) -> Path:
             "sep=;", "split;image_path;x;y;width;height",
             *(f"test;{s.image_id};{s.boxes[0][0]:g};2,0;30;40" for s in dataset),
         ],
+        "tiny/LOC_synset_mapping.txt": ["n01440764 tench", "n01443537 goldfish"],
+        "tiny/val/val_annotations.txt": ["0.JPEG\tn01440764\t1\t2\t30\t40", "1.JPEG\tn01443537\t1\t2\t30\t40"],
         "ilsvrc/LOC_synset_mapping.txt": ["n01440764 tench, Tinca tinca", "n01443537 goldfish"],
         "ilsvrc/LOC_val_solution.csv": ["ImageId,PredictionString", "ILSVRC2012_val_00000001,n01440764 1 2 30 40 "],
         "ilsvrc/val_xml/ILSVRC2012_val_00000001.xml": [

@@ -187,12 +187,15 @@ def test_a_box_outside_its_image_is_a_problem_of_prepare(tmp_path):
 
 def test_adls_training_lists_hold_sides(tmp_path):
     """Their `x y width height` looks like corners inside out, or, worse, does not."""
-    path = tmp_path / "train.txt"
-    for text, why in (("300\t50\t100\t80", "inside out"), ("27\t0\t65\t47", "may be two corners")):
+    for name, text, why in (
+        ("train", "27\t0\t65\t47", "may be two corners"),
+        ("test", "27\t0\t65\t47", "may be two corners"),
+        ("val", "300\t50\t100\t80", "inside out"),
+    ):
+        path = tmp_path / f"{name}.txt"
         path.write_text(f"a.jpg\t0\t{text}\n")
-        split = "test" if why == "inside out" else "train"
-        assert len(lists.load(tmp_path, path, "adl-cub", split)) == 1
-        refused(lambda: lists.load(tmp_path, path, "dgl", split), path, "train.txt:1: ", why, "adl-cub")  # noqa: B023
+        assert len(lists.load(tmp_path, path, "adl-cub", "test")) == 1
+        refused(lambda: lists.load(tmp_path, path, "dgl", "test"), path, ".txt:1: ", why, "adl-cub")  # noqa: B023
 
 
 # ------------------------------------------------------------------------------------------------------------- labels

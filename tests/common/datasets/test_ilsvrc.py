@@ -63,6 +63,74 @@ def test_layouts(tmp_path, images, annotations, by_class):
     assert (len(train), train.class_names, len(train.samples[0].boxes)) == (9, WNIDS, 0)
 
 
+def test_annotations_in_capitals_and_in_folders(tmp_path):
+    root = make(tmp_path, by_class=True)
+    for path in sorted((root / "val_xml").iterdir()):
+        (root / "val_xml" / path.stem[-1]).mkdir()
+        path.rename(root / "val_xml" / path.stem[-1] / f"{path.stem}.XML")
+    (root / "val_xml" / "._x.xml").touch()
+    assert sorted(len(sample.boxes) for sample in load(root)) == [1, 1, 1, 2]
+    shutil.copy(root / "val_xml/1" / f"{name(1)}.XML", root / "val_xml/2" / f"{name(1)}.xml")
+    with pytest.raises(UserError, match="this annotation is there twice"):
+        load(root)
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_what_is_no_image_is_counted(tmp_path, by_class):
+    root = make(tmp_path, by_class=by_class)
+    for place in (root / "val", root / "train", root / "train" / WNIDS[0]):
+        for junk in (".DS_Store", "._x.JPEG", "valprep.sh", "x.tar"):
+            (place / junk).touch()
+    (root / "train" / "__MACOSX").mkdir()
+    val, train = load(root), load(root, "train")
+    assert (len(val), len(train), train.class_names) == (4, 9, WNIDS)
+    assert val.passed_over == {".DS_Store": 1, "._*": 1, "*.sh": 1, "*.tar": 1}
+    assert train.passed_over == {".DS_Store": 2, "._*": 2, "*.sh": 2, "*.tar": 2, "__MACOSX/": 1}
+
+
+def test_class_folders_that_no_class_has_are_counted(tmp_path):
+    root = make(tmp_path, by_class=True)
+    for split in ("train", "val"):
+        picture(root / split / "n09999999" / "a.JPEG")
+        picture(root / split / "n09999998" / "b.JPEG")
+    (root / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} x\n" for wnid in WNIDS))
+    assert len(load(root)) == 4
+    assert load(root).left_out == {"in folders of val/ that are no known class (2: n09999998 ...)": 2}
+    assert load(root, "train").left_out == {"in folders of train/ that are no known class (2: n09999998 ...)": 2}
+    for wnid in WNIDS:
+        shutil.rmtree(root / "val" / wnid, ignore_errors=True)
+    with pytest.raises(UserError, match="none of its 2 folders is a known class"):
+        load(root)
+
+
+def test_images_of_known_class_need_no_annotation(tmp_path):
+    root = make(tmp_path, by_class=True)
+    (root / "val_xml" / f"{name(4)}.xml").unlink()
+    partly = load(root)
+    assert sorted(len(sample.boxes) for sample in partly) == [0, 1, 1, 2]
+    assert partly.notes[0].startswith("1 images have no annotation, and so no box")
+    shutil.rmtree(root / "val_xml")
+    assert load(root).notes[0].startswith("no annotations were found, so no image has a box")
+
+
+def test_tiny_imagenet(tmp_path):
+    for wnid in WNIDS:
+        picture(tmp_path / "train" / wnid / "images" / f"{wnid}_0.JPEG")
+        (tmp_path / "train" / wnid / f"{wnid}_boxes.txt").write_text(f"{wnid}_0.JPEG\t1\t2\t30\t40\n")
+    for number in range(3):
+        picture(tmp_path / "val/images" / f"val_{number}.JPEG")
+    rows = [f"val_{number}.JPEG\t{WNIDS[2 - number]}\t0\t1\t20\t30\n" for number in range(2)]
+    (tmp_path / "val/val_annotations.txt").write_text("".join(rows))
+    assert next(sample.image_id for sample in load(tmp_path, "train")) == f"{WNIDS[0]}/images/{WNIDS[0]}_0.JPEG"
+    val = load(tmp_path)
+    assert [(sample.image_id, sample.label) for sample in val] == [("images/val_0.JPEG", 2), ("images/val_1.JPEG", 1)]
+    assert val.samples[0].boxes.tolist() == [[0, 1, 20, 30]]
+    assert val.left_out == {"without a line in val_annotations.txt": 1}
+    (tmp_path / "val/val_annotations.txt").write_text("val_0.JPEG\tn1\t0\t1\t20\t30\n")
+    with pytest.raises(UserError, match="val_annotations.txt:1: class 'n1' is none of the 3"):
+        load(tmp_path)
+
+
 def test_objects_of_other_classes_do_not_count(tmp_path):
     root = make(tmp_path, by_class=True)
     (root / "val_xml" / f"{name(1)}.xml").write_text(annotation((WNIDS[0], (0, 0, 5, 5)), (WNIDS[2], (1, 1, 9, 9))))
@@ -161,7 +229,13 @@ def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(UserError, match="no such annotation"):
         load(root)
     shutil.rmtree(root / "val_xml")
-    with pytest.raises(UserError, match="its annotation names nothing"):
+    with pytest.raises(
+        UserError, match="classes of the validation images are unknown; expected annotations in val_xml/"
+    ):
+        load(root)
+    (root / "ILSVRC2012_devkit_t12/data").mkdir(parents=True)
+    (root / "ILSVRC2012_devkit_t12/data/meta.mat").touch()
+    with pytest.raises(UserError, match="the devkit here has class numbers in meta.mat alone, which is not read"):
         load(root)
     with pytest.raises(UserError, match="no training image has an annotation"):
         load(root, "held", held_per_class=1)

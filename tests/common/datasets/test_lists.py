@@ -73,7 +73,9 @@ def test_what_a_box_is_is_said_by_the_format(tmp_path):
 
     assert boxes("adl-cub", "train") == boxes("adl-cub", "test") == [[27, 0, 92, 47]]
     assert boxes("dgl", "test") == boxes("ts-cam", "train") == [[27, 0, 65, 47]]
-    with pytest.raises(UserError, match="list.txt:1: a training list's box may be two corners, or a corner and sides"):
+    with pytest.raises(
+        UserError, match="list.txt:1: a box of a list like this may be two corners, or a corner and sides"
+    ):
         boxes("dgl", "train")
 
 
