@@ -95,6 +95,7 @@ def localize(options: Localize) -> list[Path]:
         "method": weights.METHOD,
         "architecture": loaded.arch,
         "checkpoint": loaded.record,
+        "data": options.data.described(dataset, options.checkpoint),
         "options": {"variant": loaded.variant, "top_k": "gt" if top_k is None else top_k},
     }
     localizer = BasLocalizer(network, top_k)

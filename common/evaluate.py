@@ -18,8 +18,9 @@ from typing import Any, Literal
 
 import tyro
 
+from common.runs import leakage
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
-from common.runs.tables import in_full, left_out_lines, render, side_by_side, without_thresholds
+from common.runs.tables import in_full, leakage_lines, left_out_lines, render, side_by_side, without_thresholds
 from common.system.errors import UserError, run_command
 from common.system.files import write_json
 
@@ -49,7 +50,7 @@ def main() -> None:
     if any(evaluation.rows for evaluation in evaluations):
         print(f"\n{render(side_by_side(evaluations, baselines), options.format)}")
         print(f"\n{render(in_full(evaluations, baselines), options.format)}")
-    if lines := left_out_lines(evaluations):
+    if lines := [*leakage_lines(evaluations), *left_out_lines(evaluations)]:
         print("\n" + "\n".join(lines))
     if options.json:
         write_json(options.json, _as_json(evaluations, baselines))
@@ -74,6 +75,7 @@ def _as_json(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> dic
             "label": evaluation.label,
             "classification_top1": evaluation.predictions.accuracy(1),
             "classification_top5": evaluation.predictions.accuracy(5),
+            "trained_on_these": leakage.of(evaluation.predictions).text,
             "pixels": None if evaluation.pixels is None else asdict(evaluation.pixels),
         }
         for evaluation in evaluations

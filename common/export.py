@@ -44,6 +44,7 @@ from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs.audit import judge
 from common.runs.evaluation import GALLERY_ORDER, Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.scoring import frame_of_truth
+from common.runs.tables import leakage_lines
 from common.system.errors import UserError, run_command, say
 from common.system.files import write_json, write_text
 from common.system.locks import hold, release
@@ -337,6 +338,7 @@ def main() -> None:
         )
         return
     evaluations, _ = evaluate(options, need_boxes=False)
+    say(leakage_lines(evaluations))
     for path in export_all(evaluations, options):
         print(path)
 

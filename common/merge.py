@@ -12,7 +12,7 @@ from typing import Any
 
 import tyro
 
-from common.datasets import PLACES, Dataset
+from common.datasets import PLACES, Dataset, trained
 from common.runs.reader import Places, Predictions
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, run_command
@@ -53,7 +53,9 @@ def merge(options: Merge) -> Path:
     source = replace(parts[0].source_in(places), shard=None)
     dataset = source.load()
     _check(parts, dataset)
-    header = {**_shared(parts[0]), "data": source.described(dataset)}
+    data = source.described(dataset)
+    data["trained_images"] = trained.joined(part.manifest["data"].get("trained_images") for part in parts)
+    header = {**_shared(parts[0]), "data": data}
     processes = [process for part in parts for process in part.manifest.get("processes", [])]
     writer = PredictionsWriter(options.out, header, options.overwrite, processes)
     found = {entry.image_id: (part, entry) for part in parts for entry in part.entries}

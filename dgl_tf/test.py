@@ -232,7 +232,7 @@ def _writer(options: Localize, dataset: Dataset, checkpoint, arch: str, run: str
         "method": method,
         "architecture": f"{arch} {layer}".strip(),
         "checkpoint": {"name": checkpoint.name, "sha256": checkpoint.fingerprint()},
-        "data": options.data.described(dataset),
+        "data": options.data.described(dataset, options.load),
         "classifier": {"name": arch, "crops": options.crops},
         "frame": FRAMES[frame],
         "options": {name: getattr(options, name) for name in kept} | {"threshold": THRESHOLD},

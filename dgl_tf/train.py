@@ -18,7 +18,7 @@ from typing import Literal
 import tensorflow.compat.v1 as tf
 import tyro
 
-from common.datasets import Dataset, TrainingSource
+from common.datasets import Dataset, TrainingSource, trained
 from common.runs.provenance import note_process
 from common.system.errors import UserError, run_command
 from common.system.files import writing
@@ -173,7 +173,10 @@ def train(options: Train) -> Path:
     start = start_file(options)
     if share.rank == 0:
         hold(options.out)
-        records.write(options.out, _record(options, dataset, start))
+        record = _record(options, dataset, start)
+        records.write(options.out, record)
+        before = None if start is None or start.path is None else trained.read(start.path)
+        trained.note(options.out, dataset.samples, record.trained_on, [before])
     final = options.out / records.FINAL
     if final.is_file():
         return final

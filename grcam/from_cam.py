@@ -12,9 +12,10 @@ import numpy as np
 import tyro
 from torch import Tensor
 
+from common.datasets import trained
 from common.pytorch import checkpoints
 from common.system.errors import UserError, run_command
-from common.system.files import write_atomically
+from common.system.files import write_atomically, write_text
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
@@ -73,6 +74,8 @@ def convert(options: FromCam) -> Path:
         raise UserError(f"--out {options.out}", expected="a name that ends in .npz")
     arrays = to_tf_slim(state)
     write_atomically(options.out, lambda file: np.savez(file, **arrays))
+    if record := trained.place(options.checkpoint):
+        write_text(options.out.with_name(f"{options.out.name}.{trained.FILE}"), record.read_text(encoding="utf-8"))
     print(f"{len(arrays)} arrays, {len(config['class_names'])} classes: {options.out}")
     return options.out
 

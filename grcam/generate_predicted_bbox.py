@@ -26,7 +26,7 @@ from common.measuring.protocols import GRCAM
 from common.runs.localizing import Box, Localizing, best_classes
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
-from common.system.files import parse_json, write_atomically, writing
+from common.system.files import parse_json, write_atomically, write_json, writing
 from grcam import handover
 from grcam.classifier import Classifier, Seen
 from grcam.config import LABEL_FACTOR, SIDE, THRESHOLDS, Images, Mode
@@ -170,6 +170,8 @@ def generate(options: Generate) -> list[Path]:
             _localize_batch(items, layout, classifier, run, journal)
     journal.close()
     _hand_over(options, dataset, journal)
+    said = squashed.header["data"]["trained_images"]
+    write_json(handover.trained_file(options.classify_save_path), said)
     return run.finish()
 
 
@@ -194,7 +196,7 @@ def _writers(
             header: dict[str, Any] = {
                 "method": method,
                 "architecture": options.mode,
-                "data": source.described(dataset),
+                "data": source.described(dataset, options.load),
                 "checkpoint": classifier.record,
                 "classifier": {"name": options.mode, "crops": options.crops},
                 "frame": FRAMES[frame],

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.datasets import trained
 from common.datasets.text import lines, whole_number
 from common.system.errors import UserError, inside
 from common.system.files import read_json, sha256, write_json, write_text
@@ -48,6 +49,11 @@ class Table:
 def box_file(prefix: str, th: float) -> Path:
     """The box file of a threshold; 0.90 is called `0.9`, as in the release (quirk Q15)."""
     return Path(f"{prefix}{th}.txt")
+
+
+def trained_file(class_file: Path) -> Path:
+    """Where step 1 says beside a class file which of its images the classifier was trained on."""
+    return class_file.with_name(f"{class_file.name}.{trained.FILE}")
 
 
 def write_classes(path: Path, rows: Mapping[str, tuple[int, int, int]], overwrite: bool = False) -> None:

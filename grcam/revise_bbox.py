@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import tyro
 
-from common.datasets import DataSource, Sample
+from common.datasets import DataSource, Sample, trained
 from common.measuring.boxes import aligned_iou, from_x0x1y0y1
 from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
 from common.measuring.protocols import GRCAM
@@ -25,7 +25,7 @@ from common.runs.reader import Places, Predictions
 from common.runs.record import MANIFEST, Prediction
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, run_command
-from common.system.files import sha256, write_json
+from common.system.files import read_json, sha256, write_json
 from common.system.progress import bar
 from grcam import handover
 from grcam.config import BOXES_PREFIX, CLASS_FILE, PSEUDO_FILE, THRESHOLDS, Images, Mode
@@ -314,10 +314,13 @@ def _write_predictions(
         "box_file": sha256(handover.box_file(options.bounding_box_save_path, th)),
         "pseudo_file": sha256(options.pseudo_bounding_box_save_path),
     }
+    data = source.described(dataset)
+    said = handover.trained_file(options.classify_save_path)
+    data["trained_images"] = trained.joined([read_json(said) if said.is_file() else None])
     header = {
         "method": method,
         "architecture": options.mode or "unnamed",
-        "data": source.described(dataset),
+        "data": data,
         "checkpoint": {"name": str(options.classify_save_path), "sha256": files_read["class_file"]},
         "classifier": handover.classifier_of(options.classify_save_path)
         or {"name": options.mode or "class file", "crops": None},

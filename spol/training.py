@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from common.datasets import Dataset
+from common.datasets import Dataset, trained
 from common.pytorch import checkpoints, distributed
 from common.pytorch.training import LossFunction, fit
 from common.system.errors import UserError
@@ -115,6 +115,7 @@ def run(
         network, optimizer, loader, losses, learning_rates(optimizer, settings, options.warmup_steps), settings.epochs,
         options.out, _identity(options, settings, dataset, config), options.runtime,
         after_step=released.after_step, after_epoch=released.after_epoch,
+        earlier=[trained.read(path) for path in (options.snapshot, masks) if path is not None],
     )  # fmt: skip
     if distributed.rank() == 0:
         print(f"trained: {final}")

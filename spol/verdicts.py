@@ -58,12 +58,15 @@ class Verdicts:
         classifier: its name.
         record: what a manifest says of the file.
         skipped: why an image has no verdict, by image id.
+        trained_images: which of the images the classifier was trained on, as `common.datasets.trained` says it; None
+            where nothing does.
     """
 
     by_image: dict[str, Verdict | tuple[bool, bool]]
     classifier: str
     record: dict[str, Any]
     skipped: dict[str, str] = field(default_factory=dict)
+    trained_images: Any = None
 
     def _key(self, image_id: str) -> str:
         return image_id if image_id in self.by_image else image_id.rsplit("/", 1)[-1]
@@ -113,7 +116,8 @@ def read(path: Path) -> Verdicts:
             raise UserError("predictions without a classifier", where=path)
         found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in predictions.entries}
         name = (predictions.manifest.get("classifier") or {}).get("name", "unknown")
-        return Verdicts(found, name, {"name": path.name, "classifier": name}, predictions.skipped)
+        said = (predictions.manifest.get("data") or {}).get("trained_images")
+        return Verdicts(found, name, {"name": path.name, "classifier": name}, predictions.skipped, said)
     if path.suffix == ".npy":
         return Verdicts(read_npy(path), "top1top5.npy", {"name": path.name, "classifier": "as in the file"})
     return _read_json(path)
@@ -132,10 +136,11 @@ def _read_json(path: Path) -> Verdicts:
                 raise ValueError(f"{name}: {str(row)[:80]}")
             found[name] = Verdict(top5, scores)
         classifier = str(content["classifier"])
+        said = ((content.get("run") or {}).get("data") or {}).get("trained_images")
         skipped = {str(name): str(reason) for name, reason in content.get("skipped", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"no classification result ({error})", where=path, do="write it with spol.cls.test") from error
-    return Verdicts(found, classifier, {"name": path.name, "classifier": classifier}, skipped)
+    return Verdicts(found, classifier, {"name": path.name, "classifier": classifier}, skipped, said)
 
 
 def write_results(

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from common.datasets import cub, folder, ilsvrc, lists, wsoleval
+from common.datasets import cub, folder, ilsvrc, lists, trained, wsoleval
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.splits import is_evaluation
 from common.system.errors import UserError, say
@@ -17,7 +17,7 @@ __all__ = [
 
 PLACES = {"root", "metadata", "boxes", "list_file"}
 """Fields of a record that say where the files lie, and not which data set it is."""
-DESCRIBED = {"images", "fingerprint", "left_out", "passed_over", "train_on_evaluation_split"}
+DESCRIBED = {"images", "fingerprint", "left_out", "passed_over", "trained_images", "train_on_evaluation_split"}
 """What manifests and checkpoints say of the images beside the fields of a `DataSource`."""
 
 Name = Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "list"]
@@ -117,11 +117,17 @@ class DataSource:
         """What tells these images from others, for a training's record: `to_json`, their number and fingerprint."""
         return {**self.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint()}
 
-    def described(self, dataset: Dataset) -> dict[str, Any]:
-        """What a manifest of predictions says of the images: `identity`, how many images were left out, by reason, and
-        how many files were passed over because they are no images, by kind.
+    def described(self, dataset: Dataset, *checkpoints: Path | str | None) -> dict[str, Any]:
+        """What a manifest of predictions says of the images: `identity`, how many images were left out, by reason, how
+        many files were passed over because they are no images, by kind, and which of the images the networks in
+        `checkpoints` were trained on, as `trained.compared` says it.
         """
-        return {**self.identity(dataset), "left_out": dataset.left_out, "passed_over": dataset.passed_over}
+        return {
+            **self.identity(dataset),
+            "left_out": dataset.left_out,
+            "passed_over": dataset.passed_over,
+            "trained_images": trained.compared(dataset, checkpoints),
+        }
 
     @classmethod
     def from_json(cls, stored: dict[str, Any], where: Path) -> "DataSource":

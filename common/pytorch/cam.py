@@ -173,6 +173,7 @@ def localize(options: Localize) -> None:
         "method": METHOD,
         "architecture": architecture,
         "checkpoint": checkpoint,
+        "data": options.data.described(dataset, options.checkpoint),
         "options": {"map_class": options.map_class},
     }
     localizer = CamLocalizer(model, options.map_class)

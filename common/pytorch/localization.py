@@ -87,7 +87,7 @@ def localize(
         dataset: `options.data`, loaded.
         localizer: its network on `device`, in eval mode.
         device: where images are sent.
-        header: what the manifest says of the method: `method`, `architecture`, `checkpoint` and `options`.
+        header: what the manifest says of the method: `method`, `architecture`, `checkpoint`, `data` and `options`.
         box: makes the box that is stored beside each map.
 
     Returns:
@@ -95,7 +95,7 @@ def localize(
     """
     kinds = frame_kinds(options.frames)
     precise = precision(device, options.amp)
-    writers = _writers(options, dataset, kinds, header, box)
+    writers = _writers(options, kinds, header, box)
     look = compiled(localizer.look) if options.compile else localizer.look
     with Localizing(dataset, writers, options.batch_size, box=box, store_maps=options.maps) as run, precise:
         loader = localization_loader(
@@ -116,12 +116,11 @@ def localize(
 
 
 def _writers(
-    options: LocalizeOptions, dataset: Dataset, kinds: Sequence[str], header: dict[str, Any], box: Box
+    options: LocalizeOptions, kinds: Sequence[str], header: dict[str, Any], box: Box
 ) -> dict[str, PredictionsWriter]:
     """A directory for each frame."""
     shared = {
         **header,
-        "data": options.data.described(dataset),
         "classifier": {"name": header["architecture"], "crops": options.crops},
         "options": {
             **header["options"], "threshold": box.threshold, "resize": options.resize, "maps": options.maps,

@@ -4,7 +4,7 @@ A method brings its model, its parameter groups and one function from a batch to
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from common.datasets import alike
+from common.datasets import alike, trained
+from common.datasets.trained import TrainedImages
 from common.pytorch import checkpoints, distributed
 from common.pytorch.runtime import Runtime, precision
 from common.runs.provenance import TRAINING, note_process
@@ -42,6 +43,7 @@ def fit(
     runtime: Runtime,
     after_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
     after_epoch: Callable[[int], None] = lambda epoch: None,
+    earlier: Iterable[TrainedImages | None] = (),
 ) -> Path:
     """Train, or continue where a killed training ended; the weights are those of an uninterrupted one.
 
@@ -52,12 +54,14 @@ def fit(
         losses: one batch to named scalars.
         learning_rates: (epoch, step of all) to one rate for each parameter group.
         epochs: how many passes.
-        folder: for `step-*.pth`, `log.jsonl`, `training.json`, `processes.json`, and at the end `final.pth`.
+        folder: for `step-*.pth`, `log.jsonl`, `training.json`, `trained_images.json`, `processes.json`, and at the end
+            `final.pth`.
         config: plain values that identify the training; one that differs from the folder's is refused.
         runtime: seed, mixed precision, how often to save.
         after_step: told of the step's number and losses; may raise.
         after_epoch: told of the epoch's number once its checkpoint is written, and again by a training that goes on
             right there; may look at the model, in eval mode.
+        earlier: the images of other trainings that have a part in the weights.
 
     Returns:
         The path of `final.pth`.
@@ -79,6 +83,7 @@ def fit(
     epoch, batch = _resume(model, optimizer, scaler, folder, config)
     if distributed.rank() == 0:
         write_json(folder / TRAINING, config)
+        trained.note(folder, loader.dataset.samples, config["trained_on"], earlier)
         note_process(folder)
     step_module = _parallel(_Step(model, losses), device, runtime)
     main = distributed.rank() == 0

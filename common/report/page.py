@@ -27,7 +27,7 @@ from common.report.figures import COLOURS, Curve, chart
 from common.report.gallery import JudgedRun
 from common.report.published import published
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
-from common.runs.tables import in_full, side_by_side, without_thresholds
+from common.runs.tables import in_full, leakage_lines, side_by_side, without_thresholds
 from common.system.errors import UserError
 from common.system.files import write_text
 
@@ -67,6 +67,7 @@ def build(options: Report) -> str:
         full=in_full(evaluations, baselines) if scored else None,
         published=_published(evaluations),
         runs=without_thresholds(evaluations),
+        leaks=leakage_lines(evaluations),
         left_out=_left_out(evaluations),
         curves=[markupsafe.Markup(svg) for svg in _threshold_charts(evaluations, baselines)],
         reaches=[markupsafe.Markup(svg) for svg in _iou_charts(judged)],

@@ -21,6 +21,7 @@ from common.datasets import Dataset, DataSource, Sample
 from common.datasets.known import known_as
 from common.measuring.metrics import LocalizationResult, PixelResult
 from common.measuring.protocols import PROTOCOLS, Protocol
+from common.runs import leakage
 from common.runs.baselines import TrivialBaselines, trivial_baselines
 from common.runs.labels import label
 from common.runs.reader import Places, Predictions
@@ -106,7 +107,9 @@ class Evaluation:
         predictions: as read.
         samples: the annotations, by image id.
         dataset: the split they come from.
-        label: names the run in tables and plots, and tells it from the others there.
+        label: names the run in tables and plots, tells it from the others there, and says that it was trained on its
+            images where it was.
+        validation: what its thresholds were chosen on.
         results: the whole curve under each protocol; none where there are masks only.
         pixels: PxAP and pIoU, None where there are no masks or no maps.
         rows: the result lines.
@@ -119,6 +122,7 @@ class Evaluation:
     pixels: PixelResult | None
     rows: tuple[Row, ...]
     label: str = ""
+    validation: Predictions | None = None
 
 
 def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[Evaluation], list[Row]]:
@@ -138,8 +142,11 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
     labels = label([measured.predictions for measured in measured_runs])
     evaluations, baselines = [], {}
     for measured, name in zip(measured_runs, labels, strict=True):
-        measured = replace(measured, label=name)
         chosen_on = next((other for other in held if same_model(measured.predictions, other.predictions)), None)
+        measured = replace(measured, label=name + leakage.of(measured.predictions).remark)
+        if chosen_on is not None:
+            leakage.refuse_shared(chosen_on.dataset, measured.dataset, chosen_on.predictions.directory)
+            measured = replace(measured, validation=chosen_on.predictions)
         known = known_as(measured.dataset) if options.released_for == "auto" else options.released_for
         rows = tuple(row for name in measured.results for row in _rows(measured, name, chosen_on, known))
         evaluations.append(replace(measured, rows=rows))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from common.measuring.protocols import PROTOCOLS
+from common.runs import leakage
 from common.runs.evaluation import Evaluation, Row
 from common.system.errors import printable
 
@@ -43,12 +44,13 @@ def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list
 
 def without_thresholds(evaluations: Sequence[Evaluation]) -> list[list[str]]:
     """What no protocol changes, as cells: classification accuracy, and pixel metrics where there are masks."""
-    table = [["run", "classification Top-1", "Top-5", "PxAP", "pIoU", "mean IoU of images"]]
+    table = [["run", "classification Top-1", "Top-5", "PxAP", "pIoU", "mean IoU of images", "trained on these"]]
     for evaluation in evaluations:
         predictions, pixels = evaluation.predictions, evaluation.pixels
         values = [predictions.accuracy(1), predictions.accuracy(5)]
         values += [None] * 3 if pixels is None else [pixels.pxap, pixels.piou, pixels.mean_iou]
-        table.append([str(predictions.directory), *("-" if value is None else f"{value:.2f}" for value in values)])
+        cells = ["-" if value is None else f"{value:.2f}" for value in values]
+        table.append([str(predictions.directory), *cells, leakage.of(predictions).text])
     return table
 
 
@@ -64,6 +66,12 @@ def render(table: list[list[str]], style: str) -> str:
             rule = ["-" * width for width in widths]
             lines.append(f"| {' | '.join(rule)} |" if style == "markdown" else "  ".join(rule))
     return "\n".join(lines)
+
+
+def leakage_lines(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A line for each directory whose images were trained on, or of which that is unknown; `leakage.lines`."""
+    found = leakage.lines([one.predictions for one in evaluations], [one.validation for one in evaluations])
+    return [printable(line) for line in found]
 
 
 def left_out_lines(evaluations: Sequence[Evaluation]) -> list[str]:

@@ -19,12 +19,12 @@ import numpy as np
 import torch
 import tyro
 
-from common.datasets import Dataset, Sample, alike
+from common.datasets import Dataset, Sample, alike, trained
 from common.pytorch.runtime import compiled, for_inference, keep_freed_memory, pick_device, precision
 from common.runs.provenance import provenance
 from common.runs.writer import batches_left
 from common.system.errors import UserError, run_command
-from common.system.files import holds_files, read_json, write_json
+from common.system.files import holds_files, read_json, write_json, write_text
 from common.system.parallel import pool_of
 from common.system.progress import bar
 from spol import pseudo_masks, weights
@@ -79,6 +79,8 @@ def make_masks(options: MakeMasks) -> Path:
         },
     }  # fmt: skip
     _claim(options.out, header, options.overwrite)
+    if record := trained.place(options.snapshot):  # a network that learns from these masks learns from those images
+        write_text(options.out / trained.FILE, record.read_text(encoding="utf-8"))
     network = for_inference(loaded.network, device)
     network.dropout.train(options.mode == "train")
     label_maps = compiled(network.label_maps) if options.compile else network.label_maps

@@ -67,7 +67,7 @@ def classify(options: Classify) -> Path:
         "method": METHOD,
         "architecture": found.arch,
         "checkpoint": found.record,
-        "data": source.described(dataset),
+        "data": source.described(dataset, options.snapshot),
         "classifier": {"name": found.arch, "crops": 1},
         "frame": kind,
         "options": {

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from common.datasets import Dataset, Sample
+from common.datasets import Dataset, Sample, trained
 from common.measuring.geometry import SQUASH, Frame, frame_kinds
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import SPOL
@@ -72,11 +72,14 @@ def localize(options: Localize) -> list[Path]:
         classified.check(dataset, options.top1top5)
     network = for_inference(loaded.network, device)
     network.dropout.train(options.mode == "train")
+    data = source.described(dataset, options.snapshot)
+    if classified:
+        data["trained_images"] = trained.joined([data["trained_images"], classified.trained_images])
     header = {
         "method": "spol",
         "architecture": loaded.backbone,
         "checkpoint": loaded.record,
-        "data": source.described(dataset),
+        "data": data,
         "classifier": {"name": classified.classifier, "crops": 1} if classified else None,
         "options": {
             **vars(options.preprocessing), "threshold": threshold, "maps": options.maps, "mode": options.mode,

@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.datasets import DataSource, trained
+from common.datasets.sample import Dataset, Sample
+from common.system.errors import UserError
+from tests import small_cub
+
+
+def samples(folder, names, first=0):
+    """Pictures of one grey each, the first of them `first`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(names, start=first):
+        Image.new("L", (8, 6), number).save(folder / name)
+    return tuple(Sample(name, folder / name, 0) for name in names)
+
+
+def record(folder, images, name="folder", split="train", **fields):
+    trained.note(folder, images, {"name": name, "split": split, **fields})
+    return trained.read(folder / "final.pth")
+
+
+def test_the_same_files_are_the_same_images_wherever_they_lie(tmp_path):
+    found = record(tmp_path / "run", samples(tmp_path / "train", ["a.png", "b.png", "c.png"]))
+    assert found.identities.shape == (3, 2)
+    other = samples(tmp_path / "copy", ["1.png", "2.png", "3.png", "4.png"], first=2)  # greys 2 to 5, of 0 to 2
+    assert found.among(Dataset("folder", "test", other, ("x",))) == ["1.png"]
+    same_names = samples(tmp_path / "test", ["a.png", "b.png"], first=7)
+    assert found.among(Dataset("folder", "test", same_names, ("x",))) == []
+
+
+def test_images_of_own_ids_are_the_same_ones_encoded_anew(tmp_path):
+    found = record(tmp_path / "run", samples(tmp_path / "train", ["a.png", "b.png"]), "cub")
+    anew = samples(tmp_path / "anew", ["b.png", "c.png"], first=7)
+    assert found.among(Dataset("cub", "test", anew, ("x",))) == ["b.png"]
+    assert found.among(Dataset("ilsvrc", "val", anew, ("x",))) == []
+
+
+def test_images_that_are_gone_are_told_by_split_and_id(tmp_path):
+    found = record(tmp_path / "run", samples(tmp_path / "train", ["a.png"]))
+    gone = (Sample("a.png", tmp_path / "gone/a.png", 0),)
+    assert found.among(Dataset("folder", "train", gone, ("x",))) == ["a.png"]
+    assert found.among(Dataset("folder", "test", gone, ("x",))) == []
+
+
+def test_content_is_size_beginning_middle_and_end(tmp_path):
+    block, path = 16_384, tmp_path / "large"
+    base = bytearray(4 * block)
+    contents = set()
+    for place in (None, 0, 2 * block, 4 * block - 1):
+        changed = bytearray(base)
+        if place is not None:
+            changed[place] = 1
+        path.write_bytes(changed)
+        contents.add(trained.content_of(path))
+        path.unlink()
+    path.write_bytes(base + b"\0")
+    assert len(contents | {trained.content_of(path)}) == 5
+    assert trained.content_of(tmp_path) == trained.content_of(tmp_path / "gone") == 0
+
+
+def test_records_lie_beside_checkpoints(tmp_path):
+    images = samples(tmp_path / "train", ["a.png"])
+    record(tmp_path / "run", images)
+    assert trained.read(tmp_path / "run").split == trained.read(tmp_path / "run/model-8").split == "train"
+    (tmp_path / "run" / trained.FILE).rename(tmp_path / f"net.npz.{trained.FILE}")
+    assert trained.read(tmp_path / "net.npz").name == "folder"
+    assert trained.read(tmp_path / "run/final.pth") is trained.read("imagenet:mobilenet_v1") is None
+
+
+def test_a_training_that_starts_from_another_has_its_images_too(tmp_path):
+    first, second = samples(tmp_path / "one", ["a.png"]), samples(tmp_path / "two", ["b.png"], first=5)
+    before = record(tmp_path / "first", first, split="test", train_on_evaluation_split=True)
+    trained.note(tmp_path / "second", second, {"name": "folder", "split": "train"}, [None, before])
+    both = trained.read(tmp_path / "second")
+    assert both.among(Dataset("folder", "x", first + second, ("x",))) == ["a.png", "b.png"]
+    assert both.on_evaluation_split
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"format": 1, "identities": "AAAA"}', '{"format": 2}'])
+def test_faulty_records_are_refused(tmp_path, text):
+    (tmp_path / trained.FILE).write_text(text)
+    with pytest.raises(UserError, match=f"{trained.FILE}: no record of the training's images"):
+        trained.read(tmp_path / "final.pth")
+
+
+def test_what_a_manifest_says(tmp_path):
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "train", held_per_class=1)
+    record(tmp_path / "run", source.load().samples, "cub")
+    final = tmp_path / "run/final.pth"
+    other = DataSource("cub", source.root, "train")
+    said = other.described(other.load(), final)["trained_images"]
+    assert (said["known"], len(said["images"]), said["evaluation_split"]) == (True, 3, None)
+    some = other.described(other.load(), final, "imagenet:mobilenet_v1")["trained_images"]
+    assert (some["known"], some["images"]) == (False, said["images"])
+    assert other.described(other.load())["trained_images"] == trained.UNKNOWN
+    flagged = {"known": True, "images": ["x"], "evaluation_split": "test"}
+    joined = trained.joined([said, flagged])
+    assert joined == {"known": True, "images": [*said["images"], "x"], "evaluation_split": "test"}
+    assert trained.joined([said, None])["known"] is trained.joined([{**said, "images": [1]}])["known"] is False
+
+
+def test_identities_are_read_back(tmp_path):
+    images = samples(tmp_path / "train", ["a.png", "b.png"])
+    assert np.array_equal(record(tmp_path / "run", images).identities, trained.identities(images))
