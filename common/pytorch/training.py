@@ -83,7 +83,8 @@ def fit(
     epoch, batch = _resume(model, optimizer, scaler, folder, config)
     if distributed.rank() == 0:
         write_json(folder / TRAINING, config)
-        trained.note(folder, loader.dataset.samples, config["trained_on"], earlier)
+        if "trained_on" in config:
+            trained.note(folder, loader.dataset.samples, config["trained_on"], earlier)
         note_process(folder)
     step_module = _parallel(_Step(model, losses), device, runtime)
     main = distributed.rank() == 0
