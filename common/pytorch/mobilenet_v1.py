@@ -21,18 +21,27 @@ BLOCKS = (
 class SameConv(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding for any input size: output = ceil(input / stride)."""
 
-    def __init__(self, channels_in: int, channels_out: int, kernel: int, stride: int = 1, groups: int = 1):
-        super().__init__(channels_in, channels_out, kernel, stride, bias=False, groups=groups)
+    def __init__(
+        self, channels_in: int, channels_out: int, kernel: int | tuple[int, int], stride: int = 1, groups: int = 1,
+        bias: bool = False,
+    ):  # fmt: skip
+        super().__init__(channels_in, channels_out, kernel, stride, bias=bias, groups=groups)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride))."""
-        padding = []
-        for size, kernel, stride in zip(images.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1], strict=True):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            padding += [total // 2, total - total // 2]
+        padding = same_padding(images, self.kernel_size, self.stride)
         if padding[0] == padding[1] and padding[2] == padding[3]:
-            return F.conv2d(images, self.weight, None, self.stride, (padding[2], padding[0]), 1, self.groups)
-        return F.conv2d(F.pad(images, padding), self.weight, None, self.stride, 0, 1, self.groups)
+            return F.conv2d(images, self.weight, self.bias, self.stride, (padding[2], padding[0]), 1, self.groups)
+        return F.conv2d(F.pad(images, padding), self.weight, self.bias, self.stride, 0, 1, self.groups)
+
+
+def same_padding(images: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> list[int]:
+    """Left, right, top and bottom of TensorFlow's SAME padding: what is odd is padded behind."""
+    padding = []
+    for size, length, step in zip(images.shape[:1:-1], kernel[::-1], stride[::-1], strict=True):
+        total = max((-(-size // step) - 1) * step + length - size, 0)
+        padding += [total // 2, total - total // 2]
+    return padding
 
 
 def unit(channels_in: int, channels_out: int, kernel: int, stride: int, groups: int = 1) -> nn.Sequential:

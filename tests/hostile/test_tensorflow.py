@@ -10,8 +10,9 @@ import pytest
 from tensorflow.core.util.saved_tensor_slice_pb2 import SavedTensorSlices
 
 from common.system.errors import UserError
+from common.tensorflow_files import checkpoint as checkpoint_files
+from common.tensorflow_files.bundle import read_index
 from dgl_tf import records, weights
-from dgl_tf.bundle import read_index
 from tests.hostile import bundle, readers
 from tests.hostile.payloads import refused
 
@@ -114,7 +115,7 @@ def match(array):
     """One variable of two numbers, to be taken from a checkpoint."""
     import tensorflow.compat.v1 as tf
 
-    checkpoint = weights._from_arrays(None, "a.npz", {"w": array})
+    checkpoint = checkpoint_files._from_arrays(None, "a.npz", {"w": array})
     with tf.Graph().as_default():
         return weights.match({"w": tf.get_variable("w", (2,))}, checkpoint)
 
@@ -282,7 +283,7 @@ def test_an_index_says_what_tensorflow_says(tmp_path):
 
 
 def test_many_arrays_are_too_many(tmp_path, monkeypatch):
-    monkeypatch.setattr("dgl_tf.bundle.MOST_ARRAYS", 1)
+    monkeypatch.setattr("common.tensorflow_files.bundle.MOST_ARRAYS", 1)
     (tmp_path / "model.index").write_bytes(bundle.index({"W": bundle.entry(), "n": bundle.entry()}))
     (tmp_path / "model.data-00000-of-00001").write_bytes(bytes(32))
     refused(lambda: opened(tmp_path / "model"), tmp_path / "model", "more than 1 arrays")

@@ -1,9 +1,10 @@
-"""The index of a TensorFlow checkpoint, looked at before TensorFlow reads it, and checkpoints of one file.
+"""TensorFlow's checkpoints, bundles and those of one file: what is in them, and the arrays, without TensorFlow.
 
-TensorFlow ends the whole process over an index that holds impossible shapes, types or messages, and takes whatever
-memory one asks for. `PREFIX.index` is a table in LevelDB's format: blocks of keys and messages, a block that says where
-these lie, and a footer that says where that one lies; each message says where in `PREFIX.data-*` an array lies.
-Before version 1.0 all was one such table, the values in its messages; TF-Slim's checkpoints of 2016 are of this kind.
+`PREFIX.index` is a table in LevelDB's format: blocks of keys and messages, a block that says where these lie, and a
+footer that says where that one lies; each message says where in `PREFIX.data-*` an array lies. Before version 1.0 all
+was one such table, the values in its messages; TF-Slim's checkpoints of 2016 are of this kind. Every block and array
+has a checksum. TensorFlow itself ends the whole process over an index that holds impossible shapes, types or messages,
+and takes whatever memory one asks for.
 """
 
 import math
@@ -13,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import tensorflow.compat.v1 as tf
+import numpy as np
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
-from tensorflow.core.util.saved_tensor_slice_pb2 import SavedSlice, SavedSliceMeta, SavedTensorSlices
+
+from common.tensorflow_files.crc32c import crc32c, masked
+from common.tensorflow_files.messages import BundleEntry, BundleHeader, TensorSlices
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER, _TRAILER = 48, 5
@@ -28,11 +30,43 @@ MOST_ARRAYS = 50_000
 _MOST_DIMENSIONS, _MOST_NUMBERS = 32, 2**60
 
 
+_KINDS = {
+    1: "f4", 2: "f8", 3: "i4", 4: "u1", 5: "i2", 6: "i1", 8: "c8", 9: "i8", 10: "?", 17: "u2", 18: "c16", 19: "f2",
+    22: "u4", 23: "u8",
+}  # fmt: skip
+"""numpy's types by TensorFlow's numbers."""
+_SIZES = {7: 0, 20: 0, 21: 0, 11: 1, 12: 1, 13: 4, 14: 2, 15: 2, 16: 2}
+"""Bytes of types that numpy has not: text and handles, whose sizes vary; quantized numbers and bfloat16."""
+
+
+class Place(NamedTuple):
+    """Where an array's bytes are."""
+
+    file: Path
+    offset: int
+    size: int
+    checksum: int
+
+
 class Array(NamedTuple):
-    """What an index says of an array; `is_numeric` unless it is text or a handle of TensorFlow's."""
+    """What an index says of an array.
+
+    Attributes:
+        shape: of it.
+        kind: numpy's type, little-endian; None for text, handles and numbers that numpy has not.
+        place: in the files with the values; None where `values` are at hand.
+        values: of a checkpoint of one file.
+    """
 
     shape: tuple[int, ...]
-    is_numeric: bool
+    kind: str | None
+    place: Place | None = None
+    values: np.ndarray | None = None
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether `read_values` can give it."""
+        return self.kind is not None
 
 
 def read_index(prefix: Path) -> dict[str, Array]:
@@ -46,9 +80,10 @@ def read_index(prefix: Path) -> dict[str, Array]:
     last, header = next(rows, (None, b""))
     if last != b"":
         raise ValueError("the index has no header")
-    shards = _message(BundleHeaderProto, header).num_shards
-    if not 1 <= shards <= 99_999:
-        raise ValueError(f"the index speaks of {shards} files with values")
+    announced = _message(BundleHeader, header)
+    shards = announced.num_shards
+    if not 1 <= shards <= 99_999 or announced.endianness:
+        raise ValueError(f"the index speaks of {shards} files with values, byte order {announced.endianness}")
     arrays: dict[str, Array] = {}
     sizes: dict[int, int] = {}
     for key, message in rows:
@@ -69,27 +104,44 @@ def _content(path: Path, largest: int) -> bytes:
 
 def _array(prefix: Path, shards: int, sizes: dict[int, int], message: bytes) -> Array:
     """What a message says of an array; `sizes` of the files with values are looked up once."""
-    entry = _message(BundleEntryProto, message)
+    entry = _message(BundleEntry, message)
     shape = tuple(dimension.size for dimension in entry.shape.dim)
     if entry.shape.unknown_rank or entry.slices:
         raise ValueError("an array is of no fixed shape, or in slices")
     whole = len(shape) <= _MOST_DIMENSIONS and min(shape, default=0) >= 0
     if not whole or math.prod(max(length, 1) for length in shape) > _MOST_NUMBERS:
         raise ValueError(f"an array has the shape {str(shape)[:80]}")
-    try:
-        kind = tf.as_dtype(entry.dtype)
-        item = 0 if kind in (tf.string, tf.resource, tf.variant) else kind.size
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"an array is of the unknown type {entry.dtype}") from error
-    if kind != kind.base_dtype or not 0 <= entry.shard_id < shards:
-        raise ValueError("an array is a reference, or lies in a file that there is none of")
+    kind = _KINDS.get(entry.dtype)
+    if kind is None and entry.dtype not in _SIZES:
+        raise ValueError(f"an array is of the unknown type {entry.dtype}")
+    if not 0 <= entry.shard_id < shards:
+        raise ValueError("an array lies in a file that there is none of")
+    file = Path(f"{prefix}.data-{entry.shard_id:05d}-of-{shards:05d}")
     if entry.shard_id not in sizes:
-        sizes[entry.shard_id] = Path(f"{prefix}.data-{entry.shard_id:05d}-of-{shards:05d}").stat().st_size
+        sizes[entry.shard_id] = file.stat().st_size
+    item = np.dtype(kind).itemsize if kind else _SIZES[entry.dtype]
     right = math.prod(shape) * item == entry.size if item else math.prod(shape) <= entry.size
     if not right or entry.offset < 0 or entry.offset + entry.size > sizes[entry.shard_id]:
         raise ValueError(f"an array of shape {shape} lies at {entry.offset} to {entry.offset + entry.size} of "
                          f"{sizes[entry.shard_id]}")  # fmt: skip
-    return Array(shape, item > 0)
+    return Array(shape, kind, Place(file, entry.offset, entry.size, entry.crc32c))
+
+
+def read_values(array: Array) -> np.ndarray:
+    """The numbers of an array that is numeric.
+
+    Raises:
+        OSError: the file is gone.
+        ValueError: the bytes are not those that were written.
+    """
+    if array.place is None:
+        return array.values.reshape(array.shape)
+    with open(array.place.file, "rb") as file:
+        file.seek(array.place.offset)
+        content = file.read(array.place.size)
+    if len(content) != array.place.size or masked(crc32c(content)) != array.place.checksum:
+        raise ValueError("its checksum is another")
+    return np.frombuffer(content, np.dtype(array.kind).newbyteorder("<")).astype(array.kind).reshape(array.shape)
 
 
 def is_single_file(path: Path) -> bool:
@@ -113,13 +165,13 @@ def read_single_file(path: Path) -> dict[str, Array]:
     last, first = next(rows, (None, b""))
     if last != b"":
         raise ValueError("the table does not say what it holds")
-    announced = _message(SavedTensorSlices, first, len(content)).meta.tensor
+    announced = _message(TensorSlices, first, len(content)).meta.tensor
     described = {one.name: one for one in announced}
     if len(described) != len(announced) or len(described) > MOST_ARRAYS:
         raise ValueError(f"a name stands there twice, or there are more than {MOST_ARRAYS:,}")
     arrays: dict[str, Array] = {}
     for key, message in rows:
-        saved = _message(SavedTensorSlices, message, len(content)).data
+        saved = _message(TensorSlices, message, len(content)).data
         if key <= last or saved.name not in described or saved.name in arrays:
             raise ValueError("its names are not in order, stand there twice, or are not announced")
         last, arrays[saved.name] = key, _announced(described[saved.name], saved)
@@ -136,13 +188,12 @@ def _key(name: str, dimensions: int) -> bytes:
     return b"\0" + text + b"\0\1" + (bytes([1, dimensions]) if dimensions else b"\0") + b"\x80\x7f" * dimensions
 
 
-_LISTS = {
-    tf.float32.as_datatype_enum: "float_val", tf.float64.as_datatype_enum: "double_val",
-    tf.int32.as_datatype_enum: "int_val", tf.int64.as_datatype_enum: "int64_val",
-}  # fmt: skip
+_LISTS = {1: "float_val", 2: "double_val", 3: "int_val", 9: "int64_val"}
+"""Fields with the numbers of a type; others are not read."""
 
 
-def _announced(described: SavedSliceMeta, saved: SavedSlice) -> Array:
+def _announced(described, saved) -> Array:
+    """An array from what the table says of it first, and from where its numbers are."""
     shape = tuple(dimension.size for dimension in described.shape.dim)
     slices = [saved.slice, *described.slice]
     sliced = len(slices) != 2 or any(one.start or one.HasField("length") for each in slices for one in each.extent)
@@ -152,11 +203,13 @@ def _announced(described: SavedSliceMeta, saved: SavedSlice) -> Array:
     if not whole or math.prod(max(length, 1) for length in shape) > _MOST_NUMBERS:
         raise ValueError(f"{described.name!r} has the shape {str(shape)[:80]}")
     if described.type not in _LISTS:
-        return Array(shape, is_numeric=False)
-    count = len(getattr(saved.data, _LISTS[described.type]))
+        return Array(shape, None)
+    kind = _KINDS[described.type]
+    values = np.array(getattr(saved.data, _LISTS[described.type]), kind)
+    count = len(values)
     if math.prod(shape) != count:
         raise ValueError(f"{described.name!r} has {count:,} numbers for the shape {str(shape)[:80]}")
-    return Array(shape, is_numeric=True)
+    return Array(shape, kind, values=values)
 
 
 def _message(kind: type, content: bytes, longest: int = _LONGEST):
@@ -193,6 +246,8 @@ def _block(content: bytes, offset: int, size: int) -> bytes:
         raise ValueError(f"a block lies at {offset} to {end} of {len(content)}")
     if content[end] != 0:
         raise ValueError("a block is compressed, which TensorFlow writes none of")
+    if masked(crc32c(memoryview(content)[offset : end + 1])) != struct.unpack_from("<I", content, end + 1)[0]:
+        raise ValueError(f"the checksum of the block at {offset} is another")
     return content[offset:end]
 
 

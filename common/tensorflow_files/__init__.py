@@ -1,0 +1,1 @@
+"""Checkpoints of TensorFlow's networks, read without TensorFlow, so that PyTorch code takes the authors' files too."""
