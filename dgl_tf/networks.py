@@ -16,16 +16,15 @@ from collections.abc import Callable, Sequence
 import tensorflow.compat.v1 as tf
 
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
+from common.tensorflow_files.architectures import (
+    INCEPTION_BLOCKS,
+    INCEPTION_STEM,
+    RESNET_BLOCKS,
+    RESNET_STRIDES,
+    VGG_LAYERS,
+)
 from dgl_tf.layers import Layers
 
-RESNET_BLOCKS = (3, 4, 6, 3)
-RESNET_STRIDES = (1, 2, 1, 1)
-"""tensorpack's network has 1, 2, 2, 2."""
-VGG_LAYERS = (
-    "conv1_1 64", "conv1_2 64", "pool1", "conv2_1 128", "conv2_2 128", "pool2", "conv3_1 256", "conv3_2 256",
-    "conv3_3 256", "pool3", "conv4_1 512", "conv4_2 512", "conv4_3 512", "pool4", "conv5_1 512", "conv5_2 512",
-    "conv5_3 512", "add 1024",
-)  # fmt: skip
 MOBILENET_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 1), (1024, 1))
 """Channels and stride; published with stride 2 in the last but one."""
 
@@ -85,48 +84,6 @@ def _resnet_unit(
 ) -> tf.Tensor:
     values = layers.convolution(values, f"{scope}/W", filters, (kernel, kernel), stride, _scaled(2.0, "fan_out"))
     return layers.batch_norm(values, f"{scope}/bn", ("mean/EMA", "variance/EMA"), 1e-5, 0.9, gamma)
-
-
-def _mixed_5(fourth: int, names: Sequence[str] = ("Conv2d_0a_1x1", "Conv2d_0b_5x5")) -> list[list[str]]:
-    return [
-        ["Conv2d_0a_1x1 64 1x1"],
-        [f"{names[0]} 48 1x1", f"{names[1]} 64 5x5"],
-        ["Conv2d_0a_1x1 64 1x1", "Conv2d_0b_3x3 96 3x3", "Conv2d_0c_3x3 96 3x3"],
-        ["average", f"Conv2d_0b_1x1 {fourth} 1x1"],
-    ]
-
-
-def _mixed_6(width: int) -> list[list[str]]:
-    return [
-        ["Conv2d_0a_1x1 192 1x1"],
-        [f"Conv2d_0a_1x1 {width} 1x1", f"Conv2d_0b_1x7 {width} 1x7", "Conv2d_0c_7x1 192 7x1"],
-        [
-            f"Conv2d_0a_1x1 {width} 1x1", f"Conv2d_0b_7x1 {width} 7x1", f"Conv2d_0c_1x7 {width} 1x7",
-            f"Conv2d_0d_7x1 {width} 7x1", "Conv2d_0e_1x7 192 1x7",
-        ],
-        ["average", "Conv2d_0b_1x1 192 1x1"],
-    ]  # fmt: skip
-
-
-INCEPTION_STEM = (
-    "Conv2d_1a_3x3 32 3x3 2", "Conv2d_2a_3x3 32 3x3", "Conv2d_2b_3x3 64 3x3", "MaxPool_3a_3x3",
-    "Conv2d_3b_1x1 80 1x1", "Conv2d_4a_3x3 192 3x3", "MaxPool_5a_3x3",
-)  # fmt: skip
-INCEPTION_BLOCKS = {
-    "Mixed_5b": _mixed_5(32),
-    "Mixed_5c": _mixed_5(64, ("Conv2d_0b_1x1", "Conv_1_0c_5x5")),
-    "Mixed_5d": _mixed_5(64),
-    "Mixed_6a": [
-        ["Conv2d_1a_1x1 384 3x3"],
-        ["Conv2d_0a_1x1 64 1x1", "Conv2d_0b_3x3 96 3x3", "Conv2d_1a_1x1 96 3x3"],
-        ["max"],
-    ],
-    "Mixed_6b": _mixed_6(128),
-    "Mixed_6c": _mixed_6(160),
-    "Mixed_6d": _mixed_6(160),
-    "Mixed_6e": _mixed_6(192),
-}
-"""By branch; a convolution is its name, filters, kernel (height x width), stride. Names are TF-Slim's, oddities too."""
 
 
 def inception(

@@ -11,30 +11,10 @@ from pathlib import Path
 
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.system.errors import UserError
+from common.tensorflow_files.architectures import ARCHITECTURES, LAYERS
 from dgl_tf import networks, records, weights
 from dgl_tf.layers import Layers
-from dgl_tf.networks import RESNET_BLOCKS, VGG_LAYERS
 from dgl_tf.sessions import tf
-
-ARCHITECTURES = ("vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1")
-
-LAYERS: dict[str, tuple[str, ...]] = {
-    "vgg": tuple(layer.split()[0] for layer in reversed(VGG_LAYERS)),
-    "resnet50": tuple(
-        f"group{group}/block{block}"
-        for group, first in ((3, 0), (2, 0), (1, 1))
-        for block in reversed(range(first, RESNET_BLOCKS[group]))
-    ),
-    "inceptionv3": (
-        "add1", "add2", "Mixed_6e", "Mixed_6d", "Mixed_6c", "Mixed_6b", "Mixed_6e_branch_0", "Mixed_6e_branch_1",
-        "Mixed_6e_branch_2", "Mixed_6e_branch_3", "Mixed_6a", "Mixed_5d", "Mixed_5c", "Mixed_5b", "MaxPool_5a_3x3",
-        "Conv2d_4a_3x3", "Conv2d_3b_1x1", "MaxPool_3a_3x3", "Conv2d_2b_3x3", "Conv2d_2a_3x3", "Conv2d_1a_3x3",
-    ),
-    "mobilenetv1": (*(f"Conv2d_{number}_pointwise" for number in range(13, 0, -1)), "Conv2d_0"),
-}  # fmt: skip
-"""The taps that `--clayer` counts, from the last map down; 2 is the release's default. The four branches of Mixed_6e
-are offered by the release and missing in its network; here they are taps like the others."""
-LAYERS["resnet50se"] = LAYERS["resnet50"]
 
 
 @dataclass(frozen=True)

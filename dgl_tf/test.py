@@ -50,7 +50,7 @@ class Localize:
     mode: Literal["vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1", "auto"] = "auto"
     """The network; auto: as the training's record says."""
     clayer: tuple[str, ...] = ("2",)
-    """Layers by number or name, or all; see registry.LAYERS."""
+    """Layers by number or name, or all; see common/tensorflow_files/architectures.py."""
     methods: tuple[Literal["dgl", "cam", "grad-cam"], ...] = ("dgl", "cam")
     """Beside DGL: class activation maps, which are of the last layer, and Grad-CAM at the same layers."""
     pa: float = localization.ALPHA
