@@ -1,31 +1,15 @@
 """Step 1's network: a classifier of `dgl_tf.registry`, a checkpoint in it, and the maps beside it in one graph."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from common.system.errors import UserError
 from dgl_tf import registry, sessions, weights
 from grcam import graph
 from grcam.config import LABEL_FACTOR, SIDE
-from grcam.views import Layout
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """What the network says of one image.
-
-    Attributes:
-        probabilities: (K,) float32, the mean over the crops.
-        refined, plain: raw maps (M, h, w) of the true class, one for each frame: GRCAM's and CAM.
-    """
-
-    probabilities: np.ndarray
-    refined: np.ndarray
-    plain: np.ndarray
+from grcam.views import Layout, Seen, check_classes
 
 
 class Classifier:
@@ -71,13 +55,8 @@ class Classifier:
         return self.network.logits
 
     def check_classes(self, count: int) -> None:
-        """Refuse a data set of more classes than the network has.
-
-        The release's CUB heads have 1,000 outputs for 200 classes, so more outputs than classes are right.
-        """
-        if count > self.classes:
-            raise UserError(f"the classifier has {self.classes} classes", where=self.path,
-                            expected=f"at least {count}, as the data set has")  # fmt: skip
+        """Refuse a data set of more classes than the network has; see `views.check_classes`."""
+        check_classes(count, self.classes, self.path)
 
     def look(self, images: Sequence[np.ndarray], labels: Sequence[int], layout: Layout) -> list[Seen]:
         """Classify images and map their true classes, all their views in one pass.

@@ -11,9 +11,9 @@ them. A run that is stopped goes on after the last whole image.
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
@@ -28,9 +28,12 @@ from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.files import parse_json, write_atomically, write_json, writing
 from grcam import handover
-from grcam.classifier import Classifier, Seen
 from grcam.config import LABEL_FACTOR, SIDE, THRESHOLDS, Images, Mode
-from grcam.views import Layout, Views, batches
+from grcam.views import Layout, Seen, Views, batches, has_fast_decoder, reader
+
+if TYPE_CHECKING:
+    from grcam.classifier import Classifier
+    from grcam.torch_classifier import TorchClassifier
 
 STORED_TH = 0.9
 """Of the box that stands beside a map; protocols choose their own."""
@@ -62,8 +65,13 @@ class Generate(Images):
     """Also write the plain class activation maps, as OUT/cam-squash and so on."""
     maps: bool = True
     """Store the maps; without them only the one box can be scored."""
-    jpeg: Literal["fast", "accurate"] = "fast"
-    """TensorFlow's default inverse cosine transform, as released, or the one that other libraries use."""
+    framework: Literal["tensorflow", "torch"] = "tensorflow"
+    """Framework of the classifier; both take the same checkpoints, and torch needs no TensorFlow."""
+    device: str = "auto"
+    """Device of --framework torch: auto, cpu, cuda or cuda:N."""
+    jpeg: Literal["auto", "fast", "accurate"] = "auto"
+    """fast: TensorFlow's default inverse cosine transform, as released. accurate: the one that other libraries use.
+    auto: fast, or accurate where neither TensorFlow nor simplejpeg is installed, which a note says."""
     batch_size: int = 4
     """Images at a time, eleven views each."""
     workers: int = 2
@@ -153,9 +161,11 @@ def boxes_of(squashed: np.ndarray) -> tuple[tuple[int, int, int, int], ...]:
 def generate(options: Generate) -> list[Path]:
     """The command; gives the predictions directories."""
     layout = _layout(options)
+    options = replace(options, jpeg=_jpeg(options))
+    read = reader(options.framework, options.jpeg)
     source = options.source(options.out.parent / "ilsvrc")
     dataset = source.load()
-    classifier = Classifier(options.mode, options.load, options.loss_gradient, options.label_factor)
+    classifier = _classifier(options)
     classifier.check_classes(len(dataset.class_names))
     writers = _writers(options, layout, source, dataset, classifier)
     squashed = writers["squash"]
@@ -166,13 +176,35 @@ def generate(options: Generate) -> list[Path]:
 
     box, size = Box(GRCAM.extractor, 1 - STORED_TH), options.batch_size
     with Localizing(dataset, writers, size, box=box, store_maps=options.maps, also_left=also_left) as run:
-        for items in run.batches(batches(run.left, layout, options.jpeg, size, options.workers)):
+        for items in run.batches(batches(run.left, layout, read, size, options.workers)):
             _localize_batch(items, layout, classifier, run, journal)
     journal.close()
     _hand_over(options, dataset, journal)
     said = squashed.header["data"]["trained_images"]
     write_json(handover.trained_file(options.classify_save_path), said)
     return run.finish()
+
+
+def _classifier(options: Generate) -> "Classifier | TorchClassifier":
+    """The network, in the framework asked for, which alone is imported."""
+    arguments = (options.mode, options.load, options.loss_gradient, options.label_factor)
+    if options.framework == "torch":
+        from grcam.torch_classifier import TorchClassifier
+
+        return TorchClassifier(*arguments, options.device)
+    from grcam.classifier import Classifier
+
+    return Classifier(*arguments)
+
+
+def _jpeg(options: Generate) -> str:
+    if options.jpeg != "auto":
+        return options.jpeg
+    if options.framework == "torch" and not has_fast_decoder():
+        print("note: JPEG files are decoded accurately, since neither simplejpeg nor TensorFlow is installed; the "
+              "released numbers rest on the fast decoding")  # fmt: skip
+        return "accurate"
+    return "fast"
 
 
 def _layout(options: Generate) -> Layout:
@@ -185,7 +217,7 @@ def _layout(options: Generate) -> Layout:
 
 
 def _writers(
-    options: Generate, layout: Layout, source: DataSource, dataset: Dataset, classifier: Classifier
+    options: Generate, layout: Layout, source: DataSource, dataset: Dataset, classifier: "Classifier | TorchClassifier"
 ) -> dict[str, PredictionsWriter]:
     """A writer for each frame, and with --cam a second one."""
     settings = {"loss_gradient": options.loss_gradient, "label_factor": options.label_factor}
@@ -207,7 +239,11 @@ def _writers(
 
 
 def _localize_batch(
-    items: Sequence[Views], layout: Layout, classifier: Classifier, run: Localizing[str], journal: Journal
+    items: Sequence[Views],
+    layout: Layout,
+    classifier: "Classifier | TorchClassifier",
+    run: Localizing[str],
+    journal: Journal,
 ) -> None:
     samples = [item.sample for item in items]
     found = classifier.look([item.views for item in items], [sample.label for sample in samples], layout)

@@ -4,6 +4,7 @@
 # (--data.*, --image-path, --annotation-path, --synset) to step 4 as well. A second call goes on where the first one ended.
 #   grcam/run_test.sh mobilenetv1 runs/dgl/model-1000 CUB_200_2011 runs/grcam/test
 #   grcam/run_test.sh resnet50se model-40000 /data/imagenet runs/grcam --data.name ilsvrc --data.split val
+# With --framework torch, an option of step 1, no step needs TensorFlow, and the checkpoints are the same.
 # STEP3 holds options of step 3, such as "--pseudo released" or "--pretrained-path resnet50.pth"; STEP4 of step 4, such as
 # "--revise average --validation runs/grcam/held"; both are checked before step 1 starts. SCORE=no ends after step 3, where there
 # are no boxes. $WSOL_PYTHON names an environment of your own.

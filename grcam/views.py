@@ -1,20 +1,22 @@
 """What the classifier sees of an image: the whole of it squashed, and ten crops; decoded by TensorFlow as released.
 
 TensorFlow decodes JPEG files with the fast, less exact inverse cosine transform, which moves most samples by a grey
-level or more (quirk Q20). Everything after that is
+level or more (quirk Q20); the package simplejpeg gives the same bytes without TensorFlow. Everything after that is
 `common.pictures.images`: TensorFlow 1's legacy grid without TensorFlow.
 """
 
-from collections.abc import Iterator, Sequence
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from common.datasets import Sample
 from common.measuring.geometry import FRAMES, Frame
-from common.pictures.images import CENTRE_CROP, ImageError, centre_crop, resize, ten_crops
-from dgl_tf.preprocessing import read_image
+from common.pictures.images import CENTRE_CROP, ImageError, centre_crop, read_rgb, read_size, resize, ten_crops
+from common.system.errors import UserError
 from grcam.config import CROPS_FROM, SIDE
 
 AHEAD = 2
@@ -36,6 +38,20 @@ class Views:
     frames: tuple[Frame, ...] = ()
     views: np.ndarray | None = None
     problem: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the network says of one image.
+
+    Attributes:
+        probabilities: (K,) float32, the mean over the crops.
+        refined, plain: raw maps (M, h, w) of the true class, one for each frame: GRCAM's and CAM.
+    """
+
+    probabilities: np.ndarray
+    refined: np.ndarray
+    plain: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -71,15 +87,68 @@ class Layout:
         return np.concatenate(views)
 
 
+def check_classes(count: int, known: int, where: Path | str) -> None:
+    """Refuse a data set of more classes than a network has.
+
+    The release's CUB heads have 1,000 outputs for 200 classes, so more outputs than classes are right.
+    """
+    if count > known:
+        raise UserError(f"the classifier has {known} classes", where=where,
+                        expected=f"at least {count}, as the data set has")  # fmt: skip
+
+
+def has_fast_decoder() -> bool:
+    """Whether something is installed that decodes JPEG files as TensorFlow does by default."""
+    return any(importlib.util.find_spec(name) is not None for name in ("simplejpeg", "tensorflow"))
+
+
+def reader(framework: str, decoder: str) -> Callable[[Path], np.ndarray]:
+    """What reads an image file as (H, W, 3) uint8 RGB.
+
+    Args:
+        framework: `tensorflow` reads by TensorFlow itself, `torch` without it where that can be.
+        decoder: of JPEG files, `fast` or `accurate`.
+
+    Raises:
+        UserError: nothing that is installed decodes as asked for.
+    """
+    if framework == "torch" and decoder == "accurate":
+        return read_rgb
+    if framework == "torch" and importlib.util.find_spec("simplejpeg") is not None:
+        return _read_fast
+    if importlib.util.find_spec("tensorflow") is None:
+        raise UserError(f"--jpeg {decoder} needs simplejpeg or TensorFlow",
+                        do="pip install simplejpeg, or say --jpeg accurate")  # fmt: skip
+    from dgl_tf.preprocessing import read_image
+
+    return lambda path: read_image(path, decoder)
+
+
+def _read_fast(path: Path) -> np.ndarray:
+    """An image as TensorFlow's default decodes it, by simplejpeg; others than JPEG, and CMYK, as `read_rgb` does."""
+    import simplejpeg
+
+    read_size(path)  # refuses what is no image, or too large, before anything is decoded
+    content = path.read_bytes()
+    if not content.startswith(b"\xff\xd8"):
+        return read_rgb(path)
+    try:
+        if simplejpeg.decode_jpeg_header(content)[2] in ("CMYK", "YCCK"):
+            return read_rgb(path)
+        return simplejpeg.decode_jpeg(content, "RGB", fastdct=True, fastupsample=False)
+    except ValueError as error:
+        raise ImageError(f"the image can't be decoded ({error})", where=path, do="replace or remove it") from error
+
+
 def batches(
-    samples: Sequence[Sample], layout: Layout, decoder: str, batch_size: int, workers: int
+    samples: Sequence[Sample], layout: Layout, read: Callable[[Path], np.ndarray], batch_size: int, workers: int
 ) -> Iterator[list[Views]]:
     """The samples' views in order, `batch_size` images at a time, loaded by threads some batches ahead.
 
     Args:
         samples: whose views.
         layout: which views.
-        decoder: of JPEG files, `fast` or `accurate`.
+        read: an image file, see `reader`.
         batch_size: images.
         workers: threads.
     """
@@ -87,7 +156,7 @@ def batches(
     with ThreadPoolExecutor(workers) as pool:
 
         def submit(start: int) -> list[Future]:
-            return [pool.submit(load, sample, layout, decoder) for sample in samples[start : start + batch_size]]
+            return [pool.submit(load, sample, layout, read) for sample in samples[start : start + batch_size]]
 
         waiting = [submit(start) for start in starts[:AHEAD]]
         for number in range(len(starts)):
@@ -97,10 +166,10 @@ def batches(
             yield batch
 
 
-def load(sample: Sample, layout: Layout, decoder: str) -> Views:
+def load(sample: Sample, layout: Layout, read: Callable[[Path], np.ndarray]) -> Views:
     """One image's views, or why there are none."""
     try:
-        image = read_image(sample.path, decoder)
+        image = read(sample.path)
     except ImageError as problem:
         return Views(sample, problem=problem.found)
     size = (image.shape[1], image.shape[0])

@@ -20,6 +20,8 @@ from common.tensorflow_files.architectures import LAYERS
 from dgl_tf import localization, registry, sessions, weights
 from grcam import graph
 
+pytestmark = pytest.mark.slow
+
 tf = sessions.tf
 NAMES = LAYERS["mobilenetv1"]
 

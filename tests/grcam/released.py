@@ -35,3 +35,15 @@ def write_files(folder: Path, recorded: dict[str, np.ndarray]) -> None:
             (folder / "boxes" / f"{key.removeprefix('file_box_')}.txt").write_bytes(recorded[key].tobytes())
     (folder / "class.txt").write_bytes(recorded["file_cls"].tobytes())
     (folder / "pseudo.txt").write_bytes(recorded["file_pseudo"].tobytes())
+
+
+def wnids(recorded: dict[str, np.ndarray]) -> list[str]:
+    """synset1.txt, which is not recorded: the annotations' names stand where the labels say, others between."""
+    found: list[str | None] = [None] * 1000
+    for label, text in zip(recorded["labels"], recorded["xml"], strict=True):
+        found[label] = text.split("<name>")[1].split("</name>")[0]
+    for number, wnid in enumerate(found):
+        if wnid is None:
+            before = next((name for name in reversed(found[:number]) if name), "m")
+            found[number] = f"{before}_{number:04d}"
+    return found

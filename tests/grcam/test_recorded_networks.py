@@ -13,7 +13,7 @@ from grcam.generate_predicted_bbox import Generate, generate, localization_map
 from grcam.revise_bbox import Revise, revise_command
 from grcam.views import Layout
 from tests.grcam import filled
-from tests.grcam.released import golden, lay_out, write_files
+from tests.grcam.released import golden, lay_out, wnids, write_files
 
 TAPS = {
     "vgg": {"pool1/MaxPool": "pool1", "pool2/MaxPool": "pool2", "conv3_3_relu": "conv3_3", "pool4/MaxPool": "pool4",
@@ -37,22 +37,11 @@ class Run:
         self.mode, self.recorded, self.folder = mode, golden(f"e2e_{mode}"), folder
         jpegs = golden("prep")
         self.options = lay_out(folder / "data", self.recorded["xml"].tolist(),
-                               [jpegs[f"jpeg_{number}"].tobytes() for number in range(5)], self._wnids())  # fmt: skip
+                               [jpegs[f"jpeg_{number}"].tobytes() for number in range(5)], wnids(self.recorded))  # fmt: skip
         self.checkpoint = filled.checkpoint(folder, mode)
         self.classifier = Classifier(mode, self.checkpoint)
         self.views = [Layout(("squash",), 1).of(preprocessing.read_image(folder / f"data/val/ILSVRC2012_val_0000000{n}.JPEG"))
                       for n in (1, 2)]  # fmt: skip
-
-    def _wnids(self):
-        """synset1.txt is not recorded: the annotations' names stand where the labels say, others between."""
-        wnids = [None] * 1000
-        for label, text in zip(self.recorded["labels"], self.recorded["xml"], strict=True):
-            wnids[label] = text.split("<name>")[1].split("</name>")[0]
-        for number, wnid in enumerate(wnids):
-            if wnid is None:
-                before = next((name for name in reversed(wnids[:number]) if name), "m")
-                wnids[number] = f"{before}_{number:04d}"
-        return wnids
 
     def fetch(self, tensors, number):
         return self.classifier.session.run(tensors, {self.classifier.images: self.views[number]})

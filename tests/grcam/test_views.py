@@ -6,7 +6,8 @@ from common.datasets import DataSource, Sample
 from common.pictures.images import CENTRE_CROP, IMAGENET_MEAN, IMAGENET_STD, read_rgb
 from common.system.errors import UserError
 from dgl_tf.preprocessing import read_image
-from grcam.views import Layout, batches
+from grcam import views
+from grcam.views import Layout, batches, reader
 from tests import fill, small_cub
 from tests.grcam.released import golden
 
@@ -40,6 +41,24 @@ def test_fast_and_accurate_decoding_differ(tmp_path):
     assert 0 < np.abs(accurate.astype(int) - fast).max() <= 16
 
 
+@pytest.mark.parametrize("number", range(5))
+def test_simplejpeg_decodes_as_tensorflow_does(tmp_path, number):
+    """Equal; so --framework torch needs no TensorFlow for the released numbers."""
+    pytest.importorskip("simplejpeg")
+    path = tmp_path / "a.jpg"
+    path.write_bytes(golden("prep")[f"jpeg_{number}"].tobytes())
+    np.testing.assert_array_equal(reader("torch", "fast")(path), read_image(path))
+    np.testing.assert_array_equal(reader("torch", "accurate")(path), read_image(path, "accurate"))
+
+
+def test_without_a_fast_decoder(monkeypatch):
+    monkeypatch.setattr(views.importlib.util, "find_spec", lambda name: None)
+    assert not views.has_fast_decoder()
+    with pytest.raises(UserError, match="--jpeg fast needs simplejpeg or TensorFlow. Pip install simplejpeg"):
+        reader("torch", "fast")
+    assert reader("torch", "accurate") is read_rgb
+
+
 def test_other_files_than_jpeg_and_exif(tmp_path):
     """Quirk Q27: a rotation noted in the file is ignored."""
     pixels = fill.image(40, 60, 1)
@@ -59,9 +78,9 @@ def test_broken_files_are_problems_and_order_is_kept(tmp_path):
     for name, content in (("cut.jpg", whole.read_bytes()[:3000]), ("empty.jpg", b""), ("text.jpg", b"no image")):
         (tmp_path / name).write_bytes(content)
         samples.insert(2, Sample(name, tmp_path / name, 0))
-    found = [views for batch in batches(samples, Layout(("squash", "crop"), 1), "fast", 2, 3) for views in batch]
-    assert [views.sample for views in found] == samples
-    problems = {views.sample.image_id: views.problem for views in found if views.problem}
+    found = [item for batch in batches(samples, Layout(("squash", "crop"), 1), read_image, 2, 3) for item in batch]
+    assert [item.sample for item in found] == samples
+    problems = {item.sample.image_id: item.problem for item in found if item.problem}
     assert set(problems) == {"cut.jpg", "empty.jpg", "text.jpg"}
     assert problems["empty.jpg"] == "the file is empty"
     assert found[0].views.shape == (2, 224, 224, 3)
