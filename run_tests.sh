@@ -9,7 +9,7 @@ environments/create.sh all
 quick=()
 if [ "${1:-}" = --quick ]; then
   shift
-  quick=(-m "not slow")
+  quick=(-m "not slow" --ignore=tests/faults --ignore=tests/hostile --ignore=tests/own)
 fi
 # One thread a process: two processes with two threads each would wait for one another.
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1

@@ -47,6 +47,7 @@ def example() -> tuple[str, list[str]]:
     return module, re.findall(r"^    (python .*)$", section.replace(module, ""), re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_commands_for_ones_own_images_and_a_method_of_ones_own(tmp_path):
     """As they stand there, but that 8 photographs a class stand in for CUB; runs/ and energy.py lie elsewhere."""
     pytest.importorskip("torch")

@@ -16,6 +16,7 @@ from tests import small_cub
 from tests.bas import filled
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["vgg", "mobilenet", "resnet", "inception"])
 @pytest.mark.parametrize("pool", ["average", "nearest"])
 def test_curves_are_the_recorded_ones(arch, pool):
@@ -42,6 +43,7 @@ def made(tmp_path_factory):
     return folder, small_cub.make(folder / "CUB")
 
 
+@pytest.mark.slow
 def test_curves_and_figures(made, tmp_path):
     folder, root = made
     options = Explore(
@@ -73,6 +75,7 @@ def test_boxes_stand_in_for_masks():
     assert mask.sum() == 112 * 112
 
 
+@pytest.mark.slow
 def test_the_command(made, tmp_path):
     folder, root = made
     done = subprocess.run(

@@ -36,6 +36,7 @@ def recorded_data_set(folder, recorded):
     return DataSource("folder", folder, "all"), boxes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["e2e_CUB_mobilenet", "e2e_CUB_vgg", "e2e_ILSVRC_resnet"])
 def test_the_released_scripts_results(tmp_path, name):
     """Boxes, classes and hits equal; IoU 1e-6; maps 1e-4."""
@@ -94,6 +95,7 @@ def options(made, out, **changes):
     )
 
 
+@pytest.mark.slow
 def test_released_values_are_the_defaults_and_given_ones_win(made, tmp_path):
     for directory in localize(options(made, tmp_path / "a")):
         manifest = Predictions.open(directory).manifest
@@ -105,6 +107,7 @@ def test_released_values_are_the_defaults_and_given_ones_win(made, tmp_path):
     assert Predictions.open(directory).manifest["options"]["top_k"] == "gt"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "message"), [
     ({"top_k": 0}, "--top-k 0; expected gt, or 1 and more"),
     ({"arch": "vgg"}, "architecture is mobilenet; expected vgg"),
@@ -115,6 +118,7 @@ def test_refusals(made, tmp_path, changes, message):
         localize(options(made, tmp_path, **changes))
 
 
+@pytest.mark.slow
 def test_photographs_without_annotations(made, tmp_path, capsys):
     checkpoint, root = made
     images = sorted((root / "images").rglob("*.png"))[:2]
@@ -139,6 +143,7 @@ def test_photographs_without_annotations(made, tmp_path, capsys):
         localize_images(LocalizeImages((tmp_path / "broken.jpg",), checkpoint, tmp_path / "none", device="cpu"))
 
 
+@pytest.mark.slow
 def test_the_commands(made, tmp_path):
     checkpoint, root = made
     for module, arguments in (

@@ -28,6 +28,7 @@ RELEASED_NAMES = {
 """How many entries the released state dicts have, and the sha256 of their names and shapes."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "arch"), filled.ALL)
 def test_names_and_shapes_are_the_released_ones(variant, arch):
     state = build(arch, variant).state_dict()
@@ -37,6 +38,7 @@ def test_names_and_shapes_are_the_released_ones(variant, arch):
     assert (len(rows), hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]) == RELEASED_NAMES[variant, arch]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "arch"), filled.ALL)
 @torch.no_grad()
 def test_outputs_are_the_recorded_ones(variant, arch):
@@ -100,6 +102,7 @@ def test_top_k_takes_equal_scores_in_the_classes_order(small):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["vgg", "mobilenet", "resnet", "inception"])
 @pytest.mark.parametrize("side", [64, 97])
 @torch.no_grad()
@@ -145,6 +148,7 @@ def test_the_suppressed_pass_sends_nothing_to_the_features(small):
     assert all(parameter.grad is None for parameter in small.parameters())
 
 
+@pytest.mark.slow
 def test_running_statistics_see_the_clean_pass_alone():
     network = filled.network("CUB", "mobilenet", classes=6).train()
     other = filled.network("CUB", "mobilenet", classes=6).train()
@@ -166,6 +170,7 @@ def test_channels_last_changes_nothing(small):
         torch.testing.assert_close(one, two.contiguous(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_step_compiles_as_one_graph(small):
     """Traced with its gradient and run without a C++ compiler."""
     small.train()
@@ -193,6 +198,7 @@ def test_the_fill_rule_is_the_recorded_one():
     assert state["model.0.0.weight"][0, 0, 0, 0].item() == pytest.approx(drawn * np.sqrt(2 / 27))
 
 
+@pytest.mark.slow
 def test_the_generators_gradient_is_the_same_each_time():
     """Bit for bit on two threads: images of one label add to one gradient, and in one order."""
     threads = torch.get_num_threads()

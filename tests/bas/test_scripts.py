@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import small_cub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,6 +17,7 @@ def run(script, *arguments, cwd):
     return subprocess.run([ROOT / "bas" / script, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_train_then_test(tmp_path):
     small_cub.make(tmp_path / "CUB")
     done = run(

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECORDED = [("CUB", "vgg"), ("CUB", "mobilenet"), ("CUB", "resnet"), ("CUB", "inception"), ("ILSVRC", "mobilenet"), ("EXT", "mobilenet")]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "arch"), RECORDED)
 def test_a_step_is_the_recorded_one(variant, arch):
     """In float64, against the released code in float64: gradients, the step, running statistics; relative 1e-6.
@@ -100,6 +101,7 @@ def test_options_take_the_released_values_and_given_ones_win(tmp_path):
         resolved(replace(options, data=DataSource("list", tmp_path), variant="EXT", arch="alexnet"))
 
 
+@pytest.mark.slow
 def test_batch_norm_in_chunks_is_dataparallels():
     """Two chunks give the mean of the losses of each alone; running statistics are the first's."""
     settings = recipe("ILSVRC", "ilsvrc", "mobilenet")
@@ -143,6 +145,7 @@ def options(root, out, **changes):
     return Train(DataSource("cub", root, "train", held_per_class=1), out, **chosen)
 
 
+@pytest.mark.slow
 def test_training_resumes_to_the_same_weights(root, tmp_path, monkeypatch):
     whole = checkpoints.read(train(options(root, tmp_path / "whole")))
     assert whole["config"]["method"] == "bas"
@@ -163,6 +166,7 @@ def test_training_resumes_to_the_same_weights(root, tmp_path, monkeypatch):
         train(options(root, tmp_path / "run", beta=0.1))
 
 
+@pytest.mark.slow
 def test_validation_keeps_the_best_epoch_and_the_last(root, tmp_path, capsys):
     train(options(root, tmp_path, validate="test", validate_from=2, epochs=3))
     lines = [json.loads(line) for line in (tmp_path / "validation.jsonl").read_text().splitlines()]
@@ -174,6 +178,7 @@ def test_validation_keeps_the_best_epoch_and_the_last(root, tmp_path, capsys):
     assert "an oracle's" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_training_stopped_before_a_validation_makes_up_for_it(root, tmp_path, monkeypatch):
     """Killed between an epoch's checkpoint and its measurement; the order of random numbers is the same too."""
     train(options(root, tmp_path / "whole", validate="test"))
@@ -197,12 +202,14 @@ def test_a_training_stopped_before_a_validation_makes_up_for_it(root, tmp_path, 
     assert torch.equal(found["random"]["torch"], expected["random"]["torch"])
 
 
+@pytest.mark.slow
 def test_validation_on_held_out_images_says_no_oracle(root, tmp_path, capsys):
     train(options(root, tmp_path, validate="held", epochs=1))
     assert "oracle" not in capsys.readouterr().out
     assert (tmp_path / "best_gt.pth").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "same_steps"), [("vgg", 6), ("mobilenet", 1)])
 def test_two_processes_are_two_chunks(root, tmp_path, arch, same_steps):
     """As the release's GPUs: batch norm by process. VGG has none, so there they are one process with the whole batch.
@@ -229,6 +236,7 @@ def test_two_processes_are_two_chunks(root, tmp_path, arch, same_steps):
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "message"), [
     ({"pretrained": "tf-slim", "arch": "vgg"}, "no TF-Slim weights for vgg"),
     ({"sync_bn": True}, "--sync-bn needs CUDA"),

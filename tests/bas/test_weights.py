@@ -21,6 +21,7 @@ def equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "arch"), filled.ALL)
 def test_released_files_load_as_they_are(tmp_path, variant, arch):
     """Written as the release writes them: legacy format; ILSVRC under `module.` with stale copies; EXT in a dict."""
@@ -38,6 +39,7 @@ def test_released_files_load_as_they_are(tmp_path, variant, arch):
     assert equal(loaded.network.state_dict(), network.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("data", "options", "threshold"), [
     ("cub", [], 0.1), ("ilsvrc", [], 0.5), ("folder", [], 0.1), ("ilsvrc", ["--threshold", "0.35"], 0.35),
 ])  # fmt: skip
@@ -54,6 +56,7 @@ def test_ext_files_hold_the_threshold_of_the_data_set(tmp_path, monkeypatch, dat
     assert (content["best_thr"], content["epoch"]) == (threshold, 9)
 
 
+@pytest.mark.slow
 def test_our_checkpoint_in_the_authors_format(tmp_path):
     network = filled.network("ILSVRC", "mobilenet", classes=3)
     config = {
@@ -75,6 +78,7 @@ def test_our_checkpoint_in_the_authors_format(tmp_path):
     assert weights.load(tmp_path / "final.pth").class_names == ("a", "b", "c")
 
 
+@pytest.mark.slow
 def test_ext_files_of_ilsvrc_carry_module(tmp_path):
     network = filled.network("EXT", "vgg", classes=4)
     content = {
@@ -86,6 +90,7 @@ def test_ext_files_of_ilsvrc_carry_module(tmp_path):
     assert equal(weights.load(tmp_path / "best_loc.pth.tar").network.state_dict(), network.state_dict())
 
 
+@pytest.mark.slow
 def test_inceptions_head_under_either_name(tmp_path):
     network = filled.network("EXT", "inception", classes=4)
     torch.save(network.state_dict(), tmp_path / "x.pth")
@@ -118,6 +123,7 @@ def test_code_in_a_file_is_not_run(tmp_path, capsys):
     assert "never" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_what_is_asked_for_must_be_what_is_there(tmp_path):
     weights.export(filled.network("CUB", "mobilenet", classes=4), "mobilenet", tmp_path / "x.pth", 0, 0.1)
     with pytest.raises(UserError, match="architecture is mobilenet; expected vgg"):
@@ -146,6 +152,7 @@ def test_tf_slims_network_in_this_one():
         build("vgg", slim=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["vgg", "resnet", "inception"])
 def test_torchvisions_files_fill_the_backbone(tmp_path, monkeypatch, arch):
     """A file of that name, made from torchvision's own module, under the older name that the release uses."""

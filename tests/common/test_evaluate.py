@@ -258,6 +258,7 @@ def command(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, both):
     done = command(*both, "--json", tmp_path / "out.json", "--format", "markdown")
     assert done.returncode == 0
@@ -267,6 +268,7 @@ def test_the_command(tmp_path, both):
     assert {row["protocol"] for row in stored["rows"]} == set(PROTOCOLS)
 
 
+@pytest.mark.slow
 def test_the_commands_errors_are_one_line(tmp_path):
     done = command(tmp_path)
     assert done.returncode == 2

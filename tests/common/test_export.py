@@ -150,6 +150,7 @@ def test_wsolevaluation_metadata_reads_back(exported, source):
         np.testing.assert_allclose(one.boxes, other.boxes)
 
 
+@pytest.mark.slow
 def test_the_command_names_its_files_and_does_not_overwrite(tmp_path, source):
     run = runs.write(tmp_path / "run", source)
     command = [sys.executable, "-m", "common.export", str(run), "--out", str(tmp_path / "out")]

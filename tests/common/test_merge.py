@@ -49,6 +49,7 @@ def test_bad_shards_are_refused(source, shard):
         replace(source, shard=shard).load()
 
 
+@pytest.mark.slow
 def test_merged_is_what_one_machine_writes(source, parts, tmp_path):
     whole = runs.write(tmp_path / "whole", source)
     merged = merge(Merge(tuple(reversed(parts)), tmp_path / "merged"))

@@ -93,6 +93,7 @@ def test_a_class_without_images(root):
     assert "train: no image of 1 classes, 004.Ghost among them" in report(root).problems
 
 
+@pytest.mark.slow
 def test_list_files_are_written_and_compared(root, tmp_path):
     options = Prepare("cub", root, workers=1, lists=tmp_path / "lists")
     written = write_lists(options, check(options).splits)
@@ -127,6 +128,7 @@ def command(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_command(root, tmp_path):
     done = command("cub", "--root", root, "--lists", tmp_path / "lists")
     assert done.returncode == 0
@@ -140,6 +142,7 @@ def test_the_command(root, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_the_command_renders_the_demo_data(tmp_path):
     done = command("demo", "--root", tmp_path / "demo", "--recipe.train-per-class", "1", "--recipe.test-per-class", "1")
     assert done.returncode == 0, done.stderr

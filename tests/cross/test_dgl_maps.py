@@ -53,6 +53,7 @@ def dual_gradients(logits, best, tap) -> np.ndarray:
     return (selection * (tap / tap_norm - gradient / gradient_norm)).sum(dim=1).detach().numpy()
 
 
+@pytest.mark.slow
 def test_logits_and_cam_agree(results):
     (logits, cam, _), (their_logits, their_cam, _) = results
     np.testing.assert_allclose(logits, their_logits, atol=1e-4 * np.abs(logits).max())

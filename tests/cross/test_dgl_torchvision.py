@@ -60,6 +60,7 @@ def close(found: np.ndarray, expected: torch.Tensor) -> None:
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_resnet50_gives_the_same_logits():
     network = drawn(torchvision.models.resnet50(weights=None))
     for stage in (network.layer3, network.layer4):
@@ -68,6 +69,7 @@ def test_resnet50_gives_the_same_logits():
         close(ours("resnet50", numpy_state(network), None), network(images()[1]))
 
 
+@pytest.mark.slow
 def test_vgg16_gives_the_same_conv5_3():
     network = drawn(torchvision.models.vgg16(weights=None)).features[:30]
     state = {f"features.{name}": value for name, value in numpy_state(network).items()}
@@ -75,6 +77,7 @@ def test_vgg16_gives_the_same_conv5_3():
         close(ours("vgg", state, "conv5_3"), network(images()[1]).permute(0, 2, 3, 1))
 
 
+@pytest.mark.slow
 def test_inception_v3_gives_the_same_mixed_6e(monkeypatch):
     # torchvision counts the padding of its average pools, TensorFlow doesn't.
     plain = torch.nn.functional.avg_pool2d

@@ -15,6 +15,7 @@ from tests import fill  # noqa: E402
 from tests.bas.filled import fill_network  # noqa: E402
 
 
+@pytest.mark.slow
 def test_one_mobilenet_in_two_frameworks(tmp_path):
     """Features and scores 1e-4 of the greatest; through a checkpoint of common.pytorch.cam and grcam.from_cam."""
     model = backbones.build("mobilenet_v1", 5, pretrained=False).eval()

@@ -66,6 +66,7 @@ def difference(found: np.ndarray, recorded: dict, key: str) -> tuple[float, floa
     return float(apart.max()), float(apart.mean())
 
 
+@pytest.mark.slow
 def test_logits_and_every_layers_map(rebuilt):
     """Logits 1e-4 of the greatest; maps at most 2e-2 and 1e-3 in the mean: a unit at its ReLU's zero makes a jump."""
     recorded = rebuilt.recorded
@@ -78,6 +79,7 @@ def test_logits_and_every_layers_map(rebuilt):
     assert len(maps) >= 2
 
 
+@pytest.mark.slow
 def test_a_batch_gives_each_images_own_maps(rebuilt):
     if "i1_jpeg" not in rebuilt.recorded:  # of the CUB head one image was recorded
         twice = rebuilt.run(rebuilt.maps[2].localization, 0, 0)
@@ -92,6 +94,7 @@ def test_a_batch_gives_each_images_own_maps(rebuilt):
         assert mean < 1e-3
 
 
+@pytest.mark.slow
 def test_the_parts_at_one_layer(rebuilt):
     """S 1e-4; G, D and A by norm 1e-3 and by value 5e-2 of the greatest."""
     part = rebuilt.maps[2]
@@ -108,11 +111,13 @@ def test_the_parts_at_one_layer(rebuilt):
         assert np.abs(ours - theirs.reshape(-1)).max() <= (1e-4 if name == "S" else 5e-2) * scale
 
 
+@pytest.mark.slow
 def test_the_last_layer_is_cam(rebuilt):
     maps, cam = rebuilt.run((rebuilt.maps[0].localization, rebuilt.cam))
     np.testing.assert_allclose(min_max(maps[0]), min_max(cam[0]), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_the_true_gradient_is_another_map(rebuilt):
     """The released gradient and the derivative part by more than the tolerance that the recorded maps are held to."""
     released, true = rebuilt.run((rebuilt.maps[2].localization, rebuilt.true.localization))
@@ -122,6 +127,7 @@ def test_the_true_gradient_is_another_map(rebuilt):
     assert mean > 1e-3
 
 
+@pytest.mark.slow
 def test_overlays_are_the_recorded_pictures(rebuilt):
     """At the recorded pixels; a map that moves by a level may take the next of jet's colours."""
     normalized, maps, cam = rebuilt.run((rebuilt.input, rebuilt.maps[2].localization, rebuilt.cam))

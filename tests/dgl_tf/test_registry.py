@@ -72,6 +72,7 @@ def saved(tmp_path, classifier=None, classes=3):
     return arrays
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.npz", "a.safetensors", "model-7", "model-7.index", "model-7.meta", "."])
 def test_every_kind_of_checkpoint_loads(tmp_path, name):
     arrays = saved(tmp_path)

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from common import repeat
 from common.repeat import Repeat
 from tests import small_cub
@@ -12,6 +14,7 @@ from tests import small_cub
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 def test_a_localization_is_repeated(tmp_path):
     small_cub.make(tmp_path / "CUB", test=1)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

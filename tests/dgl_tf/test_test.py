@@ -42,6 +42,7 @@ def options(made, out, **changes):
     return Localize(**{**fields, **changes})
 
 
+@pytest.mark.slow
 def test_every_layer_in_one_pass(made, tmp_path):
     directories = localize(options(made, tmp_path / "out", clayer=("all",), methods=("dgl", "cam", "grad-cam")))
     assert len(directories) == 2 * 14 + 1
@@ -52,6 +53,7 @@ def test_every_layer_in_one_pass(made, tmp_path):
     assert {row.protocol for row in evaluation.rows} == {"dgl", "grcam", "wsoleval-v1", "wsoleval-v2"}
 
 
+@pytest.mark.slow
 def test_batches_and_frames_change_nothing(made, tmp_path):
     one = localize(options(made, tmp_path / "one", batch_size=1, crops=10, frames=("squash", "crop")))
     many = localize(options(made, tmp_path / "many", batch_size=5, crops=10, frames=("crop", "squash")))
@@ -64,6 +66,7 @@ def test_batches_and_frames_change_nothing(made, tmp_path):
             assert np.abs(ours.map(entry) - theirs.map(other)).mean() < 1e-3
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on(made, tmp_path, monkeypatch):
     whole = localize(options(made, tmp_path / "whole", batch_size=2))
     from dgl_tf import test as module
@@ -85,6 +88,7 @@ def test_a_stopped_run_goes_on(made, tmp_path, monkeypatch):
         assert (one / "predictions.jsonl").read_text() == (other / "predictions.jsonl").read_text()
 
 
+@pytest.mark.slow
 def test_classifications_are_taken_over(made, tmp_path):
     first = localize(options(made, tmp_path / "a", crops=10))[0]
     second = localize(options(made, tmp_path / "b", crops=10, clayer=("0",), classes_from=first))[0]
@@ -94,6 +98,7 @@ def test_classifications_are_taken_over(made, tmp_path):
         localize(options(made, tmp_path / "c", crops=1, classes_from=first))
 
 
+@pytest.mark.slow
 def test_scales_and_closing(made, tmp_path):
     plain, scaled, closed = (
         Predictions.open(localize(options(made, tmp_path / name, methods=("dgl",), **changes))[0])
@@ -110,6 +115,7 @@ def test_scales_and_closing(made, tmp_path):
     np.testing.assert_array_equal((gaps * 255).round(), expected)
 
 
+@pytest.mark.slow
 def test_images_that_cannot_be_read_are_counted(made, tmp_path):
     root = small_cub.make(tmp_path / "CUB")
     broken = next((root / "images").rglob("*.png"))
@@ -131,6 +137,7 @@ def test_layers_by_number_and_name():
         layer_names("vgg", ["0", "add"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -145,6 +152,7 @@ def test_refusals(made, tmp_path, changes, message):
         localize(options(made, tmp_path / "out", **changes))
 
 
+@pytest.mark.slow
 def test_the_demo_writes_the_releases_pictures(made, tmp_path):
     checkpoint, root = made
     images = sorted((root / "images").rglob("*.png"))[:2]
@@ -158,6 +166,7 @@ def test_the_demo_writes_the_releases_pictures(made, tmp_path):
     assert [path.parent.name for path in both[::2]] == [path.name for path in images]
 
 
+@pytest.mark.slow
 def test_the_command_line(made, tmp_path):
     checkpoint, root = made
     script = [

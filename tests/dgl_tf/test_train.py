@@ -91,6 +91,7 @@ def relative(found, expected):
     return np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN)
 def test_training_steps_are_the_recorded_ones(name):
     recording = RecordedStep(name)
@@ -199,6 +200,7 @@ def whole(tmp_path_factory):
     return root, trained(options(root, out)), out
 
 
+@pytest.mark.slow
 def test_training_leaves_checkpoints_a_record_and_final_weights(whole):
     root, final, out = whole
     latest = weights.open_checkpoint(out)
@@ -211,6 +213,7 @@ def test_training_leaves_checkpoints_a_record_and_final_weights(whole):
     assert train.train(options(root, out)) == out / records.FINAL  # done already
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_to_the_same_weights(whole, tmp_path):
     root, final, _ = whole
     out = tmp_path / "run"
@@ -229,12 +232,14 @@ def test_killed_training_goes_on_to_the_same_weights(whole, tmp_path):
     assert equal(trained(options(root, out)), final)
 
 
+@pytest.mark.slow
 def test_stopped_before_the_final_file(whole):
     root, final, out = whole
     (out / records.FINAL).unlink()
     assert equal(trained(options(root, out)), final)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_with_data_that_moved(whole, tmp_path):
     root, final, out = whole
     (out / records.FINAL).unlink()
@@ -246,6 +251,7 @@ def test_a_training_goes_on_with_data_that_moved(whole, tmp_path):
         train.train(options(tmp_path / "elsewhere", out))
 
 
+@pytest.mark.slow
 def test_a_folder_of_another_training_is_refused(whole, tmp_path):
     root, _, out = whole
     with pytest.raises(UserError, match="holds another training: base_lr differ"):
@@ -255,6 +261,7 @@ def test_a_folder_of_another_training_is_refused(whole, tmp_path):
         train.train(options(root, tmp_path))
 
 
+@pytest.mark.slow
 def test_broken_image_ends_the_training_by_name(tmp_path):
     root = small_cub.make(tmp_path / "CUB")
     (root / "images" / small_cub.CLASSES[1] / "bird_0.png").write_bytes(b"no image")
@@ -263,6 +270,7 @@ def test_broken_image_ends_the_training_by_name(tmp_path):
             train.train(options(root, tmp_path / f"run{workers}", workers=workers))
 
 
+@pytest.mark.slow
 def test_validation_keeps_the_best(whole, tmp_path):
     root, _, _ = whole
     out = tmp_path / "run"
@@ -271,6 +279,7 @@ def test_validation_keeps_the_best(whole, tmp_path):
     assert 0 <= json.loads((out / "stats.json").read_text())[-1]["val-error-top1"] <= 1
 
 
+@pytest.mark.slow
 def test_a_stopped_training_keeps_the_best_network_and_two_checkpoints(whole, tmp_path, monkeypatch):
     """Stopped twice: right before a checkpoint, and right after one."""
     names = ("validation.jsonl", "final.npz")
@@ -311,6 +320,7 @@ def test_a_stopped_training_keeps_the_best_network_and_two_checkpoints(whole, tm
     assert all(path.is_file() for path in foreign)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_training_in_one_line(whole, tmp_path):
     """A limit on a file's size stands in for the disk's end."""
     command = [
@@ -329,6 +339,7 @@ def test_a_full_disk_ends_the_training_in_one_line(whole, tmp_path):
     assert "Training failed at global_step=1" in (tmp_path / "run/log.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_killed_reader_ends_the_data(whole, workers):
     samples = options(whole[0], Path("out")).data.load().samples
@@ -341,6 +352,7 @@ def test_a_killed_reader_ends_the_data(whole, workers):
         list(islice(batches, 1000))
 
 
+@pytest.mark.slow
 def test_a_reader_that_fails_without_a_word_ends_the_data(whole, monkeypatch):
     """tensorpack's worker sends what was raised and ends, and its socket may drop the message."""
     samples = options(whole[0], Path("out")).data.load().samples
@@ -351,6 +363,7 @@ def test_a_reader_that_fails_without_a_word_ends_the_data(whole, monkeypatch):
         next(iter(flow))
 
 
+@pytest.mark.slow
 def test_two_towers_average_their_gradients(tmp_path):
     """Two towers of four images, against one of eight: VGG has no batch norm, so the weights must be the same."""
     root = small_cub.make(tmp_path / "CUB")
@@ -361,6 +374,7 @@ def test_two_towers_average_their_gradients(tmp_path):
     assert max(relative(one[name], two[name]) for name in one if name.endswith("W")) < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -379,6 +393,7 @@ def test_bad_options_say_what_to_do(whole, tmp_path, changed, message):
         train.train(options(whole[0], tmp_path / "run", **changed))
 
 
+@pytest.mark.slow
 def test_repeatable_flow_starts_anywhere(whole):
     samples = options(whole[0], Path("out")).data.load().samples
     flow = training_flow(samples, 32, 4, 0, seed=3)
@@ -391,6 +406,7 @@ def test_repeatable_flow_starts_anywhere(whole):
     assert sorted(np.concatenate([first[1], second[1][:2]])) == sorted(sample.label for sample in samples)
 
 
+@pytest.mark.slow
 def test_processes_share_the_images_in_turns(whole):
     """The batches of two processes, one after the other, are those of one that is alone."""
     samples = options(whole[0], Path("out")).data.load().samples
@@ -404,6 +420,7 @@ def test_processes_share_the_images_in_turns(whole):
             np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_validation_flow_shows_each_image_once(whole):
     samples = options(whole[0], Path("out")).data.load().samples
     flow = validation_flow(samples, 32, 4)
@@ -411,6 +428,7 @@ def test_validation_flow_shows_each_image_once(whole):
     assert [len(labels) for _, labels in flow] == [4, 2]
 
 
+@pytest.mark.slow
 def test_script_trains(whole, tmp_path):
     script = Path(__file__).parents[2] / "dgl_tf" / "run_train.sh"
     environment = {**os.environ, "WSOL_PYTHON": sys.executable}

@@ -35,6 +35,7 @@ def values(session, network):
     return session.run(network.variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["prefix", "index", "folder", "npz", "ckpt"])
 def test_a_network_comes_back_from_any_kind_of_file(session, tmp_path, way):
     network = built(session, "mobilenetv1", 5)
@@ -74,6 +75,7 @@ def test_classifier_is_found_under_each_of_its_names(tmp_path, arch, classifier,
     assert weights.open_checkpoint(tmp_path / "file.npz").head(arch) == (classifier, classes, False)
 
 
+@pytest.mark.slow
 def test_start_files_keep_fresh_layers(session, tmp_path):
     """What a start file of another class count has for the linear layer, and VGG's Caffe layers, are left out."""
     network = built(session, "vgg", 7)
@@ -93,6 +95,7 @@ def test_start_files_keep_fresh_layers(session, tmp_path):
         training_graph.load_start(session, network, weights.open_checkpoint(tmp_path / "vgg16.npz"))
 
 
+@pytest.mark.slow
 def test_slims_inception_starts_all_but_the_head(session, tmp_path):
     """TF-Slim's file has an auxiliary head, Mixed_7 and 1001 classes."""
     network = built(session, "inceptionv3", 4)
@@ -107,6 +110,7 @@ def test_slims_inception_starts_all_but_the_head(session, tmp_path):
     assert all(name.startswith(config.FRESH["inceptionv3"]) for name in fresh)
 
 
+@pytest.mark.slow
 def test_imagenet_mobilenet_has_its_own_head(session):
     checkpoint = weights.open_checkpoint(weights.IMAGENET)
     assert checkpoint.head("mobilenetv1").num_classes == 1000
@@ -138,6 +142,7 @@ def test_files_that_do_not_fit_are_refused_by_name(session, tmp_path):
         weights.open_checkpoint(tmp_path / "part.npz").head("vgg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arch", "tensors", "numbers"),
     [("vgg", 30, 20_459_304), ("resnet50", 267, None), ("resnet50se", 331, None), ("inceptionv3", 286, None)],
@@ -151,6 +156,7 @@ def test_networks_have_the_released_variables(arch, tensors, numbers):
         assert all(name == variable.op.name for name, variable in network.variables.items())
 
 
+@pytest.mark.slow
 def test_grcams_inception_head():
     with tf.Graph().as_default():
         network = registry.build("inceptionv3", tf.zeros([1, 64, 64, 3]), head_batch_norm=True)

@@ -144,6 +144,7 @@ def options(groups, out, **changes):
     return PseudoBoxes(groups, out / "pseudo.txt", device="cpu", **changes)
 
 
+@pytest.mark.slow
 def test_the_command(groups, tmp_path, small):
     assert find_groups(groups) == {
         "0": ["a/one.png", "three.png", "two.png"], "1": [], "2": ["four.png"], "10": ["five.png"]}  # fmt: skip
@@ -157,6 +158,7 @@ def test_the_command(groups, tmp_path, small):
     assert not list(tmp_path.glob("*.jsonl"))
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on(groups, tmp_path, small, monkeypatch):
     whole = make_boxes(options(groups, tmp_path / "whole"))
     real = descriptors.pseudo_boxes
@@ -177,6 +179,7 @@ def test_a_stopped_run_goes_on(groups, tmp_path, small, monkeypatch):
     assert small == [1, 1]
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_made_again(groups, tmp_path, small):
     whole = make_boxes(options(groups, tmp_path))
     small.clear()
@@ -184,6 +187,7 @@ def test_what_is_finished_is_not_made_again(groups, tmp_path, small):
     assert small == []
 
 
+@pytest.mark.slow
 def test_another_runs_boxes_are_kept(groups, tmp_path, small):
     make_boxes(options(groups, tmp_path))
     (tmp_path / "pseudo.txt").write_text("four.png,1, 2, 3, 4\n")
@@ -194,6 +198,7 @@ def test_another_runs_boxes_are_kept(groups, tmp_path, small):
     make_boxes(options(groups, tmp_path, pseudo="released", overwrite=True))
 
 
+@pytest.mark.slow
 def test_released_needs_three_images(groups, tmp_path, small, capsys):
     """Quirk Q11: the release crashes with fewer; here they get the whole frame, and a line says so."""
     boxes = make_boxes(options(groups, tmp_path, pseudo="released"))
@@ -201,6 +206,7 @@ def test_released_needs_three_images(groups, tmp_path, small, capsys):
     assert "group 2 has 1 image(s), fewer than the released arithmetic needs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_named(groups, tmp_path, small, capsys):
     copied = tmp_path / "groups"
     for path in groups.rglob("*.png"):

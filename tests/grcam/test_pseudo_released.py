@@ -60,6 +60,7 @@ def close(found, expected, tolerance):
     np.testing.assert_allclose(np.asarray(found), expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_group_mean_and_scrambled_input(recorded, images, batch):
     """Mean 1e-12, input 1e-6, sums within 5 grey levels; quirk Q5."""
     np.testing.assert_allclose(released.group_mean(images), recorded["mean_bgr"], rtol=1e-12)
@@ -68,6 +69,7 @@ def test_group_mean_and_scrambled_input(recorded, images, batch):
     np.testing.assert_allclose(inputs.double().sum(dim=(1, 2, 3)), recorded["batch_input_sum"], atol=5)
 
 
+@pytest.mark.slow
 def test_features_of_the_group_and_of_one_image(recorded, network, batch, as_recorded):
     """1e-4, or 5e-2 with other bytes; alone, where batch norm has one image, 1e-3; quirk Q4."""
     inputs, features, scores = batch
@@ -79,6 +81,7 @@ def test_features_of_the_group_and_of_one_image(recorded, network, batch, as_rec
     close(alone[0, ::64, ::3, ::3], recorded["single0_feature_sub"], 1e-3 if as_recorded[0] else 0.1)
 
 
+@pytest.mark.slow
 def test_eval_mode(recorded, network, batch):
     """The architecture itself, and that batch statistics have left the weights alone; 1e-4."""
     with torch.no_grad():
@@ -88,6 +91,7 @@ def test_eval_mode(recorded, network, batch):
     close(features[:, ::64, ::3, ::3], recorded["eval_feature_sub"], 1e-4)
 
 
+@pytest.mark.slow
 def test_rows_and_directions(recorded, batch, as_recorded):
     """Rows 1e-4, or 0.1 with other bytes (quirk Q6); rows of V up to their columns' signs 1e-3 of the greatest (Q7)."""
     rows = released.feature_rows(batch[1])
@@ -103,6 +107,7 @@ def test_rows_and_directions(recorded, batch, as_recorded):
         np.testing.assert_allclose(np.abs(found[leading]), recorded[name][leading], atol=2e-3)
 
 
+@pytest.mark.slow
 def test_scores_and_boxes_given_the_recorded_rows(recorded, images, network, as_recorded):
     """Scores 1e-3 (single-image batch norm), or 0.15 with other bytes; boxes equal."""
     rows = tuple(torch.from_numpy(recorded[name]).double() for name in ("v_row0", "v_row1"))
@@ -133,6 +138,7 @@ def test_bytes_as_a_c_cast_makes_them():
     assert released.cut_to_bytes(values).tolist() == [0, 0, 1, 255, 255, 0, 1, 0]
 
 
+@pytest.mark.slow
 def test_released_checkpoint_format(tmp_path, network):
     """Names with `module.` before them, in a dict under `state_dict`; running counts may be absent."""
     state = {f"module.{name}": value for name, value in network.state_dict().items() if "num_batches" not in name}

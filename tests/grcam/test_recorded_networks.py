@@ -66,11 +66,13 @@ def thin(values):
     return values[::step, ::step, ::32]
 
 
+@pytest.mark.slow
 def test_variables(run):
     """Names equal."""
     assert set(run.classifier.network.variables) == set(golden(f"train_{run.mode}")["var_names"].tolist())
 
 
+@pytest.mark.slow
 def test_the_released_scripts_files(run):
     """Class file and nine box files equal to the byte; ten-crop probabilities 1e-4; then step 4's lines and counts."""
     out = run.folder / "out"
@@ -90,6 +92,7 @@ def test_the_released_scripts_files(run):
     np.testing.assert_allclose(np.transpose(found), 1 - counts, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_probabilities(run):
     """1e-4 of the greatest."""
     path = run.folder / "data/val/ILSVRC2012_val_00000002.JPEG"
@@ -100,6 +103,7 @@ def test_probabilities(run):
     close(seen.plain[0], run.recorded["plain_cam_raw_1"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_features_gradient_mask_and_maps(run, number):
     """1e-4 of the greatest, the enlarged map 1e-4: scores, cost, taps, closed form in numpy."""
@@ -138,6 +142,7 @@ def test_features_gradient_mask_and_maps(run, number):
     close(localization_map(refined)[::8, ::8], recorded["cam224_every2"])
 
 
+@pytest.mark.slow
 def test_gradients_of_the_cost(run):
     """Of the released cross-entropy by every variable, back-propagated; norms 1e-3."""
     classifier = run.classifier
@@ -152,6 +157,7 @@ def test_gradients_of_the_cost(run):
     np.testing.assert_allclose(run.fetch(norms, 0), run.recorded["gradnorm"][~missing], rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["vgg", "resnet50se", "inceptionv3"])
 def test_one_training_step(mode):
     """Training mode, Nesterov's momentum, weight decay: scores and losses 1e-4, gradients and changes 1e-3.

@@ -39,6 +39,7 @@ def files(out):
     return {path.name: path.read_bytes() for path in [out / "class.txt", *(out / "boxes").iterdir()]}
 
 
+@pytest.mark.slow
 def test_run_test_sh(made, tmp_path):
     checkpoint, root = made
     environment = {**os.environ, "WSOL_PYTHON": sys.executable, "STEP3": "--pseudo intended"}
@@ -87,6 +88,7 @@ def test_too_few_arguments(tmp_path):
         assert done.stderr.startswith(f"error: usage: grcam/{script}")
 
 
+@pytest.mark.slow
 def test_a_stopped_run_gives_the_same_files(made, tmp_path, monkeypatch):
     """Stopped within the second batch; quirk Q14: nothing is doubled, a second run changes nothing."""
     whole = options(made, tmp_path / "whole", cam=True, frames=("squash", "crop"), batch_size=4)
@@ -114,6 +116,7 @@ def test_a_stopped_run_gives_the_same_files(made, tmp_path, monkeypatch):
     assert files(tmp_path / "stopped") == files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_batches_of_any_size_give_one_result(made, tmp_path):
     """Quirk Q13."""
     for size in (1, 9):
@@ -121,6 +124,7 @@ def test_batches_of_any_size_give_one_result(made, tmp_path):
     assert files(tmp_path / "1") == files(tmp_path / "9")
 
 
+@pytest.mark.slow
 def test_the_class_files_columns_are_the_predictions(made, tmp_path):
     (directory,) = generate(options(made, tmp_path))
     table = read_classes(tmp_path / "class.txt")
@@ -131,6 +135,7 @@ def test_the_class_files_columns_are_the_predictions(made, tmp_path):
         assert list(boxes.first(entry.image_id)) == found
 
 
+@pytest.mark.slow
 def test_options_change_what_they_say(made, tmp_path):
     maps = {}
     for name, changes in {"released": {}, "exact": {"loss_gradient": "exact"}, "one": {"label_factor": 1.0},
@@ -143,6 +148,7 @@ def test_options_change_what_they_say(made, tmp_path):
     np.testing.assert_array_equal(maps["released"], maps["accurate"])  # PNG files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "message"), [
     ({"mode": "vgg"}, "0 of the classifiers that vgg may have are in the file"),
     ({"load": "nothing/model-1"}, "no such checkpoint"),
@@ -155,6 +161,7 @@ def test_refusals(made, tmp_path, changes, message):
         generate(options(made, tmp_path, **changes))
 
 
+@pytest.mark.slow
 def test_other_results_are_kept(made, tmp_path):
     generate(options(made, tmp_path))
     with pytest.raises(UserError, match="the folder holds another run: its options"):
@@ -165,11 +172,13 @@ def test_other_results_are_kept(made, tmp_path):
     generate(options(made, tmp_path, loss_gradient="exact", overwrite=True))
 
 
+@pytest.mark.slow
 def test_options_without_effect_say_so(made, tmp_path, capsys):
     generate(options(made, tmp_path, depth=18, data_format="NCHW"))
     assert "--depth, --data-format and --weight-decay-norm have no effect" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_too_many_classes(made, tmp_path):
     checkpoint = filled.checkpoint(tmp_path, "mobilenetv1", num_classes=2)
     with pytest.raises(UserError, match="the classifier has 2 classes; expected at least 3"):

@@ -28,6 +28,7 @@ def b7(classes: int, padded_for: int = 600) -> nn.Module:
     return network
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_efficientnet_b7_is_the_recorded_one(golden):
     """685 pixels through padding made for 600; every recorded block, 1e-5 of each array's largest value."""
@@ -55,6 +56,7 @@ def test_padding_can_be_made_for_the_size_it_sees():
     assert sides == [342, 343]
 
 
+@pytest.mark.slow
 def test_classifier_steps_are_the_recorded_ones(golden, tmp_path):
     """The original's Train with both drop rates 0, in float32: groups, gradients, rates, losses, statistics."""
     recorded = golden("spol/effb7")
@@ -141,6 +143,7 @@ def test_decay_can_be_kept_from_biases_and_norms(tmp_path):
     assert decays == [[("base", 2, 1e-4), ("head", 2, 1e-4)], [("base", 1, 1e-4), ("base", 1, 0.0), ("head", 2, 0.0)]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", ["densenet161", "efficientnet_lite0", "timm:resnet18"])
 @torch.inference_mode()
 def test_other_classifiers(arch, tmp_path):

@@ -103,6 +103,7 @@ def killed_after(monkeypatch, owner, name, calls):
     monkeypatch.setattr(owner, name, dying)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["cls", "cam", "seg"])
 def test_a_killed_training_resumes_to_the_same_weights(trained, root, tmp_path, monkeypatch, stage):
     """Killed right after the first epoch's checkpoint, before the original's model file of that epoch."""
@@ -132,6 +133,7 @@ def test_a_killed_training_resumes_to_the_same_weights(trained, root, tmp_path, 
         assert sorted(path.name for path in (tmp_path / stage).glob("model-*")) == ["model-1", "model-2"]
 
 
+@pytest.mark.slow
 def test_the_original_files_are_bare_state_dicts(trained):
     """CUB's seg writes one an epoch; the last is the final weights."""
     last = weights.load(trained / "seg/model-2", "seg")
@@ -143,6 +145,7 @@ def test_the_original_files_are_bare_state_dicts(trained):
     assert not list((trained / "cam").glob("model-*")), "the original saves from epoch 18"
 
 
+@pytest.mark.slow
 def test_imagenet_saves_by_steps(root, tmp_path, monkeypatch):
     from spol import config
 
@@ -156,6 +159,7 @@ def test_imagenet_saves_by_steps(root, tmp_path, monkeypatch):
     assert set(before) <= {name.removeprefix("bkbone.") for name in final["model"]}
 
 
+@pytest.mark.slow
 def test_the_frozen_stem_keeps_its_weights_and_moves_its_statistics(root, tmp_path):
     start = tmp_path / "start"
     torch.manual_seed(3)
@@ -169,6 +173,7 @@ def test_the_frozen_stem_keeps_its_weights_and_moves_its_statistics(root, tmp_pa
     assert moved == {True: [False, False, True], False: [True, True, True]}
 
 
+@pytest.mark.slow
 def test_mode_val_trains_without_dropout(root, tmp_path):
     """Twice the same first loss from other seeds of dropout, which is what the seed would change."""
     options = training(cam_train, root, tmp_path, mode="val", epochs=1)
@@ -180,6 +185,7 @@ def test_mode_val_trains_without_dropout(root, tmp_path):
     start(build("cam", 3, "mobilenet_v1"), replace(options, mode="train"), "mobilenet_v1", "cam")
 
 
+@pytest.mark.slow
 def test_mixed_precision(trained, root, tmp_path):
     """bfloat16 on a CPU; the losses are computed in float32 and stay close to the plain run's."""
     options = training(seg_train, root, tmp_path, masks=trained / "masks")
@@ -192,6 +198,7 @@ def test_mixed_precision(trained, root, tmp_path):
     assert first[0] == pytest.approx(first[1], rel=0.1)
 
 
+@pytest.mark.slow
 def test_mixed_precision_and_compilation_when_testing(trained, root, tmp_path, monkeypatch):
     """Boxes and masks move a little with bfloat16; whatever torch.compile gives is called in the network's place."""
     calls = []
@@ -218,6 +225,7 @@ def test_mixed_precision_and_compilation_when_testing(trained, root, tmp_path, m
         seg_test.localize(segmenting(root, trained, tmp_path / "refused", amp="fp16"))
 
 
+@pytest.mark.slow
 def test_killed_pseudo_masks_go_on_to_the_same_bytes(trained, root, tmp_path, monkeypatch, capsys):
     options = masking(root, trained, out=tmp_path / "masks")
     killed_after(monkeypatch, pseudo_masks, "write", 5)
@@ -235,6 +243,7 @@ def test_killed_pseudo_masks_go_on_to_the_same_bytes(trained, root, tmp_path, mo
     assert "12 pseudo masks, 0 images left out" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_jpeg_masks_are_read_and_lose(trained, root, tmp_path):
     """ImageNet's slip: the file is a JPEG; seg reads it all the same."""
     options = masking(root, trained, out=tmp_path / "masks", mask_format="jpeg")
@@ -249,6 +258,7 @@ def test_jpeg_masks_are_read_and_lose(trained, root, tmp_path):
     seg_train.train(training(seg_train, root, tmp_path / "seg", masks=tmp_path / "masks", epochs=1))
 
 
+@pytest.mark.slow
 def test_images_without_a_mask_are_left_out_by_name(trained, root, tmp_path, capsys):
     broken = shutil.copytree(root, tmp_path / "CUB")
     victim = broken / "images" / small_cub.CLASSES[0] / "bird_0.png"
@@ -262,6 +272,7 @@ def test_images_without_a_mask_are_left_out_by_name(trained, root, tmp_path, cap
         seg_train.train(training(seg_train, broken, tmp_path / "seg", masks=tmp_path / "masks"))
 
 
+@pytest.mark.slow
 def test_two_images_may_not_share_a_mask(trained, root, tmp_path):
     doubled = shutil.copytree(root, tmp_path / "CUB")
     folder = doubled / "images" / small_cub.CLASSES[0]
@@ -273,6 +284,7 @@ def test_two_images_may_not_share_a_mask(trained, root, tmp_path):
         cam_test.make_masks(masking(doubled, trained, out=tmp_path / "masks"))
 
 
+@pytest.mark.slow
 def test_a_killed_localization_goes_on(trained, root, tmp_path, monkeypatch):
     path = cls_test.classify(classifying(root, trained, tmp_path / "verdicts", npy=True))
     whole = seg_test.localize(segmenting(root, trained, tmp_path / "whole", top1top5=path, batch_size=2))
@@ -297,6 +309,7 @@ def test_a_killed_localization_goes_on(trained, root, tmp_path, monkeypatch):
     assert len(seg_test.localize(by_predictions)) == 1
 
 
+@pytest.mark.slow
 def test_quirks_of_the_printed_line(trained, root, tmp_path, capsys):
     """Nothing exceeds a probability of 1 - 1e-7: no contour anywhere, so nothing is counted unless asked for."""
     options = segmenting(root, trained, tmp_path / "none", threshold=1 - 1e-7, frames=("crop",))
@@ -309,6 +322,7 @@ def test_quirks_of_the_printed_line(trained, root, tmp_path, capsys):
     assert "boxes in the whole image" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_dropout_stays_on_in_mode_train(trained, root, tmp_path):
     torch.manual_seed(0)
     noisy, plain = (
@@ -319,6 +333,7 @@ def test_dropout_stays_on_in_mode_train(trained, root, tmp_path):
     assert np.abs(one.map(one.entries[0]) - other.map(other.entries[0])).max() > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "message"), [
     (lambda root, out, to: seg_test.localize(replace(segmenting(root, out, to), snapshot=out / "cam/final.pth")), "a checkpoint of the stage cam; expected one of the stage seg"),
     (lambda root, out, to: seg_test.localize(replace(segmenting(root, out, to), snapshot=out / "cls/final.pth")), "a checkpoint of 'spol-cls'"),
@@ -335,6 +350,7 @@ def test_refusals(trained, root, tmp_path, make, message):
         make(root, trained, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_another_networks_tensors_are_refused(trained, tmp_path):
     """The original's seg test loads what fits and says nothing of the rest."""
     state = checkpoints.read_state_dict(trained / "seg/model-2")
@@ -344,6 +360,7 @@ def test_another_networks_tensors_are_refused(trained, tmp_path):
         weights.load(tmp_path / "model-8")
 
 
+@pytest.mark.slow
 def test_photographs_and_pictures(trained, root, tmp_path, capsys):
     images = sorted((root / "images").rglob("*.png"))[:2]
     renamed = tmp_path / "other name.png"
@@ -368,6 +385,7 @@ def test_photographs_and_pictures(trained, root, tmp_path, capsys):
     assert [Image.open(path).size for path in drawn] == [(4 * 267, 200)] * 2
 
 
+@pytest.mark.slow
 def test_preprocessing_reaches_the_masks(trained, root, tmp_path):
     """Another way of reading images is another run, with other masks."""
     options = masking(root, trained, out=tmp_path / "masks", preprocessing=Preprocessing(normalize_first=False))

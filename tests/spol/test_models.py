@@ -8,6 +8,7 @@ from tests.spol import filled
 RECORDED = [("net_cam_cub", "cam", 200, 256), ("net_cam_imagenet", "cam", 1000, 256), ("net_seg", "seg", 1, 224)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stage", "classes", "side"), RECORDED)
 @torch.inference_mode()
 def test_every_part_is_the_recorded_one(golden, name, stage, classes, side):
@@ -50,6 +51,7 @@ def test_every_part_is_the_recorded_one(golden, name, stage, classes, side):
         filled.close(value.reshape(recorded[key].shape), recorded[key], 1e-5, key)
 
 
+@pytest.mark.slow
 def test_names_and_sizes_are_the_released_ones():
     """368 entries; 24,915,976 parameters on CUB, 25,019,176 on ImageNet, 24,890,305 for segmentation."""
     for stage, classes, parameters in (("cam", 200, 24_915_976), ("cam", 1000, 25_019_176), ("seg", 1000, 24_890_305)):

@@ -39,6 +39,7 @@ def test_the_jpeg_round_trip_is_the_recorded_one(golden):
         assert np.abs(stored[..., :2].astype(int) - mask).max() >= 10, "JPEG loses"
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_maps_and_masks_of_the_whole_script_are_the_recorded_ones(golden):
     """ResNet50, images 0 to 2 of the original's CAM test; maps 1e-5, bytes within 1 where a value lies on an edge."""

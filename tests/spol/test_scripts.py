@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import small_cub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,6 +20,7 @@ def run(script, *arguments, cwd, **environment):
     )
 
 
+@pytest.mark.slow
 def test_train_then_test(tmp_path):
     small_cub.make(tmp_path / "CUB")
     done = run(

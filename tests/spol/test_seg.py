@@ -58,6 +58,7 @@ def layout(folder, recorded, dataset):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dataset", "name"), [("cub", "cub"), ("imagenet", "ilsvrc")])
 def test_the_whole_script_is_the_recorded_one(golden, tmp_path, capsys, dataset, name):
     """A released-style checkpoint, list, verdicts and annotations in; boxes, IoUs and the printed line out.

@@ -72,6 +72,7 @@ def compare(network, names, found, recorded, suffix):
     filled.close([float(tensor.norm()) for tensor in tensors], recorded[f"l2_{suffix}"], 1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stage", "dataset", "classes"), CASES)
 def test_steps_are_the_recorded_ones(golden, tmp_path, name, stage, dataset, classes):
     """Losses, gradients, groups, parameters and running statistics; relative 1e-6, seen 1e-9."""
@@ -103,6 +104,7 @@ def test_steps_are_the_recorded_ones(golden, tmp_path, name, stage, dataset, cla
     compare(network, names, parameters, wanted, "after3")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "stage", "dataset", "classes"), CASES)
 def test_a_step_with_the_recorded_dropout(golden, tmp_path, name, stage, dataset, classes):
     """CUB's deep branch draws its mask first."""

@@ -14,6 +14,7 @@ from spol.options import TrainOptions, TrainSource
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "backbone", "outputs"), [("cam", "resnet50", 7), ("seg", "resnet101", 1), ("seg", "mobilenet_v1", 1)]
 )
@@ -102,6 +103,7 @@ def test_settings_fill_in_what_was_released(tmp_path):
         TrainOptions(data=TrainSource("cub", tmp_path), out=tmp_path, epochs=0).settings("seg")
 
 
+@pytest.mark.slow
 def test_two_processes_train_together(tmp_path):
     """Each takes half of every batch; rank 0 alone writes."""
     from tests import small_cub

@@ -16,6 +16,7 @@ def root(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_it_reads_as_cub(root):
     train, test = (DataSource("demo", root, split).load() for split in ("train", "test"))
     assert (len(train), len(test)) == (16, 8)
@@ -23,6 +24,7 @@ def test_it_reads_as_cub(root):
     assert {sample.label for sample in test} == set(range(8))
 
 
+@pytest.mark.slow
 def test_boxes_fit_their_masks(root):
     for sample in DataSource("demo", root, "test").load():
         mask = read_mask(sample.masks[0]) > 128
@@ -48,6 +50,7 @@ def test_pictures_are_those_of_this_version():
 RECORDED_BOXES = [(13, 152, 269, 394), (89, 108, 317, 307), (0, 127, 271, 382)]
 
 
+@pytest.mark.slow
 def test_species_differ_on_the_head_only():
     """Two species from one seed, in the same plumage: every pixel that differs lies in a part of the bird's box."""
     first, second = SPECIES[0], SPECIES[3]
@@ -61,6 +64,7 @@ def test_species_differ_on_the_head_only():
         assert part < 0.5 * (x1 - x0) * (y1 - y0)
 
 
+@pytest.mark.slow
 def test_objects_are_neither_tiny_nor_everything(root):
     shares = [
         np.prod(sample.boxes[0, 2:] - sample.boxes[0, :2]) / np.prod(sample.size)
@@ -74,6 +78,7 @@ def test_objects_are_neither_tiny_nor_everything(root):
     assert len(PLUMAGES) == len(SPECIES)
 
 
+@pytest.mark.slow
 def test_rendering_again_changes_nothing_and_an_interrupted_one_is_finished(root, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     demo.render(root, RECIPE)
@@ -87,6 +92,7 @@ def test_rendering_again_changes_nothing_and_an_interrupted_one_is_finished(root
         assert (partial / name).read_text() == (root / name).read_text()
 
 
+@pytest.mark.slow
 def test_another_recipe_or_other_files_are_not_overwritten(root, tmp_path):
     with pytest.raises(UserError, match="holds other demo data"):
         demo.render(root, demo.Recipe())

@@ -50,6 +50,7 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch):
     assert not (tmp_path / "photographs").exists()
 
 
+@pytest.mark.slow
 def test_mobilenet_knows_them(root, tmp_path):
     """Every class is among the best five of the network's own head; it takes the tabby for an Egyptian cat."""
     source = DataSource("photographs", root, "val")

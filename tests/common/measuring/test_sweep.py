@@ -31,6 +31,7 @@ def random_maps():
     yield np.ones((1, 1), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_scores_are_the_judges(name):
     protocol, rng = PROTOCOLS[name], np.random.default_rng(1)

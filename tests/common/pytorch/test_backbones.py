@@ -99,6 +99,7 @@ def test_output_stride_16_keeps_every_weight():
         MobileNetV1Features(8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "side", "channels"), [
     ("mobilenet_v1", 14, 1024), ("resnet50", 14, 2048), ("vgg16", 14, 1024), ("inception_v3", 12, 1024),
 ])  # fmt: skip
@@ -149,6 +150,7 @@ def test_without_a_network_the_weight_file_and_its_place_are_named(architecture,
     assert str(tmp_path) in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_weight_file_that_was_put_there_is_taken(tmp_path, monkeypatch):
     from torchvision.models import resnet50
 

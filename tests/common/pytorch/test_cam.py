@@ -43,6 +43,7 @@ def localize(trained, root, out, **options):
     return {name: Predictions.open(out / name) for name in options.get("frames", ("crop", "squash"))}
 
 
+@pytest.mark.slow
 def test_localized_as_by_hand(trained, root, tmp_path):
     found = localize(trained, root, tmp_path)
     model, architecture, _ = cam.load_classifier(str(trained), 3)
@@ -64,6 +65,7 @@ def test_localized_as_by_hand(trained, root, tmp_path):
     assert (squash.frame.kind, squash.top5) == ("resize 224", found["crop"].entries[0].top5)
 
 
+@pytest.mark.slow
 def test_the_centre_crop_of_ten_is_the_crop_frame(trained, root, tmp_path):
     ten = localize(trained, root, tmp_path / "ten", frames=("crop",), crops=10)["crop"]
     one = localize(trained, root, tmp_path / "one", frames=("crop",), crops=1)["crop"]
@@ -74,6 +76,7 @@ def test_the_centre_crop_of_ten_is_the_crop_frame(trained, root, tmp_path):
                                   centre_crop(resize(image, (256, 256), "pillow"), 224))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_mixed_precision_moves_maps_a_little(trained, root, tmp_path):
     plain = localize("imagenet:mobilenet_v1", root, tmp_path / "plain", frames=("squash",), crops=1)["squash"]
     mixed = localize("imagenet:mobilenet_v1", root, tmp_path / "mixed", frames=("squash",), crops=1, amp="bf16")[
@@ -88,6 +91,7 @@ def test_mixed_precision_moves_maps_a_little(trained, root, tmp_path):
     assert not (tmp_path / "refused").exists()
 
 
+@pytest.mark.slow
 def test_compiled_is_the_same_network(trained, root, tmp_path, monkeypatch):
     """What torch.compile is given is called in the network's place; the compiler itself is PyTorch's to test."""
     calls = []
@@ -99,6 +103,7 @@ def test_compiled_is_the_same_network(trained, root, tmp_path, monkeypatch):
     np.testing.assert_array_equal(plain.map(plain.entries[0]), compiled.map(compiled.entries[0]))
 
 
+@pytest.mark.slow
 def test_the_manifest_says_what_was_done(trained, root, tmp_path):
     manifest = localize(trained, root, tmp_path, frames=("crop",))["crop"].manifest
     assert (manifest["method"], manifest["architecture"], manifest["frame"]) == (
@@ -113,6 +118,7 @@ def test_the_manifest_says_what_was_done(trained, root, tmp_path):
     assert manifest["counts"] == {"scored": 6, "skipped": {}}
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_counted_and_named(trained, tmp_path):
     root = small_cub.make(tmp_path / "CUB")
     (root / "images/001.Red_Bird/bird_2.png").write_bytes(b"")
@@ -122,6 +128,7 @@ def test_unreadable_images_are_counted_and_named(trained, tmp_path):
         assert predictions.manifest["counts"] == {"scored": 5, "skipped": {"the file is empty": 1}}
 
 
+@pytest.mark.slow
 def test_a_stopped_localization_goes_on(trained, root, tmp_path, monkeypatch):
     whole = localize(trained, root, tmp_path / "whole", crops=1, batch_size=2)
     count = 0
@@ -157,6 +164,7 @@ class ByGradient(cam.CamLocalizer):
         return (leaf * gradient.sum(dim=(2, 3), keepdim=True)).sum(dim=1)
 
 
+@pytest.mark.slow
 def test_a_method_that_takes_gradients_localizes(trained, root, tmp_path, monkeypatch):
     whole = localize(trained, root, tmp_path / "plain", crops=1)
     monkeypatch.setattr(cam, "CamLocalizer", ByGradient)
@@ -166,6 +174,7 @@ def test_a_method_that_takes_gradients_localizes(trained, root, tmp_path, monkey
             np.testing.assert_allclose(whole[name].map(one), ours[name].map(other), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_predictions_go_on_with_data_that_moved(trained, root, tmp_path):
     localize(trained, root, tmp_path / "run", crops=1)
     (tmp_path / "elsewhere").symlink_to(root)
@@ -178,6 +187,7 @@ def test_predictions_go_on_with_data_that_moved(trained, root, tmp_path):
     assert json.loads(file.read_text())["data"]["root"] == str(tmp_path / "elsewhere")
 
 
+@pytest.mark.slow
 def test_other_options_do_not_overwrite(trained, root, tmp_path):
     localize(trained, root, tmp_path, crops=1)
     with pytest.raises(UserError, match="the folder holds another run: its classifier"):
@@ -185,6 +195,7 @@ def test_other_options_do_not_overwrite(trained, root, tmp_path):
     localize(trained, root, tmp_path, crops=10, overwrite=True)
 
 
+@pytest.mark.slow
 def test_predicted_maps_need_no_label(trained, root, tmp_path):
     by_label = localize(trained, root, tmp_path / "a", frames=("squash",), crops=1)["squash"]
     by_guess = localize(trained, root, tmp_path / "b", frames=("squash",), crops=1, map_class="predicted")["squash"]
@@ -201,6 +212,7 @@ def test_imagenets_own_head(root, tmp_path):
     assert found.manifest["checkpoint"] == {"name": "imagenet:mobilenet_v1", "sha256": None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "message"), [
     ({"frames": ()}, "expected crop, squash or both"), ({"frames": ("crop", "crop")}, "expected crop, squash or both"),
 ])  # fmt: skip
@@ -209,6 +221,7 @@ def test_refusals(trained, root, tmp_path, options, message):
         localize(trained, root, tmp_path, **options)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_other_classes_is_refused(trained, tmp_path):
     root = small_cub.make(tmp_path / "CUB")
     with pytest.raises(UserError, match="trained on 3 classes; expected 2"):
@@ -227,6 +240,7 @@ def test_the_schedule():
     assert cam.warmup_then_cosine(0, 1, 0) == 1.0
 
 
+@pytest.mark.slow
 def test_training_learns_and_repeats_itself(root, trained, tmp_path):
     log = [json.loads(line) for line in (trained.parent / "log.jsonl").read_text().splitlines()]
     assert len(log) == 4
@@ -242,6 +256,7 @@ def command(*arguments):
     )
 
 
+@pytest.mark.slow
 def test_the_commands(root, tmp_path):
     data = ["--data.name", "cub", "--data.root", root]
     done = command("train", *data, "--data.split", "train", "--out", tmp_path / "run", "--epochs", 1, "--augmentation.resize", 40,

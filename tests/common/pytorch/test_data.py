@@ -137,6 +137,7 @@ run_command(main)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["training", "localization"])
 def test_what_a_process_cant_send_ends_the_loader_instead_of_leaving_it_waiting(tmp_path, kind):
     root = small_cub.make(tmp_path / "CUB")

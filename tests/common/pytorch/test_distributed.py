@@ -38,6 +38,7 @@ def train(root, folder, **runtime):
         return fit(model, optimizer, loader, losses, lambda epoch, step: [0.1], 3, folder, {}, Runtime(**runtime))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(tmp_path):
     root = small_cub.make(tmp_path / "CUB")
     one = checkpoints.read(train(root, tmp_path / "one"))["model"]
@@ -72,6 +73,7 @@ def test_shares_cover_the_batch_and_nothing_twice(monkeypatch):
         EpochBatches(9, seed=3, batch_size=4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler, c++ is not on PATH")
 def test_a_compiled_step_trains_the_same(tmp_path):
     root = small_cub.make(tmp_path / "CUB")

@@ -43,6 +43,7 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_training_and_its_weights(made, tmp_path):
     status, said, error = command(tmp_path, "common.repeat", made / "cam", "--out", "again")
     assert status == 0, error
@@ -57,6 +58,7 @@ def test_a_training_and_its_weights(made, tmp_path):
     assert line.endswith(f"tensors differ, by up to 0.5: {name}")
 
 
+@pytest.mark.slow
 def test_predictions_and_what_differs(made, tmp_path):
     assert repeat.repeat(Repeat(made / "found", tmp_path / "again")) == []
     picture = next((made / "found/crop/maps").rglob("*.npy"))
@@ -74,6 +76,7 @@ def test_predictions_and_what_differs(made, tmp_path):
     assert line.startswith("squash: 1 of 6 images have other boxes or classes: ")
 
 
+@pytest.mark.slow
 def test_other_data_are_refused(made, tmp_path):
     boxes = made / "CUB/bounding_boxes.txt"
     before = boxes.read_text()
@@ -85,6 +88,7 @@ def test_other_data_are_refused(made, tmp_path):
         boxes.write_text(before)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_is_gone_is_named(made, tmp_path):
     (made / "cam/final.pth").rename(made / "cam/away.pth")
     try:
@@ -96,6 +100,7 @@ def test_a_checkpoint_that_is_gone_is_named(made, tmp_path):
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("changes", "message"), [
     ({"module": "os"}, "the record's command is 'os'; expected one of common.pytorch.cam"),
     ({"module": "/bin/sh"}, "the record's command is '/bin/sh'"),

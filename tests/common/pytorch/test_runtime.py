@@ -20,6 +20,7 @@ class Classifier(nn.Module):
         return maps.mean(dim=(2, 3)), maps
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler, c++ is not on PATH")
 @pytest.mark.parametrize("method", ["forward", "look"])
 def test_a_compiled_network_gives_the_same(method):

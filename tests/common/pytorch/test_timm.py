@@ -25,6 +25,7 @@ def test_maps(architecture, channels):
     assert output.features.shape == (2, channels, 7, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "message"), [
     ("no_such_model", "timm can't make 'no_such_model'"), ("vit_tiny_patch16_224", "no feature map"),
     ("vgg11", "does not end in pooling and one linear layer"),

@@ -87,6 +87,7 @@ def test_resumed_weights_are_those_of_an_uninterrupted_training(root, tmp_path, 
     assert logs[0] == logs[1]
 
 
+@pytest.mark.slow
 def test_killed_with_sigkill(root, tmp_path):
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom tests.common.pytorch.test_training import *\n"

@@ -194,6 +194,7 @@ def test_map_paths_stay_inside(tmp_path):
         map_path(tmp_path, "../../etc/passwd")
 
 
+@pytest.mark.slow
 def test_killed_at_any_line(source, tmp_path):
     """A process that is killed with SIGKILL while it writes; its successor finishes with the same lines."""
     script = tmp_path / "write.py"
