@@ -2,25 +2,45 @@
 
     python -m common.adopt scoremaps --method mine --out runs/mine/test --data.name cub --data.root CUB_200_2011
 
-The folder holds an `.npy` map for each image, `<image_id>.npy` as wsolevaluation writes them: floats in [0, 1], of the
-frame's size. The maps stay where they are; the predictions directory points to them.
+The folder holds an `.npy` map for each image, `<image_id>.npy` as wsolevaluation writes them. Maps that are floats in
+[0, 1] of the frame's size stay where they are, and the predictions directory links to them. Others are changed in a
+copy, and counted:
+
+| a map | becomes |
+|---|---|
+| of uint8 (0 to 255) or bool | a float, divided by 255, or 1 for true |
+| with axes of one, such as 1 x 224 x 224 | the same without them |
+| that leaves [0, 1] by at most 0.001, as rounding does | clipped |
+| of another size | resized bilinearly where `--resize` says what it shows |
+
+A map that is missing, damaged, of another size or type, that holds NaN or leaves [0, 1] further is left out, counted by
+its reason and named, as an image that can't be read is.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import cv2
+import numpy as np
 import tyro
 
 from common.datasets import DataSource, Sample
 from common.measuring.extraction import LARGEST_COMPONENT
-from common.measuring.geometry import FRAMES, Frame
+from common.measuring.geometry import FRAMES, LARGEST_INPUT, Frame
 from common.pictures.images import ImageError
-from common.runs.reader import read_map
-from common.runs.record import MAPS, Prediction
+from common.runs.reader import open_map
+from common.runs.record import LINES, MANIFEST, MAPS, Prediction, map_path
 from common.runs.writer import PredictionsWriter, finish
-from common.system.errors import UserError, inside, run_command
+from common.system.errors import UserError, inside, printable, run_command
+from common.system.files import read_json, writing
 from common.system.progress import bar
+
+ADOPTED = "adopted maps"
+"""The checkpoint that manifests name."""
+LEFT_OUT = "left out: "
+OVERSHOOT = 1e-3
+"""By how much a map may leave [0, 1] and is clipped: what rounding to half precision can do."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +59,9 @@ class Adopt:
     """The backbone; released thresholds are chosen by it."""
     frame: Literal["crop", "squash"] = "squash"
     """What the maps show. squash: the image resized to 224 x 224. crop: resized to 256 x 256, the central 224 x 224."""
+    resize: Literal["no", "frame", "image"] = "no"
+    """Take maps of other sizes, such as 7 x 7 or the image's own. frame: they show what the frame shows. image: they
+    show the whole image, of which the frame `crop` is cut."""
     threshold: float = 0.2
     """Of the box that is stored beside each map; protocols choose their own."""
     overwrite: bool = False
@@ -49,7 +72,7 @@ def adopt(options: Adopt) -> None:
     """The command.
 
     Raises:
-        UserError: a map is missing, damaged, of another size, or leaves [0, 1].
+        UserError: no map can be taken; says why.
     """
     if not options.maps.is_dir():
         raise UserError("no such folder", where=options.maps, do="name the folder that holds the .npy maps")
@@ -58,37 +81,132 @@ def adopt(options: Adopt) -> None:
         "method": options.method,
         "architecture": options.architecture,
         "data": options.data.described(dataset),
-        "checkpoint": {"name": "adopted maps", "sha256": None},
+        "checkpoint": {"name": ADOPTED, "sha256": None},
         "classifier": None,
         "frame": FRAMES[options.frame],
-        "options": {"maps": str(options.maps.resolve()), "threshold": options.threshold},
+        "options": {"maps": str(options.maps.resolve()), "threshold": options.threshold, "resize": options.resize},
     }
-    link = options.out / MAPS
-    if link.exists() and not link.is_symlink():  # --overwrite would delete them
-        raise UserError("the folder holds maps of its own", where=link, do="choose another --out")
+    maps = options.out / MAPS
+    if maps.is_dir() and not maps.is_symlink() and not _is_adopted(options.out):  # --overwrite would delete them
+        raise UserError("the folder holds maps of its own", where=maps, do="choose another --out")
     writer = PredictionsWriter(options.out, header, options.overwrite)
-    link.unlink(missing_ok=True)
-    link.symlink_to(options.maps.resolve(), target_is_directory=True)
-    for sample in bar(dataset, total=len(dataset), desc="reading maps"):
-        if sample.image_id in writer.done:
-            continue
-        try:
-            size = sample.size
-        except ImageError as problem:
-            writer.skip(sample.image_id, problem.found)
-            continue
-        writer.write(_prediction(options, sample, size))
+    named: dict[str, list[str]] = {}
+    for sample in bar(dataset, total=len(dataset), desc="reading maps") if not writer.complete else ():
+        for what in _adopt_one(options, sample, writer):
+            named.setdefault(what, []).append(sample.image_id)
+    for what, image_ids in named.items():
+        print(f"{what}: {len(image_ids)} of {len(dataset)} images, {', '.join(image_ids[:5])}"
+              f"{' ...' if len(image_ids) > 5 else ''}")  # fmt: skip
+    if not writer.complete and not _usable(writer, named):
+        writer.close()
+        for name in (LINES, MANIFEST):  # the same command, once that is mended, starts anew
+            (options.out / name).unlink()
+        reasons = "; ".join(f"{what} ({len(image_ids)})" for what, image_ids in named.items())
+        raise UserError(f"no map can be taken: {reasons}", where=options.maps,
+                        do="mend that, or say what maps of another size show with --resize")  # fmt: skip
     finish([writer])
 
 
-def _prediction(options: Adopt, sample: Sample, size: tuple[int, int]) -> Prediction:
-    frame = Frame.of_kind(FRAMES[options.frame], size)
-    localization_map = read_map(inside(options.maps, f"{sample.image_id}.npy"), frame)
+def _usable(writer: PredictionsWriter, named: dict[str, list[str]]) -> set[str]:
+    left_out = {image_id for what, image_ids in named.items() if what.startswith(LEFT_OUT) for image_id in image_ids}
+    return writer.done - left_out
+
+
+def _is_adopted(directory: Path) -> bool:
+    manifest = read_json(directory / MANIFEST) if (directory / MANIFEST).is_file() else None
+    checkpoint = manifest.get("checkpoint") if isinstance(manifest, dict) else None
+    return isinstance(checkpoint, dict) and checkpoint.get("name") == ADOPTED
+
+
+def _adopt_one(options: Adopt, sample: Sample, writer: PredictionsWriter) -> list[str]:
+    """Write an image's line, and its map where it isn't linked; gives what was changed, or why it is left out."""
+    path = inside(options.maps, f"{sample.image_id}.npy")
+    try:
+        frame = Frame.of_kind(FRAMES[options.frame], sample.size)
+        taken, changes = take(path, frame, options.resize)
+    except ImageError as problem:
+        reason, changes = problem.found, []
+    except UserError as problem:
+        reason, changes = f"map: {printable(problem.found)[:200]}", []
+    else:
+        reason = None
+    if reason is not None:
+        if sample.image_id not in writer.done:
+            writer.skip(sample.image_id, reason)
+        return [f"{LEFT_OUT}{reason}"]
+    writer.changed.update(changes)
+    if sample.image_id not in writer.done:
+        writer.write(_prediction(options, sample, frame, taken), taken if changes else None)
+        if not changes:
+            _link(path.resolve(), map_path(options.out, sample.image_id))
+    return changes
+
+
+def _link(path: Path, place: Path) -> None:
+    with writing(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        place.symlink_to(path)
+
+
+def take(path: Path, frame: Frame, resize: str = "no") -> tuple[np.ndarray, list[str]]:
+    """A map of somebody else's as ours are, and what was changed in it; see the table above.
+
+    Args:
+        path: the `.npy` file.
+        frame: what it shows, or is cut and resized to show.
+        resize: `no`, or `frame` or `image`: what a map of another size shows.
+
+    Returns:
+        (H, W) float32 or float64 in [0, 1], of the frame's size.
+
+    Raises:
+        UserError: the map can't be taken.
+    """
+    found, changes = open_map(path), []
+    if found.ndim > 2 and 1 in found.shape:
+        found = found.reshape([length for length in found.shape if length > 1])
+        changes.append("axes of one taken off")
+    if found.ndim != 2 or found.size == 0 or max(found.shape) > LARGEST_INPUT:
+        raise UserError(f"of shape {'x'.join(map(str, found.shape))}", where=path, expected="height and width")
+    size = found.shape[::-1]
+    if size != tuple(frame.size) and resize == "no":
+        raise UserError(f"{size[0]}x{size[1]}, not {frame.size[0]}x{frame.size[1]}", where=path)
+    if found.dtype == np.uint8:
+        found = found / np.float32(255 if found.max() > 1 else 1)
+        changes.append("uint8 divided by 255")
+    elif found.dtype == bool:
+        found = found.astype(np.float32)
+        changes.append("bool taken as 0 and 1")
+    if found.dtype.kind != "f" or found.dtype.itemsize > 8:
+        raise UserError(f"of {found.dtype} values", where=path, expected="float32, float64, float16, uint8 or bool")
+    found = np.array(found, np.float64 if found.dtype.itemsize == 8 else np.float32)
+    if not np.isfinite(found).all():
+        raise UserError("NaN or infinity in it", where=path)
+    if found.min() < 0 or found.max() > 1:
+        if found.min() < -OVERSHOOT or found.max() > 1 + OVERSHOOT:
+            raise UserError("values outside [0, 1]", where=path)
+        found = found.clip(0, 1)
+        changes.append("clipped to [0, 1]")
+    if size != tuple(frame.size):
+        found = _resized(found, frame, resize)
+        changes.append(f"resized from {size[0]}x{size[1]}")
+    return found, changes
+
+
+def _resized(found: np.ndarray, frame: Frame, shows: str) -> np.ndarray:
+    if shows == "frame":
+        return cv2.resize(found, frame.size, interpolation=cv2.INTER_LINEAR).clip(0, 1)
+    x, y, width, height = frame.crop
+    return cv2.resize(found, frame.resized, interpolation=cv2.INTER_LINEAR)[y : y + height, x : x + width].clip(0, 1)
+
+
+def _prediction(options: Adopt, sample: Sample, frame: Frame, localization_map: np.ndarray) -> Prediction:
     (boxes,) = LARGEST_COMPONENT.boxes(localization_map, [options.threshold])
     return Prediction(
         image_id=sample.image_id,
         label=sample.label,
-        size=size,
+        size=tuple(frame.original),
         frame=frame,
         top5=None,
         top5_scores=None,

@@ -26,14 +26,7 @@ def read_map(path: Path, frame: Frame) -> np.ndarray:
     Raises:
         UserError: missing, pickled, no array, another shape or type, or values outside [0, 1].
     """
-    need_file(path)
-    try:
-        # Mapped, not read: a wrong shape is refused before any memory is taken, and pickled objects can't be mapped.
-        localization_map = np.lib.format.open_memmap(path, mode="r")
-    except FileNotFoundError as error:
-        raise UserError("no such map", where=path, do="localize again with maps saved") from error
-    except Exception as error:  # numpy parses the header as Python, and fails as variously as Python's parser
-        raise UserError(f"not a readable .npy file ({error})", where=path) from error
+    localization_map = open_map(path)
     if localization_map.shape[::-1] != tuple(frame.size):
         size = "x".join(map(str, localization_map.shape[::-1]))
         raise UserError(f"the map is {size}", where=path, expected="x".join(map(str, frame.size)))
@@ -44,6 +37,23 @@ def read_map(path: Path, frame: Frame) -> np.ndarray:
     if localization_map.dtype.itemsize > 8:
         raise UserError(f"the map is {localization_map.dtype}", where=path, expected="float32 or float64")
     return np.array(localization_map, np.float64 if localization_map.dtype.itemsize == 8 else np.float32)
+
+
+def open_map(path: Path) -> np.ndarray:
+    """An `.npy` file's array of whatever shape and type, mapped and not read.
+
+    A wrong shape can be refused before any memory is taken, and pickled objects can't be mapped.
+
+    Raises:
+        UserError: missing, pickled, or no array.
+    """
+    need_file(path)
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError as error:
+        raise UserError("no such map", where=path, do="localize again with maps saved") from error
+    except Exception as error:  # numpy parses the header as Python, and fails as variously as Python's parser
+        raise UserError(f"not a readable .npy file ({error})", where=path) from error
 
 
 @dataclass(frozen=True)

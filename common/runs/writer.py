@@ -32,6 +32,7 @@ class PredictionsWriter:
     Attributes:
         done: ids of images that have a line already; skip them.
         complete: the directory held this very run, finished; there is nothing to do.
+        changed: number of maps by what was changed in them, for the manifest's counts.
 
     Raises:
         UserError: the directory holds another run's predictions, or something else, or another process writes to it.
@@ -42,6 +43,7 @@ class PredictionsWriter:
     ):
         self.directory, self.header = directory, json.loads(json.dumps(header))
         self.done: set[str] = set()
+        self.changed: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
         self._processes: list[dict[str, Any]] = list(processes)
         self._file = None
@@ -131,7 +133,9 @@ class PredictionsWriter:
 
     def _write_manifest(self, complete: bool) -> None:
         skipped = sum(self._skipped.values())
-        counts = {"scored": len(self.done) - skipped, "skipped": dict(self._skipped)}
+        counts: dict[str, Any] = {"scored": len(self.done) - skipped, "skipped": dict(self._skipped)}
+        if self.changed:
+            counts["changed"] = dict(self.changed)
         write_json(
             self.directory / MANIFEST,
             {"format": FORMAT, **self.header, "processes": self._processes, "counts": counts, "complete": complete},

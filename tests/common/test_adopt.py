@@ -1,13 +1,15 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from common.adopt import Adopt, adopt
+from common.adopt import Adopt, adopt, take
 from common.datasets import DataSource
 from common.evaluate import Evaluate
+from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import WSOLEVAL_V1
 from common.runs.evaluation import evaluate
@@ -43,23 +45,82 @@ def test_adopted_maps_are_scored_as_they_are(tmp_path, source, maps):
     assert evaluation.rows[0].top1 is None
 
 
-def test_again_and_interrupted(tmp_path, source, maps):
+def test_again(tmp_path, source, maps):
     options = Adopt(maps, source, tmp_path / "adopted", "theirs")
-    path = sorted(maps.rglob("*.npy"))[-1]
-    content = path.read_bytes()
-    path.write_bytes(content[:100])
-    with pytest.raises(UserError, match="not a readable .npy file"):
-        adopt(options)
-    path.write_bytes(content)
     adopt(options)
     adopt(options)
+    adopt(replace(options, overwrite=True))
     assert len(Predictions.open(tmp_path / "adopted").entries) == 6
 
 
+def test_what_a_map_becomes(tmp_path):
+    frame, plain = Frame.squash((96, 72), 4), np.arange(16, dtype=np.float32).reshape(4, 4) / 15
+
+    def taken(array, resize="no", frame=frame):
+        np.save(tmp_path / "a.npy", array)
+        return take(tmp_path / "a.npy", frame, resize)
+
+    for array, changes, tolerance in (
+        (plain, [], 0), (plain.astype(np.float64), [], 0), (plain.astype(np.float16), [], 1e-3),
+        ((plain * 255).round().astype(np.uint8), ["uint8 divided by 255"], 0.002),
+        (plain[None], ["axes of one taken off"], 0), (plain[..., None], ["axes of one taken off"], 0),
+        (plain * np.float32(1.0000002), ["clipped to [0, 1]"], 1e-6), (plain - np.float32(1e-4), ["clipped to [0, 1]"], 1e-4),
+    ):  # fmt: skip
+        found, what = taken(array)
+        assert (what, found.dtype.kind) == (changes, "f")
+        assert 0 <= found.min() <= found.max() <= 1
+        np.testing.assert_allclose(found, plain, atol=tolerance)
+    assert taken(plain > 0.5)[0].tolist() == (plain > 0.5).astype(float).tolist()
+    found, what = taken(np.full((7, 7), 0.5), "frame")
+    assert (found.tolist(), what) == (np.full((4, 4), 0.5).tolist(), ["resized from 7x7"])
+    # Of the whole image's left half, a crop of half the side sees its middle: one column of two.
+    crop = Frame.centre_crop((96, 72), 8, 4)
+    left = np.zeros((72, 96), np.float32)
+    left[:, :48] = 1
+    assert taken(left, "image", crop)[0].tolist() == [[1, 1, 0, 0]] * 4
+    assert taken(left, "frame", crop)[0].tolist() == [[1, 1, 0, 0]] * 4
+    left[:, :36] = 0
+    assert taken(left, "image", crop)[0].round(1).tolist() == [[0, 1, 0, 0]] * 4
+
+
+@pytest.mark.parametrize(("array", "reason"), [
+    (np.full((4, 4), np.nan), "NaN or infinity in it"), (np.full((4, 4), 1.01), "values outside [0, 1]"),
+    (np.full((4, 4), -0.01), "values outside [0, 1]"), (np.zeros((4, 4), np.int64), "of int64 values"),
+    (np.zeros((5, 4)), "4x5, not 4x4"), (np.zeros((3, 4, 4)), "of shape 3x4x4"), (np.zeros(16), "of shape 16"),
+])  # fmt: skip
+def test_what_no_map_is(tmp_path, array, reason):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(UserError) as raised:
+        take(tmp_path / "a.npy", Frame.squash((96, 72), 4))
+    assert raised.value.found == reason
+
+
+def test_some_maps_of_no_use_are_named_and_the_rest_is_scored(tmp_path, source, maps, capsys):
+    paths = sorted(maps.rglob("*.npy"))
+    np.save(paths[0], np.full((224, 224), np.nan))
+    paths[1].unlink()
+    np.save(paths[2], np.load(paths[2]) * 3 * 1.0000002)
+    paths[3].write_bytes(b"")
+    adopt(Adopt(maps, source, tmp_path / "adopted", "theirs"))
+    found = Predictions.open(tmp_path / "adopted")
+    assert len(found.entries) == 3
+    assert found.manifest["counts"]["skipped"].keys() >= {"map: NaN or infinity in it", "map: no such map"}
+    assert found.manifest["counts"]["changed"] == {"clipped to [0, 1]": 1}
+    printed = capsys.readouterr().out
+    assert "left out: map: no such map: 1 of 6 images, " in printed
+    assert "clipped to [0, 1]: 1 of 6 images, " in printed
+    (evaluation,), _ = evaluate(Evaluate((tmp_path / "adopted",), protocols=("wsoleval-v1",)))
+    assert (evaluation.rows[0].images, sum(evaluation.rows[0].left_out.values())) == (3, 3)
+
+
 def test_refusals(tmp_path, source, maps):
-    np.save(next(maps.rglob("*.npy")), np.zeros((9, 9)))
-    with pytest.raises(UserError, match="the map is 9x9; expected 224x224"):
+    for path in maps.rglob("*.npy"):
+        np.save(path, np.zeros((9, 9)))
+    with pytest.raises(
+        UserError, match=r"no map can be taken: left out: map: 9x9, not 224x224 \(6\)\. Mend that, or say"
+    ):
         adopt(Adopt(maps, source, tmp_path / "a", "theirs"))
+    adopt(Adopt(maps, source, tmp_path / "a", "theirs", resize="frame"))
     with pytest.raises(UserError, match="no such folder"):
         adopt(Adopt(tmp_path / "nothing", source, tmp_path / "b", "theirs"))
     own = runs.write(tmp_path / "own", source)
@@ -73,4 +134,5 @@ def test_the_command(tmp_path, source, maps):
          "--data.name", "cub", "--data.root", source.root], capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "adopted/maps").resolve() == maps.resolve()
+    links = sorted((tmp_path / "adopted/maps").rglob("*.npy"))
+    assert [path.resolve() for path in links] == sorted(path.resolve() for path in maps.rglob("*.npy"))

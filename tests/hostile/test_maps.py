@@ -13,10 +13,9 @@ from common.evaluate import Evaluate
 from common.measuring.geometry import Frame
 from common.report import Report, build
 from common.runs.evaluation import evaluate
-from common.runs.reader import read_map
+from common.runs.reader import Predictions, read_map
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
-from common.system.errors import UserError
 from tests import runs, small_cub
 from tests.hostile.payloads import refused
 
@@ -88,13 +87,17 @@ def test_what_holds_the_same_numbers_is_scored_and_drawn_alike(tmp_path, dtype, 
     assert "data:image/jpeg" in build(Report((run,), workers=1))
 
 
-def test_adopting_stops_at_the_map_that_is_none_and_names_it(tmp_path):
+def test_adopting_leaves_out_the_map_that_is_none_and_names_it(tmp_path, capsys):
     source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
     run = runs.write(tmp_path / "run", source)
-    path = sorted((run / "maps").rglob("*.npy"))[2]
-    np.save(path, changed(np.nan))
-    with pytest.raises(UserError, match=f"{path.name}: the localization map holds NaN"):
-        adopt(Adopt(run / "maps", source, tmp_path / "adopted", "theirs"))
+    paths = sorted((run / "maps").rglob("*.npy"))
+    contents = (b"", lying(shape="(1000000, 1000000)"), lying(shape="(-224, -224)"), lying("'|O'"), pickle.dumps([1]))
+    for path, content in zip(paths, contents, strict=False):
+        path.write_bytes(content)
+    adopt(Adopt(run / "maps", source, tmp_path / "adopted", "theirs"))
+    assert len(Predictions.open(tmp_path / "adopted").skipped) == 5
+    printed = capsys.readouterr().out
+    assert all(path.name.removesuffix(".npy") in printed for path in paths[:5])
 
 
 def test_adopted_maps_are_never_written_over(tmp_path):
