@@ -30,6 +30,7 @@ from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import checkpoints
 from common.pytorch.backbones import download, torchvision_weights
 from common.pytorch.mobilenet_v1 import from_tf_slim
+from common.pytorch.state_dicts import described
 from common.system.errors import UserError, run_command
 from common.system.files import sha256, write_atomically
 from common.weights import load_mobilenet_v1, weights_folder
@@ -135,20 +136,23 @@ def load(path: Path, arch: str | None = None, variant: str | None = None) -> Loa
 
     Args:
         path: the file.
-        arch, variant: of an authors' file; None recognizes them by the names and the container.
+        arch, variant: of an authors' file; None recognizes them by the names, and by what the releases write.
 
     Raises:
         UserError: not such a file, or not what `arch` and `variant` say.
     """
     content = checkpoints.read(path)
     config, class_names = {}, None
-    if isinstance(content, dict) and "config" in content:
+    if checkpoints.is_own(content):
         config, state = checkpoints.read_trained(path, METHOD)
         checkpoints.need(config, path, "class_names", "architecture", "variant")
         class_names = tuple(config["class_names"])
     else:
-        state = checkpoints.read_state_dict(path)
-        config = {"architecture": _architecture_of(state, path), "variant": variant or _variant_of(content)}
+        state = checkpoints.state_dict_of(content, path)
+        config = {
+            "architecture": _architecture_of(state, path),
+            "variant": variant or _variant_of(content, state, path),
+        }
         state = released_state(state)
     for name, asked in (("architecture", arch), ("variant", variant)):
         if asked not in (None, config[name]):
@@ -182,25 +186,37 @@ def check_classes(loaded: Loaded, classes: int, path: Path) -> None:
 
 
 def released_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """An authors' state dict without `module.` and without the stale copies of f2."""
-    plain = {name.removeprefix("module."): value for name, value in state.items()}
-    return {name: value for name, value in plain.items()
-            if "_copy" not in name and not name.startswith("erase_branch")}  # fmt: skip
+    """An authors' state dict without the stale copies of f2."""
+    return {name: value for name, value in state.items() if not _is_copy(name)}
 
 
-def _variant_of(content: dict[str, Any]) -> str:
-    if "model" in content:
+def _is_copy(name: str) -> bool:
+    return "_copy" in name or name.startswith("erase_branch")
+
+
+def _variant_of(content: dict[str, Any], state: dict[str, Tensor], path: Path) -> str:
+    """The variant by what its release alone writes: ILSVRC's copies of f2, EXT's threshold beside the weights.
+
+    A state dict without either is CUB's release; where it comes in a wrapper, or under DataParallel's `module.`, that
+    is said, since neither tells a variant.
+    """
+    if any(_is_copy(name) for name in state):
+        return "ILSVRC"
+    if "best_thr" in content:
         return "EXT"
-    return "ILSVRC" if any(name.startswith("module.") for name in content) else "CUB"
+    if next(iter(state)) not in content:
+        print(f"note: {path} says nothing of its variant, and is taken as CUB's; --variant says another")
+    return "CUB"
 
 
 def _architecture_of(state: dict[str, Tensor], path: Path) -> str:
     signs = {"conv5_3.weight": "vgg", "model.13.0.weight": "mobilenet", "layer4.0.conv1.weight": "resnet",
              "Mixed_7c.branch1x1.conv.weight": "inception"}  # fmt: skip
     for name in state:
-        if name.removeprefix("module.") in signs:
-            return signs[name.removeprefix("module.")]
-    raise UserError("none of the four BAS networks", where=path, expected="a checkpoint of one")
+        if name in signs:
+            return signs[name]
+    raise UserError(f"none of the four BAS networks, but {described(state)}", where=path,
+                    expected="a checkpoint of one")  # fmt: skip
 
 
 def export(network: Network, arch: str, path: Path, epoch: int, threshold: float) -> None:

@@ -143,12 +143,17 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     need_file(path)
     try:
         arrays = safetensors.numpy.load_file(path)
-        with open(path, "rb") as file:
-            header = file.read(int.from_bytes(file.read(8), "little"))  # the library has found it to be in the file
-        json.loads(header, object_pairs_hook=_distinct)
+        check_safetensors_names(path)
     except Exception as error:  # the library's own error is a bare Exception, and a type may be a KeyError
         raise UserError(f"not a readable safetensors file ({error})", where=path) from error
     return arrays
+
+
+def check_safetensors_names(path: Path) -> None:
+    """Refuse a safetensors file, whole by the library's word, whose header has a name twice (`ValueError`)."""
+    with open(path, "rb") as file:
+        header = file.read(int.from_bytes(file.read(8), "little"))
+    json.loads(header, object_pairs_hook=_distinct)
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def load(path: Path, stage: str | None = None) -> Loaded:
     """
     content = checkpoints.read(path)
     config: dict[str, Any] = {}
-    if isinstance(content, dict) and isinstance(content.get("config"), dict):
+    if checkpoints.is_own(content) and isinstance(content["config"], dict):
         stage_of = {method: name for name, method in METHODS.items()}
         found = stage_of.get(content["config"].get("method"))
         if found is None:
@@ -109,7 +109,7 @@ def load(path: Path, stage: str | None = None) -> Loaded:
                             expected=f"one of {' or '.join(METHODS.values())}")  # fmt: skip
         config, state = checkpoints.read_trained(path, METHODS[found])
     else:
-        state = checkpoints.read_state_dict(path)
+        state = checkpoints.state_dict_of(content, path)
         found = _stage_of(state, path)
     if stage not in (None, found):
         raise UserError(f"a checkpoint of the stage {found}", where=path, expected=f"one of the stage {stage}")

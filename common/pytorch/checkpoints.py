@@ -16,12 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.pytorch import pickles
+from common.pytorch import pickles, state_dicts
 from common.system.errors import UserError
 from common.system.files import need_file, write_atomically
+from common.weights import check_safetensors_names
 
 FORMAT = 1
 KEPT = 2
+UNUSED = "num_batches_tracked"
+"""What batch norms with a momentum count and don't use; files of old versions lack it."""
 MOST_UNPACKED = 10
 """Times its own size that a file may unpack to."""
 
@@ -34,20 +37,24 @@ def read(path: Path) -> Any:
             it is.
     """
     need_file(path)
+    if path.is_file() and _is_safetensors(path):
+        return _read_safetensors(path)
     _refuse_bomb(path)
     try:
         _check_pickles(path)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(state_dicts.NUMPY_SCALARS):
             warnings.simplefilter("ignore")  # of pickles of another protocol, which are then refused
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(_in_protocol_2(path), map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError("no such checkpoint", where=path) from error
     except pickle.UnpicklingError as error:
         if not _begins_as_pickle(path):
             raise UserError("not a checkpoint", where=path, expected="what torch.save writes",
                             do="fetch it again") from error  # fmt: skip
+        names = _global_names(path)
+        held = f" ({', '.join(names[:3])}{' ...' if len(names) > 3 else ''})" if names else ""
         raise UserError(
-            "the file holds more than tensors and plain values, and loading that would run code from it",
+            f"the file holds more than tensors and plain values{held}, and loading that would run code from it",
             where=path,
             expected="a state dict",
             do="don't load it; if you trust it, save its state_dict() alone on another machine",
@@ -73,6 +80,65 @@ def _check_pickles(path: Path) -> None:
         for member in archive.infolist():
             if member.filename.lower().endswith("data.pkl"):
                 pickles.check(archive.read(member))
+
+
+def _in_protocol_2(path: Path) -> Path | io.BytesIO:
+    """The file, or where its pickle is of a later protocol, which torch's safe reader lacks, a copy in memory."""
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return path
+    with zipfile.ZipFile(path) as archive:
+        later = {member: archive.read(member) for member in archive.infolist() if member.filename.endswith("/data.pkl")}
+        later = {
+            member: content
+            for member, content in later.items()
+            if content[:2] in (b"\x80\x03", b"\x80\x04", b"\x80\x05")
+        }
+        if not later:
+            return path
+        copy = io.BytesIO()
+        with zipfile.ZipFile(copy, "w") as made:
+            for member in archive.infolist():
+                content = pickles.as_protocol_2(later[member]) if member in later else archive.read(member)
+                made.writestr(member.filename, content)
+    copy.seek(0)
+    return copy
+
+
+def _global_names(path: Path) -> list[str]:
+    """Classes and functions in a file's pickle that are none of torch's and numpy's for tensors and numbers."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                found = [name for member in archive.namelist() if member.endswith("data.pkl")
+                         for name in pickles.global_names(archive.read(member))]  # fmt: skip
+        else:
+            with open(path, "rb") as file:
+                found = [name for _ in range(5) if file.peek(1) for name in pickles.global_names(file)]
+    except Exception:  # a damaged one, which is being refused already
+        return []
+    known = re.compile(
+        r"torch(\._utils\._rebuild_\w+|\.\w+Storage)|collections\.OrderedDict|numpy\S*\.(scalar|dtype)|_codecs\.encode"
+    )
+    return [name[:60] for name in dict.fromkeys(found) if not known.fullmatch(name)]
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins with a header of JSON after its length, as safetensors' do."""
+    with open(path, "rb") as file:
+        length, brace = int.from_bytes(file.read(8), "little"), file.read(1)
+    return brace == b"{" and length <= path.stat().st_size
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+        check_safetensors_names(path)
+    except Exception as error:  # the library's own error is a bare Exception
+        raise UserError(f"not a readable safetensors file ({_reason(error)})", where=path) from error
+    return state
 
 
 def _begins_as_pickle(path: Path) -> bool:
@@ -101,19 +167,24 @@ def _refuse_bomb(path: Path) -> None:
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """A state dict, from a file that is one or holds one under `state_dict` or `model`.
+    """The state dict of a file, out of the wrappers and prefixes that `state_dicts.find` knows.
 
     Raises:
         UserError: as `read`, or no state dict in it.
     """
-    content = read(path)
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
-        raise UserError("no state dict in this file", where=path, expected="tensors by name")
-    _check_tensors(content, path)
-    return dict(content)
+    return state_dict_of(read(path), path)
+
+
+def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
+    """The same of what `read` gave."""
+    state = state_dicts.find(content, path)
+    _check_tensors(state, path)
+    return state
+
+
+def is_own(content: Any) -> bool:
+    """Whether `read` gave a checkpoint of this project."""
+    return isinstance(content, dict) and "format" in content and "config" in content
 
 
 def _check_tensors(state: dict[Any, Tensor], where: Path) -> None:
@@ -179,7 +250,7 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], where: Path) -> No
         UserError: a name is missing or unexpected, a shape differs, or a number is none.
     """
     own = model.state_dict()
-    missing = [name for name in own if name not in state]
+    missing = [name for name in own if name not in state and not name.endswith(UNUSED)]
     unexpected = [name for name in state if name not in own]
     reshaped = [
         f"{name} {tuple(state[name].shape)} for {tuple(own[name].shape)}"
@@ -196,7 +267,7 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], where: Path) -> No
     for name, value in state.items():
         if value.is_complex() or not bool(torch.isfinite(value).all()):
             raise UserError(f"{name} holds NaN, infinity or complex numbers", where=where, do="take another checkpoint")
-    model.load_state_dict(state)
+    model.load_state_dict({**{name: own[name] for name in own if name.endswith(UNUSED)}, **state})
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

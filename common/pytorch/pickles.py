@@ -4,8 +4,10 @@ Unpicklers that run no code still hash the keys of dictionaries. Tuples in tuple
 there, and a hundred thousand numbers of one hash are compared with each other. Nobody can foretell a text's hash.
 """
 
+import pickle
 import pickletools
-from typing import BinaryIO
+import struct
+from typing import Any, BinaryIO
 
 DEEPEST = 200
 """Containers in each other; a checkpoint with an optimizer's state has some ten."""
@@ -87,3 +89,83 @@ def _depth(name: str, taken: list[int]) -> int:
     if name in _INTO:
         return max(taken[0], 1 + max(taken[1:], default=-1))
     return 1 + max(taken, default=-1)
+
+
+def global_names(content: bytes) -> list[str]:
+    """Names of the classes and functions that a pickle asks for, each once, in its order."""
+    found: dict[str, None] = {}
+    texts: list[str] = []
+    memo: dict[int, str] = {}
+    memoized = 0
+    last: Any = None
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name == "GLOBAL":
+            found[argument.replace(" ", ".", 1)] = None
+        elif opcode.name == "STACK_GLOBAL" and len(texts) > 1:
+            found[".".join(texts[-2:])] = None
+        if opcode.name in _TEXTS:
+            texts.append(argument)
+        elif opcode.name in ("BINGET", "LONG_BINGET") and argument in memo:
+            texts.append(memo[argument])
+        elif opcode.name in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
+            if last in _TEXTS:
+                memo[memoized if opcode.name == "MEMOIZE" else argument] = texts[-1]
+            memoized += 1
+        last = opcode.name
+    return list(found)
+
+
+def as_protocol_2(content: bytes) -> bytes:
+    """A pickle of protocol 3 to 5 in the instructions of protocol 2, which torch's reader of plain values knows.
+
+    Nothing is built. Texts stand where they are used instead of in the memo, so that a class's two names can become
+    one instruction. What has no counterpart is taken over as it is, for the reader to refuse.
+
+    Raises:
+        ValueError: no pickle, or a class named by something else than two texts.
+    """
+    made: list[bytes] = []
+    texts: dict[int, str] = {}
+    memoized = 0
+    standing: list[str | None] = []  # for each instruction kept the text that it pushes
+    for opcode, argument, start, end in _instructions(content):
+        name = opcode.name
+        if name in ("PROTO", "FRAME"):
+            continue
+        if name in ("MEMOIZE", "BINPUT", "LONG_BINPUT", "PUT"):
+            number = memoized if name == "MEMOIZE" else argument
+            memoized += 1
+            if standing and standing[-1] is not None:
+                texts[number] = standing[-1]
+                continue
+            texts.pop(number, None)
+            made.append(pickle.LONG_BINPUT + struct.pack("<I", number))
+        elif name in ("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"):
+            made.append(_text(argument))
+            standing.append(argument)
+            continue
+        elif name in ("BINGET", "LONG_BINGET") and argument in texts:
+            made.append(_text(texts[argument]))
+            standing.append(texts[argument])
+            continue
+        elif name == "STACK_GLOBAL":
+            if len(standing) < 2 or None in standing[-2:] or any("\n" in text for text in standing[-2:]):
+                raise ValueError("a class that is not named by two texts")
+            made[-2:] = [pickle.GLOBAL + "\n".join([*standing[-2:], ""]).encode()]
+            del standing[-2:]
+        else:
+            made.append(content[start:end])
+        standing.append(None)
+    return b"\x80\x02" + b"".join(made)
+
+
+def _instructions(content: bytes) -> list[tuple[pickletools.OpcodeInfo, Any, int, int]]:
+    """Opcode, argument, first byte and the byte behind, of each instruction."""
+    found = list(pickletools.genops(content))
+    ends = [start for _, _, start in found[1:]] + [len(content)]
+    return [(*instruction, end) for instruction, end in zip(found, ends, strict=True)]
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode("utf-8", "surrogatepass")
+    return pickle.BINUNICODE + struct.pack("<I", len(encoded)) + encoded

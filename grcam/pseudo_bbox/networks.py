@@ -17,8 +17,6 @@ from common.system.errors import UserError
 from common.system.files import sha256
 
 ARCHITECTURES = ("resnet50", "mobilenet_v1")
-PREFIX = "module."
-"""What the release takes off every name."""
 
 
 class ResNet50(nn.Module):
@@ -82,23 +80,13 @@ def load(arch: str, pretrained_path: Path | None) -> FeatureNetwork:
     if pretrained_path is None:
         state, record = backbones.torchvision_weights("resnet50"), {"name": "torchvision resnet50", "sha256": None}
     else:
-        state = without_prefix(checkpoints.read_state_dict(pretrained_path))
+        state = checkpoints.read_state_dict(pretrained_path)
         record = {"name": pretrained_path.name, "sha256": sha256(pretrained_path)}
     if "fc.weight" not in state:
         raise UserError("no fc.weight in the checkpoint", where=pretrained_path, expected="a ResNet50's names")
     model = ResNet50(len(state["fc.weight"]))
-    for name, value in model.state_dict().items():
-        if name.endswith("num_batches_tracked"):  # older files lack it, and nothing reads it
-            state.setdefault(name, value)
     checkpoints.load_strictly(model, state, pretrained_path or Path("torchvision's resnet50"))
     return FeatureNetwork(model, 2048, IMAGENET_MEAN, IMAGENET_STD, record)
-
-
-def without_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict without `module.`, where every name begins with it."""
-    if all(name.startswith(PREFIX) for name in state):
-        return {name.removeprefix(PREFIX): value for name, value in state.items()}
-    return state
 
 
 def _mobilenet_v1(pretrained_path: Path | None) -> FeatureNetwork:

@@ -48,16 +48,16 @@ def load(checkpoint: str, classes: int, arch: str = "efficientnet-b7", padded_fo
     """
     if checkpoint.startswith("imagenet:"):
         arch = checkpoint.removeprefix("imagenet:")
-        network = networks.build(arch, 1000, True, padded_for or networks.PADDED_FOR)
+        network = networks.imagenet(arch, padded_for or networks.PADDED_FOR)
         return Classifier(network, arch, {"name": checkpoint, "sha256": None}, None)
     path, config = Path(checkpoint), {}
     content = checkpoints.read(path)
-    if isinstance(content, dict) and "config" in content:
+    if checkpoints.is_own(content):
         config, state = checkpoints.read_trained(path, METHOD)
         checkpoints.need(config, path, "architecture")
         arch = config["architecture"]
     else:
-        state = checkpoints.read_state_dict(path)
+        state = checkpoints.state_dict_of(content, path)
     options = config.get("options", {})
     heads = [name for name in state if name in ("_fc.weight", "classifier.weight", "classifier.head.weight")]
     if not heads:

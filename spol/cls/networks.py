@@ -63,6 +63,13 @@ def build(arch: str, num_classes: int, pretrained: bool = True, padded_for: int 
     return Renormalized(backbones.build(arch, num_classes, pretrained))
 
 
+def imagenet(arch: str, padded_for: int = PADDED_FOR) -> nn.Module:
+    """The network with its true head of ImageNet's 1000 classes; arguments and errors as of `build`."""
+    if arch in ("efficientnet-b7", "densenet161"):
+        return build(arch, 1000, True, padded_for)
+    return Renormalized(backbones.imagenet(arch))
+
+
 def _efficientnet_b7(num_classes: int, pretrained: bool, padded_for: int) -> nn.Module:
     try:
         from efficientnet_pytorch import EfficientNet

@@ -56,6 +56,26 @@ def test_ext_files_hold_the_threshold_of_the_data_set(tmp_path, monkeypatch, dat
     assert (content["best_thr"], content["epoch"]) == (threshold, 9)
 
 
+@pytest.mark.parametrize(("wrap", "variant", "said"), [
+    (lambda s: s, "CUB", False),
+    (lambda s: {f"module.{name}": value for name, value in s.items()}, "CUB", True),
+    (lambda s: {"net": s, "acc": 0.9}, "CUB", True),
+    (lambda s: {"model": s, "epoch": 3}, "CUB", True),
+    (lambda s: {"model": s, "epoch": 3, "best_thr": 0.1}, "EXT", False),
+    (lambda s: {"model": {f"module.{name}": value for name, value in s.items()}, "best_thr": 0.1}, "EXT", False),
+    (lambda s: {**s, "erase_branch.13.0.weight": s["model.13.0.weight"]}, "ILSVRC", False),
+])  # fmt: skip
+def test_the_variant_is_told_by_what_its_release_alone_writes(tmp_path, capsys, wrap, variant, said):
+    network = filled.network("CUB", "mobilenet", classes=3)
+    torch.save(wrap(dict(network.state_dict())), tmp_path / "x.pth")
+    loaded = weights.load(tmp_path / "x.pth")
+    assert loaded.variant == variant
+    assert equal(loaded.network.state_dict(), network.state_dict())
+    assert ("says nothing of its variant, and is taken as CUB's" in capsys.readouterr().out) == said
+    if said:
+        assert weights.load(tmp_path / "x.pth", variant="EXT").variant == "EXT"
+
+
 @pytest.mark.slow
 def test_our_checkpoint_in_the_authors_format(tmp_path):
     network = filled.network("ILSVRC", "mobilenet", classes=3)

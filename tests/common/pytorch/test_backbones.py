@@ -175,3 +175,24 @@ def test_tf_slims_kernels_are_turned():
     assert weight.shape == (1000, 1024)
     np.testing.assert_array_equal(weight[0], head[0, 0, :, 1])  # the unused class 0 is gone
     assert bias.shape == (1000,)
+
+
+@pytest.mark.parametrize("architecture", ["vgg16", "inception_v3"])
+def test_networks_with_fresh_layers_have_no_imagenet_head(architecture):
+    with pytest.raises(UserError, match=f"{architecture} has no ImageNet head here: its last convolutions are fresh"):
+        backbones.imagenet(architecture)
+
+
+@pytest.mark.parametrize(("architecture", "channels"), [("mobilenet_v1", 1024), ("resnet50", 2048)])
+def test_the_released_stride_gives_maps_of_half_the_side(architecture, channels):
+    published = backbones.build(architecture, 3, pretrained=False, stride="released").eval()
+    with torch.inference_mode():
+        assert published(torch.zeros(1, 3, 64, 64)).features.shape == (1, channels, 2, 2)
+    assert backbones.strides(architecture) == ("removed", "released")
+
+
+def test_a_stride_that_a_network_has_not_is_refused():
+    with pytest.raises(UserError, match="vgg16 with stride removed; expected released"):
+        backbones.build("vgg16", 3, stride="removed")
+    with pytest.raises(UserError, match="timm:resnet18 has no stride removed"):
+        backbones.build("timm:resnet18", 3, stride="removed")

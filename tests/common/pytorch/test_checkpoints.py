@@ -1,8 +1,11 @@
+import argparse
 import os
 import pickle
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from common.pytorch import checkpoints
@@ -108,3 +111,88 @@ def test_checkpoints_of_something_else(tmp_path):
     checkpoints.write(tmp_path / "b.pth", {"config": {"method": "bas"}, "model": {}})
     with pytest.raises(UserError, match="a checkpoint of 'bas'; expected one of 'cam'"):
         checkpoints.read_trained(tmp_path / "b.pth", "cam")
+
+
+STATE = {"0.weight": torch.arange(6.0).reshape(3, 2), "0.bias": torch.ones(3)}
+
+
+@pytest.mark.parametrize("wrap", [
+    lambda s: {"net": s, "acc": 0.9}, lambda s: {"model_state_dict": s}, lambda s: {"state_dict_ema": s},
+    lambda s: {f"module.{name}": value for name, value in s.items()},
+    lambda s: {f"_orig_mod.module.{name}": value for name, value in s.items()},
+    lambda s: {"model": {"state_dict": {f"module.{name}": value for name, value in s.items()}}},
+    lambda s: {"model": s, "best": np.float64(0.25), "epoch": np.int64(3), "fast": np.bool_(True)},
+    lambda s: {"model": s, "best": np.float32(0.25)},
+])  # fmt: skip
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_state_dicts_as_people_save_them(tmp_path, wrap, protocol):
+    content = wrap(STATE)
+    if protocol > 2:
+        content = {key: value for key, value in content.items() if not isinstance(value, np.generic)}
+    torch.save(content, tmp_path / "a.pth", pickle_protocol=protocol)
+    found = checkpoints.read_state_dict(tmp_path / "a.pth")
+    assert found.keys() == STATE.keys()
+    assert all(torch.equal(found[name], STATE[name]) for name in STATE)
+
+
+def test_numpy_scalars_become_plain_numbers(tmp_path):
+    """Without running any of numpy's unpickling."""
+    values = [np.float64(0.1), np.float32(0.25), np.float16(2), np.int64(-3), np.uint8(200), np.bool_(True)]
+    torch.save({"values": values}, tmp_path / "a.pth")
+    found = checkpoints.read(tmp_path / "a.pth")["values"]
+    assert found == [0.1, 0.25, 2.0, -3, 200, True]
+    assert {type(value) for value in found} == {float, int, bool}
+    torch.save({"values": np.arange(3)}, tmp_path / "b.pth")
+    with pytest.raises(UserError, match=r"more than tensors and plain values \(numpy.*_reconstruct"):
+        checkpoints.read(tmp_path / "b.pth")
+
+
+def test_a_file_of_safetensors_is_read_by_its_content(tmp_path):
+    save_file({name: value.bfloat16() for name, value in STATE.items()}, tmp_path / "a.pth")
+    found = checkpoints.read_state_dict(tmp_path / "a.pth")
+    assert torch.equal(found["0.weight"].float(), STATE["0.weight"])
+    (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.pth").read_bytes()[:-4])
+    with pytest.raises(UserError, match="not a readable safetensors file"):
+        checkpoints.read(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ({"net": STATE, "model": STATE}, r"which holds net \(dict of 2\), model \(dict of 2\)"),
+    ({"generator": STATE, "epoch": 3}, r"which holds generator \(dict of 2\), epoch \(int\)"),
+    ([1, 2], r"which holds list of 2"),
+])  # fmt: skip
+def test_what_a_file_without_one_state_dict_holds_is_said(tmp_path, content, said):
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=said):
+        checkpoints.read_state_dict(tmp_path / "a.pth")
+
+
+def test_of_weights_and_their_average_the_weights_are_taken_and_that_is_said(tmp_path, capsys):
+    torch.save({"state_dict_ema": {"w": torch.zeros(1)}, "state_dict": {"w": torch.ones(1)}}, tmp_path / "a.pth")
+    assert checkpoints.read_state_dict(tmp_path / "a.pth")["w"] == 1
+    assert "holds state_dict and state_dict_ema; state_dict is taken" in capsys.readouterr().out
+
+
+def test_classes_that_a_file_holds_are_named(tmp_path):
+    torch.save({"model": STATE, "args": argparse.Namespace(lr=0.1)}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"more than tensors and plain values \(argparse.Namespace\)"):
+        checkpoints.read(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_code_in_a_later_protocol_is_not_run(tmp_path, protocol):
+    torch.save({"model": Bomb()}, tmp_path / "a.pth", pickle_protocol=protocol)
+    with pytest.raises(UserError, match=r"loading that would run code from it") as caught:
+        checkpoints.read(tmp_path / "a.pth")
+    assert "system" in str(caught.value)
+
+
+def test_half_precision_and_missing_counts_load(tmp_path):
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    state = {name: value.half() for name, value in model.state_dict().items() if "num_batches" not in name}
+    checkpoints.load_strictly(model, state, tmp_path)
+    assert model[0].weight.dtype == torch.float32
+    assert torch.equal(model[0].weight, state["0.weight"].float())
+    del state["1.running_var"]
+    with pytest.raises(UserError, match="1 missing"):
+        checkpoints.load_strictly(model, state, tmp_path)

@@ -1,0 +1,103 @@
+"""State dicts as people save them: in wrappers, under prefixes, beside numpy's scalars, in half precision.
+
+What is found is always said by name. Which of several state dicts is meant, or what a file without one holds, is never
+guessed.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from common.system.errors import UserError
+
+WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "network", "model_state", "weights", "params", "module")
+"""Keys under which training scripts keep the state dict."""
+AVERAGED = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "params_ema", "ema_model")
+"""Keys of the weights' moving average, taken where a file holds nothing else."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What DataParallel, DistributedDataParallel and torch.compile put before every name."""
+_DEEPEST = 3
+_SHOWN = 6
+
+
+def find(content: Any, where: Path) -> dict[str, Tensor]:
+    """The state dict in what a file holds, its names without the prefixes of wrappers around the network.
+
+    Args:
+        content: of the file.
+        where: for messages.
+
+    Raises:
+        UserError: none, or several, with what the file holds.
+    """
+    inner = content
+    for _ in range(_DEEPEST):
+        if _is_state_dict(inner):
+            return without_prefixes(inner)
+        held = [key for key in inner if isinstance(inner[key], dict)] if isinstance(inner, dict) else []
+        plain = [key for key in WRAPPERS if key in held]
+        averaged = [key for key in AVERAGED if key in held]
+        if len(plain or averaged) != 1:
+            break
+        (taken,) = plain or averaged
+        if plain and averaged:
+            print(f"note: {where} holds {taken} and {' and '.join(averaged)}; {taken} is taken")
+        inner = inner[taken]
+    raise UserError(f"no state dict in this file, which holds {described(content)}", where=where,
+                    expected=f"tensors by name, bare or under one of {', '.join(WRAPPERS[:4])}")  # fmt: skip
+
+
+def _is_state_dict(content: Any) -> bool:
+    return isinstance(content, dict) and bool(content) and all(isinstance(value, Tensor) for value in content.values())
+
+
+def without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, prefixes that stand before every name taken off."""
+    while prefix := next((prefix for prefix in PREFIXES if all(str(name).startswith(prefix) for name in state)), None):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+    return dict(state)
+
+
+def described(content: Any) -> str:
+    """What a file holds, in a few words: `epoch (int), model (dict of 3)`."""
+    if not isinstance(content, dict):
+        return _kind(content)
+    shown = [f"{str(key)[:40]} ({_kind(value)})" for key, value in list(content.items())[:_SHOWN]]
+    more = [f"{len(content) - _SHOWN} more"] if len(content) > _SHOWN else []
+    return ", ".join(shown + more) or "nothing"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict | list | tuple):
+        return f"{type(value).__name__} of {len(value)}"
+    return "tensor" if isinstance(value, Tensor) else type(value).__name__
+
+
+class _Dtype:
+    """A numpy dtype as pickles name it, by its text alone; what else they say of it is passed over."""
+
+    def __init__(self, text: str, *_: Any):
+        self.text = text
+
+    def __setstate__(self, _state: Any) -> None:
+        """Called by unpicklers with the byte order, which single numbers of the machine's own need not."""
+
+
+def _scalar(dtype: _Dtype, data: bytes) -> float:
+    """A numpy scalar as a plain number, made of its bytes without any of numpy's own unpickling."""
+    text = getattr(dtype, "text", None)
+    if not (isinstance(text, str) and re.fullmatch(r"[<|=]?(b1|[iu][1248]|f[248])", text) and isinstance(data, bytes)):
+        raise ValueError(f"a numpy scalar of {text!r}")
+    kind = np.dtype(text)
+    if len(data) != kind.itemsize:
+        raise ValueError(f"a numpy scalar of {text!r} in {len(data)} bytes")
+    return np.frombuffer(data, kind)[0].item()
+
+
+NUMPY_SCALARS = [
+    (_scalar, "numpy.core.multiarray.scalar"), (_scalar, "numpy._core.multiarray.scalar"), (_Dtype, "numpy.dtype"),
+]  # fmt: skip
+"""What `torch.serialization.safe_globals` puts in the place of numpy's functions."""
