@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 COLOURS = ("#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be123c", "#0f766e", "#4338ca")
-"""Of the runs, in their order."""
+"""The runs' colours, in their order; report.css has lighter ones for a dark page."""
+MOST_CURVES = 6
+"""Curves that one plot holds; more of them are split over several."""
 
 WIDTH, LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 360, 34, 24, 316, 168
 
@@ -18,23 +20,34 @@ class Curve:
 
     Attributes:
         label: who.
-        colour: as CSS writes it.
+        colour: number of the run's colour.
         x: (T,) thresholds or IoUs.
         y: (T,) percent, NaN where there is none.
         mark: the x of the dot; None puts it on the highest point.
     """
 
     label: str
-    colour: str
+    colour: int
     x: np.ndarray
     y: np.ndarray
     mark: float | None = None
 
 
-def chart(title: str, curves: Sequence[Curve], flat: Sequence[tuple[str, float]] = ()) -> str:
+def charts(title: str, curves: Sequence[Curve], flat: Sequence[tuple[str, float]] = (), **data: str) -> list[str]:
+    """As many plots as it takes for at most `MOST_CURVES` curves in each."""
+    if not curves:
+        return []
+    count = -(-len(curves) // MOST_CURVES)
+    each = -(-len(curves) // count)
+    parts = [curves[start : start + each] for start in range(0, len(curves), each)]
+    titles = [title] if count == 1 else [f"{title} ({number} of {count})" for number in range(1, count + 1)]
+    return [chart(name, part, flat, **data) for name, part in zip(titles, parts, strict=True)]
+
+
+def chart(title: str, curves: Sequence[Curve], flat: Sequence[tuple[str, float]] = (), **data: str) -> str:
     """An SVG with axes, curves, a dot on each, dashed lines for `flat` (label, percent), and a legend below.
 
-    The script finds the plot's geometry in its data attributes, to read values off under the pointer.
+    The script finds the plot's geometry in its data attributes, to read values off under the pointer; `data` adds some.
     """
     span = 1.0 if max(float(curve.x.max()) for curve in curves) > 0.3 else 0.2
     parts = [_text("name", LEFT, 15, title), *_axes(span)]
@@ -46,6 +59,7 @@ def chart(title: str, curves: Sequence[Curve], flat: Sequence[tuple[str, float]]
     place = (
         f'data-left="{LEFT}" data-top="{TOP}" data-width="{PLOT_WIDTH}" data-height="{PLOT_HEIGHT}" data-span="{span}"'
     )
+    place += "".join(f' data-{name}="{html.escape(value)}"' for name, value in data.items())
     label = f"{html.escape(title)}: {html.escape('; '.join(_words(curve) for curve in curves))}"
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" tabindex="0" aria-label="{label}" {place}>'
@@ -72,10 +86,13 @@ def _curve(curve: Curve, number: int, span: float) -> list[str]:
     mark_x, mark_y = _mark(curve)
     dot_x, dot_y = _at(mark_x, mark_y, span)
     tip = html.escape(_words(curve))
+    row, run = TOP + PLOT_HEIGHT + 30 + 13 * number, f"run{curve.colour % len(COLOURS)}"
+    colour = COLOURS[curve.colour % len(COLOURS)]
     return [
-        _line("curve", [_at(x, y, span) for x, y in known], curve.colour, curve.label),
-        f'<circle cx="{dot_x}" cy="{dot_y}" r="3.5" fill="{curve.colour}"><title>{tip}</title></circle>',
-        _text("key", LEFT, TOP + PLOT_HEIGHT + 30 + 13 * number, _words(curve), f' fill="{curve.colour}"'),
+        _line(f"curve {run}", [_at(x, y, span) for x, y in known], colour, curve.label),
+        f'<circle class="dot {run}" cx="{dot_x}" cy="{dot_y}" r="3.5" fill="{colour}"><title>{tip}</title></circle>',
+        f'<circle class="dot {run}" cx="{LEFT + 4}" cy="{row - 3}" r="4" fill="{colour}"/>',
+        _text("key", LEFT + 12, row, _words(curve)),
     ]
 
 

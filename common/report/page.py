@@ -23,13 +23,40 @@ import tyro
 from common.datasets.known import known_as
 from common.measuring.protocols import PROTOCOLS
 from common.report import gallery
-from common.report.figures import COLOURS, Curve, chart
+from common.report.figures import Curve, charts
 from common.report.gallery import JudgedRun
 from common.report.published import published
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.tables import in_full, leakage_lines, side_by_side, without_thresholds
 from common.system.errors import UserError
 from common.system.files import write_text
+
+WORDS = {
+    "resize 224": "the whole image, squashed to 224 x 224",
+    "resize 256 crop 224": "the image squashed to 256 x 256, its central 224 x 224",
+    "value": "where the map's values exceed the threshold",
+    "grey": "as 8-bit grey, above a share of its greatest level",
+    "stretched-grey": "stretched to [0, 1] once more, then as 8-bit grey, above a share of its greatest level",
+    "cubehelix-grey": "painted with the cubehelix colours, turned to grey, above a share of its greatest level",
+    "largest-component": "the connected region of most pixels",
+    "largest-contour": "the contour that encloses the largest area",
+    "every-contour": "every contour, of holes too; the one that fits best counts",
+    "exclusive": "ends one past its last pixel",
+    "clamped": "ends one past its last pixel, but within the frame",
+    "inclusive": "boxes as pixel numbers, one added to each side",
+    "inclusive-proper": "the same; boxes that are inside out have no overlap",
+    "continuous": "boxes as coordinates, nothing added",
+    "clip-one-sided": "moved into the frame, cut at its edges from one side only",
+    "clip-one-sided-to-pixels": "the same, then cut to whole pixels",
+    "clip-and-drop-empty": "cut at the frame's edges; boxes that this empties are dropped",
+    "round-half-even": "moved into the frame and rounded",
+    "truncate": "moved into the frame and cut to whole pixels",
+    "left out": "the image is left out of the count",
+    "zero box": "counts as the box 0 0 0 0",
+    "unit box": "counts as the box 0 0 1 1",
+    "whole frame": "counts as the whole frame",
+}
+"""What a protocol's identifiers mean, for the page."""
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -74,6 +101,7 @@ def build(options: Report) -> str:
         per_class=_per_class(judged),
         manifests=[(str(e.predictions.directory), _manifest_lines(e)) for e in evaluations],
         protocols=[PROTOCOLS[name] for name in PROTOCOLS if any(name in e.results for e in evaluations)],
+        words=WORDS,
         pictured=len(pictured["images"]),
         unreadable=unreadable,
         data=markupsafe.Markup(_script_json(pictured)),
@@ -134,34 +162,37 @@ def _manifest_lines(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 def _threshold_charts(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[str]:
     """GT-known against the threshold, a chart for each protocol, a line for each run and criterion."""
-    charts = []
-    for name in PROTOCOLS:
-        curves: list[Curve] = []
-        for evaluation in evaluations:
-            if name not in evaluation.results or not evaluation.predictions.has_maps:
-                continue
-            result = evaluation.results[name]
-            for criterion, values in zip(result.protocol.criteria, result.gt_known, strict=True):
-                several = f", IoU {criterion}" if len(result.protocol.criteria) > 1 else ""
-                colour = COLOURS[len(curves) % len(COLOURS)]
-                curves.append(Curve(evaluation.label + several, colour, result.thresholds, values))
-        if curves:
-            flat = [(row.method, row.gt_known) for row in baselines if row.protocol == name]
-            charts.append(chart(name, curves, flat))
-    return charts
+    colours, drawn = _colours(evaluations), []
+    for name, protocol in PROTOCOLS.items():
+        measured = [each for each in evaluations if name in each.results and each.predictions.has_maps]
+        flat = [(row.method, row.gt_known) for row in baselines if row.protocol == name]
+        for number, criterion in enumerate(protocol.criteria):
+            several = len(protocol.criteria) > 1
+            curves = [
+                Curve(each.label, colours[each.label], result.thresholds, result.gt_known[number])
+                for each, result in ((each, each.results[name]) for each in measured)
+            ]
+            title = f"{name}, IoU {criterion}" if several else name
+            drawn += charts(title, curves, [] if several else flat, protocol=name)
+    return drawn
+
+
+def _colours(evaluations: Sequence[Evaluation]) -> dict[str, int]:
+    """The number of each run's colour, the same throughout the page; the two frames of one run share it."""
+    return {name: number for number, name in enumerate(dict.fromkeys(each.label for each in evaluations))}
 
 
 def _iou_charts(judged: Sequence[JudgedRun]) -> list[str]:
     """Share of images whose box reaches an IoU, a chart for each gallery protocol, at the thresholds it opens with."""
-    charts = []
+    colours, drawn = _colours([run.evaluation for run in judged]), []
     for protocol in dict.fromkeys(run.measure.protocol for run in judged if run.measure.protocol):
         curves = [
             Curve(f"{run.evaluation.label} @{run.measure.thresholds[run.measure.start]:.3g}",
-                  COLOURS[number % len(COLOURS)], gallery.IOU_GRID, run.reach(), 0.5)
-            for number, run in enumerate(run for run in judged if run.measure.protocol == protocol)
+                  colours[run.evaluation.label], gallery.IOU_GRID, run.reach(), 0.5)
+            for run in judged if run.measure.protocol == protocol
         ]  # fmt: skip
-        charts.append(chart(f"{protocol.name}: images with at least this IoU", curves))
-    return charts
+        drawn += charts(f"{protocol.name}: images with at least this IoU", curves)
+    return drawn
 
 
 def _per_class(judged: Sequence[JudgedRun]) -> list[list[str]]:

@@ -1,8 +1,9 @@
 """A picture for a README or a paper: a column an image, a row for each predictions directory, boxes and maps drawn in.
 
-python -m common.report.sheet runs/cam/test/crop runs/bas/test/crop --validation runs/*/held/crop --out sheet.jpg
+python -m common.report.sheet runs/cam/test/crop runs/bas/test/crop --validation runs/*/held/crop --out sheet.pdf
 """
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tyro
+from PIL import Image
 
 from common.pictures.images import read_rgb
 from common.pictures.overlays import draw, encode_jpeg
@@ -19,6 +21,7 @@ from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
 
+ENDINGS = {".png": "PNG", ".pdf": "PDF"}
 GAP, WORDS = 6, 18
 """Pixels between pictures, and above a row for its name."""
 
@@ -28,16 +31,20 @@ class Sheet(EvaluationOptions):
     """Draw the same images under several predictions directories into one picture."""
 
     out: Path = Path("sheet.jpg")
-    """The picture."""
+    """The picture, in the format of its ending: .jpg, .png, or .pdf at 300 pixels an inch."""
     images: int = 6
-    """How many, spread evenly over the data set."""
+    """Number of images, spread evenly over the data set."""
+    ids: tuple[str, ...] = ()
+    """Ids of the images to show, in this order, in place of --images."""
     width: int = 180
     """Of each, in pixels; its height is three quarters of that."""
     overwrite: bool = False
     """Replace the picture where it is there already."""
 
 
-def sheet(evaluations: Sequence[Evaluation], count: int, width: int, workers: int = 1) -> np.ndarray:
+def sheet(
+    evaluations: Sequence[Evaluation], count: int, width: int, workers: int = 1, ids: Sequence[str] = ()
+) -> np.ndarray:
     """The picture, (H, W, 3) uint8 RGB: a row with a name for each predictions directory, its map and box drawn in.
 
     Args:
@@ -45,12 +52,22 @@ def sheet(evaluations: Sequence[Evaluation], count: int, width: int, workers: in
         count: images, spread evenly over those that every directory holds.
         width: of each picture; images are squashed to three quarters of it in height.
         workers: processes.
+        ids: images to show instead.
+
+    Raises:
+        UserError: no such image in some directory.
     """
     held = [{entry.image_id for entry in evaluation.predictions.entries} for evaluation in evaluations]
     common = [
         entry.image_id for entry in evaluations[0].predictions.entries if all(entry.image_id in ids for ids in held)
     ]
     picked = [common[int(k)] for k in np.linspace(0, len(common) - 1, min(count, len(common))).round()]
+    if ids:
+        for evaluation, known in zip(evaluations, held, strict=True):
+            if missing := [image_id for image_id in ids if image_id not in known]:
+                raise UserError(f"no image {missing[0]!r}", where=evaluation.predictions.directory,
+                                expected="ids as in predictions.jsonl")  # fmt: skip
+        picked = list(ids)
     size = (width, width * 3 // 4)
     rows = []
     for evaluation in evaluations:
@@ -82,18 +99,28 @@ def _pictures(evaluation: Evaluation, picked: Sequence[str], size: tuple[int, in
     return pictures
 
 
+def _encoded(picture: np.ndarray, ending: str) -> bytes:
+    if ending not in ENDINGS:
+        return encode_jpeg(picture)
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, ENDINGS[ending], resolution=300)
+    return content.getvalue()
+
+
 def main() -> None:
     """The command line."""
     options = tyro.cli(Sheet, prog="python -m common.report.sheet", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
+    if options.out.suffix.lower() not in (".jpg", ".jpeg", *ENDINGS):
+        raise UserError(f"the picture's ending is {options.out.suffix!r}", expected=".jpg, .png or .pdf")
     if options.out.exists() and not options.overwrite:
         raise UserError(
             "the picture is there already", where=options.out, do="choose another --out, or say --overwrite"
         )
     evaluations, _ = evaluate(options, need_boxes=False)
-    content = encode_jpeg(sheet(evaluations, options.images, options.width, options.workers))
-    write_atomically(options.out, lambda file: file.write(content))
+    picture = sheet(evaluations, options.images, options.width, options.workers, options.ids)
+    write_atomically(options.out, lambda file: file.write(_encoded(picture, options.out.suffix.lower())))
     print(options.out.resolve())
 
 

@@ -1,7 +1,10 @@
 """The page in a real Chromium. Without one these tests are skipped, except where WSOL_REQUIRE_BROWSER says they mustn't."""
 
+import importlib.util
+import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +151,121 @@ def test_dark_and_print(page):
     page.emulate_media(media="print")
     assert not page.locator("#controls").is_visible()
     assert page.locator("h1").is_visible()
+
+
+AXE = importlib.util.find_spec("axe_playwright_python")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(page, scheme):
+    if AXE is None:
+        pytest.skip("axe-playwright-python is not in this environment")
+    page.emulate_media(color_scheme=scheme)
+    for summary in page.locator("summary").all():
+        summary.evaluate("summary => { summary.parentNode.open = true }")
+    page.locator(".card canvas").first.click()
+    page.evaluate((Path(AXE.origin).parent / "axe.min.js").read_text())
+    found = page.evaluate(
+        "axe.run().then((run) => run.violations.map((one) => [one.id, one.impact, one.nodes[0].html.slice(0, 200)]))"
+    )
+    assert [each for each in found if each[1] in ("serious", "critical")] == []
+
+
+def test_an_image_opens_large_with_a_map_as_strong_as_one_likes(page):
+    page.locator(".card canvas").first.click()
+    dialog = page.locator("#large")
+    assert dialog.locator("canvas[role=img]").count() == 2
+    page.wait_for_function("document.querySelector('#large-looks .look').dataset.box !== undefined")
+    title = page.locator("#large-title").text_content()
+    pixels = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
+    before = dialog.locator("#large-looks canvas").first.evaluate(pixels)
+    page.locator("#opacity").evaluate("slider => { slider.value = 0; slider.dispatchEvent(new Event('input')) }")
+    page.wait_for_timeout(200)
+    assert dialog.locator("#large-looks canvas").first.evaluate(pixels) != before
+    page.locator("#next").click()
+    assert page.locator("#large-title").text_content() != title
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+
+
+def test_a_link_shows_the_same_view(page):
+    page.select_option("#judge", "2")
+    page.select_option("#outcome", "miss")
+    slide(page, 0, 0)
+    page.locator("input[data-run='0']").dispatch_event("change")
+    address, count = page.url, page.locator("#count").text_content()
+    assert "outcome=miss" in address
+    page.goto("about:blank")
+    page.goto(address)
+    page.wait_for_selector(".card")
+    assert (page.locator("#count").text_content(), page.input_value("#judge")) == (count, "2")
+    assert page.locator("input[data-run='0']").input_value() == "0"
+
+
+def test_a_click_on_a_head_sorts_its_column(page):
+    table = page.locator("table[data-name='GT-known by protocol']")
+
+    def cells():
+        return [float(text.split()[0]) for text in table.locator("tbody tr td:nth-child(3)").all_text_contents()]
+
+    head = table.locator("thead th").nth(2)
+    head.locator("button").click()
+    assert cells() == sorted(cells(), reverse=True)
+    assert head.get_attribute("aria-sort") == "descending"
+    head.locator("button").click()
+    assert cells() == sorted(cells())
+
+
+def test_the_best_of_a_column_is_marked_and_no_oracle_is(page):
+    marked = page.locator("table.best td.top")
+    assert marked.count() > 0
+    sources = marked.evaluate_all("cells => cells.map((cell) => cell.parentNode.cells[1].textContent)")
+    assert set(sources) == {"released"}
+
+
+def saved(page, click) -> bytes:
+    with page.expect_download() as download:
+        click()
+    return Path(download.value.path()).read_bytes()
+
+
+def test_tables_and_plots_are_saved(page):
+    rows = saved(page, page.locator("button.csv").first.click).decode().splitlines()
+    assert rows[0].startswith('"GT-known","threshold","bas"')
+    assert len(rows) == 1 + page.locator("table.best tbody tr").count()
+    assert saved(page, page.locator("button.svg").first.click).startswith(b"<svg")
+    assert saved(page, page.locator("button.png").first.click).startswith(b"\x89PNG")
+
+
+def test_a_class_leads_to_its_images(page):
+    page.locator("#classes + details summary").click()
+    page.locator("button.jump").first.click()
+    assert page.input_value("#class") == "0"
+    assert cards(page) == 2
+
+
+def test_a_plot_takes_its_threshold_to_the_sliders(page):
+    page.locator(".chart[data-protocol='bas']").first.focus()
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")  # at 0.5 + 20 * 0.01
+    threshold = float(page.url.split("t0=")[1].split("&")[0])
+    assert abs(threshold - 0.7) < 0.02
+
+
+def test_a_review_is_saved_as_the_export_reads_it(page):
+    page.check("#reviewing")
+    page.locator(".card .drop").nth(1).click()
+    assert page.locator(".card.dropped").count() == 1
+    content = json.loads(saved(page, page.locator("#save-review").click))
+    assert len(content["drop"]) == 1
+    assert content["drop"][0] in page.locator(".card.dropped figcaption").text_content()
+
+
+def test_on_a_phone_the_filters_are_shut(browser, page_file):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.goto(page_file.as_uri())
+    page.wait_for_selector(".card")
+    assert not page.locator("#frame").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()

@@ -50,12 +50,12 @@ function frameChanged() {
   control("judge").replaceChildren(...runs.map((run) => new Option(data.runs[run].name, run)));
   sliders.replaceChildren();
   for (const run of runs) {
-    const fields = data.runs[run], label = element("label", fields.name);
+    const fields = data.runs[run], label = element("label");
     const slider = element("input", "", { type: "range", min: 0, max: fields.thresholds.length - 1, step: 1, "data-run": run,
                                           "aria-label": `threshold of ${fields.name}` });
     slider.value = at[run];
     slider.disabled = fields.thresholds.length < 2;
-    label.append(slider, element("output", "", { "data-run": run }));
+    label.append(element("span", fields.name), element("output", "", { "data-run": run }), slider);
     sliders.append(label);
     tell(run);
   }
@@ -109,11 +109,17 @@ function more() {
 
 function card(image) {
   const figure = element("figure", "", { class: "card" }), looks = element("div", "", { class: "looks" });
-  figure.append(element("figcaption", `${data.classes[image.label]}: ${image.id}`), looks);
+  const title = element("figcaption", `${data.classes[image.label]}: ${image.id}`);
+  if (control("reviewing").checked) title.append(dropButton(image, figure));
+  figure.classList.toggle("dropped", dropped.has(image.id));
+  figure.append(title, looks);
   for (const run of shownRuns()) {
     if (!image.looks[run]) continue;
     const look = element("div", "", { class: "look", "data-run": run });
-    look.append(element("canvas", "", { role: "img" }), element("div"));
+    const canvas = element("canvas", "", { role: "img", tabindex: 0, "aria-label": `${image.id} under ${data.runs[run].name}` });
+    canvas.addEventListener("click", () => enlarge(image));
+    canvas.addEventListener("keydown", (event) => { if (event.key === "Enter") enlarge(image); });
+    look.append(canvas, element("div"));
     looks.append(look);
   }
   figure.image = image;
@@ -143,7 +149,7 @@ async function draw(figure) {
   const image = figure.image, photo = await photograph(image);
   for (const look of figure.querySelectorAll(".look")) {
     const run = Number(look.dataset.run), said = reading(image, run);
-    paint(look.firstChild, photo, image, image.looks[run], said);
+    paint(look.firstChild, photo, image, image.looks[run], said, control("heat").checked ? 0.55 : 0);
     caption(look.lastChild, image, image.looks[run], run, said);
   }
 }
@@ -159,15 +165,15 @@ function caption(line, image, look, run, said) {
   line.parentNode.dataset.box = said.box ? Array.from(said.box).join(" ") : "";
 }
 
-function paint(canvas, photo, image, look, said) {
+function paint(canvas, photo, image, look, said, opacity) {
   const width = (canvas.width = photo.naturalWidth), height = (canvas.height = photo.naturalHeight);
   const pen = canvas.getContext("2d"), [resizedWidth, resizedHeight, x, y, w, h] = look.frame;
   const inPicture = (box) => [(box[0] + x) * width / resizedWidth, (box[1] + y) * height / resizedHeight,
                               (box[2] + x) * width / resizedWidth, (box[3] + y) * height / resizedHeight];
   pen.drawImage(photo, 0, 0);
   const [left, top, right, bottom] = inPicture([0, 0, w, h]);
-  if (control("heat").checked && look.map) {
-    pen.globalAlpha = 0.55;
+  if (opacity && look.map) {
+    pen.globalAlpha = opacity;
     pen.imageSmoothingEnabled = true;
     pen.drawImage(heat(look), left, top, right - left, bottom - top);
     pen.globalAlpha = 1;
@@ -202,6 +208,107 @@ function heat(look) {
   return look.heat;
 }
 
+// One image large, under every run of the frame, with the map as strong as the slider says.
+let enlarged = 0;
+
+function enlarge(image) {
+  enlarged = chosen.indexOf(image);
+  const looks = control("large-looks");
+  looks.replaceChildren(...shownRuns().filter((run) => image.looks[run]).map((run) => {
+    const look = element("div", "", { class: "look", "data-run": run });
+    look.append(element("canvas", "", { role: "img", "aria-label": image.id }), element("div"));
+    return look;
+  }));
+  control("large-title").textContent = `${data.classes[image.label]}: ${image.id}`;
+  if (!control("large").open) control("large").showModal();
+  drawLarge();
+}
+
+async function drawLarge() {
+  const image = chosen[enlarged], photo = await photograph(image);
+  for (const look of control("large-looks").children) {
+    const run = Number(look.dataset.run), said = reading(image, run);
+    paint(look.firstChild, photo, image, image.looks[run], said, control("opacity").value / 100);
+    caption(look.lastChild, image, image.looks[run], run, said);
+  }
+}
+
+const step = (by) => { if (chosen[enlarged + by]) enlarge(chosen[enlarged + by]); };
+control("opacity").addEventListener("input", drawLarge);
+control("previous").addEventListener("click", () => step(-1));
+control("next").addEventListener("click", () => step(1));
+control("large").addEventListener("keydown", (event) => {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (by && event.target.type !== "range") step(by);
+});
+{
+  const pen = control("colours").getContext("2d");
+  for (let x = 0; x < 128; x++) {
+    pen.fillStyle = `rgb(${data.heat[2 * x].join()})`;
+    pen.fillRect(x, 0, 1, 10);
+  }
+}
+
+// A review: images to drop, as `common.export --review` reads them.
+const dropped = new Set();
+
+function dropButton(image, figure) {
+  const button = element("button", "", { type: "button", class: "drop" });
+  const say = () => {
+    button.textContent = dropped.has(image.id) ? "keep" : "drop";
+    button.setAttribute("aria-label", `${button.textContent} ${image.id}`);
+    figure.classList.toggle("dropped", dropped.has(image.id));
+  };
+  button.addEventListener("click", () => {
+    if (!dropped.delete(image.id)) dropped.add(image.id);
+    say();
+  });
+  say();
+  return button;
+}
+
+function save(name, type, content) {
+  const link = element("a", "", { download: name, href: URL.createObjectURL(new Blob([content], { type })) });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+control("save-review").addEventListener("click", () =>
+  save("review.json", "application/json", JSON.stringify({ drop: [...dropped].sort() }, null, 1)));
+control("reviewing").addEventListener("change", () => {
+  control("save-review").hidden = !control("reviewing").checked;
+  refill();
+});
+
+// What the gallery shows stands in the address, so that a link shows it again.
+const KEPT = ["frame", "class", "judge", "outcome", "order", "find"];
+
+function toAddress() {
+  const said = new URLSearchParams();
+  for (const id of KEPT) if (control(id).value !== opened[id]) said.set(id, control(id).value);
+  data.runs.forEach((run, number) => { if (at[number] !== run.start) said.set(`t${number}`, run.thresholds[at[number]]); });
+  history.replaceState(null, "", said.size ? `#gallery?${said}` : location.pathname + location.search);
+}
+
+function fromAddress() {
+  const [, query] = location.hash.split("?");
+  if (!query) return;
+  const said = new URLSearchParams(query);
+  data.runs.forEach((run, number) => { if (said.has(`t${number}`)) setThreshold(number, Number(said.get(`t${number}`))); });
+  if (said.has("frame")) control("frame").value = said.get("frame");
+  frameChanged();
+  for (const id of KEPT) if (said.has(id)) control(id).value = said.get(id);
+  refill();
+  control("gallery").scrollIntoView();
+}
+
+function setThreshold(run, threshold) {
+  const far = (step) => Math.abs(data.runs[run].thresholds[step] - threshold);
+  at[run] = data.runs[run].thresholds.reduce((best, _, step) => (far(step) < far(best) ? step : best), 0);
+}
+
+let opened = {};
+
 control("sliders").addEventListener("input", (event) => {
   const run = Number(event.target.dataset.run);
   at[run] = Number(event.target.value);
@@ -210,15 +317,72 @@ control("sliders").addEventListener("input", (event) => {
 });
 control("sliders").addEventListener("change", () => {
   if (control("outcome").value !== "all" || control("order").value !== "data") refill();
+  toAddress();
 });
-control("frame").addEventListener("change", frameChanged);
-for (const id of ["class", "judge", "outcome", "order"]) control(id).addEventListener("change", refill);
-control("find").addEventListener("input", refill);
+control("frame").addEventListener("change", () => { frameChanged(); toAddress(); });
+for (const id of ["class", "judge", "outcome", "order"]) control(id).addEventListener("change", () => { refill(); toAddress(); });
+control("find").addEventListener("input", () => { refill(); toAddress(); });
 control("heat").addEventListener("change", () => { for (const figure of visible) draw(figure); });
 control("more").addEventListener("click", more);
 control("controls").addEventListener("submit", (event) => event.preventDefault());
 window.addEventListener("beforeprint", () => { for (const figure of document.querySelectorAll(".card")) draw(figure); });
+window.addEventListener("hashchange", fromAddress);
 fillControls();
+opened = Object.fromEntries(KEPT.map((id) => [id, control(id).value]));
+if (window.innerWidth < 700) control("filters").open = false;
+fromAddress();
+
+// Tables: sorted by a click on a head, saved as CSV, the best of a column marked; a class leads to its images.
+const number = (cell) => parseFloat(cell.textContent.replace(/[^0-9.@+-].*|@.*/, ""));
+
+function sortBy(head) {
+  const table = head.closest("table"), column = [...head.parentNode.children].indexOf(head);
+  const down = head.getAttribute("aria-sort") !== "descending";
+  for (const other of head.parentNode.children) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const key = (row) => row.children[column], sign = down ? -1 : 1;
+  const rows = [...table.tBodies[0].rows].sort((one, other) => {
+    const [a, b] = [number(key(one)), number(key(other))];
+    if (Number.isNaN(a) || Number.isNaN(b)) {
+      return Number.isNaN(a) && Number.isNaN(b) ? sign * key(one).textContent.localeCompare(key(other).textContent) : Number.isNaN(a) - Number.isNaN(b);
+    }
+    return sign * (a - b);
+  });
+  table.tBodies[0].append(...rows);
+}
+
+function asCsv(table) {
+  const quoted = (cell) => `"${cell.textContent.trim().replaceAll('"', '""')}"`;
+  return [...table.rows].map((row) => [...row.cells].map(quoted).join(",")).join("\r\n") + "\r\n";
+}
+
+function markBest(table) {
+  const judged = [...table.tBodies[0].rows].filter((row) => /^(released|validation|pseudo|stored)/.test(row.cells[1].textContent));
+  for (let column = 2; column < table.rows[0].cells.length; column++) {
+    const values = judged.map((row) => number(row.cells[column])), most = Math.max(...values.filter((value) => !Number.isNaN(value)));
+    judged.forEach((row, at) => row.cells[column].classList.toggle("top", values[at] === most));
+  }
+}
+
+for (const table of document.querySelectorAll("table.data")) {
+  for (const head of table.tHead.rows[0].cells) head.firstChild.addEventListener("click", () => sortBy(head));
+  const tools = table.closest(".scroll").previousElementSibling;
+  tools.querySelector(".csv").addEventListener("click", () => save(`${table.dataset.name}.csv`, "text/csv", asCsv(table)));
+  if (table.classList.contains("best")) markBest(table);
+  if (table.dataset.name === "GT-known by class") for (const row of table.tBodies[0].rows) linkClass(row.cells[0]);
+}
+
+function linkClass(cell) {
+  const label = data.classes.indexOf(cell.textContent), button = element("button", cell.textContent, { type: "button", class: "jump" });
+  if (![...control("class").options].some((option) => option.value === String(label))) return;
+  button.addEventListener("click", () => {
+    control("class").value = label;
+    refill();
+    toAddress();
+    control("gallery").scrollIntoView();
+  });
+  cell.replaceChildren(button);
+}
 
 // Plots: the values of every curve under the pointer, or at the cursor that the arrow keys move.
 function readChart(chart, share) {
@@ -241,10 +405,50 @@ for (const chart of document.querySelectorAll(".chart")) {
     const box = chart.getBoundingClientRect(), x = ((event.clientX - box.left) / box.width) * chart.viewBox.baseVal.width;
     move((x - Number(left)) / Number(width));
   });
+  const take = () => {
+    const runs = data.runs.map((_, run) => run).filter((run) => data.runs[run].protocol === chart.dataset.protocol);
+    if (!runs.length) return;
+    for (const run of runs) setThreshold(run, place.share * Number(chart.dataset.span));
+    control("frame").value = data.runs[runs[0]].frame;
+    frameChanged();
+    toAddress();
+    control("gallery").scrollIntoView();
+  };
+  chart.addEventListener("click", take);
+  const figure = chart.closest(".plot");
+  figure.querySelector(".svg").addEventListener("click", () => save(`${nameOf(chart)}.svg`, "image/svg+xml", standalone(chart)));
+  figure.querySelector(".png").addEventListener("click", () => savePng(chart));
   chart.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") take();
     const by = { ArrowLeft: -0.01, ArrowRight: 0.01 }[event.key];
     if (by === undefined) return;
     event.preventDefault();
     move(Math.min(1, Math.max(0, place.share + by)));
   });
+}
+
+// A plot as a file of its own: what the style sheet says of it is written into it.
+const nameOf = (chart) => chart.querySelector(".name").textContent;
+
+function standalone(chart) {
+  const copy = chart.cloneNode(true);
+  copy.querySelector(".cursor").remove();
+  const style = document.createElementNS(chart.namespaceURI, "style");
+  style.textContent = "svg{background:#fff;font:10px sans-serif}.name{font-size:12px;font-weight:600}polyline{fill:none}" +
+    ".grid{stroke:#d6d3d1;stroke-width:.6}.flat{stroke:#57534e;stroke-dasharray:4 3}.curve{stroke-width:1.8}";
+  copy.prepend(style);
+  return new XMLSerializer().serializeToString(copy);
+}
+
+async function savePng(chart) {
+  const { width, height } = chart.viewBox.baseVal, picture = new Image(), canvas = document.createElement("canvas");
+  picture.src = `data:image/svg+xml,${encodeURIComponent(standalone(chart))}`;
+  await picture.decode();
+  canvas.width = 3 * width;
+  canvas.height = 3 * height;
+  const pen = canvas.getContext("2d");
+  pen.fillStyle = "#fff";
+  pen.fillRect(0, 0, canvas.width, canvas.height);
+  pen.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  canvas.toBlob((content) => save(`${nameOf(chart)}.png`, "image/png", content));
 }
