@@ -1,4 +1,4 @@
-"""Evaluators: `accumulate` an image at a time, `compute` at the end. Memory does not grow with the number of images.
+"""Evaluators: `accumulate` an image at a time, `compute` at the end. An image leaves a bit for each threshold, no more.
 
 `LocalizationEvaluator` gives GT-known, Top-1 and Top-5 localization under any protocol, and with the `wsoleval-v1`
 and `wsoleval-v2` protocols MaxBoxAcc and MaxBoxAccV2. `PixelEvaluator` gives PxAP and pIoU where there are masks.
@@ -13,6 +13,7 @@ import numpy as np
 from common.measuring.boxes import as_boxes, pairwise_iou
 from common.measuring.extraction import check_map
 from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
+from common.measuring.hits import Hits
 from common.measuring.protocols import Protocol
 
 
@@ -82,6 +83,7 @@ class LocalizationResult:
         seen: images accumulated.
         left_out: number of images by the reason for which they were left out at every threshold.
         per_class: GT-known (classes, criteria, thresholds), NaN for classes without an image.
+        hits: of each image, for intervals and comparisons.
     """
 
     protocol: Protocol
@@ -94,6 +96,7 @@ class LocalizationResult:
     seen: int
     left_out: dict[str, int] = field(default_factory=dict)
     per_class: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))
+    hits: Hits = field(default_factory=lambda: Hits(1, 1), compare=False, repr=False)
 
     def best(self) -> np.ndarray:
         """Index of the threshold of highest GT-known for each criterion, the first among equals."""
@@ -133,6 +136,7 @@ class LocalizationEvaluator:
         self.seen = 0
         self._classified = True
         self._classes: dict[int, _ClassTally] = {}
+        self._hits = Hits(len(protocol.criteria), len(self.thresholds))
 
     def accumulate(
         self,
@@ -161,7 +165,7 @@ class LocalizationEvaluator:
         check_map(localization_map)
         if self._takes(frame, image_id):
             boxes = self.protocol.extractor.boxes(localization_map, self.thresholds)
-            self._tally(score_boxes(self.protocol, boxes, frame, ground_truth), label, top5)
+            self._tally(score_boxes(self.protocol, boxes, frame, ground_truth), label, top5, image_id)
 
     def leave_out(self, reason: str) -> None:
         """Count an image that has no ground truth to compare with, and not as a miss."""
@@ -182,7 +186,7 @@ class LocalizationEvaluator:
             raise ValueError(f"{len(boxes)} sets of boxes for {len(self.thresholds)} thresholds")
         if self._takes(frame, image_id):
             scores = score_boxes(self.protocol, [as_boxes(found) for found in boxes], frame, ground_truth)
-            self._tally(scores, label, top5)
+            self._tally(scores, label, top5, image_id)
 
     def accumulate_scores(
         self, scores: ImageScores, frame: Frame, label: int, top5: Sequence[int] | None = None, image_id: str = ""
@@ -191,7 +195,7 @@ class LocalizationEvaluator:
         if len(scores.iou) != len(self.thresholds):
             raise ValueError(f"scores at {len(scores.iou)} thresholds for {len(self.thresholds)}")
         if self._takes(frame, image_id):
-            self._tally(scores, label, top5)
+            self._tally(scores, label, top5, image_id)
 
     def _takes(self, frame: Frame, image_id: str) -> bool:
         if frame.kind != self.protocol.frame:
@@ -203,7 +207,7 @@ class LocalizationEvaluator:
             return False
         return True
 
-    def _tally(self, scores: ImageScores, label: int, top5: Sequence[int] | None) -> None:
+    def _tally(self, scores: ImageScores, label: int, top5: Sequence[int] | None, image_id: str) -> None:
         if len(scores.ground_truth) == 0 and not self.count_missing:
             self.left_out["no ground-truth box left in the frame"] += 1
             return
@@ -212,7 +216,9 @@ class LocalizationEvaluator:
         self._classified &= top5 is not None
         first, five = (top5[0] == label, label in list(top5)[:5]) if top5 is not None else (False, False)
         tally = self._classes.setdefault(label, _ClassTally(len(self.protocol.criteria), len(self.thresholds)))
-        tally.add((correct & counted[:, None]).T, counted, first, five)
+        hit = (correct & counted[:, None]).T
+        tally.add(hit, counted, first, five)
+        self._hits.add(image_id, label, hit, counted, first, five)
 
     def merge(self, other: "LocalizationEvaluator") -> None:
         """Add what another evaluator of the same protocol and thresholds has accumulated, on other images."""
@@ -221,6 +227,7 @@ class LocalizationEvaluator:
         self.seen += other.seen
         self.left_out += other.left_out
         self._classified &= other._classified
+        self._hits.merge(other._hits)
         for label, theirs in other._classes.items():
             ours = self._classes.setdefault(label, _ClassTally(len(self.protocol.criteria), len(self.thresholds)))
             ours.merge(theirs)
@@ -256,6 +263,7 @@ class LocalizationEvaluator:
             seen=self.seen,
             left_out=dict(self.left_out),
             per_class=per_class,
+            hits=self._hits,
         )
 
 

@@ -1,0 +1,208 @@
+"""How sure a number is: 95 % intervals of every accuracy.
+
+An accuracy over images at a threshold that was fixed beforehand has Wilson's interval. A mean over classes, a mean over
+several IoU criteria, and everything at a threshold that was chosen on the very images (the oracle, MaxBoxAcc) have a
+percentile bootstrap's: images are drawn anew, within their class where the protocol means over classes, and where the
+threshold was chosen on them it is chosen anew each time, so that the choice's optimism is in the interval. Equal seeds
+give equal intervals.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+from common.measuring.hits import Hits, chunks
+from common.measuring.metrics import LocalizationResult
+
+Interval = tuple[float, float]
+"""Lower and upper end, in percent."""
+LEVEL = 0.95
+MEASURES = ("gt_known", "top1", "top5", "over_images")
+SAFE = 6.0
+"""A threshold this many greatest standard errors below the best is the best in no resample; it is not looked at."""
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """How a bootstrap draws.
+
+    Attributes:
+        resamples: how often.
+        seed: of the draws.
+    """
+
+    resamples: int = 1000
+    seed: int = 0
+
+
+def wilson(hits: int, images: int) -> Interval:
+    """Wilson's 95 % interval of `hits` in `images`, in percent; the whole scale without an image."""
+    if images == 0:
+        return 0.0, 100.0
+    found = binomtest(int(hits), int(images)).proportion_ci(LEVEL, method="wilson")
+    return 100.0 * float(found.low), 100.0 * float(found.high)
+
+
+def percentiles(values: np.ndarray) -> Interval:
+    """The interval that holds the middle 95 % of resampled values."""
+    low, high = np.nanpercentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return float(low), float(high)
+
+
+def draws(labels: np.ndarray | None, images: int, how: Resampling) -> np.ndarray:
+    """How often each image is in each resample, (resamples, images) uint8.
+
+    Args:
+        labels: (images,) classes to draw within; None draws from all images together.
+        images: how many there are.
+        how: how often, and with which seed.
+    """
+    random = np.random.default_rng(how.seed)
+    if labels is None:
+        order, start, size = np.arange(images), np.zeros(images), np.full(images, images)
+    else:
+        order = np.argsort(labels, kind="stable")
+        _, first, inverse, count = np.unique(labels[order], return_index=True, return_inverse=True, return_counts=True)
+        start, size = first[inverse], count[inverse]
+    times = np.empty((how.resamples, images), np.uint8)
+    for row in times:
+        drawn = (start + random.random(images) * size).astype(np.int64)
+        row[order] = np.minimum(np.bincount(drawn, minlength=images), 255)
+    return times
+
+
+def intervals(result: LocalizationResult, indices: Sequence[int] | None, how: Resampling) -> dict[str, Interval]:
+    """The 95 % interval of each of `MEASURES`, by the rules above; of Top-1 and Top-5 none where nobody classified.
+
+    Args:
+        result: with its hits.
+        indices: the threshold of each criterion, fixed beforehand; None chooses the best of these very images.
+        how: how the bootstrap draws.
+    """
+    hits = result.hits
+    names = [
+        name
+        for name in MEASURES
+        if not np.isnan(result.gt_known if name == "over_images" else getattr(result, name)).all()
+    ]
+    if len(hits) == 0:
+        return {}
+    found: dict[str, Interval] = {}
+    if indices is not None and len(indices) == 1:
+        exact = ["over_images"] if result.protocol.mean_over == "classes" else names
+        correct, counted = (each[:, 0] for each in hits.at(indices))
+        right = {"gt_known": True, "over_images": True, "top1": hits.first, "top5": hits.five}
+        found = {name: wilson((correct & right[name]).sum(), counted.sum()) for name in exact}
+    rest = [name for name in names if name not in found]
+    if rest and how.resamples:
+        found.update(_bootstrapped(result, indices, rest, how))
+    return found
+
+
+def _bootstrapped(
+    result: LocalizationResult, indices: Sequence[int] | None, names: Sequence[str], how: Resampling
+) -> dict[str, Interval]:
+    by_class = result.protocol.mean_over == "classes"
+    order = result.hits.order()
+    labels = result.hits.labels[order] if by_class else None
+    times = draws(labels, len(order), how)
+    values = resampled(result, indices, times, order, names)
+    images = int(result.counted.max())
+    found = {name: percentiles(each) for name, each in values.items()}
+    for name, (low, high) in found.items():
+        if low == high:  # no resample differs from another, as where every image is hit
+            found[name] = wilson(round(low * images / 100), images)
+    return found
+
+
+def resampled(
+    result: LocalizationResult,
+    indices: Sequence[int] | None,
+    times: np.ndarray,
+    order: np.ndarray,
+    names: Sequence[str] = ("gt_known",),
+) -> dict[str, np.ndarray]:
+    """The accuracies of each resample in percent, (R,) each, means over the criteria.
+
+    Args:
+        result: with its hits.
+        indices: thresholds fixed beforehand, one a criterion; None chooses the best anew in each resample.
+        times: (R, N) how often each image is in each resample, in the order of `order`.
+        order: (N,) positions of the images among the hits.
+        names: of `MEASURES`.
+    """
+    columns = _columns(result) if indices is None else np.asarray(indices)[:, None]  # (criteria, columns)
+    over = _over_classes if result.protocol.mean_over == "classes" else _over_images
+    ranked = over(result.hits, times, order, columns, "gt_known")
+    best = np.argmax(np.where(np.isnan(ranked), -1.0, ranked), axis=2)[..., None]
+    values = {}
+    for name in names:
+        if name == "gt_known":
+            each = ranked
+        elif name == "over_images":
+            each = ranked if over is _over_images else _over_images(result.hits, times, order, columns, "gt_known")
+        else:
+            each = over(result.hits, times, order, columns, name)
+        values[name] = np.take_along_axis(each, best, axis=2)[..., 0].mean(axis=1)
+    return values
+
+
+def _columns(result: LocalizationResult) -> np.ndarray:
+    """(criteria, columns) indices of the thresholds that can be the best of a resample; all of them for class means."""
+    criteria, thresholds = result.gt_known.shape
+    if result.protocol.mean_over == "classes":
+        return np.tile(np.arange(thresholds), (criteria, 1))
+    known = np.where(np.isnan(result.gt_known), -1.0, result.gt_known)
+    near = known >= known.max(axis=1, keepdims=True) - 100 * SAFE / np.sqrt(len(result.hits))
+    width = near.sum(axis=1).max()
+    return np.sort(np.argsort(~near, axis=1, kind="stable")[:, :width], axis=1)
+
+
+def _weights(times: np.ndarray, hits: Hits, images: np.ndarray, name: str) -> np.ndarray:
+    weights = times.astype(np.float32)
+    return weights if name == "gt_known" else weights * getattr(hits, {"top1": "first", "top5": "five"}[name])[images]
+
+
+def _sums(
+    hits: Hits, times: np.ndarray, images: np.ndarray, columns: np.ndarray, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hits and denominators (R, criteria, columns) of some images; sums of whole numbers, exact in float32."""
+    correct, counted = hits.correct(images), hits.counted(images)
+    rows = np.arange(len(columns))[:, None]
+    weights, plain = _weights(times, hits, images, name), times.astype(np.float32)
+    shape = (len(times), *columns.shape)
+    found = weights @ correct[:, rows, columns].reshape(len(images), -1).astype(np.float32)
+    if counted.all():
+        total = np.broadcast_to(plain.sum(axis=1)[:, None, None], shape)
+    else:
+        total = (plain @ counted[:, columns].reshape(len(images), -1).astype(np.float32)).reshape(shape)
+    return found.reshape(shape), total
+
+
+def _over_images(hits: Hits, times: np.ndarray, order: np.ndarray, columns: np.ndarray, name: str) -> np.ndarray:
+    shape = (len(times), *columns.shape)
+    found, total = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for chunk in chunks(len(order)):
+        more, counted = _sums(hits, times[:, chunk], order[chunk], columns, name)
+        found += more
+        total += counted
+    return _percent(found, total)
+
+
+def _over_classes(hits: Hits, times: np.ndarray, order: np.ndarray, columns: np.ndarray, name: str) -> np.ndarray:
+    labels = hits.labels[order]
+    shape = (len(times), *columns.shape)
+    total, classes = np.zeros(shape), np.zeros(shape)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        share = _percent(*_sums(hits, times[:, members], order[members], columns, name))
+        present = ~np.isnan(share)
+        total += np.where(present, share, 0.0)
+        classes += present
+    return np.divide(total, classes, out=np.full(shape, np.nan), where=classes > 0)
+
+
+def _percent(found: np.ndarray, total: np.ndarray) -> np.ndarray:
+    return np.divide(100.0 * found, total, out=np.full(found.shape, np.nan), where=total > 0)
