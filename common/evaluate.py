@@ -8,19 +8,32 @@ Each result line names its protocol, its threshold and where that came from:
     validation   the best on the validation predictions, read on these
     oracle       the best on these very images, hence optimistic; for wsoleval it is MaxBoxAcc itself
     stored       boxes stored without maps, scored as they are
+
+Behind each figure stands its 95 % interval: Wilson's at a threshold that was fixed beforehand, a bootstrap's over
+images otherwise.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
+from common.measuring.metrics import PixelResult
 from common.runs import leakage
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
-from common.runs.tables import in_full, leakage_lines, left_out_lines, render, side_by_side, without_thresholds
+from common.runs.intervals import LEVEL, Resampling
+from common.runs.tables import (
+    beside_protocols,
+    in_full,
+    leakage_lines,
+    left_out_lines,
+    render,
+    side_by_side,
+    without_thresholds,
+)
 from common.system.errors import UserError, run_command
 from common.system.files import write_json
 
@@ -46,17 +59,17 @@ def main() -> None:
         source = evaluation.predictions.manifest["data"]
         print(f"{evaluation.predictions.directory}: {dataset.name} {dataset.split}, {len(dataset)} images, "
               f"{len(dataset.class_names)} classes ({source['root']})")  # fmt: skip
-    print(f"\n{render(without_thresholds(evaluations), options.format)}")
+    print(f"\n{render(without_thresholds(evaluations, options.resampling), options.format)}")
     if any(evaluation.rows for evaluation in evaluations):
         print(f"\n{render(side_by_side(evaluations, baselines), options.format)}")
         print(f"\n{render(in_full(evaluations, baselines), options.format)}")
     if lines := [*leakage_lines(evaluations), *left_out_lines(evaluations)]:
         print("\n" + "\n".join(lines))
     if options.json:
-        write_json(options.json, _as_json(evaluations, baselines))
+        write_json(options.json, _as_json(evaluations, baselines, options.resampling))
 
 
-def _as_json(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> dict[str, Any]:
+def _as_json(evaluations: Sequence[Evaluation], baselines: Sequence[Row], how: Resampling) -> dict[str, Any]:
     curves = [
         {
             "run": str(evaluation.predictions.directory),
@@ -76,12 +89,18 @@ def _as_json(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> dic
             "classification_top1": evaluation.predictions.accuracy(1),
             "classification_top5": evaluation.predictions.accuracy(5),
             "trained_on_these": leakage.of(evaluation.predictions).text,
-            "pixels": None if evaluation.pixels is None else asdict(evaluation.pixels),
+            "pixels": None if evaluation.pixels is None else _pixels(evaluation.pixels),
+            "intervals": {name: each[1] for name, each in beside_protocols(evaluation, how).items() if each},
         }
         for evaluation in evaluations
     ]
     rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
-    return {"runs": runs, "rows": [asdict(row) for row in rows], "curves": curves}
+    resampling = {"level": LEVEL, **asdict(how)}
+    return {"runs": runs, "bootstrap": resampling, "rows": [asdict(row) for row in rows], "curves": curves}
+
+
+def _pixels(result: PixelResult) -> dict[str, Any]:
+    return {field.name: getattr(result, field.name) for field in fields(result) if field.name != "by_image"}
 
 
 if __name__ == "__main__":

@@ -307,6 +307,8 @@ class PixelResult:
         mean_iou: best mean over images of the image's IoU, over thresholds.
         images: how many images were accumulated.
         left_out: number of images that have no usable mask, by reason.
+        by_image: (images, 2, bins) pixels of the object and of the background, in the evaluator's bins put together
+            to some hundred: what intervals are computed from.
     """
 
     pxap: float
@@ -314,6 +316,11 @@ class PixelResult:
     mean_iou: float
     images: int
     left_out: dict[str, int] = field(default_factory=dict)
+    by_image: np.ndarray = field(default_factory=lambda: np.zeros((0, 2, 1), np.uint32), compare=False, repr=False)
+
+
+COARSE_BINS = 100
+"""Thresholds of pixel metrics' intervals, of a thousand."""
 
 
 class PixelEvaluator:
@@ -330,6 +337,8 @@ class PixelEvaluator:
         self._object, self._background = np.zeros(bins), np.zeros(bins)
         self._iou_sum = np.zeros(bins)
         self._images = 0
+        self._coarse = [*range(0, bins - 2, max(1, (bins - 2) // COARSE_BINS)), bins - 2]
+        self._by_image: list[np.ndarray] = []
         self.left_out: Counter[str] = Counter()
 
     def accumulate(self, localization_map: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None = None) -> None:
@@ -352,8 +361,10 @@ class PixelEvaluator:
         background_bins, _ = np.histogram(localization_map[background], bins=self._edges)
         self._object += object_bins
         self._background += background_bins
-        self._iou_sum += _iou_by_threshold(object_bins, background_bins)
+        self._iou_sum += iou_by_threshold(object_bins, background_bins)
         self._images += 1
+        both = np.stack([object_bins, background_bins])
+        self._by_image.append(np.add.reduceat(both, self._coarse, axis=1).astype(np.uint32))
 
     def merge(self, other: "PixelEvaluator") -> None:
         """Add what another evaluator of the same thresholds has accumulated, on other images."""
@@ -363,6 +374,7 @@ class PixelEvaluator:
         self._background += other._background
         self._iou_sum += other._iou_sum
         self._images += other._images
+        self._by_image += other._by_image
         self.left_out += other.left_out
 
     def compute(self) -> PixelResult:
@@ -373,23 +385,27 @@ class PixelEvaluator:
         """
         if self._object.sum() == 0:
             raise ValueError("no mask holds an object pixel, so there is no recall to speak of")
-        true_positive = self._object[::-1].cumsum()
-        false_positive = self._background[::-1].cumsum()
-        predicted = true_positive + false_positive
-        precision = np.divide(true_positive, predicted, out=np.zeros_like(predicted), where=predicted > 0)
-        recall = true_positive / self._object.sum()
-        area = (precision[1:] * np.diff(recall))[predicted[1:] > 0].sum()
         return PixelResult(
-            pxap=100.0 * float(area),
-            piou=100.0 * float(_iou_by_threshold(self._object, self._background).max()),
+            pxap=100.0 * float(area_under_precision_recall(self._object, self._background)),
+            piou=100.0 * float(iou_by_threshold(self._object, self._background).max()),
             mean_iou=100.0 * float(self._iou_sum.max() / self._images),
             images=self._images,
             left_out=dict(self.left_out),
+            by_image=np.array(self._by_image),
         )
 
 
-def _iou_by_threshold(object_bins: np.ndarray, background_bins: np.ndarray) -> np.ndarray:
-    """tp / (tp + fp + fn) with the highest bins predicted first; 0 where there is no object and no prediction."""
-    true_positive = object_bins[::-1].cumsum()
-    union = object_bins.sum() + background_bins[::-1].cumsum()
-    return np.divide(true_positive, union, out=np.zeros(len(union)), where=union > 0)
+def area_under_precision_recall(object_bins: np.ndarray, background_bins: np.ndarray) -> np.ndarray:
+    """PxAP as a share, of histograms (..., bins) of map values: precision times the step in recall, summed (...)."""
+    true_positive = object_bins[..., ::-1].cumsum(axis=-1)
+    predicted = true_positive + background_bins[..., ::-1].cumsum(axis=-1)
+    precision = np.divide(true_positive, predicted, out=np.zeros(predicted.shape), where=predicted > 0)
+    recall = true_positive / object_bins.sum(axis=-1, keepdims=True)
+    return np.where(predicted[..., 1:] > 0, precision[..., 1:] * np.diff(recall, axis=-1), 0.0).sum(axis=-1)
+
+
+def iou_by_threshold(object_bins: np.ndarray, background_bins: np.ndarray) -> np.ndarray:
+    """tp / (tp + fp + fn) (..., bins) with the highest bins predicted first; 0 without an object and a prediction."""
+    true_positive = object_bins[..., ::-1].cumsum(axis=-1)
+    union = object_bins.sum(axis=-1, keepdims=True) + background_bins[..., ::-1].cumsum(axis=-1)
+    return np.divide(true_positive, union, out=np.zeros(union.shape), where=union > 0)

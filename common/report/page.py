@@ -93,7 +93,7 @@ def build(options: Report) -> str:
         summary=side_by_side(evaluations, baselines) if scored else None,
         full=in_full(evaluations, baselines) if scored else None,
         published=_published(evaluations),
-        runs=without_thresholds(evaluations),
+        runs=without_thresholds(evaluations, options.resampling),
         leaks=leakage_lines(evaluations),
         left_out=_left_out(evaluations),
         curves=[markupsafe.Markup(svg) for svg in _threshold_charts(evaluations, baselines)],

@@ -9,6 +9,7 @@ from common.datasets.sample import Sample
 from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import Protocol
+from common.runs.intervals import Interval, Resampling, intervals
 
 CENTRED_SIDES = tuple(round(0.05 * k, 2) for k in range(1, 21))
 """Sides tried for the best fixed centred box; the last, 1.0, is the whole image."""
@@ -29,15 +30,23 @@ class TrivialBaselines:
         centred_box: of the best centred box, its side chosen on the same images (an oracle).
         centred_side: that side, as a share of the frame.
         images: how many images.
+        whole_interval, centred_interval: 95 % intervals of the two.
     """
 
     whole_image: float
     centred_box: float
     centred_side: float
     images: int
+    whole_interval: Interval | None = None
+    centred_interval: Interval | None = None
 
 
-def trivial_baselines(protocol: Protocol, samples: Iterable[Sample], count_missing: bool = False) -> TrivialBaselines:
+def trivial_baselines(
+    protocol: Protocol,
+    samples: Iterable[Sample],
+    count_missing: bool = False,
+    how: Resampling = Resampling(),  # noqa: B008, it is frozen
+) -> TrivialBaselines:
     """What a box drawn without looking gets under a protocol, in the protocol's own frame."""
     evaluator = LocalizationEvaluator(protocol, CENTRED_SIDES, count_missing)
     for sample in samples:
@@ -45,9 +54,12 @@ def trivial_baselines(protocol: Protocol, samples: Iterable[Sample], count_missi
         boxes = centred_boxes(frame, CENTRED_SIDES)
         evaluator.accumulate_boxes(boxes, frame, sample.boxes, sample.label, image_id=sample.image_id)
     result = evaluator.compute()
+    last = np.full(len(protocol.criteria), len(CENTRED_SIDES) - 1)
     return TrivialBaselines(
         whole_image=float(result.gt_known[:, -1].mean()),
         centred_box=result.max_box_acc,
         centred_side=float(result.thresholds[result.best()].mean()),
         images=result.seen,
+        whole_interval=intervals(result, last, how).get("gt_known"),
+        centred_interval=intervals(result, None, how).get("gt_known"),
     )

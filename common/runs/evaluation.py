@@ -9,7 +9,7 @@ Each result line names its protocol, its threshold and where that came from:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from common.measuring.metrics import LocalizationResult, PixelResult
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs import leakage
 from common.runs.baselines import TrivialBaselines, trivial_baselines
+from common.runs.intervals import Interval, Resampling, intervals
 from common.runs.labels import label
 from common.runs.reader import Places, Predictions
 from common.runs.scoring import score
@@ -49,6 +50,7 @@ class Row:
         left_out: of the denominator, by reason; images skipped by the method are among them.
         top1, top5, gt_known: localization accuracy in percent, None where nobody classified.
         over_images: GT-known over images, also where the protocol averages over classes; None for the baselines.
+        intervals: the 95 % interval of each of the four that there is; see `intervals`.
     """
 
     run: str
@@ -65,6 +67,7 @@ class Row:
     over_images: float | None
     thresholds: tuple[float, ...] = ()
     label: str = ""
+    intervals: dict[str, Interval] = field(default_factory=dict)
 
     def criterion_of_half(self) -> int:
         """The number of the criterion IoU 0.5, at whose threshold one box is read where several have their own."""
@@ -95,8 +98,17 @@ class EvaluationOptions:
     """Count as misses the images that a protocol leaves out of its denominator (SPOL quirk 2)."""
     incomplete: bool = False
     """Accept predictions whose run has not finished."""
+    resamples: int = 1000
+    """Resamples of the bootstrap behind the 95 % intervals; 0 leaves out the intervals that need one."""
+    seed: int = 0
+    """Seed of the bootstrap."""
     workers: int = 2
     """Processes."""
+
+    @property
+    def resampling(self) -> Resampling:
+        """How the bootstrap draws."""
+        return Resampling(self.resamples, self.seed)
 
 
 @dataclass(frozen=True)
@@ -148,13 +160,15 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
             leakage.refuse_shared(chosen_on.dataset, measured.dataset, chosen_on.predictions.directory)
             measured = replace(measured, validation=chosen_on.predictions)
         known = known_as(measured.dataset) if options.released_for == "auto" else options.released_for
-        rows = tuple(row for name in measured.results for row in _rows(measured, name, chosen_on, known))
+        rows = tuple(
+            row for name in measured.results for row in _rows(measured, name, chosen_on, known, options.resampling)
+        )
         evaluations.append(replace(measured, rows=rows))
         for name in measured.results:
             key = (name, measured.dataset.fingerprint())
             if key not in baselines:
                 usable = [sample for sample in measured.dataset if len(sample.boxes) and sample.known_size()]
-                trivial = trivial_baselines(PROTOCOLS[name], usable, options.count_missing)
+                trivial = trivial_baselines(PROTOCOLS[name], usable, options.count_missing, options.resampling)
                 baselines[key] = _baseline_rows(name, trivial)
     for other in held:
         if not any(same_model(evaluation.predictions, other.predictions) for evaluation in evaluations):
@@ -240,22 +254,24 @@ def _with_sizes(dataset: Dataset, predictions: Predictions) -> Dataset:
     return replace(dataset, samples=tuple(samples))
 
 
-def _rows(measured: Evaluation, name: str, chosen_on: Evaluation | None, known: str | None) -> list[Row]:
+def _rows(
+    measured: Evaluation, name: str, chosen_on: Evaluation | None, known: str | None, how: Resampling
+) -> list[Row]:
     result, manifest = measured.results[name], measured.predictions.manifest
     protocol = result.protocol
     if not measured.predictions.has_maps:
-        return [_row(measured, result, np.zeros(len(protocol.criteria), int), "stored")]
+        return [_row(measured, result, np.zeros(len(protocol.criteria), int), "stored", how)]
     rows = []
     fixed = protocol.fixed_threshold(known, manifest["architecture"])
     if fixed is not None:
-        rows.append(_row(measured, result, result.nearest(fixed), "released"))
+        rows.append(_row(measured, result, result.nearest(fixed), "released", how))
     if chosen_on is not None and name in chosen_on.results:
-        rows.append(_row(measured, result, chosen_on.results[name].best(), "validation"))
-    rows.append(_row(measured, result, result.best(), "oracle"))
+        rows.append(_row(measured, result, chosen_on.results[name].best(), "validation", how))
+    rows.append(_row(measured, result, result.best(), "oracle", how))
     return rows
 
 
-def _row(measured: Evaluation, result: LocalizationResult, indices: np.ndarray, source: str) -> Row:
+def _row(measured: Evaluation, result: LocalizationResult, indices: np.ndarray, source: str, how: Resampling) -> Row:
     manifest, values = measured.predictions.manifest, result.at(indices)
     stored = [entry.threshold for entry in measured.predictions.entries]
     threshold = float(np.mean(stored)) if source == "stored" else float(result.thresholds[indices].mean())
@@ -280,6 +296,7 @@ def _row(measured: Evaluation, result: LocalizationResult, indices: np.ndarray, 
         over_images=values["over_images"],
         thresholds=tuple(result.thresholds[indices].tolist()),
         label=measured.label,
+        intervals=intervals(result, None if source == "oracle" else indices, how),
     )
 
 
@@ -295,11 +312,17 @@ def _known(value: float) -> float | None:
 
 
 def _baseline_rows(protocol: str, trivial: TrivialBaselines) -> list[Row]:
-    def row(method: str, source: str, gt_known: float) -> Row:
+    def row(method: str, source: str, gt_known: float, interval: Interval | None) -> Row:
         figures = (trivial.images, {}, None, None, gt_known, None)
-        return Row("", method, protocol, None, source, "none", *figures, label=method)
+        known = {} if interval is None else {"gt_known": interval}
+        return Row("", method, protocol, None, source, "none", *figures, label=method, intervals=known)
 
     return [
-        row("whole image", "-", trivial.whole_image),
-        row("best centred box", f"side {trivial.centred_side:.2f}, oracle", trivial.centred_box),
+        row("whole image", "-", trivial.whole_image, trivial.whole_interval),
+        row(
+            "best centred box",
+            f"side {trivial.centred_side:.2f}, oracle",
+            trivial.centred_box,
+            trivial.centred_interval,
+        ),
     ]

@@ -3,7 +3,7 @@
 An accuracy over images at a threshold that was fixed beforehand has Wilson's interval. A mean over classes, a mean over
 several IoU criteria, and everything at a threshold that was chosen on the very images (the oracle, MaxBoxAcc) have a
 percentile bootstrap's: images are drawn anew, within their class where the protocol means over classes, and where the
-threshold was chosen on them it is chosen anew each time, so that the choice's optimism is in the interval. Equal seeds
+threshold was chosen on them it is chosen anew each time, and the optimism that this shows is taken off. Equal seeds
 give equal intervals.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from common.measuring.hits import Hits, chunks
-from common.measuring.metrics import LocalizationResult
+from common.measuring.metrics import LocalizationResult, PixelResult, area_under_precision_recall, iou_by_threshold
 
 Interval = tuple[float, float]
 """Lower and upper end, in percent."""
@@ -111,10 +111,24 @@ def _bootstrapped(
     values = resampled(result, indices, times, order, names)
     images = int(result.counted.max())
     found = {name: percentiles(each) for name, each in values.items()}
+    if indices is None:
+        best = result.at(result.best())
+        found = {name: _less_optimism(found[name], values[name], best[name]) for name in names}
     for name, (low, high) in found.items():
         if low == high:  # no resample differs from another, as where every image is hit
             found[name] = wilson(round(low * images / 100), images)
     return found
+
+
+def _less_optimism(found: Interval, values: np.ndarray, estimate: float) -> Interval:
+    """The interval moved down by twice what choosing the threshold adds: once in the estimate, again in a resample.
+
+    What it adds is the mean of the resamples less the estimate. Without this the interval of an oracle lies too high,
+    and holds the true best accuracy in some 90 % of data sets.
+    """
+    optimism = float(np.nanmean(values)) - estimate
+    low, high = (min(max(end - 2 * optimism, 0.0), 100.0) for end in found)
+    return low, high
 
 
 def resampled(
@@ -206,3 +220,33 @@ def _over_classes(hits: Hits, times: np.ndarray, order: np.ndarray, columns: np.
 
 def _percent(found: np.ndarray, total: np.ndarray) -> np.ndarray:
     return np.divide(100.0 * found, total, out=np.full(found.shape, np.nan), where=total > 0)
+
+
+def pixel_intervals(result: PixelResult, how: Resampling) -> dict[str, Interval]:
+    """The 95 % intervals of `pxap`, `piou` and `mean_iou` over images; the last two choose their threshold anew.
+
+    The curves are read at every tenth threshold, and the interval is moved by what that changes of the figure itself.
+    """
+    if len(result.by_image) == 0 or not how.resamples:
+        return {}
+    images = result.by_image.astype(np.float64)
+    times = draws(None, len(images), how).astype(np.float64)
+    each = iou_by_threshold(images[:, 0], images[:, 1])
+
+    def measured(weights: np.ndarray) -> dict[str, np.ndarray]:
+        inside, outside = weights @ images[:, 0], weights @ images[:, 1]
+        return {
+            "pxap": 100 * area_under_precision_recall(inside, outside),
+            "piou": 100 * iou_by_threshold(inside, outside).max(axis=-1),
+            "mean_iou": 100 * (weights @ each).max(axis=-1) / weights.sum(axis=-1),
+        }
+
+    coarse, drawn = measured(np.ones(len(images))), measured(times)
+    found = {}
+    for name, values in drawn.items():
+        ends = percentiles(values)
+        if name != "pxap":
+            ends = _less_optimism(ends, values, float(coarse[name]))
+        low, high = (min(max(end + getattr(result, name) - float(coarse[name]), 0.0), 100.0) for end in ends)
+        found[name] = (low, high)
+    return found

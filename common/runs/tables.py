@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from common.measuring.protocols import PROTOCOLS
 from common.runs import leakage
 from common.runs.evaluation import Evaluation, Row
+from common.runs.intervals import Interval, Resampling, pixel_intervals, wilson
 from common.system.errors import printable
 
 
@@ -16,7 +17,9 @@ def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) ->
     for row in rows:
         source = "oracle" if row.source.endswith("oracle") else row.source
         threshold = "" if row.threshold is None else f" @{row.threshold:.3g}"
-        lines.setdefault((row.label, source), {})[row.protocol] = f"{row.gt_known:.1f}{threshold}"
+        lines.setdefault((row.label, source), {})[row.protocol] = (
+            f"{row.gt_known:.1f}{between(row.intervals.get('gt_known'))}{threshold}"
+        )
     table = [["GT-known", "threshold", *columns]]
     for (label, source), cells in lines.items():
         table.append([label, source, *(cells.get(column, "-") for column in columns)])
@@ -33,7 +36,8 @@ def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list
     for row in sorted(rows, key=lambda row: list(PROTOCOLS).index(row.protocol)):
         threshold = "-" if row.threshold is None else f"{row.threshold:.3f}"
         accuracies = [
-            "-" if value is None else f"{value:.2f}" for value in (row.top1, row.top5, row.gt_known, row.over_images)
+            "-" if value is None else f"{value:.2f}{between(row.intervals.get(name))}"
+            for name, value in ((name, getattr(row, name)) for name in ("top1", "top5", "gt_known", "over_images"))
         ]
         left_out = str(sum(row.left_out.values()))
         table.append(
@@ -42,14 +46,35 @@ def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list
     return table
 
 
-def without_thresholds(evaluations: Sequence[Evaluation]) -> list[list[str]]:
+def between(interval: Interval | None) -> str:
+    """A 95 % interval as it stands behind its figure, ` (86.7-94.0)`; nothing where there is none."""
+    return "" if interval is None else f" ({interval[0]:.1f}-{interval[1]:.1f})"
+
+
+def beside_protocols(evaluation: Evaluation, how: Resampling) -> dict[str, tuple[float, Interval | None] | None]:
+    """Classification accuracies and pixel metrics in percent with their 95 % intervals, None where there are none."""
+    predictions, pixels = evaluation.predictions, evaluation.pixels
+    count = len(predictions.entries)
+    found: dict[str, tuple[float, Interval | None] | None] = {}
+    for name, among in (("classification_top1", 1), ("classification_top5", 5)):
+        value = predictions.accuracy(among)
+        found[name] = None if value is None else (value, wilson(round(value * count / 100), count))
+    known = {} if pixels is None else pixel_intervals(pixels, how)
+    for name in ("pxap", "piou", "mean_iou"):
+        found[name] = None if pixels is None else (getattr(pixels, name), known.get(name))
+    return found
+
+
+def without_thresholds(
+    evaluations: Sequence[Evaluation],
+    how: Resampling = Resampling(),  # noqa: B008, it is frozen
+) -> list[list[str]]:
     """What no protocol changes, as cells: classification accuracy, and pixel metrics where there are masks."""
     table = [["run", "classification Top-1", "Top-5", "PxAP", "pIoU", "mean IoU of images", "trained on these"]]
     for evaluation in evaluations:
-        predictions, pixels = evaluation.predictions, evaluation.pixels
-        values = [predictions.accuracy(1), predictions.accuracy(5)]
-        values += [None] * 3 if pixels is None else [pixels.pxap, pixels.piou, pixels.mean_iou]
-        cells = ["-" if value is None else f"{value:.2f}" for value in values]
+        predictions = evaluation.predictions
+        found = beside_protocols(evaluation, how).values()
+        cells = ["-" if each is None else f"{each[0]:.2f}{between(each[1])}" for each in found]
         table.append([str(predictions.directory), *cells, leakage.of(predictions).text])
     return table
 
