@@ -113,21 +113,21 @@ def _bootstrapped(
     found = {name: percentiles(each) for name, each in values.items()}
     if indices is None:
         best = result.at(result.best())
-        found = {name: _less_optimism(found[name], values[name], best[name]) for name in names}
+        found = {name: less_optimism(found[name], values[name], best[name]) for name in names}
     for name, (low, high) in found.items():
         if low == high:  # no resample differs from another, as where every image is hit
             found[name] = wilson(round(low * images / 100), images)
     return found
 
 
-def _less_optimism(found: Interval, values: np.ndarray, estimate: float) -> Interval:
+def less_optimism(found: Interval, values: np.ndarray, estimate: float, scale: Interval = (0.0, 100.0)) -> Interval:
     """The interval moved down by twice what choosing the threshold adds: once in the estimate, again in a resample.
 
     What it adds is the mean of the resamples less the estimate. Without this the interval of an oracle lies too high,
     and holds the true best accuracy in some 90 % of data sets.
     """
     optimism = float(np.nanmean(values)) - estimate
-    low, high = (min(max(end - 2 * optimism, 0.0), 100.0) for end in found)
+    low, high = (min(max(end - 2 * optimism, scale[0]), scale[1]) for end in found)
     return low, high
 
 
@@ -246,7 +246,7 @@ def pixel_intervals(result: PixelResult, how: Resampling) -> dict[str, Interval]
     for name, values in drawn.items():
         ends = percentiles(values)
         if name != "pxap":
-            ends = _less_optimism(ends, values, float(coarse[name]))
+            ends = less_optimism(ends, values, float(coarse[name]))
         low, high = (min(max(end + getattr(result, name) - float(coarse[name]), 0.0), 100.0) for end in ends)
         found[name] = (low, high)
     return found

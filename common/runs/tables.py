@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from common.measuring.protocols import PROTOCOLS
 from common.runs import leakage
+from common.runs.comparing import Comparison
 from common.runs.evaluation import Evaluation, Row
 from common.runs.intervals import Interval, Resampling, pixel_intervals, wilson
 from common.system.errors import printable
@@ -77,6 +78,51 @@ def without_thresholds(
         cells = ["-" if each is None else f"{each[0]:.2f}{between(each[1])}" for each in found]
         table.append([str(predictions.directory), *cells, leakage.of(predictions).text])
     return table
+
+
+def ranking(comparison: Comparison) -> list[list[str]]:
+    """The methods under one protocol, best first; a line runs beside those that can't be told apart."""
+    stretches = comparison.alike()
+    table = [["method", "GT-known", "not told apart"]]
+    for label, value in comparison.ranked:
+        lines = " ".join("|" if label in stretch else " " for stretch in stretches).rstrip()
+        table.append([label, f"{value:.1f}", lines])
+    return table
+
+
+def compared(comparisons: Sequence[Comparison]) -> list[list[str]]:
+    """Every pair under every protocol, as cells."""
+    table = [
+        ["protocol", "better", "worse", "difference", "it alone hits", "the other alone", "McNemar's p", "by Holm",
+         "told apart", "localization", "thresholds", "classifier"]
+    ]  # fmt: skip
+    for comparison in comparisons:
+        for pair in comparison.pairs:
+            parts = [
+                "-" if each is None else f"{each:+.1f}"
+                for each in (pair.parts.localization, pair.parts.threshold, pair.parts.classifier)
+            ]
+            difference = f"{pair.difference:+.1f}"
+            if pair.interval is not None:
+                difference += f" ({pair.interval[0]:+.1f} to {pair.interval[1]:+.1f})"
+            alone = [str(len(pair.only_one)), str(len(pair.only_other))]
+            table.append([
+                comparison.protocol, pair.one, pair.other, difference, *alone,
+                f"{pair.p:.2g}", f"{pair.adjusted:.2g}", "yes" if pair.apart else "no", *parts,
+            ])  # fmt: skip
+    return table
+
+
+def matrix(comparison: Comparison) -> list[list[str]]:
+    """How much each method is better than each other, in points; in brackets where the two can't be told apart."""
+    names = [label for label, _ in comparison.ranked]
+    cells = {}
+    for pair in comparison.pairs:
+        for one, other, sign in ((pair.one, pair.other, 1), (pair.other, pair.one, -1)):
+            text = f"{sign * pair.difference:+.1f}"
+            cells[one, other] = text if pair.apart else f"({text})"
+    table = [[f"{comparison.protocol}, {comparison.source}", *names]]
+    return [*table, *([name, *(cells.get((name, other), "") for other in names)] for name in names)]
 
 
 def render(table: list[list[str]], style: str) -> str:

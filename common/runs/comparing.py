@@ -1,0 +1,222 @@
+"""Whether one method is better than another: paired comparisons of runs on the same images.
+
+For each pair under each protocol: the difference in GT-known with a paired bootstrap's interval, how many images each
+alone hits, McNemar's exact p, and p by Holm over a protocol's
+pairs. An image that a protocol leaves out of a run's denominator is no hit of that run.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from scipy.stats import binomtest
+
+from common.measuring.metrics import LocalizationResult
+from common.measuring.protocols import PROTOCOLS
+from common.runs.evaluation import Evaluation, Row
+from common.runs.intervals import Interval, Resampling, draws, less_optimism, percentiles, resampled
+from common.system.errors import UserError
+
+SOURCES = ("validation", "released", "oracle", "stored")
+"""Whose thresholds are compared at: the first that all runs have."""
+ALPHA = 0.05
+"""Two methods are told apart where Holm's p is below it."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run under one protocol.
+
+    Attributes:
+        label: names the run.
+        row: its result line.
+        result: its hits and curves.
+    """
+
+    label: str
+    row: Row
+    result: LocalizationResult
+
+    @property
+    def indices(self) -> np.ndarray:
+        """The threshold of each criterion, as an index."""
+        if np.isnan(self.result.thresholds).any():  # stored boxes
+            return np.zeros(len(self.row.thresholds), int)
+        return np.array([int(np.abs(self.result.thresholds - at).argmin()) for at in self.row.thresholds])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a difference in Top-1 localization is made of, in points; None where nobody classified.
+
+    Attributes:
+        localization: the difference in GT-known, both at their oracle thresholds.
+        threshold: what choosing thresholds as compared, and not by the oracle, adds to it.
+        classifier: what asking for the right class as well adds.
+    """
+
+    localization: float
+    threshold: float
+    classifier: float | None
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs under one protocol.
+
+    Attributes:
+        one, other: their labels.
+        difference: GT-known of the first less the second's, in points.
+        interval: its 95 % interval; None without a bootstrap.
+        only_one, only_other: ids of the images that one alone hits, at IoU 0.5.
+        p: McNemar's, exact and two-sided.
+        adjusted: by Holm over the protocol's pairs.
+        parts: what the difference in Top-1 is made of.
+    """
+
+    one: str
+    other: str
+    difference: float
+    interval: Interval | None
+    only_one: tuple[str, ...]
+    only_other: tuple[str, ...]
+    p: float
+    adjusted: float
+    parts: Parts
+
+    @property
+    def apart(self) -> bool:
+        """Whether the two can be told apart."""
+        return self.adjusted < ALPHA
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All runs under one protocol.
+
+    Attributes:
+        protocol: its name.
+        source: where the thresholds come from.
+        images: how many all runs hold.
+        ranked: labels and GT-known, best first.
+        pairs: of every two, the better one first.
+    """
+
+    protocol: str
+    source: str
+    images: int
+    ranked: tuple[tuple[str, float], ...]
+    pairs: tuple[Pair, ...]
+
+    def alike(self) -> list[list[str]]:
+        """The longest stretches of the ranking in which no two methods can be told apart, those of one left out."""
+        names = [label for label, _ in self.ranked]
+        apart = {frozenset((pair.one, pair.other)) for pair in self.pairs if pair.apart}
+        stretches: list[list[str]] = []
+        for start in range(len(names)):
+            end = start + 1
+            while end < len(names) and not any(frozenset((names[end], name)) in apart for name in names[start:end]):
+                end += 1
+            if end - start > 1 and not (stretches and names[end - 1] in stretches[-1]):
+                stretches.append(names[start:end])
+        return stretches
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """P values adjusted by Holm (1979), in the order given."""
+    order = np.argsort(values, kind="stable")
+    adjusted, least = [0.0] * len(values), 0.0
+    for rank, place in enumerate(order):
+        least = max(least, min(1.0, (len(values) - rank) * values[place]))
+        adjusted[int(place)] = least
+    return adjusted
+
+
+def mcnemar(only_one: int, only_other: int) -> float:
+    """The exact two-sided p that images hit by one alone are as often the first's as the second's."""
+    discordant = only_one + only_other
+    return 1.0 if discordant == 0 else float(binomtest(only_one, discordant, 0.5).pvalue)
+
+
+def compare(evaluations: Sequence[Evaluation], how: Resampling) -> list[Comparison]:
+    """Compare runs under every protocol that at least two of them were scored under.
+
+    Raises:
+        UserError: runs on other images or annotations.
+    """
+    comparisons = []
+    for name in PROTOCOLS:
+        scored = [evaluation for evaluation in evaluations if any(row.protocol == name for row in evaluation.rows)]
+        if len(scored) < 2:
+            continue
+        first = scored[0]
+        for other in scored[1:]:
+            if other.dataset.fingerprint() != first.dataset.fingerprint():
+                raise UserError("the runs are of other images or annotations", where=other.predictions.directory,
+                                expected=f"those of {first.predictions.directory}")  # fmt: skip
+        sides, source = _sides(scored, name)
+        comparisons.append(_compared(sides, source, how))
+    return comparisons
+
+
+def _sides(scored: Sequence[Evaluation], protocol: str) -> tuple[list[Side], str]:
+    """Each run at its threshold from the first source that all have, else each at its own first."""
+    rows = [{row.source: row for row in evaluation.rows if row.protocol == protocol} for evaluation in scored]
+    shared = next((source for source in SOURCES if all(source in each for each in rows)), None)
+    sides = []
+    for evaluation, each in zip(scored, rows, strict=True):
+        source = shared or next(name for name in SOURCES if name in each)
+        sides.append(Side(evaluation.label, each[source], evaluation.results[protocol]))
+    return sides, shared or ", ".join(dict.fromkeys(side.row.source for side in sides))
+
+
+def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison:
+    protocol = sides[0].row.protocol
+    ranked = sorted(sides, key=lambda side: -side.row.gt_known)
+    ids = sorted(set.intersection(*(set(side.result.hits.ids) for side in sides)))
+    if not ids:
+        raise UserError(f"no image was counted for all runs under {protocol}")
+    places = [{image_id: place for place, image_id in enumerate(side.result.hits.ids)} for side in ranked]
+    orders = [np.array([place[image_id] for image_id in ids]) for place in places]
+    by_class = PROTOCOLS[protocol].mean_over == "classes"
+    times = draws(ranked[0].result.hits.labels[orders[0]] if by_class else None, len(ids), how)
+    values = [_resampled(side, times, order) for side, order in zip(ranked, orders, strict=True)]
+    half = PROTOCOLS[protocol].criteria.index(0.5)
+    hit = [side.result.hits.at(side.indices)[0][order, half] for side, order in zip(ranked, orders, strict=True)]
+    alone = {
+        (a, b): (np.flatnonzero(hit[a] & ~hit[b]), np.flatnonzero(hit[b] & ~hit[a]))
+        for a, b in combinations(range(len(ranked)), 2)
+    }
+    raw = [mcnemar(len(one), len(other)) for one, other in alone.values()]
+    pairs = []
+    for ((a, b), (one, other)), p, adjusted in zip(alone.items(), raw, holm(raw), strict=True):
+        difference = ranked[a].row.gt_known - ranked[b].row.gt_known
+        pairs.append(Pair(
+            ranked[a].label, ranked[b].label, difference, _interval(values[a] - values[b], difference, source),
+            tuple(ids[k] for k in one), tuple(ids[k] for k in other), p, adjusted, _parts(ranked[a], ranked[b]),
+        ))  # fmt: skip
+    order = tuple((side.label, side.row.gt_known) for side in ranked)
+    return Comparison(protocol, source, len(ids), order, tuple(pairs))
+
+
+def _resampled(side: Side, times: np.ndarray, order: np.ndarray) -> np.ndarray:
+    indices = None if side.row.source == "oracle" else side.indices
+    return resampled(side.result, indices, times, order)["gt_known"] if len(times) else np.empty(0)
+
+
+def _interval(values: np.ndarray, difference: float, source: str) -> Interval | None:
+    if len(values) == 0:
+        return None
+    ends = percentiles(values)
+    return less_optimism(ends, values, difference, (-100.0, 100.0)) if source == "oracle" else ends
+
+
+def _parts(one: Side, other: Side) -> Parts:
+    used = one.row.gt_known - other.row.gt_known
+    at_best = [side.result.max_box_acc for side in (one, other)]
+    localization = at_best[0] - at_best[1]
+    classifier = None
+    if one.row.top1 is not None and other.row.top1 is not None:
+        classifier = one.row.top1 - other.row.top1 - used
+    return Parts(localization, used - localization, classifier)

@@ -1,0 +1,91 @@
+"""Paired comparisons, by hand."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from common.datasets import DataSource
+from common.evaluate import Evaluate
+from common.runs.comparing import Comparison, Pair, Parts, compare, holm, mcnemar
+from common.runs.evaluation import evaluate
+from common.runs.intervals import Resampling
+from common.runs.tables import compared, matrix, ranking
+from common.system.errors import UserError
+from tests import runs, small_cub
+
+NOTHING = Parts(0.0, 0.0, None)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return DataSource("cub", small_cub.make(tmp_path / "CUB", test=5), "test")
+
+
+def test_mcnemars_exact_p():
+    """Of 10 discordant images 9 are the first's: 2 (1 + 10) / 1024. Of 3 all: 2 / 8."""
+    assert mcnemar(9, 1) == pytest.approx(22 / 1024)
+    assert mcnemar(3, 0) == mcnemar(0, 3) == pytest.approx(0.25)
+    assert mcnemar(4, 4) == mcnemar(0, 0) == 1.0
+
+
+def test_holms_p():
+    """Holm (1979): 0.01 * 4, 0.02 * 3, 0.03 * 2 raised to the one before, 0.6."""
+    assert holm([0.03, 0.6, 0.01, 0.02]) == pytest.approx([0.06, 0.6, 0.04, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+
+
+def pair(one, other, adjusted):
+    return Pair(one, other, 1.0, None, (), (), adjusted, adjusted, NOTHING)
+
+
+def test_lines_join_what_cant_be_told_apart():
+    """Of a, b, c, d only a and c, a and d can: a and b share a line, b, c and d another."""
+    ps = {"ab": 0.3, "ac": 0.01, "ad": 0.001, "bc": 0.2, "bd": 0.06, "cd": 1.0}
+    comparison = Comparison("spol", "oracle", 9, tuple((name, 90.0) for name in "abcd"),
+                            tuple(pair(*names, p) for names, p in ps.items()))  # fmt: skip
+    assert comparison.alike() == [["a", "b"], ["b", "c", "d"]]
+    assert [row[2] for row in ranking(comparison)[1:]] == ["|", "| |", "  |", "  |"]
+    assert matrix(comparison)[2] == ["b", "(-1.0)", "", "(+1.0)", "(+1.0)"]
+
+
+def test_two_runs_by_hand(tmp_path, source):
+    """15 images: all hit, and 5 missed. 5 alone against none: p = 2 / 32; 33.3 points."""
+    made = [runs.write(tmp_path / name / "squash", source, misses=misses) for name, misses in (("good", 0), ("bad", 5))]
+    evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("wsoleval-v1", "wsoleval-v2")))
+    first, second = compare(evaluations, Resampling(200))
+    (one,) = first.pairs
+    assert (first.protocol, first.source, first.images) == ("wsoleval-v1", "oracle", 15)
+    assert [label for label, _ in first.ranked] == ["cam mobilenet_v1 (good)", "cam mobilenet_v1 (bad)"]
+    assert one.difference == pytest.approx(100 / 3)
+    assert one.interval[0] < 100 / 3 < one.interval[1]
+    assert (one.only_one, one.only_other) == (tuple(sorted(list(evaluations[0].samples)[:5])), ())
+    assert one.p == one.adjusted == pytest.approx(2 / 32)
+    assert one.parts == Parts(pytest.approx(100 / 3), pytest.approx(0), pytest.approx(0))
+    assert not one.apart
+    assert second.pairs[0].difference == pytest.approx(100 / 3)
+    assert compare(evaluations, Resampling(200)) == [first, second]
+    assert compared([first])[1][4:6] == ["5", "0"]
+
+
+def test_runs_of_other_images_are_refused(tmp_path, source):
+    other = DataSource("cub", source.root, "train")
+    made = runs.write(tmp_path / "a/squash", source), runs.write(tmp_path / "b/squash", other)
+    evaluations, _ = evaluate(Evaluate(made, protocols=("grcam",)))
+    with pytest.raises(UserError, match="of other images or annotations"):
+        compare(evaluations, Resampling(10))
+
+
+def test_the_command(tmp_path, source):
+    made = [runs.write(tmp_path / name / "squash", source, misses=misses) for name, misses in (("good", 0), ("bad", 5))]
+    command = [sys.executable, "-m", "common.compare", *map(str, made), "--resamples", "100", "--ids",
+               "--protocols", "grcam", "--json", str(tmp_path / "compared.json")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("grcam, thresholds from oracle, 15 images")
+    assert done.stdout.count("cam mobilenet_v1 (good) alone hits 001.Red_Bird/bird_") == 5
+    (stored,) = json.loads((tmp_path / "compared.json").read_text())
+    assert len(stored["pairs"][0]["only_one"]) == 5
+    alone = subprocess.run([*command[:4]], capture_output=True, text=True)
+    assert (alone.returncode, alone.stderr.count("\n")) == (2, 1)
