@@ -19,9 +19,10 @@ from bas.config import recipe
 from bas.inference import BasLocalizer
 from common.measuring.geometry import FRAMES, Frame
 from common.measuring.protocols import BAS
-from common.pictures.images import read_rgb
+from common.pictures.images import read_photograph
 from common.pytorch.data import channels_first, frame_pixels
 from common.pytorch.runtime import for_inference, pick_device
+from common.runs.localizing import Box
 from common.runs.photographs import Found, check_photographs, localize_photographs
 from common.system.errors import run_command
 
@@ -53,7 +54,7 @@ class LocalizeImages:
 
 
 def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
-    """The command; gives a record for each image, see `common.runs.photographs`; without a region the whole frame.
+    """The command; gives a record for each image, see `common.runs.photographs`.
 
     Raises:
         UserError: no image could be read, two have one name, or there are results already.
@@ -63,7 +64,7 @@ def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
     dataset = "ilsvrc" if loaded.network.num_classes == 1000 else "cub"
     released = recipe(loaded.variant, dataset, loaded.arch)
     threshold = released.threshold if options.threshold is None else options.threshold
-    device = pick_device(options.device)
+    box, device = Box(BAS.extractor, threshold), pick_device(options.device)
     localizer = BasLocalizer(for_inference(loaded.network, device), options.top_k or released.top_k or 1)
 
     @torch.no_grad()
@@ -72,15 +73,13 @@ def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
         scores, features = localizer.look(channels_first(frame_pixels(image, frame))[None].to(device))
         raw = localizer.maps(features, scores, None)[0].cpu().numpy()
         localization_map = localizer.enlarge(raw, frame.size)
-        (boxes,) = BAS.extractor.boxes(localization_map, [threshold])
         best, names = int(scores[0].argmax()), loaded.class_names
         classified = {
             "class": names[best] if names else best, "score": round(float(scores[0].softmax(dim=0)[best]), 6)
         }  # fmt: skip
-        box = boxes[0] if len(boxes) else np.array([0.0, 0.0, *frame.size])
-        return Found(frame, localization_map, box, threshold, classified)
+        return Found(frame, localization_map, box.of(localization_map), threshold, classified)
 
-    return localize_photographs(options.images, options.out, options.overwrite, read_rgb, find)
+    return localize_photographs(options.images, options.out, options.overwrite, read_photograph, find)
 
 
 def main() -> None:

@@ -82,8 +82,20 @@ SOURCES = {
 
 
 def weights_folder() -> Path:
-    """`$WSOL_WEIGHTS`, or `weights/` beside the package `common`."""
-    return Path(os.environ.get("WSOL_WEIGHTS") or Path(__file__).resolve().parent.parent / "weights")
+    """Where weights are kept: `$WSOL_WEIGHTS`, else `weights/` of a checkout, else the user's cache."""
+    if named := os.environ.get("WSOL_WEIGHTS"):
+        return Path(named)
+    root = Path(__file__).resolve().parent.parent
+    return root / "weights" if (root / "pyproject.toml").is_file() else _user_cache() / "wsol" / "weights"
+
+
+def _user_cache() -> Path:
+    """The user's cache folder, by the system's habit."""
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def fetch(name: str, folder: Path | None = None) -> Path:

@@ -97,7 +97,7 @@ def demo(options: Demo) -> list[Path]:
         for path in bar(paths, total=len(paths), desc="drawing"):
             folder = options.out if len(paths) == 1 else options.out / path.name
             try:
-                image = preprocessing.read_image(path, options.decode)
+                image = preprocessing.read_photograph(path, options.decode)
             except ImageError as problem:
                 print(f"left out: {problem}")
                 failed += 1

@@ -17,7 +17,7 @@ import tensorflow.compat.v1 as tf
 
 from common.datasets import Sample
 from common.measuring.geometry import Frame
-from common.pictures.images import ImageError, centre_crop, read_rgb, read_size, resize, ten_crops
+from common.pictures.images import ImageError, centre_crop, read_rgb, read_size, resize, ten_crops, upright
 from dgl_tf.weights import first_line
 
 DECODERS = ("fast", "accurate")
@@ -68,9 +68,20 @@ def read_image(path: Path, method: str = "fast") -> np.ndarray:
         raise ImageError(f"the image can't be decoded ({error})", where=path, do="replace or remove it") from error
 
 
+def read_photograph(path: Path, method: str = "fast") -> np.ndarray:
+    """Read a photograph that is named by hand as `read_image`, and turn it upright by its EXIF tag."""
+    return upright(read_image(path, method), path)
+
+
 def squashed(image: np.ndarray, size: int) -> np.ndarray:
     """The whole image (H, W, 3) RGB on TensorFlow 1's grid: (size, size, 3) float32 BGR, not rounded."""
     return resize(image, (size, size), "tensorflow1")[..., ::-1]
+
+
+def in_frame(image: np.ndarray, frame: Frame) -> np.ndarray:
+    """The part of an image (H, W, 3) RGB that a frame shows: (side, side, 3) float32 BGR."""
+    resized = squashed(image, frame.resized[0])
+    return resized if frame.size == frame.resized else centre_crop(resized, frame.size[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +117,7 @@ def view(sample: Sample, kind: str, crops: int, method: str = "fast") -> View:
     except ImageError as problem:
         return View(sample, problem=problem.found)
     frame = Frame.of_kind(kind, (image.shape[1], image.shape[0]))
-    resized = squashed(image, frame.resized[0])
-    pixels = resized if frame.size == frame.resized else centre_crop(resized, frame.size[0])
+    pixels = in_frame(image, frame)
     return View(sample, frame, pixels, ten_crops(squashed(image, 256), 224) if crops == 10 else None)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the environment NAME in .envs/NAME, with whichever of these is found first:
+# Makes the environment NAME in .envs/NAME, and installs the project in it (editable), with whichever of these is found first:
 #   conda, mamba, micromamba; python3.11 with venv and pip; uv.
 #
 #   environments/create.sh dgl_tf|grcam|spol|bas|all [--gpu]
@@ -21,7 +21,8 @@ case "$gpu" in "" | --gpu) ;; *) echo "error: $gpu is no option. $usage" >&2; ex
 file=$here/$name.yml
 prefix=${WSOL_ENVS:-$(dirname "$here")/.envs}/$name
 stamp=$prefix/.as-asked-for
-asked=$(cat "$file" "$here/pins.txt" <(echo "$gpu") | sha256sum | cut -d' ' -f1)
+root=$(dirname "$here")
+asked=$(cat "$file" "$here/pins.txt" <(echo "$gpu, with the project in $root") | sha256sum | cut -d' ' -f1)
 
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$asked" ] && "$prefix/bin/python" -c '' 2>/dev/null; then
   echo "environment $name is ready: $prefix"
@@ -78,5 +79,14 @@ case "$tool" in
     "$prefix/bin/python" -m pip install --disable-pip-version-check --no-input --requirement <(requirements)
     ;;
 esac
+# The project itself, editable, so that `wsol` and `import wsol` work from any folder.
+if [ -f "$root/pyproject.toml" ]; then
+  if [ "$tool" = uv ]; then
+    uv pip install --python "$prefix/bin/python" --no-deps --no-build-isolation --editable "$root"
+  else
+    "$prefix/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps --no-build-isolation \
+      --editable "$root"
+  fi
+fi
 echo "$asked" >"$stamp"
 echo "environment $name is ready: $prefix"

@@ -24,7 +24,7 @@ def required(name: str) -> list[str]:
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = project["dependencies"] + [
-        item for extra in (extras if name == "all" else [name]) for item in extras[extra]
+        item for extra in (extras if name == "all" else [name, "weights"]) for item in extras[extra]
     ]
     return sorted({normalize(re.split(r"[<>=!~\[; ]", item)[0]) for item in wanted})
 

@@ -6,6 +6,7 @@ The box is that of the largest contour of the foreground, in pixels of the photo
 photograph gets its class too.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,11 +14,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 import tyro
+from torch import Tensor
 
 from common.measuring.geometry import FRAMES, Frame
 from common.measuring.protocols import SPOL
+from common.pictures.images import read_photograph
 from common.pytorch.data import channels_first
 from common.pytorch.runtime import for_inference, pick_device
+from common.runs.localizing import Box
 from common.runs.photographs import Found, check_photographs, localize_photographs
 from common.system.errors import run_command
 from spol import weights
@@ -71,26 +75,35 @@ class Predictor:
         released = recipe("seg", options.recipe).threshold
         self.threshold = released if options.threshold is None else options.threshold
 
-    def _input(self, image: np.ndarray, kind: str) -> torch.Tensor:
-        view = self.options.preprocessing.view(image, Frame.of_kind(kind, image.shape[1::-1]))
-        return channels_first(view)[None].to(self.device)
+    def _input(self, images: Sequence[np.ndarray], kind: str) -> Tensor:
+        views = [self.options.preprocessing.view(image, Frame.of_kind(kind, image.shape[1::-1])) for image in images]
+        return torch.stack([channels_first(view) for view in views]).to(self.device)
+
+    def foregrounds(self, images: Sequence[np.ndarray], kind: str) -> np.ndarray:
+        """Segment images (H, W, 3) uint8 RGB: foreground probability (N, h, w) in [0, 1] in a kind of frame."""
+        seen = self._input(images, input_kind(kind, self.loaded.options.get("resize", 256)))
+        return foreground(self.network, seen, Frame.of_kind(kind, images[0].shape[1::-1]).size)
 
     def segment(self, image: np.ndarray) -> tuple[Frame, np.ndarray, np.ndarray | None]:
         """(H, W, 3) uint8 RGB to its frame, the foreground (224, 224) in [0, 1], and the box (4,) in the frame."""
         kind = FRAMES[self.options.frame]
-        frame = Frame.of_kind(kind, image.shape[1::-1])
-        seen = self._input(image, input_kind(kind, self.loaded.options.get("resize", 256)))
-        probability = foreground(self.network, seen, frame.size)[0]
-        (boxes,) = SPOL.extractor.boxes(probability, [self.threshold])
-        return frame, probability, boxes[0] if len(boxes) else None
+        (probability,) = self.foregrounds([image], kind)
+        box = Box(SPOL.extractor, self.threshold).of(probability)
+        return Frame.of_kind(kind, image.shape[1::-1]), probability, box
 
     @torch.no_grad()
+    def probabilities(self, image: np.ndarray) -> np.ndarray | None:
+        """Classify an image: (K,) float32, or None without a classifier."""
+        if self.classifier is None:
+            return None
+        side = self.classifier.resize or recipe("cls", "cub").resize
+        return self.classifier.network(self._input([image], f"resize {side}"))[0].softmax(dim=0).cpu().numpy()
+
     def classify(self, image: np.ndarray) -> dict[str, Any]:
         """`class` and `score` of the best class, or nothing without a classifier."""
-        if self.classifier is None:
+        scores = self.probabilities(image)
+        if scores is None:
             return {}
-        side = self.classifier.resize or recipe("cls", "cub").resize
-        scores = self.classifier.network(self._input(image, f"resize {side}"))[0].softmax(dim=0)
         best, names = int(scores.argmax()), self.classifier.class_names
         return {"class": names[best] if names else best, "score": round(float(scores[best]), 6)}
 
@@ -108,7 +121,7 @@ def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
         frame, probability, box = predictor.segment(image)
         return Found(frame, probability, box, predictor.threshold, predictor.classify(image))
 
-    return localize_photographs(options.images, options.out, options.overwrite, options.preprocessing.read, find)
+    return localize_photographs(options.images, options.out, options.overwrite, read_photograph, find)
 
 
 def main() -> None:

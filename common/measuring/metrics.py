@@ -113,6 +113,19 @@ class LocalizationResult:
         errors = {f"{name}_error": 100.0 - value for name, value in values.items()}
         return {**values, **errors, "over_images": float(self.gt_known_over_images[rows, indices].mean())}
 
+    def __str__(self) -> str:
+        found, thresholds = self.at(self.best()), self.thresholds[self.best()]
+        accuracies = [f"GT-known {found['gt_known']:.2f} %"]
+        accuracies += [f"{name} {found[key]:.2f} %" for key, name in (("top1", "Top-1"), ("top5", "Top-5"))
+                       if not np.isnan(found[key])]  # fmt: skip
+        without = sum(self.left_out.values())
+        left_out = f", {without} left out" if without else ""
+        where = ", ".join(dict.fromkeys(f"{threshold:.3g}" for threshold in thresholds))
+        return (
+            f"{self.protocol.name}: {', '.join(accuracies)} of {self.seen - without} images{left_out}, "
+            f"at the threshold {where}, the best on these images"
+        )
+
     @property
     def max_box_acc(self) -> float:
         """MaxBoxAcc (V1, V2): for each criterion the best threshold's accuracy, mean over criteria, in percent."""
@@ -121,6 +134,17 @@ class LocalizationResult:
 
 class LocalizationEvaluator:
     """Accumulates one image at a time; see `accumulate` and `compute`.
+
+    >>> import numpy as np
+    >>> from common.measuring.geometry import Frame
+    >>> from common.measuring.protocols import PROTOCOLS
+    >>> evaluator = LocalizationEvaluator(PROTOCOLS["wsoleval-v1"])
+    >>> hot = np.zeros((224, 224), np.float32)
+    >>> hot[56:168, 56:168] = 1
+    >>> evaluator.accumulate(hot, Frame.squash((400, 300)), [[100, 75, 300, 225]], label=3)   # hit
+    >>> evaluator.accumulate(hot, Frame.squash((400, 300)), [[0, 0, 20, 20]], label=3)        # miss
+    >>> print(evaluator.compute())
+    wsoleval-v1: GT-known 50.00 % of 2 images, at the threshold 0, the best on these images
 
     Args:
         protocol: how to measure.
@@ -322,9 +346,20 @@ class PixelResult:
 COARSE_BINS = 100
 """Thresholds of pixel metrics' intervals, of a thousand."""
 
+    def __str__(self) -> str:
+        left_out = f", {sum(self.left_out.values())} left out" if self.left_out else ""
+        figures = f"PxAP {self.pxap:.2f} %, pIoU {self.piou:.2f} %, mean IoU {self.mean_iou:.2f} %"
+        return f"{figures} of {self.images} images{left_out}"
+
 
 class PixelEvaluator:
     """PxAP and pIoU from histograms of map values on object and background pixels.
+
+    >>> import numpy as np
+    >>> evaluator = PixelEvaluator()
+    >>> evaluator.accumulate(np.array([[0.9, 0.2]], np.float32), mask=np.array([[1, 0]]))
+    >>> print(evaluator.compute())
+    PxAP 100.00 %, pIoU 100.00 %, mean IoU 100.00 % of 1 images
 
     Args:
         thresholds: ascending, starting at 0; bins close at the next threshold, the last ones at 1, 2 and 3,

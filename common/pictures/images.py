@@ -16,6 +16,7 @@ What a file may hold, and what is done with it:
 """
 
 import warnings
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -87,6 +88,52 @@ def read_rgb(path: Path, orientation: str = "ignore") -> np.ndarray:
         except Exception as error:  # a damaged file fails in many ways, each decoder in its own
             reason = str(error) or type(error).__name__
             raise ImageError(f"the image can't be decoded ({reason})", where=path, do="replace or remove it") from error
+
+
+def read_photograph(path: Path) -> np.ndarray:
+    """Read a photograph that is named by hand: (H, W, 3) uint8 RGB, turned upright by its EXIF tag.
+
+    Images of a data set are read as stored (`read_rgb`), since their annotations were made so.
+
+    Raises:
+        ImageError: as `read_rgb`.
+    """
+    return read_rgb(path, "apply")
+
+
+def from_pillow(image: Image.Image) -> np.ndarray:
+    """Turn a picture that Pillow holds into (H, W, 3) uint8 RGB, upright by its EXIF tag.
+
+    Raises:
+        ImageError: floating-point pixels, or more than 16 bits a channel.
+    """
+    return _to_rgb(ImageOps.exif_transpose(image), Path("the picture"))
+
+
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: np.rot90(pixels, -1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
+"""What makes pixels as stored upright, by the EXIF tag Orientation."""
+
+
+def upright(pixels: np.ndarray, path: Path) -> np.ndarray:
+    """Turn pixels (H, W, ...) that another decoder read as stored, as the file's EXIF tag says.
+
+    Raises:
+        ImageError: as `read_rgb`.
+    """
+    with _open(path) as image:
+        try:
+            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+        except Exception:  # a damaged tag fails in many ways, and turns nothing
+            turn = None
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
 def read_mask(path: Path) -> np.ndarray:

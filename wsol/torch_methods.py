@@ -1,0 +1,259 @@
+"""The methods that run in PyTorch, as `wsol.localizer` asks for them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common.measuring.extraction import LARGEST_COMPONENT, min_max
+from common.measuring.geometry import Frame
+from common.measuring.protocols import BAS, GRCAM, SPOL
+from common.pytorch import backbones, cam, checkpoints, maps
+from common.pytorch.data import channels_first, frame_pixels, normalized
+from common.pytorch.localization import Localizer
+from common.pytorch.runtime import for_inference, pick_device
+from common.runs.localizing import Box
+from common.system.errors import UserError
+from wsol.localizer import Seen, UprightReader
+
+OF_ANY_CLASSIFIER = ("cam", "grad-cam", "dgl", "grcam")
+
+
+class ByLocalizer(UprightReader):
+    """CAM or BAS: scores and features in one pass, maps of the features.
+
+    Args:
+        name, architecture, class_names, num_classes, box: see `wsol.localizer.Method`.
+        of_label, of_choice: the method where a class is asked for, and where it chooses.
+        device: where the networks are.
+    """
+
+    def __init__(
+        self, name: str, architecture: str, class_names: tuple[str, ...] | None, num_classes: int, box: Box,
+        of_label: Localizer, of_choice: Localizer, device: torch.device,
+    ):  # fmt: skip
+        self.name, self.architecture, self.class_names, self.num_classes = name, architecture, class_names, num_classes
+        self.box, self.of_label, self.of_choice, self.device = box, of_label, of_choice, device
+
+    @torch.no_grad()
+    def look(self, images: Sequence[np.ndarray], kind: str, labels: Sequence[int] | None) -> list[Seen]:
+        """See `wsol.localizer.Method`."""
+        frames = _frames(images, kind)
+        localizer = self.of_choice if labels is None else self.of_label
+        scores, features = localizer.look(_pixels(images, frames).to(self.device))
+        wanted = None if labels is None else torch.tensor(labels, device=self.device)
+        raw = localizer.maps(features, scores, wanted).float().cpu().numpy()
+        enlarged = [localizer.enlarge(one, frame.size) for one, frame in zip(raw, frames, strict=True)]
+        return _seen(frames, enlarged, scores.softmax(dim=1))
+
+
+class ByMaps(UprightReader):
+    """CAM, Grad-CAM, DGL or GRCAM's refined map of any classifier, through `common.pytorch.maps`.
+
+    Args:
+        model: any classifier, in eval mode on `device`.
+        name: the method.
+        layer: a module's name, or its number from the last map down.
+        normalize: uint8 (N, 3, H, W) RGB to what the network takes.
+        side: of the network's input, instead of the frame's 224; None keeps the frame's.
+        reshape: see `common.pytorch.maps.reshape`.
+        architecture, class_names, num_classes, device: as everywhere.
+    """
+
+    def __init__(
+        self, model: nn.Module, name: str, layer: str | int, normalize: Callable[[Tensor], Tensor],
+        architecture: str, class_names: tuple[str, ...] | None, num_classes: int, device: torch.device,
+        side: int | None = None, reshape: Any = None,
+    ):  # fmt: skip
+        self.mapper = maps.Mapper(model, (name,), (layer,), reshape=reshape)
+        self.name, self.architecture, self.class_names, self.num_classes = name, architecture, class_names, num_classes
+        self.normalize, self.device, self.side, self.box = normalize, device, side, BOXES[name]
+
+    def look(self, images: Sequence[np.ndarray], kind: str, labels: Sequence[int] | None) -> list[Seen]:
+        """See `wsol.localizer.Method`."""
+        kind = kind if self.side is None else _scaled(kind, self.side)
+        frames = _frames(images, kind)
+        wanted = None if labels is None else torch.tensor(labels, device=self.device)
+        found = self.mapper(self.normalize(_pixels(images, frames).to(self.device)), wanted)
+        ((_, raw),) = found.maps.items()
+        enlarge = enlarged_first if self.name in ("cam", "grad-cam") else stretched_first
+        made = [enlarge(one, frame.size) for one, frame in zip(raw.float().cpu().numpy(), frames, strict=True)]
+        return _seen(frames, made, found.scores.softmax(dim=1))
+
+
+BOXES = {
+    "cam": Box(LARGEST_COMPONENT, 0.2),
+    "grad-cam": Box(LARGEST_COMPONENT, 0.2),
+    "dgl": Box(GRCAM.extractor, min(GRCAM.sweep, key=lambda threshold: abs(threshold - 0.15))),
+    "grcam": Box(GRCAM.extractor, 1 - 0.9),
+}
+"""As each method's own command stores them."""
+
+
+def enlarged_first(raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """CAM's localization map of a raw one (h, w): enlarged bilinearly, then min-max stretched."""
+    return min_max(cv2.resize(raw, size, interpolation=cv2.INTER_LINEAR))
+
+
+def stretched_first(raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """DGL's and GRCAM's localization map of a raw one (h, w): stretched, then enlarged bilinearly."""
+    return np.clip(cv2.resize(min_max(raw.astype(np.float32)), size, interpolation=cv2.INTER_LINEAR), 0, 1)
+
+
+class Spol(UprightReader):
+    """SPOL's segmentation of the foreground, with a classifier beside it where one is given.
+
+    Args:
+        checkpoint: of stage seg.
+        classifier: of stage cls, or `imagenet:<arch>`, or None.
+        recipe: whose released threshold, `cub` or `imagenet`.
+        device: where it runs.
+    """
+
+    name = "spol"
+
+    def __init__(self, checkpoint: Path, classifier: str | None, recipe: str, device: str):
+        from spol.localize import LocalizeImages, Predictor
+
+        options = LocalizeImages((), checkpoint, Path(), classifier, recipe, device=device)
+        self.predictor = Predictor(options)
+        self.architecture = self.predictor.loaded.backbone
+        known = self.predictor.classifier
+        self.class_names = known.class_names if known else None
+        self.num_classes = _outputs(known.network) if known else None
+        self.box = Box(SPOL.extractor, self.predictor.threshold)
+
+    def look(self, images: Sequence[np.ndarray], kind: str, _labels: Sequence[int] | None) -> list[Seen]:
+        """See `wsol.localizer.Method`."""
+        frames = _frames(images, kind)
+        return [
+            Seen(frame, probability, self.predictor.probabilities(image))
+            for image, frame, probability in zip(images, frames, self.predictor.foregrounds(images, kind), strict=True)
+        ]
+
+
+def _outputs(network: nn.Module) -> int:
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    return linear[-1].out_features
+
+
+def bas(path: Path, top_k: int | None, arch: str | None, variant: str | None, device: str) -> ByLocalizer:
+    """Load a BAS network with the released threshold of its backbone and data set.
+
+    Raises:
+        UserError: no such checkpoint, or none of BAS.
+    """
+    from bas import weights
+    from bas.config import recipe
+    from bas.inference import BasLocalizer
+
+    where = pick_device(device)
+    loaded = weights.load(path, arch, variant)
+    released = recipe(loaded.variant, "ilsvrc" if loaded.network.num_classes == 1000 else "cub", loaded.arch)
+    network = for_inference(loaded.network, where)
+    choice = BasLocalizer(network, top_k or released.top_k or 1)
+    box = Box(BAS.extractor, released.threshold)
+    return ByLocalizer(
+        "bas", loaded.arch, loaded.class_names, network.num_classes, box, BasLocalizer(network, None), choice, where
+    )
+
+
+def of_classifier(
+    checkpoint: str, method: str, layer: str | int, class_names: tuple[str, ...] | None, device: str
+) -> ByLocalizer | ByMaps:
+    """Load one of CAM's classifiers, a final.pth of its training or `imagenet:<arch>`, for a method that needs no more.
+
+    Raises:
+        UserError: no such checkpoint, or one of something else.
+    """
+    where = pick_device(device)
+    model, architecture, trained = _opened(checkpoint)
+    names = class_names or trained
+    for_inference(model, where)
+    count = model.head.out_features
+    if method == "cam" and layer in (0, "0"):
+        of_label, of_choice = cam.CamLocalizer(model, "label"), cam.CamLocalizer(model, "predicted")
+        return ByLocalizer("cam", architecture, names, count, BOXES["cam"], of_label, of_choice, where)
+
+    def normalize(images: Tensor) -> Tensor:
+        return normalized(images, model.mean, model.std, where)
+
+    return ByMaps(model, method, layer, normalize, architecture, names, count, where)
+
+
+KINDS = {"cam": "cam", "bas": "bas", "spol-seg": "spol"}
+"""The method that a checkpoint of ours is for, by what it says that it is."""
+
+
+def method_of(checkpoint: str) -> str:
+    """Say which method a checkpoint is for: one of ours says so, an authors' is known by its tensors' names.
+
+    Raises:
+        UserError: no such checkpoint, or one that says nothing.
+    """
+    if checkpoint.startswith("imagenet:"):
+        return "cam"
+    path = Path(checkpoint)
+    content = checkpoints.read(path)
+    config = content.get("config") if isinstance(content, dict) else None
+    if isinstance(config, dict):
+        kind = str(config.get("method"))
+        if kind in KINDS:
+            return KINDS[kind]
+        raise UserError(f"a checkpoint of {kind!r}", where=path, expected=f"one of {', '.join(KINDS)}")
+    state = checkpoints.read_state_dict(path)
+    if any(name.removeprefix("module.").startswith("classifier_loc.") for name in state):
+        return "bas"
+    raise UserError(
+        "the file does not say which method or network it is of", where=path,
+        do="say method; for a classifier of your own, arch as timm:<name>, torchvision:<name> or module:function, and "
+        "class_names, input_size",
+    )  # fmt: skip
+
+
+def _opened(checkpoint: str) -> tuple[backbones.CamClassifier, str, tuple[str, ...] | None]:
+    """A classifier, its architecture and its classes."""
+    if checkpoint.startswith("imagenet:"):
+        architecture = checkpoint.removeprefix("imagenet:")
+        return backbones.build(architecture, 1000), architecture, imagenet_names()
+    path = Path(checkpoint)
+    config, state = checkpoints.read_trained(path, cam.METHOD)
+    checkpoints.need(config, path, "architecture", "class_names")
+    model = backbones.build(config["architecture"], len(config["class_names"]), pretrained=False)
+    checkpoints.load_strictly(model, state, path)
+    return model, config["architecture"], tuple(config["class_names"])
+
+
+def imagenet_names() -> tuple[str, ...] | None:
+    """The names of ImageNet's 1000 classes, which torchvision lists; None where it isn't installed."""
+    try:
+        from torchvision.models import ResNet50_Weights
+    except ImportError:
+        return None
+    return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def _frames(images: Sequence[np.ndarray], kind: str) -> list[Frame]:
+    return [Frame.of_kind(kind, image.shape[1::-1]) for image in images]
+
+
+def _pixels(images: Sequence[np.ndarray], frames: Sequence[Frame]) -> Tensor:
+    return torch.stack(
+        [channels_first(frame_pixels(image, frame)) for image, frame in zip(images, frames, strict=True)]
+    )
+
+
+def _scaled(kind: str, side: int) -> str:
+    """A frame's kind for a network whose input has another side than 224."""
+    return f"resize {side}" if "crop" not in kind else f"resize {round(side * 256 / 224)} crop {side}"
+
+
+def _seen(frames: Sequence[Frame], made: Sequence[np.ndarray], probabilities: Tensor) -> list[Seen]:
+    rows = probabilities.float().cpu().numpy()
+    if not np.isfinite(rows).all():
+        raise UserError("the network gives no finite scores", do="check the checkpoint")
+    return [Seen(frame, one, row) for frame, one, row in zip(frames, made, rows, strict=True)]
