@@ -77,7 +77,8 @@ class Predictor:
 
     def _input(self, images: Sequence[np.ndarray], kind: str) -> Tensor:
         views = [self.options.preprocessing.view(image, Frame.of_kind(kind, image.shape[1::-1])) for image in images]
-        return torch.stack([channels_first(view) for view in views]).to(self.device)
+        batch = torch.stack([channels_first(view) for view in views])
+        return batch.to(self.device, memory_format=torch.channels_last)
 
     def foregrounds(self, images: Sequence[np.ndarray], kind: str) -> np.ndarray:
         """Segment images (H, W, 3) uint8 RGB: foreground probability (N, h, w) in [0, 1] in a kind of frame."""

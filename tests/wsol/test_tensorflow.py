@@ -1,0 +1,77 @@
+"""The front door's numbers are those of the commands, for the methods that run in TensorFlow."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow")
+
+import wsol
+from common.datasets import DataSource
+from common.runs.reader import Predictions
+from common.system.errors import UserError
+from dgl_tf import registry, sessions, weights
+from dgl_tf.test import Localize, localize
+from grcam.generate_predicted_bbox import Generate, generate
+from tests import small_cub
+from tests.dgl_tf.filled import fill_network
+from tests.wsol import pictures
+
+tf = sessions.tf
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tensorflow")
+    with sessions.new_graph(), sessions.session(1) as session:
+        network = registry.build("mobilenetv1", tf.placeholder(tf.float32, [None, None, None, 3]), 3)
+        fill_network(session, network, seed=5, gain=2.0)
+        arrays = session.run(network.variables)
+    weights.write_npz(folder / "three.npz", arrays)
+    return folder / "three.npz", small_cub.make(folder / "CUB")
+
+
+def test_dgl(made, tmp_path):
+    """Maps and boxes equal."""
+    checkpoint, root = made
+    (directory, *_) = localize(Localize(
+        load=str(checkpoint), data=DataSource("cub", root), out=tmp_path, mode="mobilenetv1", crops=1,
+        methods=("dgl",), map_class="predicted", batch_size=3,
+    ))  # fmt: skip
+    stored = Predictions.open(directory)
+    localizer = wsol.load(checkpoint, "dgl", arch="mobilenet_v1", class_names=small_cub.CLASSES)
+    found = localizer.many([root / "images" / entry.image_id for entry in stored.entries], batch_size=3)
+    for entry, one in zip(stored.entries, found, strict=True):
+        np.testing.assert_array_equal(one.map, stored.map(entry))
+        np.testing.assert_array_equal(one.rule.of(one.map), entry.box)
+        assert one.class_name == small_cub.CLASSES[entry.top5[0]]
+
+
+def test_grcam(made, tmp_path):
+    """Maps and boxes of the true classes equal."""
+    checkpoint, root = made
+    (directory, *_) = generate(Generate(
+        load=str(checkpoint), data=DataSource("cub", root), out=tmp_path / "out", mode="mobilenetv1", crops=1,
+        bounding_box_save_path=f"{tmp_path}/boxes/", classify_save_path=tmp_path / "class.txt", batch_size=1,
+    ))  # fmt: skip
+    stored = Predictions.open(directory)
+    localizer = wsol.load(checkpoint, "grcam", arch="mobilenetv1")
+    for entry in stored.entries:
+        one = localizer(root / "images" / entry.image_id, label=entry.label)
+        np.testing.assert_array_equal(one.map, stored.map(entry))
+        np.testing.assert_array_equal(one.rule.of(one.map), entry.box)
+
+
+@pytest.mark.parametrize("method", ["dgl", "grcam"])
+def test_one_picture_in_many_shapes_has_one_box(made, tmp_path, method):
+    localizer = wsol.load(made[0], method, arch="mobilenetv1")
+    found = [localizer(path) for path in pictures.write(tmp_path)]
+    for one in found:
+        np.testing.assert_array_equal(one.map, found[0].map)
+        assert one.image.shape == (90, 60, 3)
+
+
+def test_refusals(made):
+    with pytest.raises(UserError, match="no record says which network this is"):
+        wsol.load(made[0], "dgl")
+    with pytest.raises(UserError, match="a TensorFlow checkpoint has no bas"):
+        wsol.load(made[0], "bas")

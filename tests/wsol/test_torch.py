@@ -1,0 +1,208 @@
+"""The front door's numbers are those of the commands, for the methods that run in PyTorch."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("torch")
+
+import torch
+
+import wsol
+from bas import weights as bas_weights
+from bas.inference import Localize as BasOptions
+from bas.inference import localize as bas_localize
+from bas.localize import LocalizeImages, localize_images
+from common.datasets import DataSource
+from common.pytorch import backbones, cam, checkpoints
+from common.runs.reader import Predictions
+from common.system.errors import UserError
+from spol import weights as spol_weights
+from spol.options import Source
+from spol.seg.test import Localize as SpolOptions
+from spol.seg.test import localize as spol_localize
+from tests import small_cub
+from tests.bas import filled as bas_filled
+from tests.spol import filled as spol_filled
+from tests.wsol import pictures
+from wsol.photographs import Localize, localize
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return small_cub.make(tmp_path_factory.mktemp("data") / "CUB")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A checkpoint for each method, of random weights."""
+    folder = tmp_path_factory.mktemp("files")
+    torch.manual_seed(3)
+    model = backbones.build("mobilenet_v1", 3, pretrained=False)
+    config = {"method": "cam", "architecture": "mobilenet_v1", "class_names": list(small_cub.CLASSES), "trained_on": {}}
+    checkpoints.write(folder / "cam.pth", {"config": {**config, "options": {}}, "model": model.state_dict()})
+    bas_weights.export(bas_filled.network("CUB", "mobilenet", classes=3), "mobilenet", folder / "bas.pth", 0, 0.1)
+    spol_weights.write_released(folder / "spol.pth", spol_filled.network("seg"))
+    return folder
+
+
+def predictions(method, files, root, out):
+    shared = {"out": out, "device": "cpu", "workers": 0, "batch_size": 4, "frames": ("squash",)}
+    if method == "spol":
+        return spol_localize(SpolOptions(data=Source("cub", root), snapshot=files / "spol.pth", **shared))[0]
+    source, shared = DataSource("cub", root), {**shared, "crops": 1}
+    if method == "bas":
+        return bas_localize(BasOptions(checkpoint=files / "bas.pth", data=source, **shared))[0]
+    cam.localize(cam.Localize(checkpoint=str(files / "cam.pth"), data=source, map_class="predicted", **shared))
+    return out / "squash"
+
+
+@pytest.mark.parametrize("method", ["cam", "bas", "spol"])
+def test_numbers_are_the_commands(files, root, tmp_path, method):
+    """Maps, boxes and classes equal."""
+    stored = Predictions.open(predictions(method, files, root, tmp_path / "out"))
+    localizer = wsol.load(files / f"{method}.pth", method, device="cpu")
+    paths = [root / "images" / entry.image_id for entry in stored.entries]
+    found = list(localizer.many(paths, batch_size=4))
+    assert len(found) == len(stored.entries) == 6
+    for entry, one in zip(stored.entries, found, strict=True):
+        np.testing.assert_array_equal(one.map, stored.map(entry))
+        np.testing.assert_array_equal(one.rule.of(one.map), entry.box)
+        np.testing.assert_array_equal(one.box, one.frame.to_original(entry.box)[0])
+        assert one.threshold == entry.threshold
+        if method != "spol":
+            best = np.argsort(-one.probabilities, kind="stable")
+            assert tuple(best.tolist()) == entry.top5
+            assert one.score == entry.top5_scores[0] or one.score == pytest.approx(entry.top5_scores[0], abs=1e-6)
+
+
+def test_photographs_are_those_of_bas_own_command(files, root, tmp_path):
+    paths = tuple(sorted((root / "images").rglob("*.png"))[:2])
+    theirs = localize_images(LocalizeImages(paths, files / "bas.pth", tmp_path / "theirs", device="cpu"))
+    ours = localize(Localize(paths, str(files / "bas.pth"), tmp_path / "ours", device="cpu"))
+    assert ours == theirs
+    assert [json.loads(line) for line in (tmp_path / "ours/boxes.jsonl").read_text().splitlines()] == ours
+
+
+@pytest.mark.parametrize("method", ["cam", "bas", "spol", "dgl", "grcam", "grad-cam"])
+def test_one_picture_in_many_shapes_has_one_box(files, tmp_path, method):
+    """A lying photograph with its EXIF tag, grey, CMYK, 16 bits, and what Pillow or numpy hold: the same map."""
+    file = files / (f"{method}.pth" if method in ("bas", "spol") else "cam.pth")
+    localizer = wsol.load(file, method, device="cpu")
+    paths = pictures.write(tmp_path)
+    with Image.open(paths[1]) as lying:
+        found = [localizer(path) for path in paths] + [localizer(lying)]
+    found.append(localizer(np.asarray(Image.open(paths[0]))))
+    assert found[0].map.std() > 0
+    for one in found:
+        np.testing.assert_array_equal(one.map, found[0].map)
+        assert one.image.shape == one.picture().shape == (90, 60, 3)
+
+
+def test_a_label_by_name_or_number(files, root):
+    localizer = wsol.load(files / "cam.pth", device="cpu")
+    path = next((root / "images").rglob("*.png"))
+    maps = [localizer(path, label=number).map for number in range(3)]
+    assert np.array_equal(localizer(path, label=small_cub.CLASSES[2]).map, maps[2])
+    assert not np.array_equal(maps[0], maps[2])
+    free = localizer(path)
+    assert np.array_equal(free.map, maps[free.class_index])
+    assert free.class_name == small_cub.CLASSES[free.class_index]
+    assert [name for name, _ in free.top5] == [small_cub.CLASSES[n] for n in np.argsort(-free.probabilities)]
+
+
+def test_dgl_at_the_last_layer_is_cam(files, root):
+    """Up to scale and a constant, which the stretch takes off; 1e-3 of the range."""
+    path = next((root / "images").rglob("*.png"))
+    raw = [wsol.load(files / "cam.pth", method, device="cpu")(path).map for method in ("grad-cam", "dgl")]
+    assert raw[0].shape == raw[1].shape == (224, 224)
+    localizer = wsol.load(files / "cam.pth", "dgl", layer="features.pointwise_11", device="cpu")
+    assert localizer(path).map.std() > 0
+
+
+def test_a_picture_without_region_has_no_box(files, tmp_path):
+    """The same answer everywhere: None, in a record null."""
+    localizer = wsol.load(files / "bas.pth", device="cpu", threshold=0.999)
+    found = localizer(np.zeros((30, 40, 3), np.uint8))
+    object.__setattr__(found, "map", np.zeros((224, 224), np.float32))
+    assert found.box is None
+    assert found.boxes().shape == (0, 4)
+    assert "no box @0.999" in repr(found)
+    assert found.save(tmp_path / "a/b.jpg").stat().st_size > 100
+
+
+def test_masks_are_of_the_pictures_size(files, root):
+    found = wsol.load(files / "cam.pth", frame="crop", device="cpu")(next((root / "images").rglob("*.png")))
+    mask = found.mask(0.0)
+    assert mask.shape == (60, 80)
+    # The central 224 of 256 are 7/8 of each side; what lies outside is never in.
+    assert mask.mean() == pytest.approx((7 / 8) ** 2, abs=0.05)
+    assert not mask[0].any()
+
+
+def test_a_classifier_of_ones_own(tmp_path, root, monkeypatch):
+    """A state dict under the names that wrappers leave; by torchvision's name, by a function, and in memory: one map."""
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    model = torchvision.models.resnet18(num_classes=3)
+    wrapped = {f"module.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"state_dict": wrapped}, tmp_path / "mine.pth")
+    (tmp_path / "names.txt").write_text("".join(f"{name}\n" for name in small_cub.CLASSES))
+    (tmp_path / "ournetwork.py").write_text(
+        "import torchvision\ndef build():\n    return torchvision.models.resnet18(num_classes=3)\n"
+    )
+    path = next((root / "images").rglob("*.png"))
+    monkeypatch.chdir(tmp_path)
+    shared = {"class_names": tmp_path / "names.txt", "device": "cpu"}
+    by_name = wsol.load(tmp_path / "mine.pth", arch="torchvision:resnet18", **shared)(path)
+    by_function = wsol.load(tmp_path / "mine.pth", arch="ournetwork:build", **shared)(path)
+    in_memory = wsol.cam(model, **shared)(path)
+    assert by_name.class_name in small_cub.CLASSES
+    for one in (by_function, in_memory):
+        np.testing.assert_array_equal(one.map, by_name.map)
+    model.eval()
+    pixels = torch.from_numpy(np.array(Image.open(path).convert("RGB").resize((224, 224), 2))).permute(2, 0, 1)[None]
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        expected = model((pixels / 255 - mean) / std).softmax(dim=1)[0]
+    np.testing.assert_allclose(by_name.probabilities, expected, atol=1e-5)
+    record = localize(
+        Localize((path,), str(tmp_path / "mine.pth"), tmp_path / "out", arch="torchvision:resnet18", **shared)
+    )
+    assert record[0]["class"] == by_name.class_name
+    assert record[0]["box"] == [round(float(value), 2) for value in by_name.box]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"checkpoint": "plain.pth"}, "does not say which method or network it is of. Say method; for a classifier of your own, arch as timm"),
+    ({"checkpoint": "plain.pth", "arch": "torchvision:resnet34"}, "the checkpoint is of another network: .* missing"),
+    ({"checkpoint": "plain.pth", "arch": "torchvision:nonet"}, "torchvision has no classifier 'nonet'"),
+    ({"checkpoint": "plain.pth", "arch": "nosuchmodule:build"}, "no 'build' in the module 'nosuchmodule'"),
+    ({"checkpoint": "plain.pth", "arch": "torchvision:resnet18", "class_names": ["a"]}, "1 class names; expected 3"),
+    ({"checkpoint": "none.pth"}, "no such checkpoint"),
+    ({"checkpoint": "plain.pth", "method": "drop"}, "unknown method 'drop'; expected one of cam, bas"),
+    ({"checkpoint": "plain.pth", "method": "spol", "arch": "timm:resnet18"}, "spol is not made of a classifier alone"),
+])  # fmt: skip
+def test_refusals(tmp_path, arguments, message):
+    torchvision = pytest.importorskip("torchvision")
+    torch.save(torchvision.models.resnet18(num_classes=3).state_dict(), tmp_path / "plain.pth")
+    with pytest.raises(UserError, match=message):
+        wsol.load(**{**arguments, "checkpoint": tmp_path / arguments["checkpoint"]}, device="cpu")
+
+
+def test_refusals_of_a_localizer(files, root):
+    localizer = wsol.load(files / "cam.pth", device="cpu")
+    path = next((root / "images").rglob("*.png"))
+    for call, message in (
+        (lambda: localizer(path, label="gull"), "no class 'gull'; expected one of 001.Red_Bird"),
+        (lambda: localizer(path, label=3), "no class 3; expected 0 to 2"),
+        (lambda: localizer(np.zeros((4, 4), np.uint8)), r"a picture of uint8 \(4, 4\); expected \(H, W, 3\)"),
+        (lambda: localizer(root / "none.png"), "no such"),
+        (lambda: localizer.group([path]), "a group; expected a data set. Run grcam/run_test.sh"),
+        (lambda: list(localizer.many([path], batch_size=0)), "batch_size 0"),
+        (lambda: wsol.load(files / "cam.pth", threshold=1.5), "threshold 1.5"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()
