@@ -1,12 +1,15 @@
 """The README's commands, run as they stand there."""
 
+import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests import small_cub
 
@@ -38,6 +41,19 @@ def test_the_tests_that_readmes_name_exist():
     assert named
     for page, file, name in named:
         assert f"def {name}(" in (ROOT / file).read_text(), f"{page}: no {name} in {file}"
+
+
+def test_the_first_lines_of_python(tmp_path, monkeypatch):
+    """As they stand there, on a photograph that scikit-image ships."""
+    pytest.importorskip("torch")
+    snippet = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    photograph = Path(importlib.util.find_spec("skimage").submodule_search_locations[0]) / "data/chelsea.png"
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(photograph, "bird.jpg")
+    values = {}
+    exec(snippet, values)
+    assert "cat" in values["found"].class_name
+    assert Image.open("found.jpg").size == (451, 300)
 
 
 def example() -> tuple[str, list[str]]:

@@ -4,23 +4,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.measuring.extraction import LARGEST_COMPONENT, min_max
+from common.measuring.extraction import LARGEST_COMPONENT
 from common.measuring.geometry import Frame
 from common.measuring.protocols import BAS, GRCAM, SPOL
 from common.pytorch import backbones, cam, checkpoints, maps
 from common.pytorch.data import channels_first, frame_pixels, normalized
 from common.pytorch.localization import Localizer
+from common.pytorch.maps.localize import enlarged
 from common.pytorch.runtime import for_inference, pick_device
 from common.runs.localizing import Box
 from common.system.errors import UserError
 from wsol.localizer import Seen, UprightReader
-
-OF_ANY_CLASSIFIER = ("cam", "grad-cam", "dgl", "grcam")
 
 
 class ByLocalizer(UprightReader):
@@ -47,8 +45,8 @@ class ByLocalizer(UprightReader):
         scores, features = localizer.look(_pixels(images, frames).to(self.device))
         wanted = None if labels is None else torch.tensor(labels, device=self.device)
         raw = localizer.maps(features, scores, wanted).float().cpu().numpy()
-        enlarged = [localizer.enlarge(one, frame.size) for one, frame in zip(raw, frames, strict=True)]
-        return _seen(frames, enlarged, scores.softmax(dim=1))
+        made = [localizer.enlarge(one, frame.size) for one, frame in zip(raw, frames, strict=True)]
+        return _seen(frames, made, scores.softmax(dim=1))
 
 
 class ByMaps(UprightReader):
@@ -80,28 +78,17 @@ class ByMaps(UprightReader):
         wanted = None if labels is None else torch.tensor(labels, device=self.device)
         found = self.mapper(self.normalize(_pixels(images, frames).to(self.device)), wanted)
         ((_, raw),) = found.maps.items()
-        enlarge = enlarged_first if self.name in ("cam", "grad-cam") else stretched_first
-        made = [enlarge(one, frame.size) for one, frame in zip(raw.float().cpu().numpy(), frames, strict=True)]
+        made = [enlarged(one, frame.size) for one, frame in zip(raw.float().cpu().numpy(), frames, strict=True)]
         return _seen(frames, made, found.scores.softmax(dim=1))
 
 
 BOXES = {
     "cam": Box(LARGEST_COMPONENT, 0.2),
-    "grad-cam": Box(LARGEST_COMPONENT, 0.2),
-    "dgl": Box(GRCAM.extractor, min(GRCAM.sweep, key=lambda threshold: abs(threshold - 0.15))),
+    "grad-cam": Box(GRCAM.extractor, 0.15),
+    "dgl": Box(GRCAM.extractor, 0.15),
     "grcam": Box(GRCAM.extractor, 1 - 0.9),
 }
 """As each method's own command stores them."""
-
-
-def enlarged_first(raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """CAM's localization map of a raw one (h, w): enlarged bilinearly, then min-max stretched."""
-    return min_max(cv2.resize(raw, size, interpolation=cv2.INTER_LINEAR))
-
-
-def stretched_first(raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """DGL's and GRCAM's localization map of a raw one (h, w): stretched, then enlarged bilinearly."""
-    return np.clip(cv2.resize(min_max(raw.astype(np.float32)), size, interpolation=cv2.INTER_LINEAR), 0, 1)
 
 
 class Spol(UprightReader):
@@ -219,7 +206,7 @@ def _opened(checkpoint: str) -> tuple[backbones.CamClassifier, str, tuple[str, .
     """A classifier, its architecture and its classes."""
     if checkpoint.startswith("imagenet:"):
         architecture = checkpoint.removeprefix("imagenet:")
-        return backbones.build(architecture, 1000), architecture, imagenet_names()
+        return backbones.imagenet(architecture), architecture, imagenet_names()
     path = Path(checkpoint)
     config, state = checkpoints.read_trained(path, cam.METHOD)
     checkpoints.need(config, path, "architecture", "class_names")

@@ -342,14 +342,14 @@ class PixelResult:
     left_out: dict[str, int] = field(default_factory=dict)
     by_image: np.ndarray = field(default_factory=lambda: np.zeros((0, 2, 1), np.uint32), compare=False, repr=False)
 
-
-COARSE_BINS = 100
-"""Thresholds of pixel metrics' intervals, of a thousand."""
-
     def __str__(self) -> str:
         left_out = f", {sum(self.left_out.values())} left out" if self.left_out else ""
         figures = f"PxAP {self.pxap:.2f} %, pIoU {self.piou:.2f} %, mean IoU {self.mean_iou:.2f} %"
         return f"{figures} of {self.images} images{left_out}"
+
+
+COARSE_BINS = 100
+"""Thresholds of pixel metrics' intervals, of a thousand."""
 
 
 class PixelEvaluator:

@@ -17,6 +17,7 @@ from tests.dgl_tf.filled import fill_network
 from tests.wsol import pictures
 
 tf = sessions.tf
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from bas.inference import localize as bas_localize
 from bas.localize import LocalizeImages, localize_images
 from common.datasets import DataSource
 from common.pytorch import backbones, cam, checkpoints
+from common.pytorch.maps.localize import Localize as LayerOptions
+from common.pytorch.maps.localize import localize as localize_layers
 from common.runs.reader import Predictions
 from common.system.errors import UserError
 from spol import weights as spol_weights
@@ -28,6 +30,8 @@ from tests.bas import filled as bas_filled
 from tests.spol import filled as spol_filled
 from tests.wsol import pictures
 from wsol.photographs import Localize, localize
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -113,13 +117,19 @@ def test_a_label_by_name_or_number(files, root):
     assert [name for name, _ in free.top5] == [small_cub.CLASSES[n] for n in np.argsort(-free.probabilities)]
 
 
-def test_dgl_at_the_last_layer_is_cam(files, root):
-    """Up to scale and a constant, which the stretch takes off; 1e-3 of the range."""
-    path = next((root / "images").rglob("*.png"))
-    raw = [wsol.load(files / "cam.pth", method, device="cpu")(path).map for method in ("grad-cam", "dgl")]
-    assert raw[0].shape == raw[1].shape == (224, 224)
-    localizer = wsol.load(files / "cam.pth", "dgl", layer="features.pointwise_11", device="cpu")
-    assert localizer(path).map.std() > 0
+@pytest.mark.parametrize("method", ["dgl", "grad-cam"])
+def test_maps_at_a_layer_are_the_commands(files, root, tmp_path, method):
+    """Maps and boxes equal."""
+    (directory,) = localize_layers(LayerOptions(
+        checkpoint=str(files / "cam.pth"), data=DataSource("cub", root), out=tmp_path, methods=(method,), device="cpu",
+        layers=("features.pointwise_11",), frames=("squash",), crops=1, workers=0, batch_size=4, map_class="predicted",
+    ))  # fmt: skip
+    stored = Predictions.open(directory)
+    localizer = wsol.load(files / "cam.pth", method, layer="features.pointwise_11", device="cpu")
+    found = localizer.many([root / "images" / entry.image_id for entry in stored.entries], batch_size=4)
+    for entry, one in zip(stored.entries, found, strict=True):
+        np.testing.assert_array_equal(one.map, stored.map(entry))
+        np.testing.assert_array_equal(one.rule.of(one.map), entry.box)
 
 
 def test_a_picture_without_region_has_no_box(files, tmp_path):
