@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Sets up what is missing, then runs CAM and the four methods on the embedded data, scores them under every protocol and
-# writes a page about them, and a page of five photographs. Stages that are done are skipped; an interrupted one goes on.
+# Sets up what is missing, shows five photographs under the methods that need no training, then trains CAM and the four
+# methods on the embedded data, scores them under every protocol and writes a page about them. Stages that are done are
+# skipped; an interrupted one goes on.
 #   ./run_demo.sh                                      about a quarter of an hour on two cores, after the set-up
-#   ./run_demo.sh --quick                              fewer images, steps and crops: under five minutes, and worse numbers
+#   ./run_demo.sh --quick                              fewer images, steps and crops, BAS left out: five minutes, worse numbers
 #   ./run_demo.sh --data cub --root CUB_200_2011 --classes 10    the same on a data set of yours
 #   ./run_demo.sh --data folder --root pets --boxes pets.csv     class folders in train/ and test/; without boxes, pictures alone
 set -euo pipefail
@@ -29,9 +30,8 @@ esac
 [ -z "$boxes" ] || [ "$name" = folder ] || { echo "error: --boxes goes with --data folder. $usage" >&2; exit 2; }
 [ -z "$boxes" ] || [ -f "$boxes" ] || { echo "error: $boxes: no such file. $usage" >&2; exit 2; }
 
-environments/create.sh all
-export WSOL_PYTHON=$PWD/.envs/all/bin/python
-python=$WSOL_PYTHON
+python=$(environments/python.sh all)
+export WSOL_PYTHON=$python
 out=runs/demo${quick:+-quick}
 rendered=()
 case $name in
@@ -59,7 +59,7 @@ size=(--augmentation.resize 148 --augmentation.crop 128)
 
 crops=() # ten, as released
 if [ -n "$quick" ]; then
-  cam=4 bas=3 dgl=3 spol_cls=2 spol=2 crops=(--crops 1)
+  cam=4 dgl=3 spol_cls=2 spol=2 crops=(--crops 1)
 else
   cam=10 bas=10 dgl=6 spol_cls=4 spol=8
 fi
@@ -77,36 +77,48 @@ stage() { # number, what, the share of the time that lies before it in percent; 
 }
 finished() { mkdir -p "$out" && touch "$out/stage-$1.done"; }
 
-if stage 1 "the data, and MobileNetV1's ImageNet weights" 0; then
+photographs=$out/photographs.html
+if [ "$name" = demo ] && stage 1 "photographs of installed packages, with MobileNetV1's own ImageNet head" 0; then
+  $python -m common.weights mobilenet_v1
+  $python -m common.prepare photographs --root data/photographs
+  $python -m common.pytorch.maps.localize --checkpoint imagenet:mobilenet_v1 --data.name photographs --data.split val \
+    --data.root data/photographs --methods cam grad-cam dgl grcam --layers features.pointwise_13 features.pointwise_11 \
+    --out "$out/photographs"
+  $python -m common.report "$out"/photographs/* --out "$photographs" --overwrite
+  printf '\nA first page, to open while the rest is trained: %s\n' "$PWD/$photographs"
+  finished 1
+fi
+
+if stage 2 "the data, and MobileNetV1's ImageNet weights" 4; then
   $python -m common.weights mobilenet_v1
   if [ "$name" = demo ]; then
     $python -m common.prepare demo --root "$root" --decode headers "${rendered[@]}"
   else
     $python -m common.prepare "$name" --root "$root" --decode headers ${classes:+--classes "$classes"} ${boxes:+--boxes "$boxes"}
   fi
-  finished 1
+  finished 2
 fi
 
-if stage 2 "CAM, the baseline" 3; then
+if stage 3 "CAM, the baseline" 6; then
   $python -m common.pytorch.cam train "${data[@]}" --data.root "$root" --data.split train --out "$out/cam" \
     --epochs "$cam" --lr 0.01 --warmup-steps 20 "${size[@]}"
   $python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${data[@]}" --data.root "$root" \
     --data.split "$test" --out "$out/cam/test" "${crops[@]}"
   $python -m common.pytorch.cam localize --checkpoint "$out/cam/final.pth" "${data[@]}" --data.root "$root" \
     --data.split held --out "$out/cam/held" --crops 1
-  finished 2
+  finished 3
 fi
 
-if stage 3 "BAS" 14; then
+if [ -z "$quick" ] && stage 4 "BAS" 16; then
   bas/run_train.sh mobilenet "$root" "${data[@]}" --pretrained tf-slim --out "$out/bas" --lr 0.0002 --warmup-steps 40 \
     --epochs "$bas" --decay-epochs "$((bas * 4 / 5))" "${size[@]}"
   bas/run_test.sh "$out/bas/final.pth" "$root" "$out/bas/test" "${data[@]}" --data.split "$test" "${crops[@]}" \
     >"$out/bas/test.txt"
   bas/run_test.sh "$out/bas/final.pth" "$root" "$out/bas/held" "${data[@]}" --data.split held --crops 1 >"$out/bas/held.txt"
-  finished 3
+  finished 4
 fi
 
-if stage 4 "SPOL: a classifier, class maps, pseudo masks, segmentation" 56; then
+if stage 5 "SPOL: a classifier, class maps, pseudo masks, segmentation" 56; then
   recipe=cub
   [ "$name" != ilsvrc ] || recipe=imagenet
   small="--batch-size 16 --resize 146 --crop 128"
@@ -115,46 +127,40 @@ if stage 4 "SPOL: a classifier, class maps, pseudo masks, segmentation" 56; then
   spol/run_test.sh "$recipe" "$root" "$out/spol" "${data[@]}" >"$out/spol/test.txt"
   $python -m spol.seg.test --recipe "$recipe" "${data[@]}" --datapath "$root" --data.split held \
     --snapshot "$out/spol/seg/final.pth" --out "$out/spol/held"
-  finished 4
+  finished 5
 fi
 
-if stage 5 "DGL: a classifier in TensorFlow, dual gradients at two of its layers" 75; then
+if stage 6 "DGL: a classifier in TensorFlow, dual gradients at two of its layers" 75; then
   dgl_tf/run_train.sh mobilenetv1 "$root" "${data[@]}" --out "$out/dgl" --epochs "$dgl" --steps-per-epoch 12 --drops "$((dgl - 1))" \
     --warmup-steps 16 --final-size 160 --workers 0
   for split in "$test" held; do
     dgl_tf/run_test.sh "$out/dgl" "$root" "$out/dgl/$split" "${data[@]}" --data.split "$split" --clayer 2 5 --frames squash crop \
       --methods dgl "${crops[@]}" >"$out/dgl/$split.txt"
   done
-  finished 5
+  finished 6
 fi
 
-if stage 6 "GRCAM: refined maps, pseudo boxes of each class, revision" 86; then
+if stage 7 "GRCAM: refined maps, pseudo boxes of each class, revision" 86; then
   for split in "$test" held; do
     grcam/run_test.sh mobilenetv1 "$out/dgl/final.npz" "$root" "$out/grcam/$split" "${data[@]}" --data.split "$split" \
       "${crops[@]}" >"$out/grcam-$split.txt"
   done
-  finished 6
-fi
-
-if stage 7 "every protocol, and the page" 93; then
-  held_out=()
-  [ "$scored$validated" != yesyes ] || held_out=(--validation "$out"/cam/held/* "$out"/bas/held/* "$out"/spol/held/* "$out"/dgl/held/*
-    "$out"/grcam/held/predictions/{squash,cam-squash})
-  $python -m common.report "$out"/cam/test/* "$out"/bas/test/* "$out"/spol/test/* "$out"/dgl/"$test"/* "$out"/grcam/"$test"/predictions/* \
-    "${held_out[@]}" --out "$page" --overwrite
   finished 7
 fi
 
-photographs=$out/photographs.html
-if stage 8 "photographs of installed packages, with MobileNetV1's own ImageNet head" 97; then
-  $python -m common.prepare photographs --root data/photographs
-  real=(--data.name photographs --data.root data/photographs --data.split val)
-  $python -m common.pytorch.cam localize --checkpoint imagenet:mobilenet_v1 "${real[@]}" --out "$out/photographs/cam"
-  $python -m dgl_tf.test --load imagenet:mobilenetv1 "${real[@]}" --clayer 2 5 --frames squash crop --methods dgl --out "$out/photographs/dgl"
-  $python -m grcam.generate_predicted_bbox --mode mobilenetv1 --load imagenet:mobilenetv1 "${real[@]}" --frames squash crop \
-    --out "$out/photographs/grcam" --bounding-box-save-path "$out/photographs/boxes/" --classify-save-path "$out/photographs/classes.txt"
-  $python -m common.report "$out"/photographs/{cam,dgl,grcam}/* --out "$photographs" --overwrite
+if stage 8 "every protocol, and the page" 93; then
+  tested=("$out"/cam/test/*) held_out=("$out"/cam/held/*)
+  if [ -z "$quick" ]; then # BAS needs more steps than --quick has
+    tested+=("$out"/bas/test/*)
+    held_out+=("$out"/bas/held/*)
+  fi
+  tested+=("$out"/spol/test/* "$out"/dgl/"$test"/* "$out"/grcam/"$test"/predictions/*)
+  held_out+=("$out"/spol/held/* "$out"/dgl/held/* "$out"/grcam/held/predictions/{squash,cam-squash})
+  validation=()
+  [ "$scored$validated" != yesyes ] || validation=(--validation "${held_out[@]}")
+  $python -m common.report "${tested[@]}" ${validation[@]+"${validation[@]}"} --out "$page" --overwrite
   finished 8
 fi
 
-printf '\nThe pages are %s\nand, of five photographs, %s\n' "$PWD/$page" "$PWD/$photographs"
+printf '\nThe page is %s\n' "$PWD/$page"
+[ "$name" != demo ] || printf 'and, of five photographs, %s\n' "$PWD/$photographs"

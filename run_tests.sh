@@ -5,7 +5,7 @@
 # Other arguments go to pytest: ./run_tests.sh tests/common -k frame; ./run_tests.sh -n 0 --pdb tests/bas
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-environments/create.sh all
+python=$(environments/python.sh all)
 quick=()
 if [ "${1:-}" = --quick ]; then
   shift
@@ -13,4 +13,4 @@ if [ "${1:-}" = --quick ]; then
 fi
 # One thread a process: two processes with two threads each would wait for one another.
 export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1
-exec .envs/all/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder ${quick[@]+"${quick[@]}"} "$@"
+exec "$python" -m pytest -n 2 --dist loadfile --no-loadscope-reorder ${quick[@]+"${quick[@]}"} "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the environment NAME in .envs/NAME, and installs the project in it (editable), with whichever of these is found first:
-#   conda, mamba, micromamba; python3.11 with venv and pip; uv.
+# Makes the environment NAME in .envs/NAME and installs the project in it (editable), with whichever of these is found
+# first: conda, mamba, micromamba; python3.11 with venv and pip; uv; uv from PyPI, by any other Python 3, in .envs/.uv.
 #
 #   environments/create.sh dgl_tf|grcam|spol|bas|all [--gpu]
 #
@@ -51,13 +51,28 @@ if [ -z "$tool" ]; then
   done
 fi
 if [ -z "$tool" ] && command -v uv >/dev/null; then tool=uv; fi
+mkdir -p "$(dirname "$prefix")"
+if [ -z "$tool" ]; then # any Python can fetch uv, and uv fetches Python 3.11
+  private=$(dirname "$prefix")/.uv
+  for candidate in python3 python; do
+    [ ! -x "$private/bin/uv" ] || break
+    command -v "$candidate" >/dev/null || continue
+    echo "no Python 3.11 here: fetching uv from PyPI into $private"
+    { "$candidate" -m venv --clear "$private" 2>/dev/null && "$private/bin/python" -m pip install --quiet uv; } ||
+      "$candidate" -m pip install --quiet --target "$private" uv || true # Debian's Python may come without venv
+  done
+  if [ -x "$private/bin/uv" ]; then
+    PATH=$private/bin:$PATH
+    tool=uv
+  fi
+fi
 if [ -z "$tool" ]; then
-  echo "error: neither conda, mamba, micromamba, python3.11 (with venv) nor uv is on PATH. Install one of them." >&2
+  echo "error: no conda, mamba, micromamba, uv or Python 3 with pip is on PATH. Install one of them: on Debian and Ubuntu" \
+    "apt-get install python3-venv, on a Mac xcode-select --install." >&2
   exit 2
 fi
 
 echo "making environment $name in $prefix with $tool"
-mkdir -p "$(dirname "$prefix")"
 rm -f "$stamp"
 case "$tool" in
   conda | mamba)

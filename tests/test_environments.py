@@ -179,7 +179,39 @@ def test_then_uv(machine):
 def test_with_none_of_them_it_says_what_to_install(machine):
     done = create(machine, "bas")
     assert done.returncode == 2
-    assert "neither conda, mamba, micromamba, python3.11 (with venv) nor uv is on PATH" in done.stderr
+    assert "no conda, mamba, micromamba, uv or Python 3 with pip is on PATH" in done.stderr
+
+
+@pytest.mark.parametrize("has_venv", [True, False])
+def test_any_other_python_fetches_uv(machine, has_venv):
+    """Ubuntu 24.04 has Python 3.12, Debian 13 Python 3.13; either may lack venv, pip then writes uv to a folder."""
+    uv = (
+        f"mkdir -p {machine}/.envs/.uv/bin; cat >{machine}/.envs/.uv/bin/uv <<'END'\n#!/bin/bash\n"
+        f'echo "uv $*" >>{machine}/calls; [ "$1" != venv ] || {{ for last; do :; done; mkdir -p "$last/bin"; '
+        'printf "#!/bin/bash\\n" >"$last/bin/python"; chmod +x "$last/bin/python"; }\nEND\n'
+        f"chmod +x {machine}/.envs/.uv/bin/uv"
+    )
+    venv = (
+        f"mkdir -p {machine}/.envs/.uv/bin; printf '#!/bin/bash\\nexec {machine}/bin/fetches-uv\\n' "
+        f">{machine}/.envs/.uv/bin/python; chmod +x {machine}/.envs/.uv/bin/python"
+    )
+    stand_in(machine, "fetches-uv", uv)
+    stand_in(
+        machine,
+        "python3",
+        f"""
+case "$1 $2" in
+  "-c "*) exit 1 ;;
+  "-m venv") {venv if has_venv else "exit 1"} ;;
+  "-m pip") exec {machine}/bin/fetches-uv ;;
+esac
+""",
+    )
+    done = create(machine, "bas")
+    assert done.returncode == 0, done.stderr
+    assert "fetching uv from PyPI" in done.stdout
+    assert "with uv" in done.stdout
+    assert any(call.startswith("uv venv --python 3.11 --seed") for call in calls(machine))
 
 
 def test_the_second_call_does_nothing(machine):

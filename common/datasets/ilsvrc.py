@@ -108,7 +108,8 @@ def load(
         else:
             left_out[reason] = left_out.get(reason, 0) + 1
     passed_over, notes = dict(beside.passed_over), tuple(beside.notes)
-    return Dataset(name, split, tuple(kept), wnids, left_out, passed_over=passed_over, notes=notes)
+    words = class_words(root)
+    return Dataset(name, split, tuple(kept), wnids, left_out, passed_over=passed_over, notes=notes, class_words=words)
 
 
 @dataclass

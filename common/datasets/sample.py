@@ -79,6 +79,7 @@ class Dataset:
         left_out: number of images left out, by reason.
         passed_over: number of files that are no images, by kind; see `pictures.files`.
         notes: what else the user should know of the reading, a line each.
+        class_words: what a class name stands for, where it is a code: "tabby, tabby cat" for n02123045.
         mask_over: mask values above it are object; CUB's masks hold the annotators' agreement in grey.
     """
 
@@ -90,6 +91,15 @@ class Dataset:
     mask_over: int = 0
     passed_over: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    class_words: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def shown_names(self) -> tuple[str, ...]:
+        """Class names for people: the first of the words that a name stands for, with it, where they are known."""
+        return tuple(
+            f"{self.class_words[name].split(',')[0]} ({name})" if self.class_words.get(name) else name
+            for name in self.class_names
+        )
 
     def __len__(self) -> int:
         return len(self.samples)

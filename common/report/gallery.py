@@ -179,7 +179,7 @@ def data(runs: Sequence[JudgedRun], count: int, picture_side: int) -> tuple[dict
         })  # fmt: skip
     return {
         "runs": [_run_fields(run) for run in runs],
-        "classes": list(runs[0].evaluation.dataset.class_names),
+        "classes": list(runs[0].evaluation.dataset.shown_names),
         "heat": cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1].tolist(),
         "images": images,
     }, unreadable

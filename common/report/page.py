@@ -200,7 +200,7 @@ def _per_class(judged: Sequence[JudgedRun]) -> list[list[str]]:
     scored = [run for run in judged if run.measure.protocol]
     if not scored:
         return []
-    names = scored[0].evaluation.dataset.class_names
+    names = scored[0].evaluation.dataset.shown_names
     counts = np.bincount([sample.label for sample in scored[0].evaluation.samples.values()], minlength=len(names))
     heads = [f"{run.evaluation.label}, {run.measure.protocol.name}" for run in scored]
     table = [["class", "images", *heads]]
