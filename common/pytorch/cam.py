@@ -70,6 +70,9 @@ class Localize(LocalizeOptions):
 
     checkpoint: str
     """A final.pth of `train`, or imagenet:<arch> for the network with its true ImageNet head."""
+    stride: Literal["removed", "released"] | None = None
+    """Last stride of imagenet:mobilenet_v1 and imagenet:resnet50: removed (the default), for maps of 14 x 14 and not
+    7 x 7, which localizes better and classifies worse; or released, the published network."""
     map_class: Literal["label", "predicted"] = "label"
     """Whose map: the true class's (GT-known) or the classifier's first choice."""
     threshold: float = 0.2
@@ -98,7 +101,7 @@ def _train(options: Train, device: torch.device) -> None:
         nesterov=options.momentum > 0,
     )
     loader = training_loader(dataset.samples, options.augmentation, options.batch_size, seed, options.runtime.workers)
-    steps = options.epochs * -(-len(dataset) // options.batch_size)
+    steps = options.epochs * loader.batch_sampler.batches
 
     def learning_rates(epoch: int, step: int) -> list[float]:
         rate = options.lr * warmup_then_cosine(step, steps, options.warmup_steps)
@@ -167,7 +170,7 @@ def localize(options: Localize) -> None:
     """The command `localize`."""
     device = pick_device(options.device)
     dataset = options.data.load()
-    model, architecture, checkpoint = load_classifier(options.checkpoint, len(dataset.class_names))
+    model, architecture, checkpoint = load_classifier(options.checkpoint, len(dataset.class_names), options.stride)
     for_inference(model, device)
     header = {
         "method": METHOD,
@@ -180,22 +183,30 @@ def localize(options: Localize) -> None:
     localization.localize(options, dataset, localizer, device, header, Box(LARGEST_COMPONENT, options.threshold))
 
 
-def load_classifier(checkpoint: str, classes: int) -> tuple[backbones.CamClassifier, str, dict[str, Any]]:
+def load_classifier(
+    checkpoint: str, classes: int, stride: backbones.Stride | None = None
+) -> tuple[backbones.CamClassifier, str, dict[str, Any]]:
     """A trained model, its architecture, and what the manifest says of the checkpoint.
 
     Args:
         checkpoint: a path, or `imagenet:<arch>`.
         classes: how many the data set has.
+        stride: of `imagenet:<arch>`; see `backbones.build`.
 
     Raises:
-        UserError: no such checkpoint, or one with another number of classes.
+        UserError: no such checkpoint, one with another number of classes, or a stride for a trained one.
     """
     if checkpoint.startswith("imagenet:"):
         architecture = checkpoint.removeprefix("imagenet:")
         if classes > 1000:
             raise UserError(f"the data set has {classes} classes", expected="at most ImageNet's 1000")
-        return backbones.build(architecture, 1000), architecture, {"name": checkpoint, "sha256": None}
+        model = backbones.imagenet(architecture, stride)
+        record = {"name": checkpoint, "sha256": None, "stride": stride or backbones.strides(architecture)[0]}
+        return model, architecture, record
     path = Path(checkpoint)
+    if stride is not None:
+        raise UserError(f"--stride {stride} for a trained checkpoint", where=path,
+                        expected="imagenet:<arch>; a training's own stride stays")  # fmt: skip
     config, state = checkpoints.read_trained(path, METHOD)
     checkpoints.need(config, path, "architecture", "class_names", "trained_on")
     architecture, names = config["architecture"], config["class_names"]

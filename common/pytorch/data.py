@@ -59,6 +59,9 @@ class TrainingImages(Dataset):
 class EpochBatches(Sampler):
     """Batches of (epoch, index) keys in the epoch's own shuffled order; of several processes each takes its share.
 
+    A last batch of one image is left out of every epoch, which is said: batch norm has nothing to compare one image
+    with, and ends there where it sees a vector an image, as in SPOL's attention.
+
     Attributes:
         epoch, first_batch: where the next pass begins; set before each pass.
         batches: how many a whole pass has, the last one as small as it comes.
@@ -67,11 +70,16 @@ class EpochBatches(Sampler):
     def __init__(self, length: int, seed: int, batch_size: int):
         self.length, self.seed, self.batch_size = length, seed, batch_size
         self.epoch, self.first_batch = 0, 0
-        self.batches = -(-length // batch_size)
-        smallest = length - (self.batches - 1) * batch_size
+        whole, left = divmod(length, batch_size)
+        alone = left == 1 and whole > 0
+        self.batches = whole + (left > 0 and not alone)
+        smallest = batch_size if alone or not left else left
         if smallest < distributed.world_size():
             raise UserError(f"{distributed.world_size()} processes can't share a batch of {smallest} images",
                             do="choose another --batch-size or fewer processes")  # fmt: skip
+        if alone and distributed.rank() == 0:
+            print(f"note: each epoch's last batch would be one image, too few for batch norm: of {length} images it "
+                  "leaves out one, another in each epoch")  # fmt: skip
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)

@@ -174,7 +174,13 @@ def _step(
     images, labels = (part.to(device, non_blocking=True) for part in item)
     optimizer.zero_grad(set_to_none=True)
     with precision(device, amp):
-        values = step_module(images, labels)
+        try:
+            values = step_module(images, labels)
+        except ValueError as error:  # of batch norm over one vector
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(f"a batch of {len(images)} image, of which batch norm has one value a channel",
+                            do="choose a larger --batch-size, or train on more images") from error  # fmt: skip
     scaler.scale(values["loss"]).backward()
     scaler.step(optimizer)
     scaler.update()

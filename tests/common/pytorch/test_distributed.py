@@ -70,7 +70,25 @@ def test_shares_cover_the_batch_and_nothing_twice(monkeypatch):
     assert [first + second for first, second in zip(*shares, strict=True)] == whole
     assert [len(share) for share in shares[0]] == [2, 2, 1]
     with pytest.raises(UserError, match="2 processes can't share a batch of 1"):
-        EpochBatches(9, seed=3, batch_size=4)
+        EpochBatches(1, seed=3, batch_size=4)
+
+
+def test_a_last_batch_of_one_image_is_left_out_and_that_is_said(monkeypatch, capsys):
+    """Other images in other epochs, the same number of steps with any number of processes; nothing else is left out."""
+    batches = EpochBatches(9, seed=3, batch_size=4)
+    assert "of 9 images it leaves out one" in capsys.readouterr().out
+    seen = []
+    for epoch in range(3):
+        batches.epoch = epoch
+        each = list(batches)
+        assert [len(batch) for batch in each] == [4, 4]
+        seen.append(frozenset(index for batch in each for _, index in batch))
+    assert len(set(seen)) > 1
+    assert [EpochBatches(length, 3, 4).batches for length in (1, 8, 10, 11, 12)] == [1, 2, 3, 3, 3]
+    assert EpochBatches(5, 3, 1).batches == 5
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    assert EpochBatches(9, seed=3, batch_size=4).batches == 2
 
 
 @pytest.mark.slow
