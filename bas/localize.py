@@ -20,7 +20,7 @@ from bas.inference import BasLocalizer
 from common.measuring.geometry import FRAMES, Frame
 from common.measuring.protocols import BAS
 from common.pictures.images import read_photograph
-from common.pytorch.data import channels_first, frame_pixels
+from common.pytorch.data import SIDE, channels_first, frame_pixels, seen_kind
 from common.pytorch.runtime import for_inference, pick_device
 from common.runs.localizing import Box
 from common.runs.photographs import Found, check_photographs, localize_photographs
@@ -65,12 +65,14 @@ def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
     released = recipe(loaded.variant, dataset, loaded.arch)
     threshold = released.threshold if options.threshold is None else options.threshold
     box, device = Box(BAS.extractor, threshold), pick_device(options.device)
+    side = loaded.record.get("input_size", SIDE)
     localizer = BasLocalizer(for_inference(loaded.network, device), options.top_k or released.top_k or 1)
 
     @torch.no_grad()
     def find(image: np.ndarray) -> Found:
         frame = Frame.of_kind(FRAMES[options.frame], image.shape[1::-1])
-        scores, features = localizer.look(channels_first(frame_pixels(image, frame))[None].to(device))
+        seen = Frame.of_kind(seen_kind(FRAMES[options.frame], side), image.shape[1::-1])
+        scores, features = localizer.look(channels_first(frame_pixels(image, seen))[None].to(device))
         raw = localizer.maps(features, scores, None)[0].cpu().numpy()
         localization_map = localizer.enlarge(raw, frame.size)
         best, names = int(scores[0].argmax()), loaded.class_names

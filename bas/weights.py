@@ -29,6 +29,7 @@ from bas.network import Network
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import checkpoints
 from common.pytorch.backbones import download, torchvision_weights
+from common.pytorch.localization import trained_side
 from common.pytorch.mobilenet_v1 import from_tf_slim
 from common.pytorch.state_dicts import described
 from common.system.errors import UserError, run_command
@@ -171,6 +172,7 @@ def load(path: Path, arch: str | None = None, variant: str | None = None) -> Loa
         state = {re.sub(r"^classifier(_cls)?\.", f"{network.head_name}.", name): value for name, value in state.items()}
     checkpoints.load_strictly(network, state, path)
     record = {"name": path.name, "sha256": sha256(path), "trained_on": config.get("trained_on")}
+    record |= trained_side(config)
     return Loaded(network, config["architecture"], config["variant"], record, class_names)
 
 

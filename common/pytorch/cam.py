@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from common.datasets import TrainingSource
 from common.measuring.extraction import LARGEST_COMPONENT, min_max
 from common.pytorch import backbones, checkpoints, distributed, localization
-from common.pytorch.data import Augmentation, normalized, training_loader
+from common.pytorch.data import SIDE, Augmentation, normalized, training_loader
 from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import Runtime, for_inference, pick_device, seed_everything
 from common.pytorch.training import fit
@@ -202,6 +202,9 @@ def load_classifier(
             raise UserError(f"the data set has {classes} classes", expected="at most ImageNet's 1000")
         model = backbones.imagenet(architecture, stride)
         record = {"name": checkpoint, "sha256": None, "stride": stride or backbones.strides(architecture)[0]}
+        fixed = getattr(model.features, "fixed_size", None)
+        if fixed and fixed[0] != SIDE:
+            record["input_size"] = fixed[0]
         return model, architecture, record
     path = Path(checkpoint)
     if stride is not None:
@@ -215,7 +218,8 @@ def load_classifier(
                         expected=f"{classes}, as the data set has")  # fmt: skip
     model = backbones.build(architecture, len(names), pretrained=False)
     checkpoints.load_strictly(model, state, path)
-    return model, architecture, {"name": path.name, "sha256": sha256(path), "trained_on": config["trained_on"]}
+    record = {"name": path.name, "sha256": sha256(path), "trained_on": config["trained_on"]}
+    return model, architecture, record | localization.trained_side(config)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Batches of images for training and for localization, the same on every machine and with any number of workers."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
@@ -12,10 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.datasets import Sample
-from common.measuring.geometry import Frame
+from common.measuring.geometry import CENTRE_CROP, Frame
 from common.pictures.images import ImageError, centre_crop, read_rgb, resize, ten_crops
 from common.pytorch import distributed
 from common.system.errors import UserError
+
+SIDE = 224
+"""Pixels a side of the frames that boxes are measured in, and of what a network sees that was not trained at others."""
 
 
 @dataclass(frozen=True)
@@ -151,10 +155,13 @@ class LocalizationItem:
 class LocalizationImages(Dataset):
     """Images in one or more frames, and their ten crops."""
 
-    def __init__(self, samples: Sequence[Sample], kinds: Sequence[str], crops: int, method: str = "pillow"):
+    def __init__(
+        self, samples: Sequence[Sample], kinds: Sequence[str], crops: int, method: str = "pillow", side: int = SIDE
+    ):
         if crops not in (1, 10):
             raise ValueError(f"{crops} crops, expected 1 or 10")
         self.samples, self.kinds, self.crops, self.method = samples, tuple(kinds), crops, method
+        self.side = side
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -167,11 +174,21 @@ class LocalizationImages(Dataset):
             return LocalizationItem(sample, problem=problem.found)
         size = (image.shape[1], image.shape[0])
         frames = tuple(Frame.of_kind(kind, size) for kind in self.kinds)
-        views = tuple(channels_first(frame_pixels(image, frame, self.method)) for frame in frames)
+        seen = (Frame.of_kind(seen_kind(kind, self.side), size) for kind in self.kinds)
+        views = tuple(channels_first(frame_pixels(image, frame, self.method)) for frame in seen)
         crops = None
         if self.crops == 10:
-            crops = channels_first(ten_crops(resize(image, (256, 256), self.method), 224))
+            resized = Frame.of_kind(seen_kind(CENTRE_CROP, self.side), size).resized
+            crops = channels_first(ten_crops(resize(image, resized, self.method), self.side))
         return LocalizationItem(sample, frames, views, crops)
+
+
+def seen_kind(kind: str, side: int) -> str:
+    """What of an image a network for `side` pixels sees, so that its map covers a frame made for `SIDE`.
+
+    A frame of `resize 256 crop 224` is seen as `resize 110 crop 96` by a network that was trained at 96.
+    """
+    return re.sub(r"\d+", lambda length: str(round(int(length.group()) * side / SIDE)), kind)
 
 
 def frame_pixels(image: np.ndarray, frame: Frame, method: str = "pillow") -> np.ndarray:
@@ -186,11 +203,17 @@ def channels_first(images: np.ndarray) -> Tensor:
 
 
 def localization_loader(
-    samples: Sequence[Sample], kinds: Sequence[str], crops: int, batch_size: int, workers: int, method: str = "pillow"
+    samples: Sequence[Sample],
+    kinds: Sequence[str],
+    crops: int,
+    batch_size: int,
+    workers: int,
+    method: str = "pillow",
+    side: int = SIDE,
 ) -> DataLoader:
     """Lists of `LocalizationItem`, in order."""
     return DataLoader(
-        LocalizationImages(samples, kinds, crops, method),
+        LocalizationImages(samples, kinds, crops, method, side),
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=list,

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from common.datasets import Dataset, DataSource
-from common.measuring.geometry import frame_kinds
+from common.measuring.geometry import LARGEST_INPUT, frame_kinds
 from common.pictures.images import CENTRE_CROP
-from common.pytorch.data import LocalizationItem, localization_loader
+from common.pytorch.data import SIDE, LocalizationItem, localization_loader
 from common.pytorch.runtime import compiled, precision
 from common.runs.localizing import Box, Localizing, best_classes
 from common.runs.writer import PredictionsWriter
+from common.system.errors import UserError
 
 Look = Callable[[Tensor], tuple[Tensor, Any]]
 
@@ -50,6 +51,8 @@ class LocalizeOptions:
     """Folder for the predictions directories."""
     frames: tuple[Literal["crop", "squash"], ...] = ("crop", "squash")
     """crop: resize 256, centre crop 224. squash: resize 224."""
+    input_size: int | None = None
+    """Side of what the network sees of a frame; that of its training by default, 224 where that is not known."""
     crops: Literal[1, 10] = 10
     """Crops for classification: the mean of ten crops' probabilities, or the first frame alone."""
     maps: bool = True
@@ -95,11 +98,12 @@ def localize(
     """
     kinds = frame_kinds(options.frames)
     precise = precision(device, options.amp)
-    writers = _writers(options, kinds, header, box)
+    side = input_side(options, header["checkpoint"])
+    writers = _writers(options, kinds, header, box, side)
     look = compiled(localizer.look) if options.compile else localizer.look
     with Localizing(dataset, writers, options.batch_size, box=box, store_maps=options.maps) as run, precise:
         loader = localization_loader(
-            run.left, kinds, options.crops, options.batch_size, options.workers, options.resize
+            run.left, kinds, options.crops, options.batch_size, options.workers, options.resize, side
         )
         for items in run.batches(loader):
             samples = [item.sample for item in items]
@@ -115,8 +119,32 @@ def localize(
     return run.finish()
 
 
+def trained_side(config: dict[str, Any]) -> dict[str, int]:
+    """What a checkpoint's record says of the side that it was trained at: nothing where that is `SIDE`."""
+    augmentation = config.get("options", {}).get("augmentation")
+    crop = augmentation.get("crop") if isinstance(augmentation, dict) else None
+    return {"input_size": crop} if isinstance(crop, int) and crop not in (0, SIDE) else {}
+
+
+def input_side(options: LocalizeOptions, record: dict[str, Any]) -> int:
+    """The side at which a network sees images; said where it is not `SIDE`, or not its training's.
+
+    Raises:
+        UserError: less than a pixel, or more than 8192.
+    """
+    trained = record.get("input_size", SIDE)
+    side = trained if options.input_size is None else options.input_size
+    if not 1 <= side <= LARGEST_INPUT:
+        raise UserError(f"--input-size {side}", expected=f"1 to {LARGEST_INPUT}")
+    if side != trained:
+        print(f"note: the network sees {side} x {side} pixels, and was trained at {trained}")
+    elif side != SIDE:
+        print(f"note: the network sees {side} x {side} pixels, as in its training")
+    return side
+
+
 def _writers(
-    options: LocalizeOptions, kinds: Sequence[str], header: dict[str, Any], box: Box
+    options: LocalizeOptions, kinds: Sequence[str], header: dict[str, Any], box: Box, side: int
 ) -> dict[str, PredictionsWriter]:
     """A directory for each frame."""
     shared = {
@@ -124,7 +152,7 @@ def _writers(
         "classifier": {"name": header["architecture"], "crops": options.crops},
         "options": {
             **header["options"], "threshold": box.threshold, "resize": options.resize, "maps": options.maps,
-            "amp": options.amp,
+            "amp": options.amp, **({} if side == SIDE else {"input_size": side}),
         },
     }  # fmt: skip
     return {

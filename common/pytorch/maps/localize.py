@@ -26,7 +26,7 @@ from common.measuring.protocols import GRCAM, PROTOCOLS
 from common.pytorch import cam, twins
 from common.pytorch.backbones import CamClassifier
 from common.pytorch.data import LocalizationItem, localization_loader, normalized
-from common.pytorch.localization import LocalizeOptions
+from common.pytorch.localization import LocalizeOptions, input_side
 from common.pytorch.maps.evidence import ALPHA
 from common.pytorch.maps.mapper import OF_TWO_GRADIENTS, Mapper
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
@@ -74,14 +74,15 @@ def localize(options: Localize) -> list[Path]:
     model, architecture, checkpoint = load_classifier(options, len(dataset.class_names))
     for_inference(model, device)
     mapper = Mapper(model, options.methods, options.layers, options.alpha, options.gradient)
-    runs = mapper.runs(torch.zeros(1, 3, 224, 224, device=device))
+    side = input_side(options, checkpoint)
+    runs = mapper.runs(torch.zeros(1, 3, side, side, device=device))
     shared = {"checkpoint": checkpoint, "data": options.data.described(dataset, options.checkpoint)}
     writers = {
         (method, layer, frame): _writer(options, shared, architecture, (method, layer, frame))
         for frame in options.frames
         for method, layer in runs
     }
-    directories = _localize(options, dataset, mapper, device, writers)
+    directories = _localize(options, dataset, mapper, device, writers, side)
     if options.table is not None:
         print("\n" + layer_table(writers, options.table))
     return directories
@@ -119,6 +120,8 @@ def _writer(options: Localize, shared: dict[str, Any], architecture: str, run: R
     method, layer, frame = run
     named = ("map_class", "threshold", "resize", "maps", "amp")
     stored = {name: getattr(options, name) for name in named} | {"layer": layer}
+    if options.input_size is not None:
+        stored["input_size"] = options.input_size
     if method in OF_TWO_GRADIENTS:
         stored |= {"alpha": options.alpha, "gradient": options.gradient}
     header = {
@@ -129,7 +132,12 @@ def _writer(options: Localize, shared: dict[str, Any], architecture: str, run: R
 
 
 def _localize(
-    options: Localize, dataset: Dataset, mapper: Mapper, device: torch.device, writers: dict[Run, PredictionsWriter]
+    options: Localize,
+    dataset: Dataset,
+    mapper: Mapper,
+    device: torch.device,
+    writers: dict[Run, PredictionsWriter],
+    side: int,
 ) -> list[Path]:
     box = Box(GRCAM.extractor, options.threshold)
     model = mapper.model
@@ -144,7 +152,7 @@ def _localize(
         precision(device, options.amp),
     ):
         loader = localization_loader(
-            run.left, kinds, options.crops, options.batch_size, options.workers, options.resize
+            run.left, kinds, options.crops, options.batch_size, options.workers, options.resize, side
         )
         for items in run.batches(loader):
             known = _ten_crops(look, items, pixels) if options.crops == 10 else None

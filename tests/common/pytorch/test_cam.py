@@ -51,7 +51,8 @@ def test_localized_as_by_hand(trained, root, tmp_path):
     assert architecture == "mobilenet_v1"
     for number, entry in enumerate(found["crop"].entries):
         image = read_rgb(root / "images" / entry.image_id)
-        crops = torch.from_numpy(ten_crops(resize(image, (256, 256), "pillow"), 224).copy()).permute(0, 3, 1, 2)
+        # as in training: 64 pixels, and of 256 and 224 what 73 is of 64
+        crops = torch.from_numpy(ten_crops(resize(image, (73, 73), "pillow"), 64).copy()).permute(0, 3, 1, 2)
         with torch.inference_mode():
             output = model(normalized(crops, model.mean, model.std, torch.device("cpu")))
             probabilities = output.scores.softmax(dim=1).mean(dim=0)
@@ -63,6 +64,35 @@ def test_localized_as_by_hand(trained, root, tmp_path):
         assert number < 6
     squash = found["squash"].entries[0]
     assert (squash.frame.kind, squash.top5) == ("resize 224", found["crop"].entries[0].top5)
+
+
+def test_the_network_sees_the_size_it_was_trained_at(trained, root, tmp_path, capsys):
+    own = localize(trained, root, tmp_path / "own", frames=("squash",), crops=1)["squash"]
+    said = capsys.readouterr().out
+    assert "sees 64 x 64 pixels, as in its training" in said
+    other = localize(trained, root, tmp_path / "other", frames=("squash",), crops=1, input_size=96)["squash"]
+    assert "sees 96 x 96 pixels, and was trained at 64" in capsys.readouterr().out
+    assert own.manifest["checkpoint"]["input_size"] == own.manifest["options"]["input_size"] == 64
+    assert other.manifest["options"]["input_size"] == 96
+    model, _, _ = cam.load_classifier(str(trained), 3)
+    entry = own.entries[0]
+    assert entry.frame.kind == "resize 224"
+    for predictions, side in ((own, 64), (other, 96)):
+        image = resize(read_rgb(root / "images" / entry.image_id), (side, side), "pillow")
+        pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+        with torch.inference_mode():
+            scores = model.eval()(normalized(pixels, model.mean, model.std, torch.device("cpu"))).scores[0]
+        found = predictions.entries[0]
+        np.testing.assert_allclose(found.top5_scores, scores.softmax(dim=0).sort(descending=True).values, atol=1e-5)
+    with pytest.raises(UserError, match="--input-size 0; expected 1 to 8192"):
+        localize(trained, root, tmp_path / "none", input_size=0)
+
+
+def test_a_trained_checkpoint_keeps_its_stride(trained):
+    with pytest.raises(UserError, match="--stride released for a trained checkpoint"):
+        cam.load_classifier(str(trained), 3, "released")
+    _, _, record = cam.load_classifier("imagenet:mobilenet_v1", 3, "released")
+    assert record["stride"] == "released"
 
 
 @pytest.mark.slow
