@@ -56,7 +56,7 @@ def test_conda_files_pin_what_the_pins_say(name):
 def test_conda_files_hold_what_pyproject_asks_for(name):
     extras = project()["optional-dependencies"]
     asked = project()["dependencies"] + [
-        item for extra in (extras if name == "all" else [name]) for item in extras[extra]
+        item for extra in (extras if name == "all" else [name, "weights"]) for item in extras[extra]
     ]
     found = requirements(name)
     assert {Requirement(item).name for item in asked} == set(found)
