@@ -6,6 +6,7 @@
 Without --load it takes Google's MobileNetV1, which knows ImageNet's classes. The map is the predicted class's.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +16,7 @@ import numpy as np
 import tyro
 
 from common.measuring.extraction import min_max
+from common.pictures.files import image_endings, images_below
 from common.pictures.images import ImageError
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
@@ -22,8 +24,6 @@ from common.system.progress import bar
 from dgl_tf import localization, preprocessing, registry, sessions, weights
 
 tf = sessions.tf
-
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,15 @@ def _images(paths: tuple[Path, ...]) -> list[Path]:
     found = []
     for path in paths:
         if path.is_dir():
-            found += sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGES)
+            found += [file for file in images_below(path, Counter()) if not file.is_dir()]
         elif path.is_file():
             found.append(path)
         else:
             raise UserError("no such image or folder", where=path)
     if not found:
-        raise UserError("no images there", where=paths[0] if paths else None, expected=", ".join(IMAGES))
+        raise UserError(
+            "no images there", where=paths[0] if paths else None, expected=", ".join(sorted(image_endings()))
+        )
     if len({path.name for path in found}) != len(found):
         raise UserError("two images have one name, and so would their pictures", do="draw them one folder at a time")
     return found

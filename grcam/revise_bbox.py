@@ -23,6 +23,7 @@ from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
 from common.measuring.protocols import GRCAM
 from common.runs.reader import Places, Predictions
 from common.runs.record import MANIFEST, Prediction
+from common.runs.scoring import without_boxes
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, run_command
 from common.system.files import read_json, sha256, write_json
@@ -82,7 +83,7 @@ class Files:
         boxes: (9, N, L, 4) x0 y0 x1 y1; L is 1 unless lines are doubled.
         present: (9, N, L) False where an image has fewer than L boxes.
         pseudo: (N, 4) x0 y0 x1 y1.
-        left_out: samples that no file speaks of.
+        left_out: samples that are not among these, by the reason: no file speaks of them, or they have no true box.
     """
 
     samples: tuple[Sample, ...]
@@ -90,7 +91,7 @@ class Files:
     boxes: np.ndarray
     present: np.ndarray
     pseudo: np.ndarray
-    left_out: tuple[Sample, ...]
+    left_out: dict[str, tuple[Sample, ...]]
 
 
 def read_files(prefix: str, class_file: Path, pseudo_file: Path, source: DataSource, doubled: bool = False) -> Files:
@@ -104,7 +105,7 @@ def read_files(prefix: str, class_file: Path, pseudo_file: Path, source: DataSou
 
     Raises:
         UserError: a malformed or doubled line, an image that stands in one file and not in another or not in the data
-            set, or one without a ground-truth box.
+            set, or no image with a ground-truth box.
     """
     dataset = source.load()
     boxes = [handover.read_boxes(handover.box_file(prefix, th), doubled) for th in THRESHOLDS]
@@ -115,10 +116,15 @@ def read_files(prefix: str, class_file: Path, pseudo_file: Path, source: DataSou
     for name, rows in classes.rows.items():
         if name not in known:
             raise UserError(f"{name} is not in {dataset.name} {dataset.split}", where=class_file, line=rows[0].line)
-    samples = tuple(sample for sample in dataset if sample.image_id in classes.rows)
-    for sample in samples:
+    spoken_of = [sample for sample in dataset if sample.image_id in classes.rows]
+    samples = tuple(sample for sample in spoken_of if len(sample.boxes))
+    if not samples:
+        raise UserError(f"none of the {len(spoken_of)} images has a ground-truth box", where=source.root)
+    left_out = {"no file speaks of it": tuple(s for s in dataset if s.image_id not in classes.rows)}
+    for sample in spoken_of:
         if len(sample.boxes) == 0:
-            raise UserError(f"{sample.image_id} has no ground-truth box", where=source.root)
+            reason = without_boxes(sample)
+            left_out[reason] = (*left_out.get(reason, ()), sample)
     ids = [sample.image_id for sample in samples]
     stacked, present = _stack(boxes, ids)
     return Files(
@@ -127,7 +133,7 @@ def read_files(prefix: str, class_file: Path, pseudo_file: Path, source: DataSou
         stacked,
         present,
         from_x0x1y0y1([pseudo.first(name) for name in ids]),
-        tuple(sample for sample in dataset if sample.image_id not in classes.rows),
+        left_out,
     )
 
 
@@ -246,8 +252,10 @@ def _revise(options: Revise, source: DataSource) -> dict[str, Any]:
                        options.pseudo_bounding_box_save_path, source, doubled)  # fmt: skip
     errors = measure(files, options.revise)
     _print_table(files, errors, options.revise)
-    report: dict[str, Any] = {"revise": options.revise, "images": len(files.samples), "th": THRESHOLDS, **errors,
-                              "left_out": [sample.image_id for sample in files.left_out]}  # fmt: skip
+    left_out = [sample.image_id for samples in files.left_out.values() for sample in samples]
+    report: dict[str, Any] = {
+        "revise": options.revise, "images": len(files.samples), "th": THRESHOLDS, **errors, "left_out": left_out,
+    }  # fmt: skip
     report["oracle"] = _at(errors, errors)
     _print_choice("oracle, the lowest on these very images", report["oracle"])
     if options.validation is not None:
@@ -262,8 +270,9 @@ def _revise(options: Revise, source: DataSource) -> dict[str, Any]:
 
 
 def _print_table(files: Files, errors: Errors, form: str) -> None:
-    for sample in files.left_out:
-        print(f"left out: {sample.image_id}, of which no file speaks")
+    for reason, samples in files.left_out.items():
+        for sample in samples:
+            print(f"left out: {sample.image_id}: {reason}")
     print(f"{len(files.samples)} images, revision {form}; errors with it and, _o, without:")
     for number, th in enumerate(THRESHOLDS):
         at = {name: {key: values[number] for key, values in each.items()} for name, each in errors.items()}
@@ -332,9 +341,10 @@ def _write_predictions(
         if sample.image_id not in writer.done:
             threshold = 0.0 if name == "pseudo" else 1 - th
             writer.write(_prediction(sample, classified, box, threshold, options.classify_save_path))
-    for sample in files.left_out:
-        if sample.image_id not in writer.done:
-            writer.skip(sample.image_id, "no file speaks of it")
+    for reason, samples in files.left_out.items():
+        for sample in samples:
+            if sample.image_id not in writer.done:
+                writer.skip(sample.image_id, reason)
     finish([writer])
 
 

@@ -20,6 +20,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from common.pictures.files import is_left_behind
 from common.pictures.images import ImageError, read_rgb
 from common.pytorch.data import channels_first, normalized
 from common.pytorch.runtime import pick_device
@@ -69,9 +70,14 @@ def find_groups(folder: Path) -> dict[str, list[str]]:
     """
     if not folder.is_dir():
         raise UserError("no such folder", where=folder, do="run grcam.pseudo_bbox.rebuild_val")
-    groups = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: (len(path.name), path.name))
+    folders = (path for path in folder.iterdir() if path.is_dir() and not is_left_behind(path.name))
+    groups = sorted(folders, key=lambda path: (len(path.name), path.name))
     found = {
-        group.name: sorted(path.relative_to(group).as_posix() for path in group.rglob("*") if path.is_file())
+        group.name: sorted(
+            path.relative_to(group).as_posix()
+            for path in group.rglob("*")
+            if path.is_file() and not any(map(is_left_behind, path.relative_to(group).parts))
+        )
         for group in groups
     }
     owner: dict[str, str] = {}

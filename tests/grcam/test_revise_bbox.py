@@ -1,11 +1,13 @@
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tyro
 from PIL import Image
 
+from common.datasets import DataSource
 from common.evaluate import Evaluate
 from common.runs.evaluation import evaluate
 from common.runs.reader import Predictions
@@ -164,6 +166,21 @@ def test_images_that_no_file_speaks_of_are_named(released, tmp_path, capsys):
     assert Predictions.open(tmp_path / "out/revised").skipped == {
         "ILSVRC2012_val_00000001.JPEG": "no file speaks of it"
     }
+
+
+def test_images_without_a_true_box_are_left_out_and_named(released, tmp_path, capsys, monkeypatch):
+    _, _, arguments = released
+    load = DataSource.load
+
+    def bare(source):
+        dataset = load(source)
+        return replace(dataset, samples=(replace(dataset.samples[0], boxes=np.empty((0, 4))), *dataset.samples[1:]))
+
+    monkeypatch.setattr(DataSource, "load", bare)
+    report = revise_command(parse(arguments, "--out", tmp_path / "out", "--mode", "vgg"))
+    assert (report["images"], report["left_out"]) == (23, ["ILSVRC2012_val_00000001.JPEG"])
+    assert "left out: ILSVRC2012_val_00000001.JPEG: no ground-truth box" in capsys.readouterr().out
+    assert Predictions.open(tmp_path / "out/revised").skipped == {"ILSVRC2012_val_00000001.JPEG": "no ground-truth box"}
 
 
 def test_options_without_effect_say_so(released, capsys):
