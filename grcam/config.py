@@ -62,3 +62,10 @@ def _link(place: Path, target: Path) -> None:
         place.symlink_to(target.resolve())
     elif place.resolve() != target.resolve():
         raise UserError(f"the link leads to {place.resolve()}", where=place, expected=str(target), do="delete it")
+
+
+LOSS_GRADIENTS = ("tf", "exact")
+"""What is taken for the loss's gradient by the scores; see `grcam.graph`, quirk Q1."""
+
+TINY = 1e-12
+"""The least squared norm that something is divided by, TensorFlow's."""

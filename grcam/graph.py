@@ -1,12 +1,21 @@
-"""`grcam.refinement` in TensorFlow, beside the network, so that a map of H x W leaves the graph instead of its
-features."""
+"""GRCAM's first gradient: the class activation map refined by the gradient of the loss, in closed form.
+
+F is the last feature map (H, W, C), W the linear layer's weights (C, K) and z = mean(F) W + b the scores. Then
+
+    delta = softmax(z) - 10 e_y                      what TensorFlow takes for the loss's gradient by z
+    G     = W delta / (H W)                          its gradient by F: one vector, the same at every position
+    M     = sigmoid(F) / |sigmoid(F)| - G / |G|      norms over the whole of F, one image at a time
+    A     = sum over channels of W[:, y] (F M)       the refined map
+
+No back-propagation is needed, since F enters the scores by its mean alone. It stands beside the network, so that a
+map of H x W leaves the graph instead of its features.
+"""
 
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from grcam.config import LABEL_FACTOR
-from grcam.refinement import LOSS_GRADIENTS, TINY
+from grcam.config import LABEL_FACTOR, LOSS_GRADIENTS, TINY
 
 
 class Maps(NamedTuple):
@@ -24,14 +33,15 @@ def maps(
     kind: str = "tf",
     factor: float = LABEL_FACTOR,
 ) -> Maps:
-    """Localization maps of N images' labels, in closed form; equations and arguments are those of `grcam.refinement`.
+    """Localization maps of N images' labels, in closed form; the equations stand above.
 
     Args:
         features: F (N, H, W, C), after its ReLU.
         scores: z (N, K).
         weights: W (C, K).
         labels: (N,) int.
-        kind: `tf` or `exact`, the loss's gradient (quirk Q1).
+        kind: `tf`: softmax - factor * onehot, what TensorFlow's kernel gives for labels that don't sum to one (quirk
+            Q1). `exact`: the derivative, factor * (softmax - onehot).
         factor: of the label.
     """
     if kind not in LOSS_GRADIENTS:

@@ -66,7 +66,7 @@ class TorchClassifier:
 def closed_form(
     weights: Tensor, features: Tensor, scores: Tensor, labels: Tensor, kind: str = "tf", factor: float = LABEL_FACTOR
 ) -> tuple[Tensor, Tensor]:
-    """GRCAM's refined map and CAM (N, h, w), whose two gradients are known; the equations are `grcam.refinement`'s.
+    """GRCAM's refined map and CAM (N, h, w), whose two gradients are known; the equations are `grcam.graph`'s.
 
     Args:
         weights: W (K, C) of the linear layer.

@@ -8,11 +8,12 @@ torch = pytest.importorskip("torch")
 
 from common.pytorch import backbones, checkpoints  # noqa: E402
 from common.pytorch.data import channels_first, normalized  # noqa: E402
-from grcam import refinement  # noqa: E402
 from grcam.classifier import Classifier  # noqa: E402
+from grcam.config import LOSS_GRADIENTS  # noqa: E402
 from grcam.from_cam import FromCam, convert  # noqa: E402
 from tests import fill  # noqa: E402
 from tests.bas.filled import fill_network  # noqa: E402
+from tests.grcam import reference  # noqa: E402
 
 
 @pytest.mark.slow
@@ -34,7 +35,7 @@ def test_one_mobilenet_in_two_frameworks(tmp_path):
     np.testing.assert_allclose(scores, expected.scores, rtol=0, atol=1e-4 * float(expected.scores.abs().max()))
 
 
-@pytest.mark.parametrize("kind", refinement.LOSS_GRADIENTS)
+@pytest.mark.parametrize("kind", LOSS_GRADIENTS)
 def test_closed_form_is_autograds(kind):
     """1e-9 in float64. PyTorch's cross-entropy with labels that sum to ten gives the exact derivative (quirk Q1)."""
     generator = torch.Generator().manual_seed(0)
@@ -53,5 +54,5 @@ def test_closed_form_is_autograds(kind):
     mask = gate / gate.pow(2).sum(dim=(1, 2, 3), keepdim=True).sqrt() - gradient / norms
     expected = torch.einsum("nhwc,cn->nhw", features.detach() * mask, weights[:, labels])
     arrays = [value.detach().numpy() for value in (features, scores, weights)]
-    found = refinement.refined_map(*arrays, labels.numpy(), kind)
+    found = reference.refined_map(*arrays, labels.numpy(), kind)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)

@@ -6,13 +6,12 @@ import tensorflow.compat.v1 as tf
 import tyro
 
 from dgl_tf import preprocessing, registry, sessions
-from grcam import refinement
 from grcam.classifier import Classifier
 from grcam.config import THRESHOLDS
 from grcam.generate_predicted_bbox import Generate, generate, localization_map
 from grcam.revise_bbox import Revise, revise_command
 from grcam.views import Layout
-from tests.grcam import filled
+from tests.grcam import filled, reference
 from tests.grcam.released import golden, lay_out, wnids, write_files
 
 TAPS = {
@@ -126,19 +125,19 @@ def test_features_gradient_mask_and_maps(run, number):
     close(mean[::16] if mean.size != recorded[f"tap:{pooled}"].size else mean, recorded[f"tap:{pooled}"].ravel())
     likely = scores[0] - scores[0].max()
     assert -10 * (likely[label] - np.log(np.exp(likely).sum())) == pytest.approx(recorded["cost"][0], rel=1e-4)
-    delta = refinement.loss_gradient(scores, np.array([label]))
+    delta = reference.loss_gradient(scores, np.array([label]))
     positions = features.shape[1] * features.shape[2]
-    gradient = refinement.channel_gradient(weights, delta, positions)
+    gradient = reference.channel_gradient(weights, delta, positions)
     close(gradient[0], recorded["grad_per_channel"])
     close(gradient[0] / np.sqrt(positions * (gradient**2).sum()), recorded["grad_l2_per_channel"])
-    mask = refinement.mask(features, gradient)
+    mask = reference.mask(features, gradient)
     close(thin(mask[0]), recorded["mask_sub"])
     close(thin((features * mask)[0]), recorded["refined_sub"])
     gate = 1 / (1 + np.exp(-features[0]))
     close(thin(gate / np.sqrt((gate**2).sum())), recorded["sigmoid_l2_sub"])
-    refined = refinement.class_activation_map(features * mask, weights, np.array([label]))[0]
+    refined = reference.class_activation_map(features * mask, weights, np.array([label]))[0]
     close(refined, recorded["cam_raw"])
-    close(refinement.class_activation_map(features, weights, np.array([label]))[0], recorded["plain_cam_raw"])
+    close(reference.class_activation_map(features, weights, np.array([label]))[0], recorded["plain_cam_raw"])
     close(localization_map(refined)[::8, ::8], recorded["cam224_every2"])
 
 

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from grcam import graph, refinement
+from grcam import graph
+from grcam.config import LOSS_GRADIENTS
+from tests.grcam import reference
 
 
 def made(images=2, side=5, channels=6, classes=4, seed=0):
@@ -29,36 +31,36 @@ def by_back_propagation(features, weights, bias, labels, kind):
         return session.run([gradient, mask, found])
 
 
-@pytest.mark.parametrize("kind", refinement.LOSS_GRADIENTS)
+@pytest.mark.parametrize("kind", LOSS_GRADIENTS)
 def test_closed_form_is_tensorflows_gradient(kind):
     """1e-5 of the greatest value; quirk Q1 with both its settings."""
     features, scores, weights, bias, labels = made()
     gradient, mask, expected = by_back_propagation(features, weights, bias, labels, kind)
     assert np.ptp(gradient, axis=(1, 2)).max() == 0
-    delta = refinement.loss_gradient(scores, labels, kind)
-    found = refinement.channel_gradient(weights, delta, features.shape[1] * features.shape[2])
+    delta = reference.loss_gradient(scores, labels, kind)
+    found = reference.channel_gradient(weights, delta, features.shape[1] * features.shape[2])
     np.testing.assert_allclose(found, gradient[:, 0, 0], rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(refinement.mask(features, found), mask, rtol=1e-5, atol=1e-6)
-    refined = refinement.refined_map(features, scores, weights, labels, kind)
+    np.testing.assert_allclose(reference.mask(features, found), mask, rtol=1e-5, atol=1e-6)
+    refined = reference.refined_map(features, scores, weights, labels, kind)
     np.testing.assert_allclose(refined, expected, atol=1e-5 * np.abs(expected).max())
     with tf.Graph().as_default(), tf.Session() as session:
         arrays = [tf.constant(array, tf.float32) for array in (features, scores, weights)]
         in_graph = session.run(graph.maps(*arrays, tf.constant(labels), kind))
     np.testing.assert_allclose(in_graph.refined, expected, atol=1e-5 * np.abs(expected).max())
-    plain = refinement.class_activation_map(features, weights, labels)
+    plain = reference.class_activation_map(features, weights, labels)
     np.testing.assert_allclose(in_graph.plain, plain, rtol=1e-4, atol=1e-5)
 
 
 def test_the_two_gradients_by_hand():
     scores, labels = np.zeros((1, 2)), np.array([1])
-    assert refinement.loss_gradient(scores, labels).tolist() == [[0.5, -9.5]]
-    assert refinement.loss_gradient(scores, labels, "exact").tolist() == [[5, -5]]
+    assert reference.loss_gradient(scores, labels).tolist() == [[0.5, -9.5]]
+    assert reference.loss_gradient(scores, labels, "exact").tolist() == [[5, -5]]
     with pytest.raises(ValueError, match="unknown loss gradient 'more', expected one of tf, exact"):
-        refinement.loss_gradient(scores, labels, "more")
+        reference.loss_gradient(scores, labels, "more")
 
 
 def test_scores_of_any_size_are_taken():
-    found = refinement.loss_gradient(np.array([[0.0, 0.0], [1000.0, 0.0]]), np.array([0, 0]))
+    found = reference.loss_gradient(np.array([[0.0, 0.0], [1000.0, 0.0]]), np.array([0, 0]))
     assert found.tolist() == [[-9.5, 0.5], [-9, 0]]
 
 
@@ -66,7 +68,7 @@ def test_the_mask_by_hand():
     """Two positions and three channels. Features of 0 have a gate of 1/2, its norm sqrt(6 / 4); G = (3, 4, 0) has the
     norm sqrt(2 * 25).
     """
-    found = refinement.mask(np.zeros((1, 1, 2, 3)), np.array([[3.0, 4.0, 0.0]]))
+    found = reference.mask(np.zeros((1, 1, 2, 3)), np.array([[3.0, 4.0, 0.0]]))
     expected = 1 / np.sqrt(6) - np.array([3, 4, 0]) / np.sqrt(50)
     np.testing.assert_allclose(found, [[[expected, expected]]])
 
@@ -76,7 +78,7 @@ def test_a_gradient_that_nearly_vanishes_by_hand():
     and |G| is under the floor of 1e-6 that it is divided by.
     """
     features, weights = np.ones((1, 1, 2, 1)), np.array([[1.0, 0.0]])
-    found = refinement.refined_map(features, np.array([[20.0, 0.0]]), weights, np.array([0]), "exact")
+    found = reference.refined_map(features, np.array([[20.0, 0.0]]), weights, np.array([0]), "exact")
     gradient = -10 / (1 + np.exp(20)) / 2
     np.testing.assert_allclose(found, np.full((1, 1, 2), 1 / np.sqrt(2) - gradient / 1e-6), rtol=1e-6)
 
@@ -84,14 +86,14 @@ def test_a_gradient_that_nearly_vanishes_by_hand():
 def test_images_do_not_see_each_other():
     """Quirk Q13: a batch gives what one image at a time gives."""
     features, scores, weights, _, labels = made(images=4)
-    together = refinement.refined_map(features, scores, weights, labels)
+    together = reference.refined_map(features, scores, weights, labels)
     for number in range(4):
         one = slice(number, number + 1)
-        alone = refinement.refined_map(features[one], scores[one], weights, labels[one])
+        alone = reference.refined_map(features[one], scores[one], weights, labels[one])
         np.testing.assert_allclose(alone, together[one])
 
 
 def test_a_gradient_that_vanishes_is_not_divided_by():
     features = np.ones((1, 2, 2, 3))
-    mask = refinement.mask(features, np.zeros((1, 3)))
+    mask = reference.mask(features, np.zeros((1, 3)))
     np.testing.assert_allclose(mask, 1 / np.sqrt(12))

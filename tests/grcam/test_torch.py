@@ -13,12 +13,11 @@ pytest.importorskip("torch")
 import torch
 
 from common.runs.reader import Predictions
-from grcam import refinement
-from grcam.config import THRESHOLDS
+from grcam.config import LOSS_GRADIENTS, THRESHOLDS
 from grcam.generate_predicted_bbox import Generate, generate
 from grcam.torch_classifier import closed_form
 from tests import small_cub
-from tests.grcam import filled
+from tests.grcam import filled, reference
 from tests.grcam.released import golden, lay_out, wnids
 
 
@@ -40,7 +39,7 @@ def test_the_released_scripts_files(tmp_path, mode):
         assert (out / f"boxes/{th}.txt").read_bytes() == recorded[f"file_box_{th}"].tobytes()
 
 
-@pytest.mark.parametrize("kind", refinement.LOSS_GRADIENTS)
+@pytest.mark.parametrize("kind", LOSS_GRADIENTS)
 def test_the_closed_form_is_numpys(kind):
     """1e-5 of the greatest value; features of one image four orders apart from another's."""
     generator = np.random.RandomState(0)
@@ -48,12 +47,12 @@ def test_the_closed_form_is_numpys(kind):
     features = np.maximum(generator.randn(3, 7, 5, 4) * scale, 0).astype(np.float32)
     weights, labels = generator.randn(4, 6).astype(np.float32), np.array([5, 0, 2])
     scores = features.mean(axis=(1, 2)) @ weights
-    expected = refinement.refined_map(features, scores, weights, labels, kind)
+    expected = reference.refined_map(features, scores, weights, labels, kind)
     given = [
         torch.from_numpy(np.ascontiguousarray(v)) for v in (weights.T, features.transpose(0, 3, 1, 2), scores, labels)
     ]
     refined, plain = closed_form(*given, kind)
-    for found, wanted in ((refined, expected), (plain, refinement.class_activation_map(features, weights, labels))):
+    for found, wanted in ((refined, expected), (plain, reference.class_activation_map(features, weights, labels))):
         for one, other in zip(found.numpy(), wanted, strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
 

@@ -42,7 +42,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "bas.losses": ("tests/bas/test_losses.py",),
     "spol.losses": ("tests/spol/test_losses.py",),
     "spol.segmentation": ("tests/spol/test_seg.py",),
-    "grcam.refinement": ("tests/grcam/test_refinement.py",),
+    "grcam.graph": ("tests/grcam/test_refinement.py",),
     "grcam.revision": ("tests/grcam/test_revision.py",),
 }
 """The modules, and the tests that are run against each one's mutants."""

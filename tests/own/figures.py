@@ -124,7 +124,7 @@ def spol() -> Figures:
 def dgl() -> Figures:
     """DGL's maps at three layers, and GRCAM's, by MobileNetV1."""
     from dgl_tf import localization, registry, sessions
-    from grcam.refinement import refined_map
+    from grcam import graph
     from tests.dgl_tf.filled import fill_network
 
     tf = sessions.tf
@@ -134,10 +134,10 @@ def dgl() -> Figures:
         layers = ["Conv2d_13_pointwise", "Conv2d_11_pointwise", "Conv2d_8_pointwise"]
         each = localization.dual_gradients(network, layers)
         fill_network(session, network)
-        fetched = [[found.localization for found in each], network.features, network.head, network.logits]
-        dual, features, head, scores = session.run(fetched)
+        refined = graph.maps(network.features, network.logits, network.head, tf.constant([1, 4])).refined
+        dual, gradient_refined = session.run([[found.localization for found in each], refined])
     figures: Figures = {f"DGL {name}": _shape(raw) for name, raw in zip(layers, dual, strict=True)}
-    return {**figures, "GRCAM": _shape(refined_map(features, scores, head, np.array([1, 4])))}
+    return {**figures, "GRCAM": _shape(gradient_refined)}
 
 
 def _shape(raw: np.ndarray) -> list[float]:

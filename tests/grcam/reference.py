@@ -1,23 +1,11 @@
-"""GRCAM's first gradient: the class activation map refined by the gradient of the loss, in closed form.
+"""`grcam.graph`'s equations once more, in numpy and any precision, step by step, for tests to compare with.
 
-F is the last feature map (H, W, C), W the linear layer's weights (C, K) and z = mean(F) W + b the scores. Then
-
-    delta = softmax(z) - 10 e_y                      what TensorFlow takes for the loss's gradient by z
-    G     = W delta / (H W)                          its gradient by F: one vector, the same at every position
-    M     = sigmoid(F) / |sigmoid(F)| - G / |G|      norms over the whole of F, one image at a time
-    A     = sum over channels of W[:, y] (F M)       the refined map
-
-No back-propagation is needed, since F enters the scores by its mean alone. `grcam.step1` has the same in TensorFlow.
+No command uses it.
 """
 
 import numpy as np
 
-from grcam.config import LABEL_FACTOR
-
-TINY = 1e-12
-"""The least squared norm that something is divided by, TensorFlow's."""
-
-LOSS_GRADIENTS = ("tf", "exact")
+from grcam.config import LABEL_FACTOR, LOSS_GRADIENTS, TINY
 
 
 def loss_gradient(scores: np.ndarray, labels: np.ndarray, kind: str = "tf", factor: float = LABEL_FACTOR) -> np.ndarray:
