@@ -49,7 +49,7 @@ def test_every_protocol_side_by_side(both):
 def test_a_data_set_is_read_once_for_many_runs(both, monkeypatch):
     reads, load = [], DataSource.load
     monkeypatch.setattr(DataSource, "load", lambda self: reads.append(self) or load(self))
-    evaluate(Evaluate(both, validation=both[:1], workers=1))
+    evaluate(Evaluate(both, workers=1))
     assert len(reads) == 1
 
 
