@@ -1,0 +1,250 @@
+"""A checkpoint's classes and a data set's, compared by their names wherever the two meet.
+
+| the names | become |
+|---|---|
+| the same, in the same order | nothing: label and output are one number |
+| the same in another order, or some of the checkpoint's | mapped by name; the manifest holds the mapping |
+| others | refused, with the first that differ |
+| unknown on one side: an authors' file, names guessed from a list's paths | only their number decides |
+
+The true ImageNet head takes classes by synset id or ImageNet name, or by `--data.class-index`; images of any other class
+have no label there. Predictions always speak in the data set's numbers; outputs that are none of its classes come after
+them.
+"""
+
+import functools
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from common.datasets.known import known_as
+from common.datasets.sample import Dataset
+from common.datasets.text import lines
+from common.system.errors import UserError
+from common.system.files import read_json
+
+GUESSING = {"list", "wsoleval"}
+"""Data sets whose classes are numbers; their names are guessed from paths."""
+IMAGENET_OUTPUTS = 1000
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which output of a network is which class of a data set.
+
+    Attributes:
+        outputs: of the network, one for each of the data set's labels; empty where its classes are none of the
+            network's, so that images have no true class there.
+        back: the data set's label for each output; from the number of its classes on for an output that is none.
+    """
+
+    outputs: tuple[int, ...]
+    back: tuple[int, ...]
+
+    @property
+    def labelled(self) -> bool:
+        """Whether images have a true class among the network's."""
+        return bool(self.outputs)
+
+    @property
+    def record(self) -> list[int] | str | None:
+        """What a manifest holds: the output of each label where they differ, `none of the network's`, or None."""
+        if not self.labelled:
+            return "none of the network's"
+        return None if self.outputs == tuple(range(len(self.outputs))) else list(self.outputs)
+
+    def for_network(self, dataset: Dataset) -> Dataset:
+        """The data set with the network's outputs as labels; as it is where its classes are none of the network's."""
+        if self.record is None or not self.labelled:
+            return dataset
+        samples = tuple(replace(sample, label=self.outputs[sample.label]) for sample in dataset)
+        return replace(dataset, samples=samples)
+
+    def label(self, output: int) -> int:
+        """The data set's label of an output."""
+        return self.back[output]
+
+
+def match(
+    dataset: Dataset,
+    names: Sequence[str] | None,
+    outputs: int,
+    where: Path | str,
+    *,
+    imagenet: bool = False,
+    exact: bool = False,
+    index: Path | None = None,
+) -> Matching:
+    """Find which output of a network is which class of a data set.
+
+    Args:
+        dataset: as loaded.
+        names: the checkpoint's class names; None where they are unknown.
+        outputs: how many classes the network has; a head may be larger than its names.
+        where: the checkpoint, for messages.
+        imagenet: it is the true ImageNet head.
+        exact: refuse another number of classes where names are unknown.
+        index: a file that says which output a class name is.
+
+    Raises:
+        UserError: classes that are none of the checkpoint's, or more of them than it has outputs.
+    """
+    if index is not None:
+        return _of_numbers([_indexed(name, read_index(index), index) for name in dataset.class_names], outputs, where)
+    if imagenet or (names is None and outputs == IMAGENET_OUTPUTS and known_as(dataset) != "cub"):
+        return _to_imagenet(dataset, outputs)
+    classes = dataset.class_names
+    if names is None or not dataset.names_known:
+        found = len(names) if names is not None else outputs
+        if len(classes) > found or (exact and len(classes) != found):
+            raise UserError(f"the checkpoint has {found} classes", where=where,
+                            expected=f"{'' if exact else 'at least '}{len(classes)}, as the data set has",
+                            do="name the checkpoint's classes with --data.class-names")  # fmt: skip
+        return _of_numbers(range(len(classes)), outputs, where)
+    number = {_form(name): place for place, name in enumerate(names)}
+    if strange := [name for name in classes if _form(name) not in number]:
+        lacking = [name for name in names if _form(name) not in set(map(_form, classes))]
+        raise UserError(
+            f"{_some(strange)} of the data set {'is' if len(strange) == 1 else 'are'} no class of the checkpoint",
+            where=where, expected=_some(lacking) if lacking else _some(names),
+            do="take the data that it was trained for, or name its classes in order with --data.class-names",
+        )  # fmt: skip
+    return _of_numbers([number[_form(name)] for name in classes], outputs, where)
+
+
+def _of_numbers(numbers: Sequence[int], outputs: int, where: Path | str) -> Matching:
+    numbers = tuple(numbers)
+    if wrong := [number for number in numbers if not 0 <= number < outputs]:
+        raise UserError(f"the network has no output {wrong[0]}", where=where, expected=f"0 to {outputs - 1}")
+    if twice := [number for number, count in Counter(numbers).items() if count > 1]:
+        raise UserError(f"two classes of the data set are the output {twice[0]}", where=where)
+    label_of = {output: label for label, output in enumerate(numbers)}
+    rest = iter(range(len(numbers), outputs))
+    back = tuple(label_of[output] if output in label_of else next(rest) for output in range(outputs))
+    return Matching(numbers, back)
+
+
+def _to_imagenet(dataset: Dataset, outputs: int) -> Matching:
+    if dataset.names_known:
+        number = imagenet_numbers()
+        found = [number.get(_word(name)) for name in dataset.class_names]
+        if None not in found and len(set(found)) == len(found):
+            return _of_numbers([place for place in found if place is not None], outputs, "ImageNet's classes")
+    elif known_as(dataset) == "ilsvrc" and len(dataset.class_names) <= outputs:
+        return _of_numbers(range(len(dataset.class_names)), outputs, "ImageNet's classes")
+    return Matching((), tuple(range(len(dataset.class_names), len(dataset.class_names) + outputs)))
+
+
+@functools.cache
+def imagenet_classes() -> tuple[str, ...]:
+    """ImageNet's 1000 synset ids, in the order of its heads."""
+    path = Path(__file__).with_name("imagenet_classes.txt")
+    return tuple(line.split()[0] for line in path.read_text(encoding="utf-8").splitlines())
+
+
+@functools.cache
+def imagenet_numbers() -> dict[str, int]:
+    """Each synset id, and each name that one class alone has, in lower case, with the class's number."""
+    path = Path(__file__).with_name("imagenet_classes.txt")
+    rows = [line.split(" ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
+    words = [{_word(word) for word in row[1].split(", ")} for row in rows]
+    shared = Counter(word for of_class in words for word in of_class)
+    named = {word: place for place, of_class in enumerate(words) for word in of_class if shared[word] == 1}
+    return {**named, **{row[0]: place for place, row in enumerate(rows)}}
+
+
+def _word(name: str) -> str:
+    """A folder's name as ImageNet's are compared: in lower case, blanks for underscores, a synset id alone."""
+    plain = _form(name).lower().replace("_", " ").replace("-", " ").strip()
+    found = re.match(r"n\d{8}\b", plain)
+    return found[0] if found else plain
+
+
+def _form(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{', '.join(names[:_SHOWN])}{more}"
+
+
+def read_names(path: Path) -> tuple[str, ...]:
+    """Class names in the order of their numbers, one a line.
+
+    Raises:
+        UserError: no such file, or a name that stands twice.
+    """
+    names: dict[str, int] = {}
+    for line, text in lines(path, do="name a file with a class name in each line"):
+        if names.setdefault(_form(text.strip()), line) != line:
+            raise UserError(f"{text.strip()} stands here twice", where=path, line=line, do="remove one of the lines")
+    if not names:
+        raise UserError("the file is empty", where=path, expected="a class name in each line")
+    return tuple(names)
+
+
+def renamed(dataset: Dataset, path: Path) -> Dataset:
+    """The data set with the classes of a file, in their order: numbered anew by name where its own names are known.
+
+    Raises:
+        UserError: a class that is not in the file, or more classes than it has lines.
+    """
+    names = read_names(path)
+    if not dataset.names_known:
+        if len(dataset.class_names) > len(names):
+            raise UserError(f"{len(names)} class names", where=path, expected=f"at least {len(dataset.class_names)}")
+        return replace(dataset, class_names=names, names_known=True)
+    number = {name: place for place, name in enumerate(names)}
+    if strange := [name for name in dataset.class_names if _form(name) not in number]:
+        raise UserError(f"{_some(strange)} of the data set stand not in it", where=path,
+                        expected="every class of the data set")  # fmt: skip
+    place = [number[_form(name)] for name in dataset.class_names]
+    samples = tuple(replace(sample, label=place[sample.label]) for sample in dataset)
+    return replace(dataset, samples=samples, class_names=names)
+
+
+def read_index(path: Path) -> dict[str, int]:
+    """Which output a class name is, from lines `name index`, or from JSON as Keras has it, `{"0": ["n01440764", ...]}`.
+
+    In the latter the number, the synset id and the name all name the class.
+
+    Raises:
+        UserError: in neither form.
+    """
+    if path.suffix.lower() == ".json":
+        stored = read_json(path)
+        try:
+            rows = [(int(key), [key, *([value] if isinstance(value, str) else value)]) for key, value in stored.items()]
+            return {str(name): number for number, names in rows for name in names}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise UserError(f"no index of classes ({error})", where=path, expected=json.dumps({"0": ["id", "name"]})
+                            ) from error  # fmt: skip
+    found: dict[str, int] = {}
+    for line, text in lines(path):
+        split = re.fullmatch(r"(.+?)[\s,;]+(\d{1,6})\s*", text.strip())
+        if split is None or split[1] in found:
+            raise UserError(f"{text.strip()!r} is no class and output, or stands here twice", where=path, line=line,
+                            expected="name index")  # fmt: skip
+        found[split[1]] = int(split[2])
+    return found
+
+
+def _indexed(name: str, index: dict[str, int], path: Path) -> int:
+    if name not in index:
+        raise UserError(f"the class {name} is not in it", where=path, expected="every class of the data set")
+    return index[name]
+
+
+def names_of(config: dict[str, Any]) -> tuple[str, ...] | None:
+    """A checkpoint's class names; None where it has none, or those that were guessed from the paths of its images."""
+    data = config.get("trained_on")
+    guessed = isinstance(data, dict) and data.get("name") in GUESSING and not data.get("class_names")
+    names = config.get("class_names")
+    return None if guessed or not names else tuple(names)
