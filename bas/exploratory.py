@@ -24,7 +24,7 @@ from torch import Tensor
 
 from bas import weights
 from bas.network import Network
-from common.datasets import DataSource, Sample
+from common.datasets import DataSource, Sample, classes
 from common.datasets.masks import object_and_ignore
 from common.measuring.geometry import Frame
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, read_rgb
@@ -178,11 +178,14 @@ def explore(options: Explore) -> list[Point]:
         raise UserError("there are curves already", where=options.out, do="choose another --out, or say --overwrite")
     device = pick_device(options.device)
     dataset = options.data.load()
+    loaded = weights.load(options.checkpoint, options.arch, options.variant)
+    outputs, index = loaded.network.num_classes, options.data.class_index
+    matching = classes.match(dataset, loaded.class_names, outputs, options.checkpoint, exact=True, index=index)
+    classes.which_map("label", matching)
+    dataset = matching.for_network(dataset)
     usable = [sample for sample in dataset if sample.masks or len(sample.boxes)]
     if not usable:
         raise UserError("no image has a mask or a box", where=options.data.root)
-    loaded = weights.load(options.checkpoint, options.arch, options.variant)
-    weights.check_classes(loaded, len(dataset.class_names), options.checkpoint)
     network = for_inference(loaded.network, device)
     chosen = [usable[int(place)] for place in np.linspace(0, len(usable) - 1, min(options.images, len(usable)))]
     points, problems = [], []

@@ -17,6 +17,7 @@ from torch import Tensor
 from bas import weights
 from bas.config import recipe
 from bas.network import Network
+from common.datasets import Dataset, classes
 from common.measuring.protocols import BAS
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import localization
@@ -84,9 +85,11 @@ def localize(options: Localize) -> list[Path]:
     dataset = options.data.load()
     loaded = weights.load(options.checkpoint, options.arch, options.variant)
     network = loaded.network
-    weights.check_classes(loaded, len(dataset.class_names), options.checkpoint)
+    matching = match(loaded, dataset, options)
     released = recipe(loaded.variant, options.data.name, loaded.arch)
     top_k = released.top_k if options.top_k is None else None if options.top_k == "gt" else options.top_k
+    if top_k is None and classes.which_map("label" if options.top_k else None, matching) == "predicted":
+        top_k = 1
     if top_k is not None and top_k < 1:
         raise UserError(f"--top-k {top_k}", expected="gt, or 1 and more")
     threshold = released.threshold if options.threshold is None else options.threshold
@@ -99,7 +102,14 @@ def localize(options: Localize) -> list[Path]:
         "options": {"variant": loaded.variant, "top_k": "gt" if top_k is None else top_k},
     }
     localizer = BasLocalizer(network, top_k)
-    return localization.localize(options, dataset, localizer, device, header, Box(BAS.extractor, threshold))
+    box = Box(BAS.extractor, threshold)
+    return localization.localize(options, dataset, localizer, device, header, box, matching)
+
+
+def match(loaded: weights.Loaded, dataset: Dataset, options: Localize) -> classes.Matching:
+    """Which output of the network is which class of the data set; errors as `classes.match`."""
+    outputs, index = loaded.network.num_classes, options.data.class_index
+    return classes.match(dataset, loaded.class_names, outputs, options.checkpoint, exact=True, index=index)
 
 
 def main() -> None:

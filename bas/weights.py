@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from bas.backbones import build
 from bas.config import Recipe, recipe
 from bas.network import Network
+from common.datasets import classes
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import checkpoints
 from common.pytorch.backbones import download, torchvision_weights
@@ -147,7 +148,7 @@ def load(path: Path, arch: str | None = None, variant: str | None = None) -> Loa
     if checkpoints.is_own(content):
         config, state = checkpoints.read_trained(path, METHOD)
         checkpoints.need(config, path, "class_names", "architecture", "variant")
-        class_names = tuple(config["class_names"])
+        class_names = classes.names_of(config)
     else:
         state = checkpoints.state_dict_of(content, path)
         config = {
@@ -174,17 +175,6 @@ def load(path: Path, arch: str | None = None, variant: str | None = None) -> Loa
     record = {"name": path.name, "sha256": sha256(path), "trained_on": config.get("trained_on")}
     record |= trained_side(config)
     return Loaded(network, config["architecture"], config["variant"], record, class_names)
-
-
-def check_classes(loaded: Loaded, classes: int, path: Path) -> None:
-    """Refuse a network with another number of classes than the data set's.
-
-    Raises:
-        UserError: so it is.
-    """
-    if loaded.network.num_classes != classes:
-        raise UserError(f"the checkpoint has {loaded.network.num_classes} classes", where=path,
-                        expected=f"{classes}, as the data set has")  # fmt: skip
 
 
 def released_state(state: dict[str, Tensor]) -> dict[str, Tensor]:

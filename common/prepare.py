@@ -273,6 +273,12 @@ def _compare_splits(report: Report) -> None:
                 report.problems.append(f"{shared} images stand in both {names[0]} and {names[1]}")
             if few != many:
                 report.problems.append(f"{names[0]} has {few} classes, {names[1]} {many}")
+            elif one.names_known and other.names_known and one.class_names != other.class_names:
+                only = [[name for name in a.class_names if name not in b.class_names][:3]
+                        for a, b in ((one, other), (other, one))]  # fmt: skip
+                report.problems.append(
+                    f"{names[0]} and {names[1]} have different classes: {', '.join(only[0])} and {', '.join(only[1])}"
+                )
     for dataset in loaded:
         labels = {sample.label for sample in dataset}
         without = [name for label, name in enumerate(dataset.class_names) if label not in labels]

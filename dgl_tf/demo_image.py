@@ -79,7 +79,8 @@ def demo(options: Demo) -> list[Path]:
     if options.pa <= 0 or options.image_size < 32:
         raise UserError(f"--pa {options.pa} --image-size {options.image_size}", expected="above 0, and at least 32")
     paths = _images(options.data_path)
-    checkpoint, arch, class_names = registry.open_network(options.load, options.mode)
+    checkpoint, arch, names = registry.open_network(options.load, options.mode)
+    class_names = names or ()
     _check_dataset(options, checkpoint, arch)
     (layer,) = registry.layer_names(arch, [options.clayer])
     with sessions.new_graph(), sessions.session() as session:

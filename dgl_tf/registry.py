@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.datasets import classes
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.system.errors import UserError
 from common.tensorflow_files.architectures import ARCHITECTURES, LAYERS
@@ -159,8 +160,8 @@ def load(session: tf.Session, network: Network, checkpoint: "weights.Checkpoint 
     weights.assign(session, network.variables, checkpoint)
 
 
-def open_network(load: str, mode: str) -> tuple[weights.Checkpoint, str, tuple[str, ...]]:
-    """Open a checkpoint, and say its architecture and its classes' names, which are empty where no record tells them.
+def open_network(load: str, mode: str) -> tuple[weights.Checkpoint, str, tuple[str, ...] | None]:
+    """Open a checkpoint, and say its architecture and its classes' names, which are None where no record tells them.
 
     Args:
         load: a training's folder; or a TensorFlow checkpoint, .npz or .safetensors; or imagenet:mobilenetv1.
@@ -178,7 +179,7 @@ def open_network(load: str, mode: str) -> tuple[weights.Checkpoint, str, tuple[s
         arch = record.arch
     if arch == "auto":
         raise UserError("no record says which network this is", where=path, do="say --mode")
-    return checkpoint, arch, record.class_names if record else ()
+    return checkpoint, arch, None if record is None else classes.names_of(record.to_json())
 
 
 def layer_names(arch: str, layers: Sequence[str]) -> list[str]:

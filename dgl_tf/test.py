@@ -8,7 +8,7 @@ GT-known, Top-1 and Top-5: a prediction counts only where it names the true clas
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 import tyro
 
-from common.datasets import Dataset, DataSource, Sample
+from common.datasets import Dataset, DataSource, Sample, classes
+from common.datasets.classes import Matching
 from common.measuring.extraction import min_max
 from common.measuring.geometry import FRAMES, Frame, frame_kinds
 from common.measuring.protocols import GRCAM
@@ -26,7 +27,7 @@ from common.runs.reader import Predictions
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
-from dgl_tf import localization, preprocessing, registry, sessions
+from dgl_tf import localization, preprocessing, registry, sessions, weights
 from dgl_tf.preprocessing import View
 
 tf = sessions.tf
@@ -57,8 +58,9 @@ class Localize:
     """alpha, the label's factor."""
     gradient: Literal["released", "true"] = "released"
     """released: p - alpha y. true: alpha (p - y)."""
-    map_class: Literal["label", "predicted"] = "label"
-    """Whose map: the true class's, as GT-known asks, or the best one's of the whole image, as the demo shows."""
+    map_class: Literal["label", "predicted"] | None = None
+    """Whose map: the true class's, as GT-known asks, or the best one's of the whole image, as the demo shows; by
+    default the true class's, where it is among the network's classes."""
     frames: tuple[Literal["squash", "crop"], ...] = ("squash",)
     """squash: the whole image, for protocols dgl and grcam. crop: resize 256, centre crop 224, for adl and others."""
     crops: Literal[1, 10] = 10
@@ -135,15 +137,11 @@ def localize(options: Localize) -> list[Path]:
     """The command; gives the predictions directories."""
     _check(options)
     dataset = options.data.load()
-    checkpoint, arch, class_names = registry.open_network(options.load, options.mode)
-    if checkpoint.head(arch).num_classes < len(dataset.class_names):
-        raise UserError(
-            f"the network has {checkpoint.head(arch).num_classes} classes", where=checkpoint.name,
-            expected=f"at least the data set's {len(dataset.class_names)}",
-        )  # fmt: skip
-    if class_names and tuple(class_names) != tuple(dataset.class_names):
-        raise UserError("the network was trained on other classes", where=checkpoint.name,
-                        expected=f"{dataset.class_names[0]}, ...")  # fmt: skip
+    checkpoint, arch, names = registry.open_network(options.load, options.mode)
+    outputs, index = checkpoint.head(arch).num_classes, options.data.class_index
+    imagenet = options.load == weights.IMAGENET
+    matching = classes.match(dataset, names, outputs, checkpoint.name, imagenet=imagenet, index=index)
+    options = replace(options, map_class=classes.which_map(options.map_class, matching))
     layers = registry.layer_names(arch, options.clayer)
     with sessions.new_graph(), sessions.session(options.threads) as session:
         networks = []
@@ -154,7 +152,7 @@ def localize(options: Localize) -> list[Path]:
 
         graph = mapper(network_of, options, layers)
         registry.load(session, networks[0], checkpoint)
-        return _localize(session, graph, options, dataset, checkpoint, arch)
+        return _localize(session, graph, options, dataset, checkpoint, arch, matching)
 
 
 def _check(options: Localize) -> None:
@@ -165,13 +163,16 @@ def _check(options: Localize) -> None:
         raise UserError("--pa, --scales and --image-size must be positive, --close at least 0")
 
 
-def _localize(session, graph: Mapper, options: Localize, dataset: Dataset, checkpoint, arch: str) -> list[Path]:
+def _localize(
+    session, graph: Mapper, options: Localize, dataset: Dataset, checkpoint, arch: str, matching: Matching
+) -> list[Path]:
     writers = {
-        (name, frame): _writer(options, dataset, checkpoint, arch, name, frame)
+        (name, frame): _writer(options, dataset, checkpoint, arch, name, frame, matching)
         for frame in options.frames
         for name in graph.maps
     }
-    known = _known_classes(options, checkpoint, dataset)
+    known = _known_classes(options, checkpoint, dataset, matching)
+    dataset = matching.for_network(dataset)
     crops = options.crops if known is None else 1
     box, size = Box(GRCAM.extractor, THRESHOLD), options.batch_size
 
@@ -184,9 +185,9 @@ def _localize(session, graph: Mapper, options: Localize, dataset: Dataset, check
             for number, sizes in enumerate(_inputs(options))
         ]
         for items in run.batches(_batches(zip(*streams, strict=True), size)):
-            maps, classes = _look(session, graph, options, items, known)
+            maps, classified = _look(session, graph, options, items, known)
             for (name, frame), of_frame in maps.items():
-                for item, total, best in zip(items, of_frame, classes, strict=True):
+                for item, total, best in zip(items, of_frame, classified, strict=True):
                     if not run.done((name, frame), item.sample):
                         lies = Frame.of_kind(FRAMES[frame], item.sample.size)
                         run.write((name, frame), item.sample, lies, best, _finished(total, options))
@@ -225,7 +226,9 @@ def _batches(stream: Iterator[tuple[View, ...]], size: int) -> Iterator[list[Vie
         yield batch
 
 
-def _writer(options: Localize, dataset: Dataset, checkpoint, arch: str, run: str, frame: str) -> PredictionsWriter:
+def _writer(
+    options: Localize, dataset: Dataset, checkpoint, arch: str, run: str, frame: str, matching: Matching
+) -> PredictionsWriter:
     method, _, layer = run.partition("-") if not run.startswith("grad-cam") else ("grad-cam", "", run[9:])
     kept = ("map_class", "image_size", "scales", "close", "decode", "maps")
     header = {
@@ -239,10 +242,10 @@ def _writer(options: Localize, dataset: Dataset, checkpoint, arch: str, run: str
     }
     if method == "dgl":
         header["options"] |= {"pa": options.pa, "gradient": options.gradient}
-    return PredictionsWriter(options.out / f"{run}-{frame}", header, options.overwrite)
+    return PredictionsWriter(options.out / f"{run}-{frame}", header, options.overwrite, classes=matching)
 
 
-def _known_classes(options: Localize, checkpoint, dataset: Dataset) -> dict[str, Prediction] | None:
+def _known_classes(options: Localize, checkpoint, dataset: Dataset, matching: Matching) -> dict[str, Prediction] | None:
     if options.classes_from is None:
         return None
     stored = Predictions.open(options.classes_from)
@@ -256,7 +259,10 @@ def _known_classes(options: Localize, checkpoint, dataset: Dataset) -> dict[str,
     if missing:
         raise UserError(f"{missing} of {len(dataset)} images are not classified there", where=options.classes_from,
                         do="leave --classes-from out")  # fmt: skip
-    return {entry.image_id: entry for entry in stored.entries}
+    if matching.record is None:
+        return {entry.image_id: entry for entry in stored.entries}
+    return {entry.image_id: replace(entry, top5=entry.top5 and tuple(map(matching.back.index, entry.top5)))
+            for entry in stored.entries}  # fmt: skip
 
 
 def _look(

@@ -19,14 +19,16 @@ import cv2
 import numpy as np
 import tyro
 
-from common.datasets import Dataset, DataSource, Sample
+from common.datasets import Dataset, DataSource, Sample, classes
+from common.datasets.classes import Matching
 from common.measuring.extraction import min_max
 from common.measuring.geometry import FRAMES, frame_kinds
 from common.measuring.protocols import GRCAM
 from common.runs.localizing import Box, Localizing, best_classes
+from common.runs.provenance import TRAINING
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
-from common.system.files import parse_json, write_atomically, write_json, writing
+from common.system.files import parse_json, read_json, write_atomically, write_json, writing
 from grcam import handover
 from grcam.config import LABEL_FACTOR, SIDE, THRESHOLDS, Images, Mode
 from grcam.views import Layout, Seen, Views, batches, has_fast_decoder, reader
@@ -53,6 +55,9 @@ class Generate(Images):
     """The class file."""
     mode: Mode = "resnet50se"
     """The classifier."""
+    map_class: Literal["label", "predicted"] | None = None
+    """Whose map: the true class's, as released, or the classifier's first choice; by default the true class's, where it
+    is among the network's classes."""
     loss_gradient: Literal["tf", "exact"] = "tf"
     """tf: softmax - 10 onehot, as TensorFlow's kernel has it. exact: the derivative, 10 (softmax - onehot)."""
     label_factor: float = LABEL_FACTOR
@@ -166,8 +171,12 @@ def generate(options: Generate) -> list[Path]:
     source = options.source(options.out.parent / "ilsvrc")
     dataset = source.load()
     classifier = _classifier(options)
-    classifier.check_classes(len(dataset.class_names))
-    writers = _writers(options, layout, source, dataset, classifier)
+    matching = classes.match(
+        dataset, _names(options.load), classifier.classes, options.load, index=source.class_index,
+        imagenet=options.load.startswith("imagenet:"),
+    )  # fmt: skip
+    options = replace(options, map_class=classes.which_map(options.map_class, matching))
+    writers = _writers(options, layout, source, dataset, classifier, matching)
     squashed = writers["squash"]
     journal = Journal(squashed.directory / "handover.jsonl", resumed=bool(squashed.done))
 
@@ -175,11 +184,12 @@ def generate(options: Generate) -> list[Path]:
         return not (sample.image_id in journal.rows or squashed.complete)
 
     box, size = Box(GRCAM.extractor, 1 - STORED_TH), options.batch_size
-    with Localizing(dataset, writers, size, box=box, store_maps=options.maps, also_left=also_left) as run:
+    images = matching.for_network(dataset)
+    with Localizing(images, writers, size, box=box, store_maps=options.maps, also_left=also_left) as run:
         for items in run.batches(batches(run.left, layout, read, size, options.workers)):
-            _localize_batch(items, layout, classifier, run, journal)
+            _localize_batch(items, layout, classifier, run, journal, options.map_class, matching.labelled)
     journal.close()
-    _hand_over(options, dataset, journal)
+    _hand_over(options, dataset, journal, matching)
     said = squashed.header["data"]["trained_images"]
     write_json(handover.trained_file(options.classify_save_path), said)
     return run.finish()
@@ -217,7 +227,12 @@ def _layout(options: Generate) -> Layout:
 
 
 def _writers(
-    options: Generate, layout: Layout, source: DataSource, dataset: Dataset, classifier: "Classifier | TorchClassifier"
+    options: Generate,
+    layout: Layout,
+    source: DataSource,
+    dataset: Dataset,
+    classifier: "Classifier | TorchClassifier",
+    matching: Matching,
 ) -> dict[str, PredictionsWriter]:
     """A writer for each frame, and with --cam a second one."""
     settings = {"loss_gradient": options.loss_gradient, "label_factor": options.label_factor}
@@ -234,7 +249,9 @@ def _writers(
                 "frame": FRAMES[frame],
                 "options": {**(settings if method == "grcam" else {}), "jpeg": options.jpeg, "maps": options.maps},
             }
-            writers[name] = PredictionsWriter(options.out / name, header, options.overwrite)
+            if options.map_class == "predicted":
+                header["options"]["map_class"] = options.map_class
+            writers[name] = PredictionsWriter(options.out / name, header, options.overwrite, classes=matching)
     return writers
 
 
@@ -244,32 +261,46 @@ def _localize_batch(
     classifier: "Classifier | TorchClassifier",
     run: Localizing[str],
     journal: Journal,
+    map_class: str,
+    labelled: bool,
 ) -> None:
-    samples = [item.sample for item in items]
-    found = classifier.look([item.views for item in items], [sample.label for sample in samples], layout)
-    classes = best_classes(np.stack([seen.probabilities for seen in found]), samples)
-    for item, seen, best in zip(items, found, classes, strict=True):
+    samples, views = [item.sample for item in items], [item.views for item in items]
+    labels = [sample.label for sample in samples]
+    if map_class == "predicted":
+        labels = [int(seen.probabilities.argmax()) for seen in classifier.look(views, [0] * len(views), layout)]
+    found = classifier.look(views, labels, layout)
+    of_each = best_classes(np.stack([seen.probabilities for seen in found]), samples)
+    for item, seen, best in zip(items, found, of_each, strict=True):
         for name in run.writers:
             frame = layout.frames.index(name.removeprefix("cam-"))
             enlarged = localization_map((seen.plain if name.startswith("cam-") else seen.refined)[frame])
             if name == "squash":
-                journal.add(item.sample.image_id, _localized(item, seen, enlarged))
+                journal.add(item.sample.image_id, _localized(item, seen, enlarged, labelled))
             run.write(name, item.sample, item.frames[frame], best, enlarged)
 
 
-def _localized(item: Views, seen: Seen, squashed: np.ndarray) -> Localized:
+def _localized(item: Views, seen: Seen, squashed: np.ndarray, labelled: bool) -> Localized:
     probabilities, label = seen.probabilities, item.sample.label
-    among = [in_top(probabilities, label, count) for count in (1, 5)]
+    among = [labelled and in_top(probabilities, label, count) for count in (1, 5)]
     return Localized(*among, int(probabilities.argmax()), boxes_of(squashed))
 
 
-def _hand_over(options: Generate, dataset: Dataset, journal: Journal) -> None:
+def _names(load: str) -> tuple[str, ...] | None:
+    """The checkpoint's classes, where a training's record lies beside it; None where none does, or it is another's."""
+    path = Path(load).parent / TRAINING
+    if load.startswith("imagenet:") or not path.is_file():
+        return None
+    record = read_json(path)
+    return classes.names_of(record) if isinstance(record, dict) else None
+
+
+def _hand_over(options: Generate, dataset: Dataset, journal: Journal, matching: Matching) -> None:
     """The class file and nine box files, in the data set's order."""
     rows = {sample.image_id: journal.rows[sample.image_id] for sample in dataset if sample.image_id in journal.rows}
     if not rows:
         raise UserError("no image could be used", where=options.out)
-    classes = {name: (int(row.top1), int(row.top5), row.predicted) for name, row in rows.items()}
-    handover.write_classes(options.classify_save_path, classes, options.overwrite)
+    found = {name: (int(row.top1), int(row.top5), matching.label(row.predicted)) for name, row in rows.items()}
+    handover.write_classes(options.classify_save_path, found, options.overwrite)
     handover.note_classifier(options.classify_save_path, options.mode, options.crops)
     for number, th in enumerate(THRESHOLDS):
         path = handover.box_file(options.bounding_box_save_path, th)

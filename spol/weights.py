@@ -18,6 +18,7 @@ import torch
 import tyro
 from torch import Tensor, nn
 
+from common.datasets import classes
 from common.pytorch import checkpoints
 from common.pytorch.backbones import download, torchvision_weights
 from common.pytorch.mobilenet_v1 import from_tf_slim
@@ -122,7 +123,7 @@ def load(path: Path, stage: str | None = None) -> Loaded:
         raise UserError(str(error), where=path) from error
     checkpoints.load_strictly(network, state, path)
     record = {"name": path.name, "sha256": sha256(path), "trained_on": config.get("trained_on")}
-    names = tuple(config["class_names"]) if "class_names" in config else None
+    names = classes.names_of(config)
     return Loaded(network, found, backbone, record, names, options)
 
 

@@ -3,9 +3,12 @@
 import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+import tyro
 
 from common.datasets import cub, folder, ilsvrc, lists, trained, wsoleval
+from common.datasets.classes import renamed
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.splits import is_evaluation
 from common.system.errors import UserError, say
@@ -15,7 +18,7 @@ __all__ = [
     "raise_problem",
 ]  # fmt: skip
 
-PLACES = {"root", "metadata", "boxes", "list_file"}
+PLACES = {"root", "metadata", "boxes", "list_file", "class_names", "class_index"}
 """Fields of a record that say where the files lie, and not which data set it is."""
 DESCRIBED = {"images", "fingerprint", "left_out", "passed_over", "trained_images", "train_on_evaluation_split"}
 """What manifests and checkpoints say of the images beside the fields of a `DataSource`."""
@@ -50,6 +53,11 @@ class DataSource:
     test.txt of CUB; ts-cam: two corners, any number of boxes."""
     leave_out: tuple[Literal["blacklist", "odd"], ...] = ()
     """ilsvrc: leave out the devkit's blacklisted images, or files known to be odd."""
+    class_names: Path | None = None
+    """A file with a class name in each line, in the order of their numbers, where the data set's own are others or
+    fewer than a checkpoint's."""
+    class_index: Annotated[Path | None, tyro.conf.arg(aliases=["--class-index"])] = None
+    """A file that says which of a network's outputs each class is: lines "name index", or Keras's JSON."""
     shard: str | None = None
     """I/K: every K-th image, from the I-th on, for K machines; common.merge puts their predictions together."""
 
@@ -78,6 +86,8 @@ class DataSource:
         else:
             file = self._need("list_file")
             dataset = lists.load(root, file, self.list_format, self.split, self.boxes, self.held_per_class, on_problem)
+        if self.class_names is not None:
+            dataset = renamed(dataset, self.class_names)
         if self.classes is not None:
             dataset = dataset.first_classes(self.classes, root)
         if self.shard is not None:
@@ -219,6 +229,8 @@ _KINDS = {
     "held_per_class": _is_count,
     "metadata": lambda value: value is None or _is_text(value),
     "boxes": lambda value: value is None or _is_text(value),
+    "class_names": lambda value: value is None or _is_text(value),
+    "class_index": lambda value: value is None or _is_text(value),
     "list_file": lambda value: value is None or _is_text(value),
     "list_format": lambda value: value in lists.FORMATS,
     "leave_out": lambda value: isinstance(value, list | tuple) and all(kind in ilsvrc.LEAVE_OUT for kind in value),

@@ -7,8 +7,8 @@
 | others | refused, with the first that differ |
 | unknown on one side: an authors' file, names guessed from a list's paths | only their number decides |
 
-The true ImageNet head takes classes by synset id or ImageNet name, or by `--data.class-index`; images of any other class
-have no label there. Predictions always speak in the data set's numbers; outputs that are none of its classes come after
+The true ImageNet head takes classes by synset id or ImageNet name, or by `--data.class-index`; images of any other
+class have no label there. Predictions always speak in the data set's numbers; outputs that are none of its classes come after
 them.
 """
 
@@ -25,7 +25,7 @@ from typing import Any
 from common.datasets.known import known_as
 from common.datasets.sample import Dataset
 from common.datasets.text import lines
-from common.system.errors import UserError
+from common.system.errors import UserError, say
 from common.system.files import read_json
 
 GUESSING = {"list", "wsoleval"}
@@ -248,3 +248,21 @@ def names_of(config: dict[str, Any]) -> tuple[str, ...] | None:
     guessed = isinstance(data, dict) and data.get("name") in GUESSING and not data.get("class_names")
     names = config.get("class_names")
     return None if guessed or not names else tuple(names)
+
+
+def which_map(asked: str | None, matching: Matching) -> str:
+    """Whose map to make, `label` or `predicted`: as asked for, by default the true class's where there is one.
+
+    Raises:
+        UserError: the true class's was asked for and the network has none of these classes.
+    """
+    if matching.labelled:
+        return asked or "label"
+    if asked == "label":
+        raise UserError("the data set's classes are none of the network's, so no map can be the true class's",
+                        expected="--map-class predicted, or --data.class-index")  # fmt: skip
+    say([
+        "note: the data set's classes are none of the network's (neither synset ids nor ImageNet names); every map is "
+        "the predicted class's, and nothing is classified; --data.class-index FILE says which output a class is"
+    ])  # fmt: skip
+    return "predicted"

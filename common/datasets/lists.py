@@ -83,7 +83,9 @@ def load(
     names = {sample.label: sample.image_id.split("/")[-2] for sample in samples if "/" in sample.image_id}
     classes = max((sample.label for sample in samples), default=-1) + 1
     kept = fit_or_held(samples, split, held_per_class)
-    return Dataset("list", split, kept, tuple(names.get(label, str(label)) for label in range(classes)))
+    shared = len(set(names.values())) < len(names)  # a folder of the split, not of a class
+    class_names = tuple(str(label) if shared else names.get(label, str(label)) for label in range(classes))
+    return Dataset("list", split, kept, class_names, names_known=False)
 
 
 def read_bas(list_file: Path, box_file: Path | None, on_problem: OnProblem = raise_problem) -> list[Entry]:

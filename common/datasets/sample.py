@@ -76,6 +76,7 @@ class Dataset:
         split: as asked for.
         samples: in the data set's own order.
         class_names: one for each label.
+        names_known: False where they were guessed from paths, so that only their number can be compared.
         left_out: number of images left out, by reason.
         passed_over: number of files that are no images, by kind; see `pictures.files`.
         notes: what else the user should know of the reading, a line each.
@@ -92,6 +93,7 @@ class Dataset:
     passed_over: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     class_words: dict[str, str] = field(default_factory=dict)
+    names_known: bool = True
 
     @property
     def shown_names(self) -> tuple[str, ...]:

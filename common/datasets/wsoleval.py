@@ -80,7 +80,7 @@ def load(
         except UserError as problem:
             on_problem(problem)
     kept = fit_or_held(samples, split, held_per_class) if held_per_class else tuple(samples)
-    return Dataset("wsoleval", split, kept, class_names(metadata))
+    return Dataset("wsoleval", split, kept, class_names(metadata), names_known=False)
 
 
 def class_names(metadata: Path) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 import tyro
 from torch import Tensor, nn
 
-from common.datasets import TrainingSource
+from common.datasets import TrainingSource, classes
 from common.measuring.extraction import LARGEST_COMPONENT, min_max
 from common.pytorch import backbones, checkpoints, distributed, localization
 from common.pytorch.data import SIDE, Augmentation, normalized, training_loader
@@ -26,7 +26,7 @@ from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import Runtime, for_inference, pick_device, seed_everything
 from common.pytorch.training import fit
 from common.runs.localizing import Box
-from common.system.errors import UserError, run_command
+from common.system.errors import run_command
 from common.system.files import sha256
 
 METHOD = "cam"
@@ -73,8 +73,9 @@ class Localize(LocalizeOptions):
     stride: Literal["removed", "released"] | None = None
     """Last stride of imagenet:mobilenet_v1 and imagenet:resnet50: removed (the default), for maps of 14 x 14 and not
     7 x 7, which localizes better and classifies worse; or released, the published network."""
-    map_class: Literal["label", "predicted"] = "label"
-    """Whose map: the true class's (GT-known) or the classifier's first choice."""
+    map_class: Literal["label", "predicted"] | None = None
+    """Whose map: the true class's (GT-known) or the classifier's first choice; by default the true class's, where it is
+    among the network's classes."""
     threshold: float = 0.2
     """Of the box that is stored beside the map; protocols choose their own."""
 
@@ -89,8 +90,8 @@ def _train(options: Train, device: torch.device) -> None:
     seed = options.runtime.seed or 0
     seed_everything(seed)
     dataset = options.data.load()
-    classes = len(dataset.class_names)
-    model = backbones.build(options.arch, classes, options.pretrained)
+    outputs = len(dataset.class_names)
+    model = backbones.build(options.arch, outputs, options.pretrained)
     model.to(device, memory_format=torch.channels_last)
     head = list(model.head.parameters())
     optimizer = torch.optim.SGD(
@@ -114,7 +115,7 @@ def _train(options: Train, device: torch.device) -> None:
         "trained_on": options.data.identity(dataset),
         "options": _without_machine(options),
     }
-    print(f"{options.arch} on {dataset.name} {dataset.split}: {len(dataset)} images, {classes} classes, {steps} steps")
+    print(f"{options.arch} on {dataset.name} {dataset.split}: {len(dataset)} images, {outputs} classes, {steps} steps")
     final = fit(model, optimizer, loader, _losses, learning_rates, options.epochs, options.out, config, options.runtime)
     print(f"trained: {final}")
 
@@ -170,42 +171,44 @@ def localize(options: Localize) -> None:
     """The command `localize`."""
     device = pick_device(options.device)
     dataset = options.data.load()
-    model, architecture, checkpoint = load_classifier(options.checkpoint, len(dataset.class_names), options.stride)
+    model, architecture, checkpoint, names = load_classifier(options.checkpoint, options.stride)
+    matching = classes.match(
+        dataset, names, model.head.out_features, options.checkpoint, exact=True, index=options.data.class_index,
+        imagenet=options.checkpoint.startswith("imagenet:"),
+    )  # fmt: skip
+    map_class = classes.which_map(options.map_class, matching)
     for_inference(model, device)
     header = {
         "method": METHOD,
         "architecture": architecture,
         "checkpoint": checkpoint,
         "data": options.data.described(dataset, options.checkpoint),
-        "options": {"map_class": options.map_class},
+        "options": {"map_class": map_class},
     }
-    localizer = CamLocalizer(model, options.map_class)
-    localization.localize(options, dataset, localizer, device, header, Box(LARGEST_COMPONENT, options.threshold))
+    box = Box(LARGEST_COMPONENT, options.threshold)
+    localization.localize(options, dataset, CamLocalizer(model, map_class), device, header, box, matching)
 
 
 def load_classifier(
-    checkpoint: str, classes: int, stride: backbones.Stride | None = None
-) -> tuple[backbones.CamClassifier, str, dict[str, Any]]:
-    """A trained model, its architecture, and what the manifest says of the checkpoint.
+    checkpoint: str, stride: backbones.Stride | None = None
+) -> tuple[backbones.CamClassifier, str, dict[str, Any], tuple[str, ...] | None]:
+    """A trained model, its architecture, what the manifest says of the checkpoint, and its classes where it knows them.
 
     Args:
         checkpoint: a path, or `imagenet:<arch>`.
-        classes: how many the data set has.
         stride: of `imagenet:<arch>`; see `backbones.build`.
 
     Raises:
-        UserError: no such checkpoint, one with another number of classes, or a stride for a trained one.
+        UserError: no such checkpoint, or a stride for a trained one.
     """
     if checkpoint.startswith("imagenet:"):
         architecture = checkpoint.removeprefix("imagenet:")
-        if classes > 1000:
-            raise UserError(f"the data set has {classes} classes", expected="at most ImageNet's 1000")
         model = backbones.imagenet(architecture, stride)
         record = {"name": checkpoint, "sha256": None, "stride": stride or backbones.strides(architecture)[0]}
         fixed = getattr(model.features, "fixed_size", None)
         if fixed and fixed[0] != SIDE:
             record["input_size"] = fixed[0]
-        return model, architecture, record
+        return model, architecture, record, None
     path = Path(checkpoint)
     if stride is not None:
         raise UserError(f"--stride {stride} for a trained checkpoint", where=path,
@@ -213,13 +216,10 @@ def load_classifier(
     config, state = checkpoints.read_trained(path, METHOD)
     checkpoints.need(config, path, "architecture", "class_names", "trained_on")
     architecture, names = config["architecture"], config["class_names"]
-    if len(names) != classes:
-        raise UserError(f"the checkpoint was trained on {len(names)} classes", where=path,
-                        expected=f"{classes}, as the data set has")  # fmt: skip
     model = backbones.build(architecture, len(names), pretrained=False)
     checkpoints.load_strictly(model, state, path)
     record = {"name": path.name, "sha256": sha256(path), "trained_on": config["trained_on"]}
-    return model, architecture, record | localization.trained_side(config)
+    return model, architecture, record | localization.trained_side(config), classes.names_of(config)
 
 
 def main() -> None:

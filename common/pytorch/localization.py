@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from common.datasets import Dataset, DataSource
+from common.datasets.classes import Matching
 from common.measuring.geometry import LARGEST_INPUT, frame_kinds
 from common.pictures.images import CENTRE_CROP
 from common.pytorch.data import SIDE, LocalizationItem, localization_loader
@@ -82,6 +83,7 @@ def localize(
     device: torch.device,
     header: dict[str, Any],
     box: Box,
+    classes: Matching | None = None,
 ) -> list[Path]:
     """Write, or finish, the predictions directories OUT/crop and OUT/squash.
 
@@ -92,6 +94,7 @@ def localize(
         device: where images are sent.
         header: what the manifest says of the method: `method`, `architecture`, `checkpoint`, `data` and `options`.
         box: makes the box that is stored beside each map.
+        classes: which output of the network is which class of the data set.
 
     Returns:
         The directories.
@@ -99,7 +102,8 @@ def localize(
     kinds = frame_kinds(options.frames)
     precise = precision(device, options.amp)
     side = input_side(options, header["checkpoint"])
-    writers = _writers(options, kinds, header, box, side)
+    writers = _writers(options, kinds, header, box, side, classes)
+    dataset = dataset if classes is None else classes.for_network(dataset)
     look = compiled(localizer.look) if options.compile else localizer.look
     with Localizing(dataset, writers, options.batch_size, box=box, store_maps=options.maps) as run, precise:
         loader = localization_loader(
@@ -108,11 +112,11 @@ def localize(
         for items in run.batches(loader):
             samples = [item.sample for item in items]
             probabilities, seen = _look(look, items, options, device)
-            classes = best_classes(probabilities.float().cpu().numpy(), samples)
+            best_of_each = best_classes(probabilities.float().cpu().numpy(), samples)
             labels = torch.tensor([sample.label for sample in samples], device=device)
             for number, (name, (scores, features)) in enumerate(zip(options.frames, seen, strict=True)):
                 maps = localizer.maps(features, scores, labels).detach().float().cpu().numpy()
-                for item, raw, best in zip(items, maps, classes, strict=True):
+                for item, raw, best in zip(items, maps, best_of_each, strict=True):
                     if not run.done(name, item.sample):
                         frame = item.frames[number]
                         run.write(name, item.sample, frame, best, localizer.enlarge(raw, frame.size))
@@ -144,7 +148,12 @@ def input_side(options: LocalizeOptions, record: dict[str, Any]) -> int:
 
 
 def _writers(
-    options: LocalizeOptions, kinds: Sequence[str], header: dict[str, Any], box: Box, side: int
+    options: LocalizeOptions,
+    kinds: Sequence[str],
+    header: dict[str, Any],
+    box: Box,
+    side: int,
+    matching: Matching | None,
 ) -> dict[str, PredictionsWriter]:
     """A directory for each frame."""
     shared = {
@@ -156,7 +165,7 @@ def _writers(
         },
     }  # fmt: skip
     return {
-        name: PredictionsWriter(options.out / name, {**shared, "frame": kind}, options.overwrite)
+        name: PredictionsWriter(options.out / name, {**shared, "frame": kind}, options.overwrite, classes=matching)
         for name, kind in zip(options.frames, kinds, strict=True)
     }
 

@@ -5,12 +5,14 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common.datasets import Sample, alike
+from common.datasets.classes import Matching
 from common.measuring.extraction import check_map
 from common.runs.provenance import provenance
 from common.runs.record import FORMAT, LINES, MANIFEST, MAPS, Prediction, check_fields, map_path, read_lines, shorten
@@ -28,6 +30,7 @@ class PredictionsWriter:
             `options`; plain JSON values.
         overwrite: start anew even if the directory holds another or a finished run.
         processes: what earlier processes had a part in the run, as a manifest has them.
+        classes: turns the network's numbers, which predictions come in, into the data set's.
 
     Attributes:
         done: ids of images that have a line already; skip them.
@@ -39,8 +42,16 @@ class PredictionsWriter:
     """
 
     def __init__(
-        self, directory: Path, header: dict[str, Any], overwrite: bool = False, processes: Sequence[dict[str, Any]] = ()
+        self,
+        directory: Path,
+        header: dict[str, Any],
+        overwrite: bool = False,
+        processes: Sequence[dict[str, Any]] = (),
+        classes: Matching | None = None,
     ):
+        if classes is not None and classes.record is not None:
+            header = {**header, "options": {**header["options"], "classes": classes.record}}
+        self.classes = classes
         self.directory, self.header = directory, json.loads(json.dumps(header))
         self.done: set[str] = set()
         self.changed: Counter[str] = Counter()
@@ -103,7 +114,15 @@ class PredictionsWriter:
                 path.unlink(missing_ok=True)  # in a folder of somebody else's it may be a link to any file
                 with open(path, "wb") as file:  # a line follows only when the map is whole, so no rename is needed
                     np.save(file, localization_map.astype(np.float32), allow_pickle=False)
-        self._append(prediction.to_json())
+        self._append(self._in_the_data_sets_numbers(prediction).to_json())
+
+    def _in_the_data_sets_numbers(self, prediction: Prediction) -> Prediction:
+        if self.classes is None or self.classes.record is None:
+            return prediction
+        if not self.classes.labelled:  # no class of the network's can be the true one
+            return replace(prediction, top5=None, top5_scores=None)
+        top5 = None if prediction.top5 is None else tuple(map(self.classes.label, prediction.top5))
+        return replace(prediction, label=self.classes.label(prediction.label), top5=top5)
 
     def skip(self, image_id: str, reason: str) -> None:
         """Note that an image could not be localized; the manifest counts it by its reason."""

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import tyro
 
-from common.datasets import Dataset, Sample, alike, trained
+from common.datasets import Dataset, Sample, alike, classes, trained
 from common.pytorch.runtime import compiled, for_inference, keep_freed_memory, pick_device, precision
 from common.runs.provenance import provenance
 from common.runs.writer import batches_left
@@ -64,7 +64,10 @@ def make_masks(options: MakeMasks) -> Path:
     source = options.data.plain()
     dataset = source.load()
     loaded = weights.load(options.snapshot, "cam")
-    weights.check_outputs(loaded, len(dataset.class_names), options.clsnum, options.snapshot)
+    outputs = loaded.network.outputs
+    weights.check_outputs(loaded, 1, options.clsnum, options.snapshot)
+    matching = classes.match(dataset, loaded.class_names, outputs, options.snapshot, index=source.class_index)
+    classes.which_map("label", matching)
     ending = ENDINGS[options.mask_format]
     _refuse_shared_masks(dataset, options.out, ending)
     side = options.resize or loaded.options.get("resize", 256)
@@ -76,6 +79,7 @@ def make_masks(options: MakeMasks) -> Path:
         "options": {
             **vars(options.preprocessing), "resize": side, "mask_format": options.mask_format,
             "holes": options.holes, "truncate": options.truncate, "mode": options.mode, "amp": options.amp,
+            **({} if matching.record is None else {"classes": matching.record}),
         },
     }  # fmt: skip
     _claim(options.out, header, options.overwrite)
@@ -88,7 +92,7 @@ def make_masks(options: MakeMasks) -> Path:
     def unmade(sample: Sample) -> bool:
         return not mask_path(options.out, sample.image_id, ending).is_file()
 
-    pending = batches_left(dataset, unmade, options.batch_size)
+    pending = batches_left(matching.for_network(dataset), unmade, options.batch_size)
     images = Images(pending, [f"resize {side}"], options.preprocessing)
     skipped: dict[str, str] = {}
     progress = bar(total=len(dataset), initial=len(dataset) - len(pending), desc="pseudo masks")

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from common.datasets import classes
 from common.pytorch import checkpoints
 from common.system.errors import UserError
 from common.system.files import sha256
@@ -25,6 +26,7 @@ class Classifier:
         record: what a manifest says of the file.
         resize: the side it was trained at, None where that is unknown.
         class_names: those it was trained on, None where they are unknown.
+        outputs: how many scores it gives.
     """
 
     network: nn.Module
@@ -32,14 +34,15 @@ class Classifier:
     record: dict[str, Any]
     resize: int | None
     class_names: tuple[str, ...] | None = None
+    outputs: int = classes.IMAGENET_OUTPUTS
 
 
-def load(checkpoint: str, classes: int, arch: str = "efficientnet-b7", padded_for: int | None = None) -> Classifier:
+def load(checkpoint: str, least: int, arch: str = "efficientnet-b7", padded_for: int | None = None) -> Classifier:
     """A classifier.
 
     Args:
         checkpoint: a path, or `imagenet:<arch>` for the stock network with its 1000 classes.
-        classes: how many the data set has; the network may have more.
+        least: outputs that it must have.
         arch: of a bare state dict; our own checkpoints know.
         padded_for: of EfficientNet-B7; by default as it was trained.
 
@@ -63,11 +66,11 @@ def load(checkpoint: str, classes: int, arch: str = "efficientnet-b7", padded_fo
     if not heads:
         raise UserError("no classifier of ours or of the original's", where=path, expected=f"{arch}'s state dict")
     outputs = checkpoints.outputs(state, heads[0], path)
-    if outputs < classes:
-        raise UserError(f"the checkpoint has {outputs} classes", where=path, expected=f"the data set's {classes}")
+    if outputs < least:
+        raise UserError(f"the checkpoint has {outputs} classes", where=path, expected=f"the data set's {least}")
     padded_for = padded_for or options.get("padded_for", networks.PADDED_FOR)
     network = networks.build(arch, outputs, False, padded_for)
     checkpoints.load_strictly(network, state, path)
     record = {"name": path.name, "sha256": sha256(path), "trained_on": config.get("trained_on")}
-    names = tuple(config["class_names"]) if "class_names" in config else None
-    return Classifier(network, arch, record, options.get("resize"), names)
+    names = classes.names_of(config)
+    return Classifier(network, arch, record, options.get("resize"), names, outputs)

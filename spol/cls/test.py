@@ -15,6 +15,7 @@ import torch
 import tyro
 from torch import nn
 
+from common.datasets import classes
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
 from common.runs.localizing import Localizing, best_classes
 from common.runs.reader import Predictions
@@ -55,7 +56,14 @@ def classify(options: Classify) -> Path:
     precise = precision(device, options.amp)
     source = options.data.plain()
     dataset = source.load()
-    found = load(options.snapshot, len(dataset.class_names), options.arch, options.padded_for)
+    found = load(options.snapshot, 1, options.arch, options.padded_for)
+    matching = classes.match(
+        dataset, found.class_names, found.outputs, options.snapshot, index=source.class_index,
+        imagenet=options.snapshot.startswith("imagenet:"),
+    )  # fmt: skip
+    if not matching.labelled:
+        raise UserError("the data set's classes are none of the network's, so nothing can be classified",
+                        where=options.snapshot, expected="synset ids or ImageNet names, or --data.class-index")  # fmt: skip
     side = options.resize or found.resize or recipe("cls", "cub").resize
     network = for_inference(found.network, device)
     if options.mode == "train":
@@ -77,13 +85,16 @@ def classify(options: Classify) -> Path:
             "amp": options.amp,
         },
     }
-    writer = PredictionsWriter(options.out / "images", header, options.overwrite)
-    with Localizing(dataset, {None: writer}, options.batch_size, doing="classifying") as run, precise:
+    writer = PredictionsWriter(options.out / "images", header, options.overwrite, classes=matching)
+    with (
+        Localizing(matching.for_network(dataset), {None: writer}, options.batch_size, doing="classifying") as run,
+        precise,
+    ):
         images = Images(run.left, [kind], options.preprocessing)
         for items in run.batches(image_batches(images, options.batch_size, options.workers)):
             probabilities = network(stacked(items, 0, device)).float().softmax(dim=1).cpu().numpy()
-            for item, classes in zip(items, best_classes(probabilities, [item.sample for item in items]), strict=True):
-                run.write(None, item.sample, item.frames[0], classes)
+            for item, best in zip(items, best_classes(probabilities, [item.sample for item in items]), strict=True):
+                run.write(None, item.sample, item.frames[0], best)
     if not writer.complete:
         writer.finish()
     return _hand_over(options, writer.directory, found.arch, header)
