@@ -47,6 +47,8 @@ class Prepare:
     """Only these; by default all that such a data set has. A folder without splits is `all`."""
     classes: int | None = None
     """Only the first N classes."""
+    subset: bool = False
+    """The data are a part of CUB or ILSVRC, such as ImageNet-100: what is missing is a note and no problem."""
     metadata: Path | None = None
     """wsoleval: the folder that holds train/, val/ and test/."""
     boxes: Path | None = None
@@ -249,7 +251,7 @@ def _compare_with_known(options: Prepare, report: Report) -> None:
         found = {split: len(dataset) + sum(dataset.left_out.values()), "classes": len(dataset.class_names)}
         if split == "val" and not dataset.left_out:
             found["boxes"] = sum(len(sample.boxes) for sample in dataset)
-        subset = options.name == "cub" and found["classes"] < known["classes"]
+        subset = options.subset or (options.name == "cub" and found["classes"] < known["classes"])
         for what, count in found.items():
             if count != known[what]:
                 unit = what if what in ("classes", "boxes") else f"{what} images"
@@ -262,23 +264,36 @@ def _compare_with_known(options: Prepare, report: Report) -> None:
         report.notes.extend(f"{name} is {why}" for name, why in ilsvrc.ODD_FILES.items() if name in present)
 
 
+def _compare_classes(one: Dataset, other: Dataset, report: Report) -> None:
+    """Classes of a split that another lacks; what `classes.match` would map by name is a note only."""
+    if not (one.names_known and other.names_known):
+        if len(one.class_names) != len(other.class_names):
+            report.problems.append(
+                f"{one.split} has {len(one.class_names)} classes, {other.split} {len(other.class_names)}"
+            )
+        return
+    strange = [name for name in other.class_names if name not in set(one.class_names)]
+    lacking = [name for name in one.class_names if name not in set(other.class_names)]
+    if strange:
+        report.problems.append(
+            f"{other.split} has {len(strange)} classes that {one.split} lacks: {', '.join(strange[:3])}"
+            + (f"; and lacks {', '.join(lacking[:3])}" if lacking else "")
+        )
+    elif lacking:
+        report.notes.append(f"{other.split} lacks {len(lacking)} classes of {one.split}: {', '.join(lacking[:3])}; "
+                            "the others are taken by name")  # fmt: skip
+
+
 def _compare_splits(report: Report) -> None:
     """Images that stand in two splits, splits that disagree on the classes, classes without an image."""
     loaded = list(report.splits.values())
     for position, one in enumerate(loaded):
         paths = {sample.path for sample in one}
         for other in loaded[position + 1 :]:
-            names, (few, many) = (one.split, other.split), (len(one.class_names), len(other.class_names))
+            names = (one.split, other.split)
             if shared := sum(sample.path in paths for sample in other):
                 report.problems.append(f"{shared} images stand in both {names[0]} and {names[1]}")
-            if few != many:
-                report.problems.append(f"{names[0]} has {few} classes, {names[1]} {many}")
-            elif one.names_known and other.names_known and one.class_names != other.class_names:
-                only = [[name for name in a.class_names if name not in b.class_names][:3]
-                        for a, b in ((one, other), (other, one))]  # fmt: skip
-                report.problems.append(
-                    f"{names[0]} and {names[1]} have different classes: {', '.join(only[0])} and {', '.join(only[1])}"
-                )
+            _compare_classes(one, other, report)
     for dataset in loaded:
         labels = {sample.label for sample in dataset}
         without = [name for label, name in enumerate(dataset.class_names) if label not in labels]

@@ -8,8 +8,8 @@
 | unknown on one side: an authors' file, names guessed from a list's paths | only their number decides |
 
 The true ImageNet head takes classes by synset id or ImageNet name, or by `--data.class-index`; images of any other
-class have no label there. Predictions always speak in the data set's numbers; outputs that are none of its classes come after
-them.
+class have no label there. Predictions always speak in the data set's numbers; outputs that are none of its classes come
+after them.
 """
 
 import functools

@@ -62,8 +62,8 @@ def classify(options: Classify) -> Path:
         imagenet=options.snapshot.startswith("imagenet:"),
     )  # fmt: skip
     if not matching.labelled:
-        raise UserError("the data set's classes are none of the network's, so nothing can be classified",
-                        where=options.snapshot, expected="synset ids or ImageNet names, or --data.class-index")  # fmt: skip
+        raise UserError("the data set's classes are none of the network's", where=options.snapshot,
+                        expected="synset ids or ImageNet names, or --data.class-index")  # fmt: skip
     side = options.resize or found.resize or recipe("cls", "cub").resize
     network = for_inference(found.network, device)
     if options.mode == "train":

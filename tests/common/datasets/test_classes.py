@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+
+from common.datasets import classes
+from common.datasets.sample import Dataset, Sample
+from common.measuring.geometry import Frame
+from common.runs.reader import Predictions
+from common.runs.record import Prediction
+from common.runs.writer import PredictionsWriter
+from common.system.errors import UserError
+
+
+def dataset(*names, known=True, name="folder"):
+    samples = tuple(Sample(f"{label}.jpg", None, label) for label in range(len(names)))
+    return Dataset(name, "test", samples, names, names_known=known)
+
+
+def match(data, names, outputs=None, **options):
+    return classes.match(data, names, outputs or len(names), "final.pth", **options)
+
+
+def test_equal_names_need_no_mapping():
+    found = match(dataset("cat", "dog"), ("cat", "dog"))
+    assert (found.outputs, found.back, found.record) == ((0, 1), (0, 1), None)
+
+
+def test_names_are_mapped_by_name():
+    """cat and owl of cat, dog, fox, owl are the outputs 3 and 0; dog and fox come after the data set's two classes."""
+    found = match(dataset("owl", "cat"), ("cat", "dog", "fox", "owl"), exact=True)
+    assert (found.outputs, found.back, found.record) == ((3, 0), (1, 2, 3, 0), [3, 0])
+    assert [sample.label for sample in found.for_network(dataset("owl", "cat"))] == [3, 0]
+    assert [found.label(output) for output in range(4)] == [1, 2, 3, 0]
+
+
+def test_larger_heads_and_first_classes_are_no_mapping():
+    assert match(dataset("a", "b"), ("a", "b", "c"), 1000).record is None
+    assert match(dataset("a", "b"), ("a", "b", "c"), 1000).back == tuple(range(1000))
+
+
+def test_accents_are_compared_in_one_form():
+    assert match(dataset("caf\u00e9"), ("cafe\u0301",)).record is None
+
+
+def test_other_names_are_refused():
+    message = "final.pth: owl of the data set is no class of the checkpoint; expected dog. Take the data"
+    with pytest.raises(UserError, match=message):
+        match(dataset("cat", "fox", "owl"), ("cat", "dog", "fox"))
+
+
+def test_where_names_are_unknown_their_number_decides():
+    assert match(dataset("val", "val", known=False), ("n1", "n2")).record is None
+    assert match(dataset("a", "b"), None, 5).outputs == (0, 1)
+    with pytest.raises(UserError, match="the checkpoint has 5 classes; expected 2, as the data set has"):
+        match(dataset("a", "b"), None, 5, exact=True)
+    with pytest.raises(UserError, match="the checkpoint has 2 classes; expected at least 3"):
+        match(dataset("a", "b", "c", known=False), ("x", "y"))
+
+
+def test_a_checkpoints_names_from_a_list_are_guesses():
+    config = {"class_names": ["a"], "trained_on": {"name": "list", "class_names": None}}
+    assert classes.names_of(config) is None
+    assert classes.names_of({**config, "trained_on": {"name": "list", "class_names": "names.txt"}}) == ("a",)
+    assert classes.names_of({**config, "trained_on": {"name": "cub"}}) == ("a",)
+    assert classes.names_of({}) is None
+
+
+def test_imagenets_classes():
+    """n02123045 is 281 and n07920052 967 in every list of ImageNet's classes; 134 and 517 are both called crane."""
+    assert (len(classes.imagenet_classes()), classes.imagenet_classes()[281]) == (1000, "n02123045")
+    numbers = classes.imagenet_numbers()
+    assert (numbers["n02123045"], numbers["n07920052"], numbers["tabby"], numbers["espresso"]) == (281, 967, 281, 967)
+    assert "crane" not in numbers
+
+
+@pytest.mark.parametrize("names", [
+    ("n02123045", "n07920052"), ("n02123045_tabby", "n07920052 espresso"), ("tabby_cat", "Espresso"),
+])  # fmt: skip
+def test_the_imagenet_head_knows_ids_and_names(names):
+    found = match(dataset(*names), None, 1000, imagenet=True)
+    assert (found.outputs, found.label(281), found.label(967)) == ((281, 967), 0, 1)
+    assert sorted(found.back) == list(range(1000))
+
+
+@pytest.mark.parametrize("names", [("0", "1", "10"), ("n02123045", "my cat"), ("crane", "tabby")])
+def test_other_folders_have_no_label_in_the_imagenet_head(names, capsys):
+    found = match(dataset(*names), None, 1000, imagenet=True)
+    assert (found.labelled, found.record) == (False, "none of the network's")
+    assert min(found.back) == len(names)
+    assert classes.which_map(None, found) == classes.which_map("predicted", found) == "predicted"
+    with pytest.raises(UserError, match="no map can be the true class's"):
+        classes.which_map("label", found)
+
+
+def test_a_thousand_outputs_of_the_authors_are_imagenets_but_for_cub():
+    birds = dataset("001.Black_footed_Albatross", "002.Laysan_Albatross", name="cub")
+    assert match(birds, None, 1000).outputs == (0, 1)
+    assert not match(dataset("cat", "my own"), None, 1000).labelled
+    assert match(dataset("n01440764", "n01443537", known=False, name="list"), None, 1000).outputs == (0, 1)
+
+
+@pytest.mark.parametrize(("name", "text"), [
+    ("index.txt", "10 7\n2,3\n"), ("index.json", '{"7": ["n7", "10"], "3": ["2", "x"]}'),
+])  # fmt: skip
+def test_an_index_says_which_output_a_class_is(tmp_path, name, text):
+    path = tmp_path / name
+    path.write_text(text)
+    found = match(dataset("10", "2"), None, 8, index=path)
+    assert (found.outputs, found.back) == ((7, 3), (2, 3, 4, 1, 5, 6, 7, 0))
+    with pytest.raises(UserError, match=f"{name}: the class 5 is not in it"):
+        match(dataset("5"), None, 8, index=path)
+    with pytest.raises(UserError, match="the network has no output 7; expected 0 to 4"):
+        match(dataset("10", "2"), None, 5, index=path)
+
+
+def test_numbers_of_folders_are_keras_numbers(tmp_path):
+    """ImageNetV2's folders 0 to 999 sort as text: 10 stands third, and is the output 10."""
+    path = tmp_path / "imagenet_class_index.json"
+    path.write_text('{"0": ["n01440764", "tench"], "1": ["n01443537", "goldfish"], "10": ["n01530575", "brambling"]}')
+    assert match(dataset("0", "1", "10"), None, 1000, imagenet=True, index=path).outputs == (0, 1, 10)
+
+
+@pytest.mark.parametrize("text", ["cat\n", "cat 1\ncat 2\n"])
+def test_faulty_indices_are_refused(tmp_path, text):
+    (tmp_path / "index.txt").write_text(text)
+    with pytest.raises(UserError, match="index.txt:"):
+        classes.read_index(tmp_path / "index.txt")
+
+
+def test_class_names_of_a_file(tmp_path):
+    path = tmp_path / "names.txt"
+    path.write_text("cat\ndog\nfox\n")
+    found = classes.renamed(dataset("fox", "cat"), path)
+    assert ([sample.label for sample in found], found.class_names) == ([2, 0], ("cat", "dog", "fox"))
+    guessed = classes.renamed(dataset("val", "val", known=False), path)
+    assert ([sample.label for sample in guessed], guessed.names_known) == ([0, 1], True)
+    with pytest.raises(UserError, match="names.txt: owl of the data set stand not in it"):
+        classes.renamed(dataset("owl"), path)
+    path.write_text("cat\ncat\n")
+    with pytest.raises(UserError, match="names.txt:2: cat stands here twice"):
+        classes.read_names(path)
+
+
+@pytest.mark.parametrize(("data", "label", "top5", "expected"), [
+    (("owl", "cat"), 3, (0, 3, 1), (0, (1, 0, 2))), (("my own", "other"), 1, (0, 3, 1), (1, None)),
+])  # fmt: skip
+def test_predictions_speak_in_the_data_sets_numbers(tmp_path, data, label, top5, expected):
+    """Of cat dog fox owl; where no class is the network's, nobody has classified."""
+    if data == ("owl", "cat"):
+        matching = match(dataset(*data), ("cat", "dog", "fox", "owl"))
+    else:
+        matching = classes.Matching((), (2, 3, 4, 5))
+    writer = PredictionsWriter(tmp_path / "run", {"options": {}}, classes=matching)
+    frame = Frame.squash((8, 6))
+    writer.write(Prediction("a.jpg", label, (8, 6), frame, top5, (0.5, 0.3, 0.2), np.array([0, 0, 2, 2]), 0.2))
+    writer.finish()
+    read = Predictions.open(tmp_path / "run")
+    assert (read.entries[0].label, read.entries[0].top5) == expected
+    assert read.manifest["options"]["classes"] == matching.record
