@@ -28,7 +28,7 @@ ENTRIES = {
     "read": checkpoints.read,
     "state dict": checkpoints.read_state_dict,
     "trained": lambda path: checkpoints.read_trained(path, "cam"),
-    "cam": lambda path: cam.load_classifier(str(path), 2),
+    "cam": lambda path: cam.load_classifier(str(path)),
     "bas": bas.weights.load,
     "spol": spol.weights.load,
     "spol cls": lambda path: spol.cls.checkpoint.load(str(path), 2),
@@ -164,7 +164,7 @@ def test_our_own_checkpoints_with_wrong_parts(tmp_path, change):
     path = tmp_path / "final.pth"
     checkpoints.write(path, {"config": torch_readers.CONFIG, "model": {}, **change})
     with pytest.raises(UserError):
-        cam.load_classifier(str(path), 2)
+        cam.load_classifier(str(path))
 
 
 @pytest.mark.parametrize(("load", "method"), [(bas.weights.load, "bas"), (spol.weights.load, "spol-seg"),

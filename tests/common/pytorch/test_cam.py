@@ -46,7 +46,7 @@ def localize(trained, root, out, **options):
 @pytest.mark.slow
 def test_localized_as_by_hand(trained, root, tmp_path):
     found = localize(trained, root, tmp_path)
-    model, architecture, _ = cam.load_classifier(str(trained), 3)
+    model, architecture, _, _ = cam.load_classifier(str(trained))
     model.eval()
     assert architecture == "mobilenet_v1"
     for number, entry in enumerate(found["crop"].entries):
