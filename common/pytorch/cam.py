@@ -26,7 +26,7 @@ from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import Runtime, for_inference, pick_device, seed_everything
 from common.pytorch.training import fit
 from common.runs.localizing import Box
-from common.system.errors import run_command
+from common.system.errors import UserError, run_command
 from common.system.files import sha256
 
 METHOD = "cam"

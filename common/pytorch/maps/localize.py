@@ -9,7 +9,7 @@ localize the test images with that layer alone, and score them with --validation
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from common.datasets import Dataset
+from common.datasets import Dataset, classes
 from common.measuring.extraction import min_max
 from common.measuring.geometry import FRAMES, frame_kinds
 from common.measuring.protocols import GRCAM, PROTOCOLS
@@ -57,7 +57,7 @@ class Localize(LocalizeOptions):
     """Factor of the label, for dgl and grcam."""
     gradient: Literal["released", "true"] = "released"
     """released: p - alpha y. true: alpha (p - y)."""
-    map_class: Literal["label", "predicted"] = "label"
+    map_class: Literal["label", "predicted"] | None = None
     """Whose map: the true class's (GT-known), or the best-scoring one's of the frame."""
     threshold: float = 0.15
     """Threshold of the box that is stored beside the map; protocols choose their own."""
@@ -71,37 +71,39 @@ def localize(options: Localize) -> list[Path]:
     _check_table(options, kinds)
     device = pick_device(options.device)
     dataset = options.data.load()
-    model, architecture, checkpoint = load_classifier(options, len(dataset.class_names))
+    model, architecture, checkpoint, names = load_classifier(options)
+    matching = classes.match(
+        dataset, names, model.head.out_features, options.checkpoint, index=options.data.class_index,
+        imagenet=options.checkpoint.startswith("imagenet:"),
+    )  # fmt: skip
+    options = replace(options, map_class=classes.which_map(options.map_class, matching))
     for_inference(model, device)
     mapper = Mapper(model, options.methods, options.layers, options.alpha, options.gradient)
     side = input_side(options, checkpoint)
     runs = mapper.runs(torch.zeros(1, 3, side, side, device=device))
     shared = {"checkpoint": checkpoint, "data": options.data.described(dataset, options.checkpoint)}
     writers = {
-        (method, layer, frame): _writer(options, shared, architecture, (method, layer, frame))
+        (method, layer, frame): _writer(options, shared, architecture, (method, layer, frame), matching)
         for frame in options.frames
         for method, layer in runs
     }
-    directories = _localize(options, dataset, mapper, device, writers, side)
+    directories = _localize(options, matching.for_network(dataset), mapper, device, writers, side)
     if options.table is not None:
         print("\n" + layer_table(writers, options.table))
     return directories
 
 
-def load_classifier(options: Localize, classes: int) -> tuple[CamClassifier, str, dict[str, Any]]:
-    """A classifier, its architecture, and what the manifest says of its checkpoint.
+def load_classifier(options: Localize) -> tuple[CamClassifier, str, dict[str, Any], tuple[str, ...] | None]:
+    """A classifier, its architecture, what the manifest says of its checkpoint, and its classes where it knows them.
 
     Raises:
-        UserError: no such checkpoint, or one of another network or fewer classes than the data set has.
+        UserError: no such checkpoint, or one of another network.
     """
     if options.mode is None:
-        return cam.load_classifier(options.checkpoint, classes)
+        return cam.load_classifier(options.checkpoint)
     opened = open_checkpoint(options.checkpoint)
     model = twins.load(opened, options.mode)
-    if model.head.out_features < classes:
-        raise UserError(f"the network has {model.head.out_features} classes", where=opened.name,
-                        expected=f"at least the data set's {classes}")  # fmt: skip
-    return model, options.mode, {"name": opened.name, "sha256": opened.fingerprint()}
+    return model, options.mode, {"name": opened.name, "sha256": opened.fingerprint()}, None
 
 
 def _check_table(options: Localize, kinds: dict[str, str]) -> None:
@@ -116,7 +118,9 @@ def _check_table(options: Localize, kinds: dict[str, str]) -> None:
         raise UserError("--table chooses thresholds, for which maps must be stored", do="leave --no-maps out")
 
 
-def _writer(options: Localize, shared: dict[str, Any], architecture: str, run: Run) -> PredictionsWriter:
+def _writer(
+    options: Localize, shared: dict[str, Any], architecture: str, run: Run, matching: classes.Matching
+) -> PredictionsWriter:
     method, layer, frame = run
     named = ("map_class", "threshold", "resize", "maps", "amp")
     stored = {name: getattr(options, name) for name in named} | {"layer": layer}
@@ -128,7 +132,7 @@ def _writer(options: Localize, shared: dict[str, Any], architecture: str, run: R
         **shared, "method": method, "architecture": f"{architecture} {layer}", "frame": FRAMES[frame],
         "classifier": {"name": architecture, "crops": options.crops}, "options": stored,
     }  # fmt: skip
-    return PredictionsWriter(options.out / "-".join(run).replace("/", "_"), header, options.overwrite)
+    return PredictionsWriter(options.out / "-".join(run).replace("/", "_"), header, options.overwrite, classes=matching)
 
 
 def _localize(

@@ -74,7 +74,7 @@ def test_the_network_sees_the_size_it_was_trained_at(trained, root, tmp_path, ca
     assert "sees 96 x 96 pixels, and was trained at 64" in capsys.readouterr().out
     assert own.manifest["checkpoint"]["input_size"] == own.manifest["options"]["input_size"] == 64
     assert other.manifest["options"]["input_size"] == 96
-    model, _, _ = cam.load_classifier(str(trained), 3)
+    model, *_ = cam.load_classifier(str(trained))
     entry = own.entries[0]
     assert entry.frame.kind == "resize 224"
     for predictions, side in ((own, 64), (other, 96)):
@@ -90,8 +90,8 @@ def test_the_network_sees_the_size_it_was_trained_at(trained, root, tmp_path, ca
 
 def test_a_trained_checkpoint_keeps_its_stride(trained):
     with pytest.raises(UserError, match="--stride released for a trained checkpoint"):
-        cam.load_classifier(str(trained), 3, "released")
-    _, _, record = cam.load_classifier("imagenet:mobilenet_v1", 3, "released")
+        cam.load_classifier(str(trained), "released")
+    _, _, record, _ = cam.load_classifier("imagenet:mobilenet_v1", "released")
     assert record["stride"] == "released"
 
 
