@@ -101,7 +101,7 @@ def check(options: Prepare) -> Report:
         report.rows.append(_row(dataset, sizes))
     _compare_with_known(options, report)
     if options.name != "photographs":  # five images of a thousand classes
-        _compare_splits(report)
+        _compare_splits(report, options.subset)
     _compare_lists(options, report)
     return report
 
@@ -284,7 +284,7 @@ def _compare_classes(one: Dataset, other: Dataset, report: Report) -> None:
                             "the others are taken by name")  # fmt: skip
 
 
-def _compare_splits(report: Report) -> None:
+def _compare_splits(report: Report, subset: bool) -> None:
     """Images that stand in two splits, splits that disagree on the classes, classes without an image."""
     loaded = list(report.splits.values())
     for position, one in enumerate(loaded):
@@ -298,7 +298,9 @@ def _compare_splits(report: Report) -> None:
         labels = {sample.label for sample in dataset}
         without = [name for label, name in enumerate(dataset.class_names) if label not in labels]
         if without:
-            report.problems.append(f"{dataset.split}: no image of {len(without)} classes, {without[0]} among them")
+            (report.notes if subset else report.problems).append(
+                f"{dataset.split}: no image of {len(without)} classes, {without[0]} among them"
+            )
 
 
 def _compare_lists(options: Prepare, report: Report) -> None:
