@@ -205,9 +205,19 @@ class LocalizationEvaluator:
         top5: Sequence[int] | None = None,
         image_id: str = "",
     ) -> None:
-        """Score one image's boxes, one array (K, 4) in the frame for each threshold; the rest as `accumulate`."""
+        """Score one image's boxes, one array (K, 4) in the frame for each threshold; the rest as `accumulate`.
+
+        Raises:
+            ValueError: a box leaves the frame, such as one in pixels of the image; or as `accumulate`.
+        """
         if len(boxes) != len(self.thresholds):
             raise ValueError(f"{len(boxes)} sets of boxes for {len(self.thresholds)} thresholds")
+        for found in boxes:
+            corners = as_boxes(found).reshape(-1, 2)
+            outside = corners[((corners < -1e-6) | (corners > np.array(frame.size) + 1e-6)).any(axis=1)]
+            if len(outside):
+                raise ValueError(f"a box has the corner {outside[0].tolist()}, outside its frame of {frame.size} "
+                                 "(width, height); boxes are in pixels of the frame, see Frame.to_frame")  # fmt: skip
         if self._takes(frame, image_id):
             scores = score_boxes(self.protocol, [as_boxes(found) for found in boxes], frame, ground_truth)
             self._tally(scores, label, top5, image_id)

@@ -241,7 +241,7 @@ def test_evaluators_of_stored_boxes_merge():
     truth = np.array([40.0, 40, 140, 140])
     one, other = (LocalizationEvaluator(GRCAM, [np.nan]) for _ in range(2))
     one.accumulate_boxes([truth[None]], SQUARE, truth, label=0)
-    other.accumulate_boxes([truth[None] + 200], SQUARE, truth, label=0)
+    other.accumulate_boxes([truth[None] + 80], SQUARE, truth, label=0)
     one.merge(other)
     assert one.compute().gt_known.tolist() == [[50]]
 
@@ -494,3 +494,15 @@ def test_masks_without_object_are_refused():
 
 def test_an_extractor_is_part_of_the_protocols_identity():
     assert replace(BAS, extractor=Extractor("value", "largest-contour", "exclusive")) != BAS
+
+
+@pytest.mark.parametrize("box", [[300, 200, 450, 350], [-5, 0, 50, 60], [0, 0, 224.5, 224]])
+def test_boxes_that_leave_their_frame_are_refused(box):
+    """A right box in pixels of an image of 500 x 375 would have counted as a miss."""
+    protocol = PROTOCOLS["wsoleval-v1"]
+    evaluator = LocalizationEvaluator(protocol, [0.5])
+    frame = Frame.of_kind(protocol.frame, (500, 375))
+    with pytest.raises(ValueError, match=r"outside its frame of \(224, 224\)"):
+        evaluator.accumulate_boxes([np.array([box], float)], frame, np.array([[300.0, 200, 450, 350]]), 0)
+    evaluator.accumulate_boxes([np.array([[0.0, 0, 224, 224]])], frame, np.array([[0.0, 0, 500, 375]]), 0)
+    assert evaluator.compute().gt_known[0, 0] == 100
