@@ -43,17 +43,29 @@ def test_the_tests_that_readmes_name_exist():
         assert f"def {name}(" in (ROOT / file).read_text(), f"{page}: no {name} in {file}"
 
 
-def test_the_first_lines_of_python(tmp_path, monkeypatch):
-    """As they stand there, on a photograph that scikit-image ships."""
+def snippets() -> list[str]:
+    """All Python but the module of "Adding a method"."""
+    return [
+        text
+        for text in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "import wsol" in text or "wsol." in text
+    ]
+
+
+def test_the_lines_of_python(tmp_path, monkeypatch):
+    """As they stand there, one after another, on a photograph that scikit-image ships."""
     pytest.importorskip("torch")
-    snippet = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    first, own = snippets()
     photograph = Path(importlib.util.find_spec("skimage").submodule_search_locations[0]) / "data/chelsea.png"
     monkeypatch.chdir(tmp_path)
     shutil.copy(photograph, "bird.jpg")
     values = {}
-    exec(snippet, values)
+    exec(first, values)
     assert "cat" in values["found"].class_name
     assert Image.open("found.jpg").size == (451, 300)
+    exec(own, values)
+    assert values["found"].map.ndim == 2
+    assert "wsoleval-v2" in str(values["result"])
 
 
 def example() -> tuple[str, list[str]]:
