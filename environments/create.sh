@@ -2,27 +2,29 @@
 # Makes the environment NAME in .envs/NAME and installs the project in it (editable), with whichever of these is found
 # first: conda, mamba, micromamba; python3.11 with venv and pip; uv; uv from PyPI, by any other Python 3, in .envs/.uv.
 #
-#   environments/create.sh dgl_tf|grcam|spol|bas|all [--gpu]
+#   environments/create.sh dgl_tf|grcam|spol|bas|all|tf221 [--gpu]
 #
 # all    what the tests and the demo use: the four together
+# tf221  as all, with TensorFlow 2.21 and numpy 2
 # --gpu  TensorFlow with CUDA (PyTorch's wheels from PyPI hold CUDA already)
 #
 # Run it again at any time: it does nothing while the environment is as asked for, and finishes one that was interrupted.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-usage="usage: environments/create.sh dgl_tf|grcam|spol|bas|all [--gpu]"
+usage="usage: environments/create.sh dgl_tf|grcam|spol|bas|all|tf221 [--gpu]"
 
 name=${1:-}
 gpu=${2:-}
-case "$name" in dgl_tf | grcam | spol | bas | all) ;; *) echo "error: which environment? $usage" >&2; exit 2 ;; esac
+case "$name" in dgl_tf | grcam | spol | bas | all | tf221) ;; *) echo "error: which environment? $usage" >&2; exit 2 ;; esac
 case "$gpu" in "" | --gpu) ;; *) echo "error: $gpu is no option. $usage" >&2; exit 2 ;; esac
 
 file=$here/$name.yml
 prefix=${WSOL_ENVS:-$(dirname "$here")/.envs}/$name
 stamp=$prefix/.as-asked-for
 root=$(dirname "$here")
-asked=$(cat "$file" "$here/pins.txt" <(echo "$gpu, with the project in $root") | sha256sum | cut -d' ' -f1)
+pins=$here/$(sed -n 's/^      - -c //p' "$file")
+asked=$(cat "$file" "$pins" <(echo "$gpu, with the project in $root") | sha256sum | cut -d' ' -f1)
 
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$asked" ] && "$prefix/bin/python" -c '' 2>/dev/null; then
   echo "environment $name is ready: $prefix"
@@ -32,7 +34,7 @@ fi
 if [ "$gpu" = --gpu ]; then
   gpu_file=$here/.$name-gpu.yml # beside the other, whose pins.txt it refers to
   trap 'rm -f "$gpu_file"' EXIT
-  sed 's/- tensorflow-cpu==/- tensorflow[and-cuda]==/' "$file" >"$gpu_file"
+  sed -E 's/- tensorflow(-cpu)?==/- tensorflow[and-cuda]==/' "$file" >"$gpu_file"
   file=$gpu_file
 fi
 

@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import importlib
 import importlib.util
 import os
 import signal
@@ -12,6 +13,9 @@ import pytest
 # TensorFlow's first session decides the threads within an operation for its whole process, and their number shows in the
 # last digits of every sum: tests that compare trainings bit for bit must not depend on which test ran before.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+# TensorFlow from 2.16 on and triton, which PyTorch loads, hold an LLVM each: the process dies where TensorFlow's comes first.
+if all(importlib.util.find_spec(name) is not None for name in ("tf_keras", "triton")):
+    importlib.import_module("triton")
 # A shell ignores Ctrl-C for what it runs in the background, and every process of a test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -10,7 +10,7 @@ def test_dgl_tf_imports_without_torch():
 
 def test_tensorflow_and_tensorpack_work_together_here():
     code = BLOCKED + (
-        "import tensorflow.compat.v1 as tf\ntf.disable_v2_behavior()\n"
+        "import dgl_tf\nimport tensorflow.compat.v1 as tf\ntf.disable_v2_behavior()\n"
         "from tensorpack.models import Conv2D\n"
         "out = Conv2D('conv', tf.ones([1, 4, 4, 3]), 2, 3)\n"
         "with tf.Session() as session:\n    session.run(tf.global_variables_initializer())\n"
