@@ -4,7 +4,9 @@
 version. They are one code here; what differs stands in these records.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+
+from common.system.options import grouped
 
 ARCHITECTURES = ("vgg", "mobilenet", "resnet", "inception")
 
@@ -108,6 +110,22 @@ LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.001, 0.9, 5e-4
 """Of every variant; SGD with Nesterov's momentum, decay on every parameter."""
 RATE_FACTORS = (1, 2, 10, 20)
 """Of the four parameter groups: backbone weights and biases, then weights and biases of head and generator."""
+
+
+def released_values() -> dict[str, str]:
+    """Each hyper-parameter's released values in words, for `--help`: "9 (ILSVRC, EXT ilsvrc), 100 (CUB), ..."."""
+    tables = {variant if variant.lower() == dataset else f"{variant} {dataset}": table
+              for (variant, dataset), table in RECIPES.items()}  # fmt: skip
+    words = {}
+    for field in fields(Recipe):
+        values = {}
+        for name, table in tables.items():
+            found = {arch: getattr(recipe, field.name) for arch, recipe in table.items()}
+            found = {arch: "gt" if value is None else value for arch, value in found.items()}
+            alike = len(set(found.values())) == 1
+            values |= {name if alike else f"{name} {arch}": value for arch, value in found.items()}
+        words[field.name] = grouped(values)
+    return words
 
 
 def recipe(variant: str, dataset: str, arch: str) -> Recipe:

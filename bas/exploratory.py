@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor
 
 from bas import weights
@@ -32,6 +31,7 @@ from common.pytorch.data import channels_first, frame_pixels, normalized
 from common.pytorch.runtime import for_inference, pick_device
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically, write_text
+from common.system.options import parse
 from common.system.progress import bar
 
 KERNEL = 5
@@ -246,7 +246,7 @@ def _figure(points: Sequence[Point], path: Path, left: str, right: str) -> None:
 
 def main() -> None:
     """The command line."""
-    explore(tyro.cli(Explore, prog="python -m bas.exploratory", description=__doc__))
+    explore(parse(Explore, prog="python -m bas.exploratory", description=__doc__))
 
 
 if __name__ == "__main__":

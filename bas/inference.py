@@ -11,11 +11,10 @@ from typing import Literal
 
 import cv2
 import numpy as np
-import tyro
 from torch import Tensor
 
 from bas import weights
-from bas.config import recipe
+from bas.config import recipe, released_values
 from bas.network import Network
 from common.datasets import Dataset, classes
 from common.measuring.protocols import BAS
@@ -26,6 +25,7 @@ from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import for_inference, pick_device
 from common.runs.localizing import Box
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,7 @@ def match(loaded: weights.Loaded, dataset: Dataset, options: Localize) -> classe
 
 def main() -> None:
     """The command line."""
-    localize(tyro.cli(Localize, prog="python -m bas.inference", description=__doc__))
+    localize(parse(Localize, prog="python -m bas.inference", description=__doc__, released=released_values()))
 
 
 if __name__ == "__main__":

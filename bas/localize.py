@@ -15,7 +15,7 @@ import torch
 import tyro
 
 from bas import weights
-from bas.config import recipe
+from bas.config import recipe, released_values
 from bas.inference import BasLocalizer
 from common.measuring.geometry import FRAMES, Frame
 from common.measuring.protocols import BAS
@@ -25,6 +25,7 @@ from common.pytorch.runtime import for_inference, pick_device
 from common.runs.localizing import Box
 from common.runs.photographs import Found, check_photographs, localize_photographs
 from common.system.errors import run_command
+from common.system.options import parse
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
 
 def main() -> None:
     """The command line."""
-    localize_images(tyro.cli(LocalizeImages, prog="python -m bas.localize", description=__doc__))
+    localize_images(
+        parse(LocalizeImages, prog="python -m bas.localize", description=__doc__, released=released_values())
+    )
 
 
 if __name__ == "__main__":

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from bas import losses, weights
 from bas.backbones import build
-from bas.config import LEARNING_RATE, MOMENTUM, RATE_FACTORS, VARIANTS, WEIGHT_DECAY, Recipe, recipe
+from bas.config import LEARNING_RATE, MOMENTUM, RATE_FACTORS, VARIANTS, WEIGHT_DECAY, Recipe, recipe, released_values
 from bas.network import Network
 from bas.validation import Validation
 from common.datasets import Dataset, TrainingSource
@@ -28,6 +27,7 @@ from common.pytorch.data import Augmentation, normalized, training_loader
 from common.pytorch.runtime import Runtime, pick_device, seed_everything
 from common.pytorch.training import fit
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 
 DEAD_AFTER, DEAD_BELOW = 20, 0.05
 """A network is dead when for that many steps less than this share of images scored above zero for their own class."""
@@ -252,7 +252,7 @@ def _config(options: Train, dataset: Dataset) -> dict[str, Any]:
 
 def main() -> None:
     """The command line."""
-    path = train(tyro.cli(Train, prog="python -m bas.train", description=__doc__))
+    path = train(parse(Train, prog="python -m bas.train", description=__doc__, released=released_values()))
     if distributed.rank() == 0:
         print(f"trained: {path}")
 

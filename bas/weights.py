@@ -35,6 +35,7 @@ from common.pytorch.mobilenet_v1 import from_tf_slim
 from common.pytorch.state_dicts import described
 from common.system.errors import UserError, run_command
 from common.system.files import sha256, write_atomically
+from common.system.options import parse
 from common.weights import load_mobilenet_v1, weights_folder
 
 METHOD = "bas"
@@ -270,7 +271,7 @@ def _recipe_of(loaded: Loaded) -> Recipe:
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(Export, prog="python -m bas.weights", description=__doc__)
+    options = parse(Export, prog="python -m bas.weights", description=__doc__)
     loaded = load(options.checkpoint)
     threshold = options.threshold
     if threshold is None:

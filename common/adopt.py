@@ -34,6 +34,7 @@ from common.runs.record import LINES, MANIFEST, MAPS, Prediction, map_path
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, inside, printable, run_command
 from common.system.files import read_json, writing
+from common.system.options import parse
 from common.system.progress import bar
 
 ADOPTED = "adopted maps"
@@ -217,7 +218,7 @@ def _prediction(options: Adopt, sample: Sample, frame: Frame, localization_map: 
 
 def main() -> None:
     """The command line."""
-    adopt(tyro.cli(Adopt, prog="python -m common.adopt", description=__doc__))
+    adopt(parse(Adopt, prog="python -m common.adopt", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from common.runs.comparing import Comparison, compare
 from common.runs.evaluation import EvaluationOptions, evaluate
 from common.runs.tables import compared, leakage_lines, ranking, render
 from common.system.errors import UserError, run_command
 from common.system.files import write_json
+from common.system.options import parse
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Compare(EvaluationOptions):
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(Compare, prog="python -m common.compare", description=__doc__)
+    options = parse(Compare, prog="python -m common.compare", description=__doc__)
     if len(options.runs) < 2:
         raise UserError(f"{len(options.runs)} predictions directories were named", expected="two or more")
     evaluations, _ = evaluate(options)

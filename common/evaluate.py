@@ -19,8 +19,6 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
-
 from common.measuring.metrics import PixelResult
 from common.runs import leakage
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
@@ -36,6 +34,7 @@ from common.runs.tables import (
 )
 from common.system.errors import UserError, run_command
 from common.system.files import write_json
+from common.system.options import parse
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Evaluate(EvaluationOptions):
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(Evaluate, prog="python -m common.evaluate", description=__doc__)
+    options = parse(Evaluate, prog="python -m common.evaluate", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
     evaluations, baselines = evaluate(options)

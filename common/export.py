@@ -48,6 +48,7 @@ from common.runs.tables import leakage_lines
 from common.system.errors import UserError, run_command, say
 from common.system.files import write_json, write_text
 from common.system.locks import hold, release
+from common.system.options import parse
 
 AUDIT = ("image_id", "label", "protocol", "criterion", "threshold", "source", "x0", "y0", "x1", "y1",
          "true_x0", "true_y0", "true_x1", "true_y1", "iou", "counted", "hit", "top1_right", "top5_right",
@@ -320,7 +321,7 @@ def _csv(head: Sequence[str], rows: Iterator[list[Any]]) -> str:
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(Export, prog="python -m common.export", description=__doc__)
+    options = parse(Export, prog="python -m common.export", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
     if options.format != "evaluation":

@@ -16,6 +16,7 @@ from common.datasets import PLACES, Dataset, trained
 from common.runs.reader import Places, Predictions
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 from common.system.progress import bar
 
 OF_A_PART = ("format", "data", "processes", "counts", "complete")
@@ -123,7 +124,7 @@ def _check(parts: list[Predictions], dataset: Dataset) -> None:
 
 def main() -> None:
     """The command line."""
-    merge(tyro.cli(Merge, prog="python -m common.merge", description=__doc__))
+    merge(parse(Merge, prog="python -m common.merge", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from common.measuring.geometry import Frame
 from common.pictures.images import ImageError, read_rgb, read_size
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 from common.system.parallel import pool_of
 from common.system.progress import bar
 
@@ -355,7 +356,7 @@ def write_lists(options: Prepare, splits: dict[str, Dataset]) -> list[Path]:
 
 def main() -> int:
     """The command line."""
-    options = tyro.cli(Prepare, prog="python -m common.prepare", description=__doc__)
+    options = parse(Prepare, prog="python -m common.prepare", description=__doc__)
     if options.name == "demo":
         demo.render(options.root, options.recipe, options.workers)
     if options.name == "photographs":

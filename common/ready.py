@@ -8,10 +8,9 @@ The papers' `run_test.sh` begin with it.
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
-
 from common.datasets import DataSource
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def check(options: Ready) -> None:
 
 def main() -> None:
     """The command line."""
-    check(tyro.cli(Ready, prog="python -m common.ready", description=__doc__))
+    check(parse(Ready, prog="python -m common.ready", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from common.runs.reader import Predictions
 from common.runs.record import MANIFEST
 from common.system.errors import UserError, run_command
 from common.system.files import holds_files, read_json
+from common.system.options import parse
 
 ROOT = Path(__file__).resolve().parent.parent
 _OUT = {"out": "", "savepath": ""}
@@ -248,7 +249,7 @@ def _some(names: Sequence[str]) -> str:
 
 def main() -> int:
     """The command line."""
-    options = tyro.cli(Repeat, prog="python -m common.repeat", description=__doc__)
+    options = parse(Repeat, prog="python -m common.repeat", description=__doc__)
     lines = repeat(options)
     for line in lines:
         print(f"differs: {line}")

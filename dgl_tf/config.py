@@ -4,7 +4,9 @@ The training scripts share one recipe; architectures differ in epochs, weight de
 many steps make an epoch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from common.system.options import grouped
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,15 @@ RECIPES = {
 }
 """Those of the release's run_train.sh, for ILSVRC. None was released for CUB; these are taken there too. The parser's
 own defaults, 105 epochs of batch 256 at 0.01, belong to no published number."""
+
+
+def released_values() -> dict[str, str]:
+    """Each hyper-parameter's released values in words, for `--help`: "2 (resnet50se), 30 (vgg, ...)"."""
+    return {
+        field.name: grouped({arch: getattr(each, field.name) for arch, each in RECIPES.items()})
+        for field in fields(Recipe)
+    }
+
 
 FINAL_SIZE, MARGIN = 224, 32
 """Side of the crop; images are resized to both together, without keeping their shape."""

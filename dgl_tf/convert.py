@@ -22,6 +22,7 @@ from safetensors.numpy import save
 
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
+from common.system.options import parse
 from dgl_tf import networks, weights
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "mean/EMA", "running_var": "variance/EMA"}
@@ -198,7 +199,7 @@ def convert(options: Convert) -> None:
 
 def main() -> None:
     """The command line."""
-    convert(tyro.cli(Convert, prog="python -m dgl_tf.convert", description=__doc__))
+    convert(parse(Convert, prog="python -m dgl_tf.convert", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from common.pictures.files import image_endings, images_below
 from common.pictures.images import ImageError
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
+from common.system.options import parse
 from common.system.progress import bar
 from dgl_tf import localization, preprocessing, registry, sessions, weights
 
@@ -154,7 +155,7 @@ def main() -> None:
     """The command line."""
     import os
 
-    options = tyro.cli(Demo, prog="python -m dgl_tf.demo_image", description=__doc__)
+    options = parse(Demo, prog="python -m dgl_tf.demo_image", description=__doc__)
     if options.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = options.gpu
     demo(options)

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-import tyro
 
 from common.datasets import Dataset, DataSource, Sample, classes
 from common.datasets.classes import Matching
@@ -27,6 +26,7 @@ from common.runs.reader import Predictions
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 from dgl_tf import localization, preprocessing, registry, sessions, weights
 from dgl_tf.preprocessing import View
 
@@ -306,7 +306,7 @@ def _classified(
 
 def main() -> None:
     """The command line."""
-    localize(tyro.cli(Localize, prog="python -m dgl_tf.test", description=__doc__))
+    localize(parse(Localize, prog="python -m dgl_tf.test", description=__doc__))
 
 
 if __name__ == "__main__":

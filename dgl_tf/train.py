@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Literal
 
 import tensorflow.compat.v1 as tf
-import tyro
 
 from common.datasets import Dataset, TrainingSource, trained
 from common.runs.provenance import note_process
 from common.system.errors import UserError, run_command
 from common.system.files import writing
 from common.system.locks import hold, release
+from common.system.options import parse
 from dgl_tf import config, processes, records, sessions, weights
 
 # isort: split
@@ -326,7 +326,7 @@ def _announcement(options: Train, dataset: Dataset, epoch: int) -> str:
 
 def main() -> None:
     """The command line."""
-    path = train(tyro.cli(Train, prog="python -m dgl_tf.train", description=__doc__))
+    path = train(parse(Train, prog="python -m dgl_tf.train", description=__doc__, released=config.released_values()))
     print(f"trained: {path}")
 
 

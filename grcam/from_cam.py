@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 from torch import Tensor
 
 from common.datasets import trained
 from common.pytorch import checkpoints
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically, write_text
+from common.system.options import parse
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
@@ -82,7 +82,7 @@ def convert(options: FromCam) -> Path:
 
 def main() -> None:
     """The command line."""
-    convert(tyro.cli(FromCam, prog="python -m grcam.from_cam", description=__doc__))
+    convert(parse(FromCam, prog="python -m grcam.from_cam", description=__doc__))
 
 
 if __name__ == "__main__":

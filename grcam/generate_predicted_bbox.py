@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import cv2
 import numpy as np
-import tyro
 
 from common.datasets import Dataset, DataSource, Sample, classes
 from common.datasets.classes import Matching
@@ -29,6 +28,7 @@ from common.runs.provenance import TRAINING
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.files import parse_json, read_json, write_atomically, write_json, writing
+from common.system.options import parse
 from grcam import handover
 from grcam.config import LABEL_FACTOR, SIDE, THRESHOLDS, Images, Mode
 from grcam.views import Layout, Seen, Views, batches, has_fast_decoder, reader
@@ -311,7 +311,7 @@ def _hand_over(options: Generate, dataset: Dataset, journal: Journal, matching: 
 
 def main() -> None:
     """The command line."""
-    generate(tyro.cli(Generate, prog="python -m grcam.generate_predicted_bbox", description=__doc__))
+    generate(parse(Generate, prog="python -m grcam.generate_predicted_bbox", description=__doc__))
 
 
 if __name__ == "__main__":

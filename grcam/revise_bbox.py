@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 
 from common.datasets import DataSource, Sample, trained
 from common.measuring.boxes import aligned_iou, from_x0x1y0y1
@@ -27,6 +26,7 @@ from common.runs.scoring import without_boxes
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, run_command
 from common.system.files import read_json, sha256, write_json
+from common.system.options import parse
 from common.system.progress import bar
 from grcam import handover
 from grcam.config import BOXES_PREFIX, CLASS_FILE, PSEUDO_FILE, THRESHOLDS, Images, Mode
@@ -360,7 +360,7 @@ def _prediction(sample: Sample, classified: np.ndarray, box: np.ndarray, thresho
 
 def main() -> None:
     """The command line."""
-    revise_command(tyro.cli(Revise, prog="python -m grcam.revise_bbox", description=__doc__))
+    revise_command(parse(Revise, prog="python -m grcam.revise_bbox", description=__doc__))
 
 
 if __name__ == "__main__":

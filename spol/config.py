@@ -3,7 +3,9 @@
 The original keeps a folder for each stage and data set; here a stage is one code, what differs stands in these records.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from common.system.options import grouped
 
 STAGES = ("cls", "cam", "seg")
 
@@ -58,6 +60,15 @@ The seg script on CUB trains 2 epochs by default while its test script wants, an
 
 MOMENTUM, WEIGHT_DECAY, DROPOUT = 0.9, 1e-4, 0.5
 """Of every stage: SGD with Nesterov's momentum, decay on every parameter; dropout before the last convolution."""
+
+
+def released_values(stage: str) -> dict[str, str]:
+    """Each hyper-parameter of a stage in words, for `--help`: "32 (cub), 1 (imagenet)"."""
+    recipes = {dataset: each for (name, dataset), each in RECIPES.items() if name == stage}
+    return {
+        field.name: grouped({dataset: getattr(each, field.name) for dataset, each in recipes.items()})
+        for field in fields(Recipe)
+    }
 
 
 def recipe(stage: str, dataset: str) -> Recipe:

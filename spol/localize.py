@@ -24,6 +24,7 @@ from common.pytorch.runtime import for_inference, pick_device
 from common.runs.localizing import Box
 from common.runs.photographs import Found, check_photographs, localize_photographs
 from common.system.errors import run_command
+from common.system.options import parse
 from spol import weights
 from spol.cls.checkpoint import Classifier, load
 from spol.config import recipe
@@ -127,7 +128,7 @@ def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
 
 def main() -> None:
     """The command line."""
-    localize_images(tyro.cli(LocalizeImages, prog="python -m spol.localize", description=__doc__))
+    localize_images(parse(LocalizeImages, prog="python -m spol.localize", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from typing import Literal
 import cv2
 import numpy as np
 import torch
-import tyro
 
 from common.datasets import Sample
 from common.measuring.geometry import Frame
@@ -21,6 +20,7 @@ from common.pictures.overlays import draw, encode_jpeg
 from common.pytorch.data import channels_first
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
+from common.system.options import parse
 from common.system.progress import bar
 from spol import weights
 from spol.localize import LocalizeImages, Predictor
@@ -104,7 +104,7 @@ def strip(sample: Sample, cam: weights.Loaded, predictor: Predictor, height: int
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(Pictures, prog="python -m spol.pictures", description=__doc__)
+    options = parse(Pictures, prog="python -m spol.pictures", description=__doc__)
     print(f"{len(pictures(options))} pictures: {options.out}")
 
 

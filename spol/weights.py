@@ -24,6 +24,7 @@ from common.pytorch.backbones import download, torchvision_weights
 from common.pytorch.mobilenet_v1 import from_tf_slim
 from common.system.errors import UserError, run_command
 from common.system.files import sha256, write_atomically
+from common.system.options import parse
 from common.weights import load_mobilenet_v1, weights_folder
 from spol.models import MffNet, build
 
@@ -207,7 +208,7 @@ class Export:
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(Export, prog="python -m spol.weights", description=__doc__)
+    options = parse(Export, prog="python -m spol.weights", description=__doc__)
     if options.out.exists():
         raise UserError("the file is there already", where=options.out, do="choose another name")
     write_released(options.out, load(options.checkpoint).network)

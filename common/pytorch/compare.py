@@ -12,6 +12,7 @@ import tyro
 from common.pytorch import checkpoints
 from common.repeat import differing_arrays
 from common.system.errors import run_command
+from common.system.options import parse
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Compare:
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(Compare, prog="python -m common.pytorch.compare", description=__doc__)
+    options = parse(Compare, prog="python -m common.pytorch.compare", description=__doc__)
     states = [checkpoints.read_state_dict(path) for path in (options.one, options.other)]
     print(json.dumps(differing_arrays(*({name: value.numpy() for name, value in state.items()} for state in states))))
 

@@ -18,7 +18,6 @@ from typing import Any
 import jinja2
 import markupsafe
 import numpy as np
-import tyro
 
 from common.datasets.known import known_as
 from common.measuring.protocols import PROTOCOLS
@@ -30,6 +29,7 @@ from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.tables import in_full, leakage_lines, side_by_side, without_thresholds
 from common.system.errors import UserError
 from common.system.files import write_text
+from common.system.options import parse
 
 WORDS = {
     "resize 224": "the whole image, squashed to 224 x 224",
@@ -223,7 +223,7 @@ def _class_hits(run: JudgedRun, classes: int) -> np.ndarray:
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(Report, prog="python -m common.report", description=__doc__)
+    options = parse(Report, prog="python -m common.report", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
     if options.out.exists() and not options.overwrite:

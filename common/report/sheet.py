@@ -10,7 +10,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import tyro
 from PIL import Image
 
 from common.pictures.images import read_rgb
@@ -20,6 +19,7 @@ from common.runs.audit import judge
 from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
+from common.system.options import parse
 
 ENDINGS = {".png": "PNG", ".pdf": "PDF"}
 GAP, WORDS = 6, 18
@@ -109,7 +109,7 @@ def _encoded(picture: np.ndarray, ending: str) -> bytes:
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(Sheet, prog="python -m common.report.sheet", description=__doc__)
+    options = parse(Sheet, prog="python -m common.report.sheet", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
     if options.out.suffix.lower() not in (".jpg", ".jpeg", *ENDINGS):

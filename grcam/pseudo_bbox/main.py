@@ -17,7 +17,6 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from common.pictures.files import is_left_behind
@@ -26,6 +25,7 @@ from common.pytorch.data import channels_first, normalized
 from common.pytorch.runtime import pick_device
 from common.system.errors import UserError, run_command
 from common.system.files import parse_json, read_json, sha256, write_json, write_text, writing
+from common.system.options import parse
 from common.system.progress import bar
 from grcam import handover
 from grcam.config import SIDE
@@ -240,7 +240,7 @@ def feature_maps(images: Sequence[np.ndarray], network: networks.FeatureNetwork,
 
 def main() -> None:
     """The command line."""
-    make_boxes(tyro.cli(PseudoBoxes, prog="python -m grcam.pseudo_bbox.main", description=__doc__))
+    make_boxes(parse(PseudoBoxes, prog="python -m grcam.pseudo_bbox.main", description=__doc__))
 
 
 if __name__ == "__main__":

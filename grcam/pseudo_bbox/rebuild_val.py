@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import tyro
-
 from common.datasets import DataSource
 from common.system.errors import UserError, inside, run_command
 from common.system.files import holds_files, write_atomically, write_text
+from common.system.options import parse
 from common.system.progress import bar
 from grcam import handover
 
@@ -98,7 +97,7 @@ def _put(source: Path, place: Path, copy: bool) -> None:
 
 def main() -> None:
     """The command line."""
-    rebuild(tyro.cli(Rebuild, prog="python -m grcam.pseudo_bbox.rebuild_val", description=__doc__))
+    rebuild(parse(Rebuild, prog="python -m grcam.pseudo_bbox.rebuild_val", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 import torch
-import tyro
 
 from common.datasets import Dataset, Sample, alike, classes, trained
 from common.pytorch.runtime import compiled, for_inference, keep_freed_memory, pick_device, precision
@@ -25,6 +24,7 @@ from common.runs.provenance import provenance
 from common.runs.writer import batches_left
 from common.system.errors import UserError, run_command
 from common.system.files import holds_files, read_json, write_json, write_text
+from common.system.options import parse
 from common.system.parallel import pool_of
 from common.system.progress import bar
 from spol import pseudo_masks, weights
@@ -190,7 +190,7 @@ def _finish(folder: Path, header: dict[str, Any], skipped: dict[str, str], count
 
 def main() -> None:
     """The command line."""
-    make_masks(tyro.cli(MakeMasks, prog="python -m spol.cam.test", description=__doc__))
+    make_masks(parse(MakeMasks, prog="python -m spol.cam.test", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
 from torch import Tensor
 
 from common.pytorch import distributed
 from common.pytorch.runtime import pick_device, seed_everything
 from common.system.errors import run_command
+from common.system.options import parse
 from spol import weights
+from spol.config import released_values
 from spol.losses import one_branch_loss, two_branch_loss
 from spol.models import MffNet, build
 from spol.options import TrainOptions
@@ -69,7 +70,7 @@ def train(options: Train) -> Path:
 
 def main() -> None:
     """The command line."""
-    train(tyro.cli(Train, prog="python -m spol.cam.train", description=__doc__))
+    train(parse(Train, prog="python -m spol.cam.train", description=__doc__, released=released_values("cam")))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-import tyro
 from torch import nn
 
 from common.datasets import classes
@@ -21,6 +20,7 @@ from common.runs.localizing import Localizing, best_classes
 from common.runs.reader import Predictions
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 from spol import verdicts
 from spol.cls.checkpoint import METHOD, load
 from spol.config import recipe
@@ -117,7 +117,7 @@ def _hand_over(options: Classify, directory: Path, arch: str, header: dict) -> P
 
 def main() -> None:
     """The command line."""
-    classify(tyro.cli(Classify, prog="python -m spol.cls.test", description=__doc__))
+    classify(parse(Classify, prog="python -m spol.cls.test", description=__doc__))
 
 
 if __name__ == "__main__":

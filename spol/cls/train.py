@@ -8,14 +8,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 from torch import Tensor, nn
 
 from common.pytorch import distributed
 from common.pytorch.runtime import pick_device, seed_everything
 from common.system.errors import run_command
+from common.system.options import parse
 from spol.cls import networks
 from spol.cls.checkpoint import METHOD, load
+from spol.config import released_values
 from spol.losses import classification_loss
 from spol.options import TrainOptions
 from spol.training import head_size, optimizer_of, run
@@ -68,7 +69,7 @@ def _still(network: nn.Module) -> None:
 
 def main() -> None:
     """The command line."""
-    train(tyro.cli(Train, prog="python -m spol.cls.train", description=__doc__))
+    train(parse(Train, prog="python -m spol.cls.train", description=__doc__, released=released_values("cls")))
 
 
 if __name__ == "__main__":

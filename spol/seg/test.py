@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import tyro
 
 from common.datasets import Dataset, Sample, trained
 from common.measuring.geometry import SQUASH, Frame, frame_kinds
@@ -23,6 +22,7 @@ from common.runs.localizing import Box, Classes, Localizing
 from common.runs.reader import Predictions
 from common.runs.writer import PredictionsWriter
 from common.system.errors import run_command
+from common.system.options import parse
 from spol import verdicts, weights
 from spol.config import recipe, recipe_name
 from spol.data import Images, image_batches, stacked
@@ -185,7 +185,7 @@ def score_boxes(
 
 def main() -> None:
     """The command line."""
-    localize(tyro.cli(Localize, prog="python -m spol.seg.test", description=__doc__))
+    localize(parse(Localize, prog="python -m spol.seg.test", description=__doc__))
 
 
 if __name__ == "__main__":

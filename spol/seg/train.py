@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import tyro
 from torch import Tensor
 
 from common.datasets import Dataset
@@ -17,7 +16,9 @@ from common.pytorch import distributed
 from common.pytorch.runtime import pick_device, seed_everything
 from common.system.errors import UserError, run_command
 from common.system.files import read_json
+from common.system.options import parse
 from spol import weights
+from spol.config import released_values
 from spol.data import MASK_MANIFEST
 from spol.losses import segmentation_loss
 from spol.models import MffNet, build
@@ -93,7 +94,7 @@ def with_masks(dataset: Dataset, folder: Path) -> tuple[Dataset, dict[str, Any]]
 
 def main() -> None:
     """The command line."""
-    train(tyro.cli(Train, prog="python -m spol.seg.train", description=__doc__))
+    train(parse(Train, prog="python -m spol.seg.train", description=__doc__, released=released_values("seg")))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import torch
-import tyro
 from torch import Tensor
 
 from common.datasets import Dataset, classes
@@ -35,6 +34,7 @@ from common.runs.localizing import Box, Classes, Localizing, best_classes
 from common.runs.tables import render
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 from common.tensorflow_files.checkpoint import open_checkpoint
 
 Run = tuple[str, str, str]
@@ -220,7 +220,7 @@ def layer_table(writers: dict[Run, PredictionsWriter], protocol: str) -> str:
 
 def main() -> None:
     """The command line."""
-    localize(tyro.cli(Localize, prog="python -m common.pytorch.maps.localize", description=__doc__))
+    localize(parse(Localize, prog="python -m common.pytorch.maps.localize", description=__doc__))
 
 
 if __name__ == "__main__":
