@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.system.errors import UserError
+from wsol.architectures import canonical, spelled_for
+from wsol.command import OF_BAS, OF_DGL
 from wsol.localizer import Localizer, Method
 
 if TYPE_CHECKING:
@@ -13,8 +15,6 @@ if TYPE_CHECKING:
 
 METHODS = ("cam", "bas", "spol", "dgl", "grcam", "grad-cam")
 OF_ANY_CLASSIFIER = ("cam", "dgl", "grcam", "grad-cam")
-MODES = {"mobilenet_v1": "mobilenetv1", "vgg16": "vgg", "resnet50": "resnet50", "inception_v3": "inceptionv3"}
-"""`dgl_tf`'s names of architectures that `common.pytorch` has too."""
 
 
 def load(
@@ -140,10 +140,11 @@ def _of_tensorflow(
     _need("tensorflow", "dgl_tf")
     from wsol import tensorflow_methods
 
-    arch = MODES.get(arch or "", arch)
     if checkpoint.startswith("imagenet:"):
-        arch = MODES.get(checkpoint.removeprefix("imagenet:"), checkpoint.removeprefix("imagenet:"))
+        arch = spelled_for(OF_DGL, checkpoint.removeprefix("imagenet:"))
         checkpoint = f"imagenet:{arch}"
+    elif arch is not None:
+        arch = spelled_for(OF_DGL, arch)
     if method == "grcam":
         return tensorflow_methods.Grcam(checkpoint, arch or "", names)
     if method not in ("dgl", "cam", "grad-cam"):
@@ -166,8 +167,11 @@ def _of_torch(
     _need("torch", "bas or spol")
     from wsol import torch_methods
 
+    if checkpoint.startswith("imagenet:"):
+        checkpoint = f"imagenet:{canonical(checkpoint.removeprefix('imagenet:'))}"
     method = method or torch_methods.method_of(checkpoint)
     if method == "bas":
+        arch = None if arch is None else spelled_for(OF_BAS, arch)
         return torch_methods.bas(Path(checkpoint), top_k, arch, variant, device)
     if method == "spol":
         return torch_methods.Spol(Path(checkpoint), classifier, recipe, device)
