@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+SHOWN = "_shown"
 LONGEST = 320
 """Side of a stored picture, in pixels."""
 
@@ -25,12 +26,12 @@ LONGEST = 320
 def run(source: str, values: dict[str, Any]) -> tuple[str, Any]:
     """Execute a cell, and return what it printed and its last expression's value."""
     tree = ast.parse(source)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    if tree.body and isinstance(tree.body[-1], ast.Expr):
+        tree.body[-1] = ast.Assign([ast.Name(SHOWN, ast.Store())], tree.body[-1].value)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(tree, "<cell>", "exec"), values)
-        shown = None if last is None else eval(compile(ast.Expression(last.value), "<cell>", "eval"), values)
-    return printed.getvalue(), shown
+        exec(compile(ast.fix_missing_locations(tree), "<cell>", "exec"), values)
+    return printed.getvalue(), values.pop(SHOWN, None)
 
 
 def outputs(printed: str, shown: Any) -> list[dict[str, Any]]:
