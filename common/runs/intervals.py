@@ -163,6 +163,13 @@ def resampled(
     return values
 
 
+def accuracies(result: LocalizationResult, times: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """GT-known at every threshold of weighted images, (R, criteria, T) in percent; arguments as `resampled`."""
+    over = _over_classes if result.protocol.mean_over == "classes" else _over_images
+    criteria, thresholds = result.gt_known.shape
+    return over(result.hits, times, order, np.tile(np.arange(thresholds), (criteria, 1)), "gt_known")
+
+
 def _columns(result: LocalizationResult) -> np.ndarray:
     """(criteria, columns) indices of the thresholds that can be the best of a resample; all of them for class means."""
     criteria, thresholds = result.gt_known.shape
