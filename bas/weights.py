@@ -33,6 +33,7 @@ from common.pytorch.backbones import download, torchvision_weights
 from common.pytorch.localization import trained_side
 from common.pytorch.mobilenet_v1 import from_tf_slim
 from common.pytorch.state_dicts import described
+from common.runs.provenance import training_of
 from common.system.errors import UserError, run_command
 from common.system.files import sha256, write_atomically
 from common.system.options import parse
@@ -174,7 +175,7 @@ def load(path: Path, arch: str | None = None, variant: str | None = None) -> Loa
         state = {re.sub(r"^classifier(_cls)?\.", f"{network.head_name}.", name): value for name, value in state.items()}
     checkpoints.load_strictly(network, state, path)
     record = {"name": path.name, "sha256": sha256(path), "trained_on": config.get("trained_on")}
-    record |= trained_side(config)
+    record |= {**trained_side(config), "training": training_of(config)}
     return Loaded(network, config["architecture"], config["variant"], record, class_names)
 
 

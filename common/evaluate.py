@@ -23,6 +23,7 @@ from common.measuring.metrics import PixelResult
 from common.runs import leakage
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.intervals import LEVEL, Resampling
+from common.runs.seeds import seed_rows
 from common.runs.tables import (
     beside_protocols,
     in_full,
@@ -53,6 +54,7 @@ def main() -> None:
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
     evaluations, baselines = evaluate(options)
+    baselines += seed_rows(evaluations, options.resampling)
     for evaluation in evaluations:
         dataset = evaluation.dataset
         source = evaluation.predictions.manifest["data"]

@@ -22,12 +22,13 @@ from common.measuring.extraction import min_max
 from common.measuring.geometry import FRAMES, Frame, frame_kinds
 from common.measuring.protocols import GRCAM
 from common.runs.localizing import Box, Classes, Localizing, best_classes
+from common.runs.provenance import training_of
 from common.runs.reader import Predictions
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.options import parse
-from dgl_tf import localization, preprocessing, registry, sessions, weights
+from dgl_tf import localization, preprocessing, records, registry, sessions, weights
 from dgl_tf.preprocessing import View
 
 tf = sessions.tf
@@ -234,7 +235,11 @@ def _writer(
     header = {
         "method": method,
         "architecture": f"{arch} {layer}".strip(),
-        "checkpoint": {"name": checkpoint.name, "sha256": checkpoint.fingerprint()},
+        "checkpoint": {
+            "name": checkpoint.name,
+            "sha256": checkpoint.fingerprint(),
+            "training": _training(options.load),
+        },
         "data": options.data.described(dataset, options.load),
         "classifier": {"name": arch, "crops": options.crops},
         "frame": FRAMES[frame],
@@ -243,6 +248,12 @@ def _writer(
     if method == "dgl":
         header["options"] |= {"pa": options.pa, "gradient": options.gradient}
     return PredictionsWriter(options.out / f"{run}-{frame}", header, options.overwrite, classes=matching)
+
+
+def _training(load: str) -> dict[str, Any] | None:
+    """The seed and the recipe of one's own training; None of any other checkpoint."""
+    stored = None if load.startswith("imagenet:") else records.read(Path(load))
+    return None if stored is None else training_of(stored.to_json())
 
 
 def _known_classes(options: Localize, checkpoint, dataset: Dataset, matching: Matching) -> dict[str, Prediction] | None:

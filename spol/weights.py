@@ -22,6 +22,7 @@ from common.datasets import classes
 from common.pytorch import checkpoints
 from common.pytorch.backbones import download, torchvision_weights
 from common.pytorch.mobilenet_v1 import from_tf_slim
+from common.runs.provenance import training_of
 from common.system.errors import UserError, run_command
 from common.system.files import sha256, write_atomically
 from common.system.options import parse
@@ -124,6 +125,7 @@ def load(path: Path, stage: str | None = None) -> Loaded:
         raise UserError(str(error), where=path) from error
     checkpoints.load_strictly(network, state, path)
     record = {"name": path.name, "sha256": sha256(path), "trained_on": config.get("trained_on")}
+    record["training"] = training_of(config)
     names = classes.names_of(config)
     return Loaded(network, found, backbone, record, names, options)
 

@@ -26,6 +26,7 @@ from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import Runtime, for_inference, pick_device, seed_everything
 from common.pytorch.training import fit
 from common.runs.localizing import Box
+from common.runs.provenance import training_of
 from common.system.errors import UserError, run_command
 from common.system.files import sha256
 
@@ -219,7 +220,8 @@ def load_classifier(
     model = backbones.build(architecture, len(names), pretrained=False)
     checkpoints.load_strictly(model, state, path)
     record = {"name": path.name, "sha256": sha256(path), "trained_on": config["trained_on"]}
-    return model, architecture, record | localization.trained_side(config), classes.names_of(config)
+    record |= {**localization.trained_side(config), "training": training_of(config)}
+    return model, architecture, record, classes.names_of(config)
 
 
 def main() -> None:

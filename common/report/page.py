@@ -26,6 +26,7 @@ from common.report.figures import Curve, charts
 from common.report.gallery import JudgedRun
 from common.report.published import published
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
+from common.runs.seeds import seed_rows
 from common.runs.tables import in_full, leakage_lines, side_by_side, without_thresholds
 from common.system.errors import UserError
 from common.system.files import write_text
@@ -78,6 +79,7 @@ class Report(EvaluationOptions):
 def build(options: Report) -> str:
     """The page's HTML."""
     evaluations, baselines = evaluate(options, need_boxes=False)
+    seeds = seed_rows(evaluations, options.resampling)
     judged = [gallery.judge_run(evaluation, options.count_missing, options.workers) for evaluation in evaluations]
     pictured, unreadable = gallery.data(judged, options.gallery, options.picture)
     environment = jinja2.Environment(
@@ -90,8 +92,8 @@ def build(options: Report) -> str:
     scored = any(evaluation.rows for evaluation in evaluations)
     return environment.get_template("report.html.j2").render(
         title=_title(evaluations),
-        summary=side_by_side(evaluations, baselines) if scored else None,
-        full=in_full(evaluations, baselines) if scored else None,
+        summary=side_by_side(evaluations, [*baselines, *seeds]) if scored else None,
+        full=in_full(evaluations, [*baselines, *seeds]) if scored else None,
         published=_published(evaluations),
         runs=without_thresholds(evaluations, options.resampling),
         leaks=leakage_lines(evaluations),

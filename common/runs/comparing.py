@@ -14,7 +14,7 @@ from scipy.stats import binomtest
 
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
-from common.runs.evaluation import Evaluation, Row
+from common.runs.evaluation import Evaluation, Row, indices_of
 from common.runs.intervals import Interval, Resampling, draws, less_optimism, percentiles, resampled
 from common.system.errors import UserError
 
@@ -41,9 +41,7 @@ class Side:
     @property
     def indices(self) -> np.ndarray:
         """The threshold of each criterion, as an index."""
-        if np.isnan(self.result.thresholds).any():  # stored boxes
-            return np.zeros(len(self.row.thresholds), int)
-        return np.array([int(np.abs(self.result.thresholds - at).argmin()) for at in self.row.thresholds])
+        return indices_of(self.result, self.row)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ class Row:
         top1, top5, gt_known: localization accuracy in percent, None where nobody classified.
         over_images: GT-known over images, also where the protocol averages over classes; None for the baselines.
         intervals: the 95 % interval of each of the four that there is; see `intervals`.
+        seeds: how many trainings the line is the mean of; `run` is empty where there are several.
+        spread: the standard deviation over seeds of each of the four, where there are several.
     """
 
     run: str
@@ -68,6 +70,8 @@ class Row:
     thresholds: tuple[float, ...] = ()
     label: str = ""
     intervals: dict[str, Interval] = field(default_factory=dict)
+    seeds: int = 1
+    spread: dict[str, float] = field(default_factory=dict)
 
     def criterion_of_half(self) -> int:
         """The number of the criterion IoU 0.5, at whose threshold one box is read where several have their own."""
@@ -175,6 +179,13 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
             directory = other.predictions.directory
             raise UserError("validation predictions of another checkpoint or frame than any run's", where=directory)
     return evaluations, [row for rows in baselines.values() for row in rows]
+
+
+def indices_of(result: LocalizationResult, row: Row) -> np.ndarray:
+    """The threshold of each criterion that a result line was read at, as an index into the curve."""
+    if np.isnan(result.thresholds).any():  # stored boxes
+        return np.zeros(len(row.thresholds), int)
+    return np.array([int(np.abs(result.thresholds - at).argmin()) for at in row.thresholds])
 
 
 def same_model(one: Predictions, other: Predictions) -> bool:

@@ -1,6 +1,8 @@
 """What made a result: the command, versions, commit and machine of each process that had a part in it."""
 
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -33,6 +35,25 @@ def provenance() -> dict[str, Any]:
         "git_commit": _git_commit(),
         "machine": f"{platform.machine()} {platform.system()}",
     }
+
+
+def training_of(config: dict[str, Any]) -> dict[str, Any] | None:
+    """A training's seed, and a digest of all else that it was told; trainings that differ in the seed alone share it.
+
+    Args:
+        config: `method`, `architecture`, `class_names`, `trained_on` and `options`, as checkpoints hold them.
+
+    Returns:
+        `seed` and `recipe`, None where the checkpoint does not say its options.
+    """
+    options = config.get("options")
+    if not isinstance(options, dict) or options.get("seed") is None:
+        return None
+    told = {name: config.get(name) for name in ("method", "architecture", "class_names")}
+    told["images"] = (config.get("trained_on") or {}).get("fingerprint")
+    told["options"] = {name: value for name, value in options.items() if name != "seed"}
+    text = json.dumps(told, sort_keys=True, default=str)
+    return {"seed": options["seed"], "recipe": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _command() -> dict[str, Any]:

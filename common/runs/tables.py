@@ -19,7 +19,7 @@ def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) ->
         source = "oracle" if row.source.endswith("oracle") else row.source
         threshold = "" if row.threshold is None else f" @{row.threshold:.3g}"
         lines.setdefault((row.label, source), {})[row.protocol] = (
-            f"{row.gt_known:.1f}{between(row.intervals.get('gt_known'))}{threshold}"
+            f"{row.gt_known:.1f}{spread(row, 'gt_known')}{between(row.intervals.get('gt_known'))}{threshold}"
         )
     table = [["GT-known", "threshold", *columns]]
     for (label, source), cells in lines.items():
@@ -37,7 +37,7 @@ def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list
     for row in sorted(rows, key=lambda row: list(PROTOCOLS).index(row.protocol)):
         threshold = "-" if row.threshold is None else f"{row.threshold:.3f}"
         accuracies = [
-            "-" if value is None else f"{value:.2f}{between(row.intervals.get(name))}"
+            "-" if value is None else f"{value:.2f}{spread(row, name)}{between(row.intervals.get(name))}"
             for name, value in ((name, getattr(row, name)) for name in ("top1", "top5", "gt_known", "over_images"))
         ]
         left_out = str(sum(row.left_out.values()))
@@ -50,6 +50,11 @@ def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list
 def between(interval: Interval | None) -> str:
     """A 95 % interval as it stands behind its figure, ` (86.7-94.0)`; nothing where there is none."""
     return "" if interval is None else f" ({interval[0]:.1f}-{interval[1]:.1f})"
+
+
+def spread(row: Row, name: str) -> str:
+    """The standard deviation over seeds as it stands behind a mean, ` ±0.8`; nothing for one seed."""
+    return f" ±{row.spread[name]:.1f}" if name in row.spread else ""
 
 
 def beside_protocols(evaluation: Evaluation, how: Resampling) -> dict[str, tuple[float, Interval | None] | None]:

@@ -1,0 +1,99 @@
+"""Runs that differ in the training's seed alone, as one method: mean, spread, and an interval that holds both sources.
+
+The interval adds two variances: of the seeds' mean by Student's t over seeds, and of the images by the bootstrap, in
+which every seed's run sees the same resampled images.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from math import sqrt
+
+import numpy as np
+from scipy.stats import norm, t
+
+from common.measuring.protocols import PROTOCOLS
+from common.runs.evaluation import Evaluation, Row, indices_of
+from common.runs.intervals import LEVEL, MEASURES, Interval, Resampling, draws, resampled
+
+
+def groups(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
+    """The runs of one method, frame, split and recipe that were trained with different seeds, two or more of each."""
+    found: dict[str, dict[int, Evaluation]] = {}
+    for evaluation in evaluations:
+        manifest = evaluation.predictions.manifest
+        training = manifest["checkpoint"].get("training")
+        if not isinstance(training, dict):
+            continue
+        told = [manifest.get(name) for name in ("method", "architecture", "frame", "classifier", "options")]
+        key = json.dumps([*told, training.get("recipe"), manifest["data"].get("fingerprint")], sort_keys=True)
+        found.setdefault(key, {})[training.get("seed")] = evaluation
+    return [list(each.values()) for each in found.values() if len(each) > 1]
+
+
+def seed_rows(evaluations: Sequence[Evaluation], how: Resampling) -> list[Row]:
+    """A result line for each method of several seeds, protocol and source of the threshold."""
+    rows, named = [], Counter()
+    for members in groups(evaluations):
+        first = members[0]
+        name = f"{first.predictions.title}, {len(members)} seeds"
+        named[name, first.predictions.manifest.get("frame")] += 1
+        number = named[name, first.predictions.manifest.get("frame")]
+        name += "" if number == 1 else f" #{number}"
+        for row in first.rows:
+            same = [next((other for other in member.rows
+                          if (other.protocol, other.source) == (row.protocol, row.source)), None)
+                    for member in members]  # fmt: skip
+            if all(same):
+                rows.append(replace(_together(members, same, how), label=name))
+    return rows
+
+
+def _together(members: Sequence[Evaluation], rows: Sequence[Row], how: Resampling) -> Row:
+    first = rows[0]
+    known = [name for name in MEASURES if all(getattr(row, name) is not None for row in rows)]
+    each = {name: np.array([getattr(row, name) for row in rows]) for name in known}
+    drawn = _drawn(members, rows, known, how)
+    return replace(
+        first,
+        run="",
+        threshold=float(np.mean([row.threshold for row in rows])),
+        seeds=len(rows),
+        spread={name: float(values.std(ddof=1)) for name, values in each.items()},
+        intervals={name: both_sources(each[name], drawn[name]) for name in known if how.resamples},
+        **{name: float(values.mean()) for name, values in each.items()},
+    )
+
+
+def both_sources(seeds: np.ndarray, drawn: np.ndarray) -> Interval:
+    """The 95 % interval of a mean over seeds.
+
+    Args:
+        seeds: (K,) accuracies in percent.
+        drawn: (R,) the mean over seeds in resamples of the images.
+    """
+    count, quantile = len(seeds), 0.5 + LEVEL / 2
+    by_seed = t.ppf(quantile, count - 1) * seeds.std(ddof=1) / sqrt(count)
+    by_image = norm.ppf(quantile) * drawn.std(ddof=1)
+    half = sqrt(by_seed**2 + by_image**2)
+    return float(max(seeds.mean() - half, 0.0)), float(min(seeds.mean() + half, 100.0))
+
+
+def _drawn(
+    members: Sequence[Evaluation], rows: Sequence[Row], names: Sequence[str], how: Resampling
+) -> dict[str, np.ndarray]:
+    """The mean over seeds of each accuracy in each resample of the images, (R,)."""
+    if not how.resamples:
+        return {}
+    results = [member.results[row.protocol] for member, row in zip(members, rows, strict=True)]
+    ids = sorted(set.intersection(*(set(result.hits.ids) for result in results)))
+    places = [{image_id: place for place, image_id in enumerate(result.hits.ids)} for result in results]
+    orders = [np.array([place[image_id] for image_id in ids], int) for place in places]
+    by_class = PROTOCOLS[rows[0].protocol].mean_over == "classes"
+    times = draws(results[0].hits.labels[orders[0]] if by_class else None, len(ids), how)
+    values = [
+        resampled(result, None if row.source == "oracle" else indices_of(result, row), times, order, names)
+        for result, row, order in zip(results, rows, orders, strict=True)
+    ]
+    return {name: np.mean([each[name] for each in values], axis=0) for name in names}
