@@ -116,3 +116,52 @@ def _line(kind: str, points: Sequence[tuple[float, float]], colour: str = "", ti
 
 def _text(kind: str, x: float, y: float, words: str, extra: str = "") -> str:
     return f'<text class="{kind}" x="{x}" y="{y}"{extra}>{html.escape(words)}</text>'
+
+
+@dataclass(frozen=True)
+class Whisker:
+    """A figure with its interval.
+
+    Attributes:
+        label: who.
+        value: in percent.
+        low, high: of its 95 % interval.
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+
+
+LINE = 26
+"""Pixels a whisker and its name take."""
+
+
+def whiskers(title: str, rows: Sequence[Whisker]) -> str:
+    """An SVG with a line for each figure: its name, and below it a dot with the interval as whiskers, from 0 to 100."""
+    bottom = TOP + LINE * len(rows)
+    parts = [_text("name", LEFT, 15, title)]
+    for percent in range(0, 101, 25):
+        x = _across(percent)
+        parts.append(_stroke("grid", x, TOP, x, bottom))
+        parts.append(_text("tick", x, bottom + 13, str(percent), ' text-anchor="middle"'))
+    for number, row in enumerate(rows):
+        y = TOP + LINE * number + 19
+        words = f"{row.label}: {row.value:.1f} ({row.low:.1f}-{row.high:.1f})"
+        parts.append(_text("key", LEFT, y - 8, words))
+        parts.append(_stroke("whisker", _across(row.low), y, _across(row.high), y))
+        parts += [_stroke("whisker", _across(end), y - 3, _across(end), y + 3) for end in (row.low, row.high)]
+        parts.append(f'<circle class="point" cx="{_across(row.value)}" cy="{y}" r="3"/>')
+    said = "; ".join(f"{row.label} {row.value:.1f}, {row.low:.1f} to {row.high:.1f}" for row in rows)
+    label = html.escape(f"{title}: {said}")
+    size = f'viewBox="0 0 {WIDTH} {bottom + 20}"'
+    return f'<svg class="whiskers" {size} role="img" aria-label="{label}">{"".join(parts)}</svg>'
+
+
+def _across(percent: float) -> float:
+    return round(LEFT + PLOT_WIDTH * percent / 100, 2)
+
+
+def _stroke(kind: str, x0: float, y0: float, x1: float, y1: float) -> str:
+    return f'<line class="{kind}" x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}"/>'

@@ -22,12 +22,13 @@ import numpy as np
 from common.datasets.known import known_as
 from common.measuring.protocols import PROTOCOLS
 from common.report import gallery
-from common.report.figures import Curve, charts
+from common.report.figures import Curve, Whisker, charts, whiskers
 from common.report.gallery import JudgedRun
 from common.report.published import published
+from common.runs.comparing import Comparison, compare
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.seeds import seed_rows
-from common.runs.tables import in_full, leakage_lines, side_by_side, without_thresholds
+from common.runs.tables import in_full, leakage_lines, matrix, side_by_side, without_thresholds
 from common.system.errors import UserError
 from common.system.files import write_text
 from common.system.options import parse
@@ -94,6 +95,8 @@ def build(options: Report) -> str:
         title=_title(evaluations),
         summary=side_by_side(evaluations, [*baselines, *seeds]) if scored else None,
         full=in_full(evaluations, [*baselines, *seeds]) if scored else None,
+        whiskers=[markupsafe.Markup(svg) for svg in _whisker_charts([*baselines, *seeds], evaluations)],
+        comparisons=[matrix(comparison) for comparison in _comparisons(evaluations, options)],
         published=_published(evaluations),
         runs=without_thresholds(evaluations, options.resampling),
         leaks=leakage_lines(evaluations),
@@ -108,6 +111,27 @@ def build(options: Report) -> str:
         unreadable=unreadable,
         data=markupsafe.Markup(_script_json(pictured)),
     )
+
+
+def _comparisons(evaluations: Sequence[Evaluation], options: Report) -> list[Comparison]:
+    """Of all runs by pairs, where they are of one data set; none on a page of several."""
+    prints = {evaluation.dataset.fingerprint() for evaluation in evaluations if evaluation.rows}
+    return compare(evaluations, options.resampling) if len(prints) == 1 else []
+
+
+def _whisker_charts(others: Sequence[Row], evaluations: Sequence[Evaluation]) -> list[str]:
+    """GT-known with its interval, a chart for each protocol, a line for each result."""
+    charts = []
+    rows = [*others, *(row for evaluation in evaluations for row in evaluation.rows)]
+    for name in PROTOCOLS:
+        shown = [
+            Whisker(f"{row.label}, {row.source}" if row.threshold is not None else row.label, row.gt_known, *interval)
+            for row in rows
+            if row.protocol == name and (interval := row.intervals.get("gt_known"))
+        ]
+        if shown:
+            charts.append(whiskers(f"{name}: GT-known and its 95 % interval", shown))
+    return charts
 
 
 def _script_json(value: Any) -> str:

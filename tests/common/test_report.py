@@ -66,8 +66,9 @@ class Page(HTMLParser):
 
 def test_a_page_with_everything(both):
     page = Page(build(Report(both)))
-    # Against the threshold, three IoUs of wsoleval-v2 apart; against the IoU, one for each frame.
-    assert page.count("svg") == len(PROTOCOLS) + 2 + 2
+    # Against the threshold, three IoUs of wsoleval-v2 apart; against the IoU, one for each frame; whiskers.
+    assert page.count("svg", class_="chart") == len(PROTOCOLS) + 2 + 2
+    assert page.count("svg", class_="whiskers") == len(PROTOCOLS)
     assert [run["protocol"] for run in page.data["runs"]] == ["bas", "wsoleval-v1"]
     assert [sum(page.verdicts(run)) for run in (0, 1)] == [4, 4]
     assert [run["hits"][run["start"]] for run in page.data["runs"]] == [4, 4]
@@ -75,6 +76,14 @@ def test_a_page_with_everything(both):
     assert all(name in page.text for name in PROTOCOLS)
     assert "whole image" in page.text
     assert "best centred box" in page.text
+
+
+def test_two_runs_are_compared_on_the_page(tmp_path, source):
+    made = [runs.write(tmp_path / name / "squash", source, misses=misses) for name, misses in (("A", 0), ("B", 3))]
+    page = Page(build(Report(tuple(made), protocols=("wsoleval-v1",), resamples=50)))
+    assert "Which is better" in page.text
+    assert "(+50.0)" in page.text
+    assert "(-50.0)" in page.text
 
 
 def test_boxes_on_the_page_are_the_protocols(both, source):
