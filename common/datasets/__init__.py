@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
-from common.datasets import cub, folder, ilsvrc, lists, trained, wsoleval
+from common.datasets import coco, cub, folder, ilsvrc, lists, trained, voc, wsoleval
 from common.datasets.classes import renamed
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.splits import is_evaluation
@@ -23,7 +23,11 @@ PLACES = {"root", "metadata", "boxes", "list_file", "class_names", "class_index"
 DESCRIBED = {"images", "fingerprint", "left_out", "passed_over", "trained_images", "train_on_evaluation_split"}
 """What manifests and checkpoints say of the images beside the fields of a `DataSource`."""
 
-Name = Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "list"]
+_OTHER_KIND = {
+    False: "take bas.segmentation, which is for such images",
+    True: "take --data.name voc, coco or demo-scenes, or another command",
+}
+Name = Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "list", "voc", "coco", "demo-scenes"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class DataSource:
 
     name: Name
     """demo, cub: CUB's own layout; ilsvrc, photographs: ILSVRC's; folder: class folders; wsoleval: metadata folders;
-    list: a list file."""
+    list: a list file; voc, demo-scenes: VOC's layout; coco: COCO's. The last three are for segmentation."""
     root: Path
     """The folder that holds it; for wsoleval and list, the folder that image paths are relative to."""
     split: str = "test"
@@ -61,14 +65,15 @@ class DataSource:
     shard: str | None = None
     """I/K: every K-th image, from the I-th on, for K machines; common.merge puts their predictions together."""
 
-    def load(self, on_problem: OnProblem = raise_problem) -> Dataset:
+    def load(self, on_problem: OnProblem = raise_problem, multi_label: bool = False) -> Dataset:
         """Read the annotations; no image is decoded.
 
         Args:
             on_problem: told of every faulty line or file, which is then left out; by default the first one is raised.
+            multi_label: whether whoever asks can use images that show several classes.
 
         Raises:
-            UserError: what can't be read or makes no sense.
+            UserError: what can't be read or makes no sense, or images of several classes where one is wanted.
         """
         root = self.root
         if not root.is_dir():
@@ -83,12 +88,21 @@ class DataSource:
             dataset = folder.load(root, self.split, self.boxes, self.held_per_class, on_problem)
         elif self.name == "wsoleval":
             dataset = wsoleval.load(root, self._need("metadata"), self.split, self.held_per_class, on_problem)
+        elif self.name in ("voc", "demo-scenes"):
+            dataset = voc.load(root, self.split, self.held_per_class, on_problem, name=self.name)
+        elif self.name == "coco":
+            dataset = coco.load(root, self.split, on_problem)
         else:
             file = self._need("list_file")
             dataset = lists.load(root, file, self.list_format, self.split, self.boxes, self.held_per_class, on_problem)
+        if dataset.multi_label != multi_label:
+            raise UserError(f"{self.name}'s images have {'one class each' if multi_label else 'several classes'}",
+                            where=root, do=_OTHER_KIND[multi_label])  # fmt: skip
         if self.class_names is not None:
             dataset = renamed(dataset, self.class_names)
         if self.classes is not None:
+            if multi_label:
+                raise UserError("--data.classes with images of several classes", do="leave it out")
             dataset = dataset.first_classes(self.classes, root)
         if self.shard is not None:
             dataset = dataset.shard(*self.shard_numbers())
@@ -169,7 +183,7 @@ class TrainingSource(DataSource):
     train_on_evaluation_split: bool = False
     """Train on a split that results are measured on, such as test; every later result says so."""
 
-    def load(self, on_problem: OnProblem = raise_problem) -> Dataset:
+    def load(self, on_problem: OnProblem = raise_problem, multi_label: bool = False) -> Dataset:
         """As `DataSource.load`.
 
         Raises:
@@ -184,7 +198,7 @@ class TrainingSource(DataSource):
                 do="name the training images, or say --data.train-on-evaluation-split, which every later result will "
                 "show",
             )  # fmt: skip
-        return super().load(on_problem)
+        return super().load(on_problem, multi_label)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a checkpoint; that the split is an evaluation's is said where it is so."""

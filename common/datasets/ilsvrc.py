@@ -19,22 +19,19 @@ box then. `pictures.files` says which files are images; folders of no known clas
 """
 
 import os
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import defusedxml
-import defusedxml.ElementTree
 import numpy as np
 
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.text import csv_rows, lines, new_id, not_inside_out, numbers, whole_number
+from common.datasets.xml_files import parse_xml
 from common.measuring.boxes import as_boxes
 from common.pictures.files import data_folders, images_in, is_left_behind, kind_of
 from common.system.errors import UserError, inside, printable
-from common.system.files import need_file
 
 SPLITS = ("train", "val", "held")
 COUNTS = {"classes": 1000, "train": 1_281_167, "val": 50_000, "boxes": 80_477}
@@ -409,19 +406,7 @@ def read_annotation(path: Path) -> list[tuple[str, np.ndarray]]:
     Raises:
         UserError: missing, malformed, an entity declaration in it, or a box that is not four finite numbers.
     """
-    need_file(path)
-    try:
-        tree = defusedxml.ElementTree.parse(path, forbid_dtd=True)
-    except FileNotFoundError as error:
-        raise UserError("no such annotation", where=path) from error
-    except OSError as error:
-        raise UserError(f"can't be read ({error.strerror})", where=path) from error
-    except defusedxml.DefusedXmlException as error:
-        raise UserError(
-            "the XML declares a document type or entities", where=path, expected="plain elements"
-        ) from error
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise UserError(f"malformed XML ({error})", where=path) from error
+    tree = parse_xml(path)
     objects = []
     for element in tree.iter("object"):
         texts = [element.findtext(f"bndbox/{corner}") or "" for corner in ("xmin", "ymin", "xmax", "ymax")]

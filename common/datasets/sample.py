@@ -25,6 +25,19 @@ def raise_problem(problem: UserError) -> NoReturn:
 
 
 @dataclass(frozen=True, eq=False)
+class Outlines:
+    """Objects as COCO's files give them, from which a label map is drawn.
+
+    Attributes:
+        size: width and height.
+        objects: (label in the map, polygons of x y x y ... or run lengths down the columns, whether it is a crowd).
+    """
+
+    size: tuple[int, int]
+    objects: tuple[tuple[int, tuple, bool], ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One image.
 
@@ -37,6 +50,8 @@ class Sample:
         negative: the annotations say that the image holds no object; otherwise no box means that nobody drew one.
         masks: segmentation masks, where the data set has them; the object is their union.
         ignore: a mask of pixels that pixel metrics leave out.
+        labels: all classes of an image that shows several, ascending, `label` the first of them; empty elsewhere.
+        truth: where the label map of semantic segmentation comes from, see `label_maps`; None where there is none.
         declared_size: width and height by an annotation file, where there is one: what the boxes are pixels of, though
             the stored picture have another size.
     """
@@ -48,6 +63,8 @@ class Sample:
     negative: bool = False
     masks: tuple[Path, ...] = ()
     ignore: Path | None = None
+    labels: tuple[int, ...] = ()
+    truth: "Path | Outlines | None" = None
     declared_size: tuple[int, int] | None = None
 
     @cached_property
@@ -82,6 +99,7 @@ class Dataset:
         notes: what else the user should know of the reading, a line each.
         class_words: what a class name stands for, where it is a code: "tabby, tabby cat" for n02123045.
         mask_over: mask values above it are object; CUB's masks hold the annotators' agreement in grey.
+        multi_label: images show several classes, `Sample.labels`; for semantic segmentation.
     """
 
     name: str
@@ -94,6 +112,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     class_words: dict[str, str] = field(default_factory=dict)
     names_known: bool = True
+    multi_label: bool = False
 
     @property
     def shown_names(self) -> tuple[str, ...]:
@@ -144,7 +163,8 @@ class Dataset:
         digest = hashlib.sha256()
         for sample in self.samples:
             boxes = "negative" if sample.negative else np.asarray(sample.boxes).tolist()
-            digest.update(f"{sample.image_id}\0{sample.label}\0{boxes}\n".encode())
+            label = ",".join(map(str, sample.labels)) or sample.label
+            digest.update(f"{sample.image_id}\0{label}\0{boxes}\n".encode())
         return digest.hexdigest()
 
 

@@ -168,6 +168,24 @@ def read_stored(path: Path) -> np.ndarray:
     return pixels[..., 0] if grey else pixels
 
 
+def read_labels(path: Path) -> np.ndarray:
+    """A label map as (H, W) uint8: the numbers that a palette or grey image of 8 bits stores, never its colours.
+
+    Raises:
+        ImageError: as `read_rgb`, or the image has colours or more than 8 bits.
+    """
+    with _open(path) as image:
+        if image.mode not in ("P", "L"):
+            raise ImageError(f"the label map is an image of the kind {image.mode}", where=path,
+                             expected="8 bits a pixel, palette or grey, each pixel a label")  # fmt: skip
+        try:
+            image.load()
+        except Exception as error:  # a damaged file fails in many ways
+            reason = str(error) or type(error).__name__
+            raise ImageError(f"the image can't be decoded ({reason})", where=path, do="replace it") from error
+        return np.array(image, np.uint8)
+
+
 @lru_cache(maxsize=1)
 def formats() -> tuple[str, ...]:
     """Those of `FORMATS` that this build of Pillow has."""

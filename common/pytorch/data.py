@@ -68,16 +68,19 @@ class EpochBatches(Sampler):
 
     Attributes:
         epoch, first_batch: where the next pass begins; set before each pass.
-        batches: how many a whole pass has, the last one as small as it comes.
+        batches: how many a whole pass has, the last one as small as it comes, or left out where `drop_last` says so.
     """
 
-    def __init__(self, length: int, seed: int, batch_size: int):
+    def __init__(self, length: int, seed: int, batch_size: int, drop_last: bool = False):
         self.length, self.seed, self.batch_size = length, seed, batch_size
         self.epoch, self.first_batch = 0, 0
         whole, left = divmod(length, batch_size)
         alone = left == 1 and whole > 0
-        self.batches = whole + (left > 0 and not alone)
-        smallest = batch_size if alone or not left else left
+        kept = left > 0 and not alone and not drop_last
+        self.batches = whole + kept
+        if self.batches == 0:
+            raise UserError(f"{length} images don't fill a batch of {batch_size}", do="choose a smaller --batch-size")
+        smallest = left if kept else batch_size
         if smallest < distributed.world_size():
             raise UserError(f"{distributed.world_size()} processes can't share a batch of {smallest} images",
                             do="choose another --batch-size or fewer processes")  # fmt: skip

@@ -10,7 +10,18 @@ import numpy as np
 from common.datasets import DESCRIBED, DataSource
 from common.measuring.extraction import check_map
 from common.measuring.geometry import Frame
-from common.runs.record import FORMAT, LINES, MANIFEST, MAPS, Prediction, check_fields, map_path, parse, read_lines
+from common.runs.record import (
+    FORMAT,
+    LINES,
+    MANIFEST,
+    MAPS,
+    Prediction,
+    check_fields,
+    map_path,
+    parse,
+    read_lines,
+    shorten,
+)
 from common.system.errors import UserError, inside
 from common.system.files import need_file, read_json
 
@@ -78,6 +89,26 @@ def _option(name: str) -> str:
     return name.replace("_", "-")
 
 
+def need_directory(directory: Path, incomplete: bool = False) -> dict[str, Any]:
+    """The manifest of a predictions directory, of whatever task.
+
+    Args:
+        directory: as a writer left it.
+        incomplete: accept one whose run has not finished.
+
+    Raises:
+        UserError: not a predictions directory, or not finished.
+    """
+    manifest = read_json(directory / MANIFEST, do="name a folder that a localize command wrote")
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise UserError("not a manifest of predictions", where=directory / MANIFEST, expected=f'"format": {FORMAT}')
+    check_fields(manifest, directory / MANIFEST)
+    if not manifest.get("complete") and not incomplete:
+        raise UserError("the run that writes these predictions has not finished", where=directory,
+                        do="run its command again, it continues where it ended")  # fmt: skip
+    return manifest
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """A predictions directory that has been read and checked.
@@ -107,13 +138,10 @@ class Predictions:
         Raises:
             UserError: not a predictions directory, not finished, a line that is not right, or an id that stands twice.
         """
-        manifest = read_json(directory / MANIFEST, do="name a folder that a localize command wrote")
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            raise UserError("not a manifest of predictions", where=directory / MANIFEST, expected=f'"format": {FORMAT}')
-        check_fields(manifest, directory / MANIFEST)
-        if not manifest.get("complete") and not incomplete:
-            raise UserError("the run that writes these predictions has not finished", where=directory,
-                            do="run its command again, it continues where it ended")  # fmt: skip
+        manifest = need_directory(directory, incomplete)
+        if "task" in manifest:
+            raise UserError(f"predictions of another task, {shorten(manifest['task'])}", where=directory,
+                            expected="localization")  # fmt: skip
         entries, skipped, seen = [], {}, set()
         for line, record in read_lines(directory / LINES):
             image_id = record["image_id"]

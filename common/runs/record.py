@@ -20,7 +20,7 @@ from common.measuring.geometry import Frame
 from common.system.errors import UserError, inside
 from common.system.files import need_file, parse_json
 
-MANIFEST, LINES, MAPS = "manifest.json", "predictions.jsonl", "maps"
+MANIFEST, LINES, MAPS, MASKS = "manifest.json", "predictions.jsonl", "maps", "masks"
 FORMAT = 1
 LONGEST_LINE = 1_000_000
 """Characters; a line of ours has some 500."""

@@ -15,7 +15,18 @@ from common.datasets import Sample, alike
 from common.datasets.classes import Matching
 from common.measuring.extraction import check_map
 from common.runs.provenance import provenance
-from common.runs.record import FORMAT, LINES, MANIFEST, MAPS, Prediction, check_fields, map_path, read_lines, shorten
+from common.runs.record import (
+    FORMAT,
+    LINES,
+    MANIFEST,
+    MAPS,
+    MASKS,
+    Prediction,
+    check_fields,
+    map_path,
+    read_lines,
+    shorten,
+)
 from common.system.errors import UserError
 from common.system.files import holds_files, need_file, read_json, write_json, writing
 from common.system.locks import hold, release
@@ -198,10 +209,11 @@ def _remove_earlier(directory: Path) -> None:
         write_json(manifest, {**(stored if isinstance(stored, dict) else {}), "complete": False})
     with writing(directory):
         (directory / LINES).unlink(missing_ok=True)
-        if (directory / MAPS).is_symlink():  # adopted maps are another program's, never to be written over
-            (directory / MAPS).unlink()
-        elif (directory / MAPS).is_dir():
-            shutil.rmtree(directory / MAPS)
+        for folder in (directory / MAPS, directory / MASKS):
+            if folder.is_symlink():  # adopted maps are another program's, never to be written over
+                folder.unlink()
+            elif folder.is_dir():
+                shutil.rmtree(folder)
 
 
 def _cut_after_last_whole_line(path: Path) -> None:
