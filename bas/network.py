@@ -100,7 +100,7 @@ class Network(nn.Module):
         """
         clean = self.localize(images, labels, top_k)
         pooled = F.adaptive_avg_pool2d(clean.foreground_map, clean.class_maps.shape[2:])  # 2 x 2 means at even sizes
-        suppressed = self._background_maps(clean.features.detach() * (1 - clean.foreground_map))
+        suppressed = self._half[0].frozen(clean.features.detach() * (1 - clean.foreground_map))
         return clean._replace(
             guided_scores=(clean.class_maps * pooled).mean(dim=(2, 3)),
             activation=_of_label(clean.scores, labels),
@@ -131,17 +131,6 @@ class Network(nn.Module):
         if top_k is None:
             return self._map_of(features, labels)
         return self._mean_map(features, scores.sort(dim=1, descending=True, stable=True).indices[:, :top_k])
-
-    def _background_maps(self, masked: Tensor) -> Tensor:
-        """f2's class maps of masked features, with a gradient to the features but none to f2.
-
-        In training, batch norm looks at the masked batch and its running statistics stay as they are.
-        """
-        (half,) = self._half
-        own = tuple(f"network.{name}" for name in (*self.SECOND_HALF, self.head_name))
-        state = {name: value.detach() for name, value in half.named_parameters() if name.startswith(own)}
-        state |= {name: value.clone() for name, value in half.named_buffers() if name.startswith(own)}
-        return functional_call(half, state, (masked,))
 
     def _map_of(self, features: Tensor, labels: Tensor) -> Tensor:
         """The generator's map of one class an image, (B, 1, h, w), without computing the other classes'.
@@ -174,16 +163,27 @@ class SecondHalf(nn.Module):
     """The second half f2 of a network as a module of its own, which `functional_call` runs with other values.
 
     Args:
-        network: whose f2; parameters and buffers are the network's own, named `network.*`.
+        network: whose f2, with `classify`, `SECOND_HALF` and `head_name`; parameters and buffers are the network's
+            own, named `network.*`.
     """
 
-    def __init__(self, network: Network):
+    def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
 
     def forward(self, features: Tensor) -> Tensor:
         """Turn F into class maps."""
         return self.network.classify(features)
+
+    def frozen(self, masked: Tensor) -> Tensor:
+        """f2's class maps of masked features, with a gradient to the features but none to f2.
+
+        In training, batch norm looks at the masked batch and its running statistics stay as they are.
+        """
+        own = tuple(f"network.{name}" for name in (*self.network.SECOND_HALF, self.network.head_name))
+        state = {name: value.detach() for name, value in self.named_parameters() if name.startswith(own)}
+        state |= {name: value.clone() for name, value in self.named_buffers() if name.startswith(own)}
+        return functional_call(self, state, (masked,))
 
 
 def _of_label(scores: Tensor, labels: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ Each result line names its protocol, its threshold and where that came from:
 
 Behind each figure stands its 95 % interval: Wilson's at a threshold that was fixed beforehand, a bootstrap's over
 images otherwise.
+
+Runs of a segmentation, of class maps or of masks, get their mean IoU instead, by class and by threshold.
 """
 
 import json
@@ -24,6 +26,14 @@ from common.runs import leakage
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.intervals import LEVEL, Resampling
 from common.runs.seeds import seed_rows
+from common.runs.segmentation import is_segmentation
+from common.runs.segmentation_scoring import (
+    as_json,
+    class_table,
+    evaluate_segmentation,
+    summary_table,
+    threshold_table,
+)
 from common.runs.tables import (
     beside_protocols,
     in_full,
@@ -33,7 +43,7 @@ from common.runs.tables import (
     side_by_side,
     without_thresholds,
 )
-from common.system.errors import UserError, run_command
+from common.system.errors import UserError, printable, run_command
 from common.system.files import write_json
 from common.system.options import parse
 
@@ -44,6 +54,8 @@ class Evaluate(EvaluationOptions):
 
     format: Literal["text", "markdown"] = "text"
     """Of the printed table."""
+    split: str | None = None
+    """Of segmentation runs: score only the images of this split, such as train of maps of train_aug."""
     json: Path | None = None
     """Also write the rows and the curves here."""
 
@@ -53,6 +65,9 @@ def main() -> None:
     options = parse(Evaluate, prog="python -m common.evaluate", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
+    if is_segmentation(options.runs[0]):
+        _print_segmentation(options)
+        return
     evaluations, baselines = evaluate(options)
     baselines += seed_rows(evaluations, options.resampling)
     for evaluation in evaluations:
@@ -68,6 +83,17 @@ def main() -> None:
         print("\n" + "\n".join(lines))
     if options.json:
         write_json(options.json, _as_json(evaluations, baselines, options.resampling))
+
+
+def _print_segmentation(options: Evaluate) -> None:
+    evaluations = evaluate_segmentation(options.runs, options.validation, options.root, options.workers, options.split)
+    tables = (summary_table(evaluations), class_table(evaluations), threshold_table(evaluations))
+    print("\n\n".join(render(table, options.format) for table in tables if table))
+    for evaluation in evaluations:
+        for reason, count in evaluation.left_out.items():
+            print(f"{evaluation.predictions.directory}: {count} left out: {printable(reason)}")
+    if options.json:
+        write_json(options.json, {"segmentation": as_json(evaluations)})
 
 
 def _as_json(evaluations: Sequence[Evaluation], baselines: Sequence[Row], how: Resampling) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def source_indices(radius: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def path_indices(radius: int, size: tuple[int, int]) -> list[np.ndarray]:
-    """The numbers of the pixels on each path, a group an array (directions, points, sources), as IRN's files hold them."""
+    """The numbers of the pixels on each path, an array (directions, points, sources) a group, as in IRN's files."""
     sources, width = source_indices(radius, size), size[1]
     shifts = [np.array([[y * width + x for y, x in each.path] for each in group]) for group in grouped(radius)]
     return [shift[..., None] + sources for shift in shifts]

@@ -26,6 +26,7 @@ class Recipe:
         poly_world: how many processes' batches the decay of the rates is reckoned for. The released BAS training counts
             one process's batches for all steps, so on four GPUs the rates end at 0.772 of where they began.
         augmentation: of the images.
+        labels_only_epochs: epochs at the beginning of BAS's training that minimize the classification loss alone.
     """
 
     epochs: int
@@ -36,6 +37,7 @@ class Recipe:
     momentum: float = 1e-4
     weight_decay: float = 1e-4
     poly_world: int = 1
+    labels_only_epochs: int = 0
 
 
 RECIPES: dict[tuple[str, str], Recipe] = {

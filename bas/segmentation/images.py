@@ -168,7 +168,7 @@ class TrainingImages(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor] | UserError:
         epoch, index = key
-        sample, rng = self.samples[index], random.Random(f"{self.seed} {epoch} {index}")
+        sample, rng = self.samples[index], random.Random(f"{self.seed} {epoch} {index}")  # noqa: S311
         try:
             image = read_rgb(sample.path)
             if self.label_maps is None:

@@ -2,8 +2,8 @@
 
     L = L_CLS + alpha L_FRG + L_BAS + beta L_AC        alpha 0.2, beta 1.2
 
-One of an image's true classes, t, is drawn at random; M_fg is that class's foreground map. L_CLS trains the extractor and
-the classifier, the others the generator and, through the features it reads, the extractor.
+One of an image's true classes, t, is drawn at random; M_fg is that class's foreground map. L_CLS trains the extractor
+and the classifier, the others the generator and, through the features it reads, the extractor.
 """
 
 import torch

@@ -3,8 +3,8 @@
     python -m bas.segmentation.maps --bas runs/seg/bas/final.pth --cam runs/seg/cam/final.pth \\
         --data.name voc --data.root VOC2012 --data.split train_aug --out runs/seg/maps
 
-For every image `maps/<id>.npz` holds `keys` (K,), its classes; `cam` (K, h / 4, w / 4); `high_res` (K, h, w), float32 in
-[0, 1]. The directory is scored by `python -m common.evaluate`.
+For every image `maps/<id>.npz` holds `keys` (K,), its classes; `cam` (K, h / 4, w / 4); `high_res` (K, h, w), float32
+in [0, 1]. The directory is scored by `python -m common.evaluate`.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -7,7 +7,7 @@ reads. The directory is scored by `python -m common.evaluate`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ class MakeMasks:
     """A final.pth of IRN's training, or the authors' res50_irn.pth."""
     out: Path
     """The directory."""
-    walk: Walk = Walk()
+    walk: Walk = field(default_factory=Walk)
     """The random walk and the threshold behind it."""
     split: str | None = None
     """Only the images of this split, such as train where the maps are train_aug's; the released step does so."""

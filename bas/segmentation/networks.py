@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from bas.network import Output
+from bas.network import Output, SecondHalf
 from common.pytorch import mobilenet_v1
 
 TRUNKS = ("resnet50", "mobilenet_v1")
@@ -101,50 +100,45 @@ def build_trunk(name: str, frozen_norm: bool = False) -> Trunk:
 
 
 class BasNetwork(nn.Module):
-    """A trunk cut in two: the extractor gives features F, the second half turns them into class maps; the generator, one
-    convolution on F, gives each class a foreground map. Neither head has a bias. A subclass says where it is cut.
-
-    Args:
-        num_classes: C.
-        tap_channels: of F.
-        head_channels: of what the second half ends with.
+    """A trunk cut in two: the extractor gives features F, the second half turns them into class maps; the generator,
+    one convolution on F, gives each class a foreground map. Neither head has a bias. A subclass says where it is cut.
     """
 
     SECOND_HALF: tuple[str, ...]
     """How the names of the second half's parameters begin, the head's apart."""
+    head_name = "classifier_cls"
 
     def _add_heads(self, num_classes: int, tap_channels: int, head_channels: int) -> None:
         self.num_classes = num_classes
         self.classifier_cls = nn.Conv2d(head_channels, num_classes, 1, bias=False)
         generator = nn.Conv2d(tap_channels, num_classes, 3, padding=1, bias=False)
         self.classifier_loc = nn.Sequential(generator, nn.Sigmoid())
+        self._half = (SecondHalf(self),)  # in a tuple, since a module's attribute would be a child of its own child
 
     def extract(self, images: Tensor) -> Tensor:
         """f1: images to F (B, channels, h, w)."""
         raise NotImplementedError
 
-    def _second_half(self, features: Tensor) -> Tensor:
+    def second_half(self, features: Tensor) -> Tensor:
+        """Turn F, or F masked, into what the head sees."""
         raise NotImplementedError
 
     def classify(self, features: Tensor) -> Tensor:
         """f2: F to class maps (B, C, h, w), not rectified."""
-        return self.classifier_cls(self._second_half(features))
+        return self.classifier_cls(self.second_half(features))
 
-    def forward(self, images: Tensor, classes: Tensor, frozen: bool = False) -> Output | Tensor:
+    def forward(self, images: Tensor, classes: Tensor) -> Output:
         """The passes of a training step: clean, and with one class's foreground suppressed.
 
         Args:
             images: (B, 3, H, W).
             classes: (B,), one true class an image.
-            frozen: for `_background_maps` alone: `images` are features, and only their class maps are wanted.
         """
-        if frozen:
-            return self.classify(images)
         features = self.extract(images)
         class_maps = self.classify(features)
         scores = class_maps.mean(dim=(2, 3))
         foreground = _of_class(self.classifier_loc(features), classes)
-        suppressed = self._background_maps(features.detach() * (1 - foreground)).mean(dim=(2, 3))
+        suppressed = self._half[0].frozen(features.detach() * (1 - foreground)).mean(dim=(2, 3))
         return Output(
             scores,
             foreground,
@@ -154,16 +148,6 @@ class BasNetwork(nn.Module):
             activation=_of_class(scores, classes)[:, 0],
             background_activation=_of_class(suppressed, classes)[:, 0],
         )
-
-    def _background_maps(self, masked: Tensor) -> Tensor:
-        """f2's class maps of masked features, with a gradient to the features but none to f2.
-
-        In training, batch norm looks at the masked batch and its running statistics stay as they are.
-        """
-        own = (*self.SECOND_HALF, "classifier_cls")
-        state = {name: value.detach() for name, value in self.named_parameters() if name.startswith(own)}
-        state |= {name: value.clone() for name, value in self.named_buffers() if name.startswith(own)}
-        return functional_call(self, state, (masked, None), {"frozen": True})
 
     def maps(self, images: Tensor) -> Tensor:
         """Every class's foreground map (B, C, h, w) in [0, 1]; the second half is not computed."""
@@ -191,7 +175,8 @@ class BasResNet(ResNetTrunk, BasNetwork):
         """See `BasNetwork.extract`."""
         return self.stages(images, last=4)[-1]
 
-    def _second_half(self, features: Tensor) -> Tensor:
+    def second_half(self, features: Tensor) -> Tensor:
+        """See `BasNetwork.second_half`."""
         return self.stage(5, features)
 
 
@@ -210,7 +195,8 @@ class BasMobileNet(MobileNetTrunk, BasNetwork):
         """See `BasNetwork.extract`."""
         return self.model[: self.tap + 1](images)
 
-    def _second_half(self, features: Tensor) -> Tensor:
+    def second_half(self, features: Tensor) -> Tensor:
+        """See `BasNetwork.second_half`."""
         return self.model[self.tap + 1 :](features)
 
 

@@ -47,10 +47,7 @@ def start_from_imagenet(trunk: Trunk) -> None:
     Raises:
         UserError: weights that can't be had.
     """
-    if hasattr(trunk, "layer4"):
-        state = torchvision_weights("resnet50")
-    else:
-        state = tf_slim_state(load_mobilenet_v1())
+    state = torchvision_weights("resnet50") if hasattr(trunk, "layer4") else tf_slim_state(load_mobilenet_v1())
     own = {name for name in trunk.state_dict() if not name.startswith("classifier")}
     if missing := [name for name in own if name not in state and not name.endswith("num_batches_tracked")]:
         raise UserError(f"the ImageNet weights lack {len(missing)} tensors ({', '.join(sorted(missing)[:3])})")

@@ -8,6 +8,7 @@ surely on the head, so a classifier looks there, and so does its class activatio
 import functools
 import io
 import multiprocessing
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,38 @@ def render(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> None:
     Raises:
         UserError: `root` holds something else, or another recipe.
     """
-    record = {"version": VERSION, **asdict(recipe)}
+    jobs = _jobs(recipe)
+    render_all(
+        root,
+        {"version": VERSION, **asdict(recipe)},
+        functools.partial(_paint_one, root, recipe.seed),
+        jobs,
+        workers,
+        lambda painted: _write_lists(root, painted),
+    )
+
+
+def render_all(
+    root: Path,
+    record: dict[str, Any],
+    paint_one: Callable[[Any], Any],
+    jobs: Sequence[Any],
+    workers: int,
+    write_lists: Callable[[list[Any]], None],
+) -> None:
+    """Render a data set into `root`, or return at once where it is already there.
+
+    Args:
+        root: a new folder, or one that an earlier call left unfinished.
+        record: what tells this data set from others, for `demo.json`.
+        paint_one: writes the files of one job.
+        jobs: a job an image.
+        workers: processes.
+        write_lists: given what `paint_one` returned for each job, writes the rest.
+
+    Raises:
+        UserError: `root` holds something else, or another recipe.
+    """
     if (root / RECORD).is_file():
         found = read_json(root / RECORD)
         if not isinstance(found, dict) or {key: found.get(key) for key in record} != record:
@@ -70,13 +102,11 @@ def render(root: Path, recipe: Recipe = Recipe(), workers: int = 2) -> None:
     elif holds_files(root):
         raise UserError("the folder is not empty and holds no demo data", where=root, do="choose another folder")
     write_json(root / RECORD, {**record, "complete": False})
-    jobs = _jobs(recipe)
-    paint_one = functools.partial(_paint_one, root, recipe.seed)
     with pool_of(max(1, workers), multiprocessing.get_context("spawn")) as pool:
         with left_to_this_process():
             results = pool.map(paint_one, jobs, chunksize=4)
         painted = list(bar(results, total=len(jobs), desc="rendering the demo data"))
-    _write_lists(root, painted)
+    write_lists(painted)
     write_json(root / RECORD, {**record, "complete": True})
 
 
@@ -99,12 +129,13 @@ def _paint_one(root: Path, seed: int, job: tuple[int, int, bool]) -> Painted:
     species = SPECIES[label]
     picture = paint(species, np.random.default_rng((seed, label, number)))
     stem = f"{species.name}/{species.name.split('.')[1]}_{number + 1:04d}"
-    _save(root / "images" / f"{stem}.jpg", picture.image, format="JPEG", quality=92)
-    _save(root / "segmentations" / f"{stem}.png", picture.mask.astype(np.uint8) * 255, format="PNG")
+    save_picture(root / "images" / f"{stem}.jpg", picture.image, format="JPEG", quality=92)
+    save_picture(root / "segmentations" / f"{stem}.png", picture.mask.astype(np.uint8) * 255, format="PNG")
     return Painted(f"{stem}.jpg", label, train, picture.box)
 
 
-def _save(path: Path, pixels: np.ndarray, **options: Any) -> None:
+def save_picture(path: Path, pixels: np.ndarray, **options: Any) -> None:
+    """Write pixels as an image file; `options` go to Pillow's `save`."""
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, **options)
     write_atomically(path, lambda file: file.write(content.getbuffer()))

@@ -5,6 +5,7 @@ plumage, but not always, so the head is the surer evidence; one bird in ten is y
 so the body is evidence too. Pose, size, light, place and clutter are drawn at random for each picture.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -66,6 +67,10 @@ YOUNG = 0.1
 """Share of birds whose head has none of its species' marks yet: only the body tells what they are."""
 
 
+SCENE_SIZES = {1: (0.40, 0.60), 2: (0.36, 0.46), 3: (0.28, 0.34)}
+"""Range of a bird's size, as a share of the picture's shorter side, by how many birds the picture shows."""
+
+
 @dataclass(frozen=True)
 class Picture:
     """One painted picture.
@@ -96,6 +101,39 @@ def paint(species: Species, rng: np.random.Generator) -> Picture:
     bird.paint()
     hidden = canvas.foreground(bird)
     return Picture(canvas.finish(), (bird.visible > 0.5) & (hidden < 0.5))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One painted picture of several birds.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        labels: (H, W) uint8: 0 where no bird is seen, else 1 + the place of its species among those painted.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+
+
+def paint_scene(species: Sequence[Species], rng: np.random.Generator) -> Scene:
+    """A picture of one bird of each species named, side by side, later ones in front; all else is drawn from `rng`."""
+    height, width = int(rng.integers(200, 280)), int(rng.integers(260, 360))
+    canvas = _Canvas(height, width, rng)
+    birds = [_Bird(each, canvas, rng, SCENE_SIZES[len(species)]) for each in species]
+    for place, bird in zip(rng.permutation(len(birds)), birds, strict=True):
+        if len(birds) > 1:
+            bird.move_to((place + rng.uniform(0.4, 0.6)) / len(birds))
+    canvas.backdrop()
+    canvas.distractors(birds[0].unit)
+    labels = np.zeros((height, width), np.uint8)
+    for number, bird in enumerate(birds, start=1):
+        bird.paint_branch()
+        before = labels.copy()
+        bird.paint()
+        labels = np.where(bird.visible > 0.5, number, before).astype(np.uint8)
+    labels[canvas.foreground(birds[-1]) >= 0.5] = 0
+    return Scene(canvas.finish(), labels)
 
 
 # ------------------------------------------------------------------------------------------------ paint and scenery
@@ -315,10 +353,12 @@ _WING = np.array([
 class _Bird:
     """One bird's pose and plumage. Its own coordinates: body about 1 long, x towards the bill, y down."""
 
-    def __init__(self, species: Species, canvas: _Canvas, rng: np.random.Generator):
+    def __init__(
+        self, species: Species, canvas: _Canvas, rng: np.random.Generator, sizes: tuple[float, float] = (0.36, 0.62)
+    ):
         self.species, self.canvas, self.rng = species, canvas, rng
         size = np.array([canvas.width, canvas.height], dtype=np.float64)
-        self.unit = size.min() * rng.uniform(0.36, 0.62)
+        self.unit = size.min() * rng.uniform(*sizes)
         self.mirror = rng.choice([-1.0, 1.0])
         self.tilt = rng.uniform(-0.55, 0.30)
         self.stretch = rng.uniform(0.92, 1.12, 2)
@@ -335,9 +375,18 @@ class _Bird:
             for colour in PLUMAGES[species.plumage if loyal else rng.integers(len(PLUMAGES))]
         )
         self.visible = np.zeros((canvas.height, canvas.width), np.float32)
-        self.head = self.visible.copy()
-        shape = canvas.polygon(self.place(self.head_points(_circle(0.27))))
-        self.head[shape.place] = shape.alpha
+        self.head = self._head()
+
+    def _head(self) -> np.ndarray:
+        head = np.zeros((self.canvas.height, self.canvas.width), np.float32)
+        shape = self.canvas.polygon(self.place(self.head_points(_circle(0.27))))
+        head[shape.place] = shape.alpha
+        return head
+
+    def move_to(self, across: float) -> None:
+        """Put the bird at a share of the picture's width."""
+        self.centre = np.array([across * self.canvas.width, self.centre[1]])
+        self.head = self._head()
 
     def place(self, points: np.ndarray) -> np.ndarray:
         """The bird's coordinates (..., 2) to pixels."""

@@ -228,6 +228,9 @@ def _are_whole(values: Any, least: int) -> bool:
     return isinstance(values, list) and all(type(value) is int and value >= least for value in values)
 
 
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
 def _read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> Iterator[np.ndarray]:
     """The arrays of an .npz file by name, each of the shape expected; a wrong one takes no memory."""
     need_file(path)
@@ -236,12 +239,7 @@ def _read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> Iterator[np.
             for name, shape in shapes.items():
                 with archive.open(f"{name}.npy") as file:
                     version = np.lib.format.read_magic(file)
-                    read = (
-                        np.lib.format.read_array_header_1_0
-                        if version == (1, 0)
-                        else np.lib.format.read_array_header_2_0
-                    )
-                    found, _, dtype = read(file)
+                    found, _, dtype = _HEADERS[version](file)
                 if tuple(found) != shape or dtype.kind not in "fi" or dtype.itemsize > 8:
                     raise UserError(f"{name} is {dtype} {tuple(found)}", where=path, expected=f"numbers {shape}")
         with np.load(path, allow_pickle=False) as arrays:

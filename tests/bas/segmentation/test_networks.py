@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -24,7 +26,7 @@ def test_bas_maps_of_a_pair_are_the_recorded_ones():
 
 def optimizer_steps(network, groups, rates, momentum, decay, most, losses):
     """(parameter changes, losses) of a step each: SGD with the release's decay of its rates."""
-    from bas.segmentation.training import poly
+    from bas.segmentation.train import poly
 
     optimizer = torch.optim.SGD([{"params": group} for group in groups], lr=1.0, momentum=momentum, weight_decay=decay)
     for step, loss_of in enumerate(losses):
@@ -42,7 +44,7 @@ def optimizer_steps(network, groups, rates, momentum, decay, most, losses):
 
 def test_cam_network_and_its_training_are_the_recorded_ones():
     """Float64: logits, losses, gradients, two steps, maps; 1e-8 of the greatest value."""
-    from bas.segmentation.training import cam_groups
+    from bas.segmentation.train import cam_groups
 
     recorded = golden("cam")
     network = filled(CamNetwork("resnet50", 20)).eval()
@@ -85,7 +87,7 @@ def test_frozen_norm_stays_as_it_is_in_training():
 
 def test_irn_and_its_training_are_the_recorded_ones():
     """Float64: edges, displacements, the parts of the loss, two steps; 1e-8 of the greatest value."""
-    from bas.segmentation.training import irn_groups
+    from bas.segmentation.train import irn_groups
 
     recorded = golden("irn", "train/")
     names = recorded["param_names"].tolist()
@@ -138,7 +140,7 @@ def test_irn_takes_the_mean_displacement_off_and_its_edges_are_the_recorded_ones
 
 
 @torch.no_grad()
-def test_irn_takes_images_above_512(golden_side=528):
+def test_irn_takes_images_above_512():
     """The release crops them and then fails; here they are padded to the next multiple of 16."""
     network = IrnNetwork("mobilenet_v1").eval()
     edges, moves = network.look(torch.randn(2, 3, 20, 521))
@@ -157,3 +159,22 @@ def test_maps_have_stride_16_at_any_size(trunk, size):
     assert CamNetwork(trunk, 4).eval().maps(images).shape == expected
     with pytest.raises(ValueError, match="tap is block 5"):
         build_bas(trunk, 4, 5)
+
+
+@pytest.mark.parametrize("run", ["bas_1gpu", "bas_4gpu", "cam", "irn", "tiny"])
+def test_learning_rates_are_the_recorded_ones(run):
+    """1e-12. The four-process run decays over one process's batches of the same images."""
+    from bas.segmentation.config import RECIPES
+    from bas.segmentation.train import decay_steps, poly
+
+    recorded = golden("lists_schedule")[f"lr/{run}"]
+    steps = {"bas_1gpu": 6610, "bas_4gpu": 26450, "cam": 3305, "irn": 990, "tiny": 5}[run]
+    if run != "tiny":
+        recipe = RECIPES[run.split("_")[0], "resnet50"]
+        recipe = recipe if run != "bas_1gpu" else dataclasses.replace(recipe, poly_world=1)
+        assert decay_steps(recipe, 10_582) == steps
+        rates = [recipe.lr, 10 * recipe.lr]
+    else:
+        rates = [0.3, 0.7]
+    for step, *expected in recorded:
+        np.testing.assert_allclose(poly(rates, steps)(0, int(step)), expected, rtol=1e-12, err_msg=str(step))

@@ -1,0 +1,251 @@
+"""Scores a segmentation run: mean IoU at every threshold of its class maps, or of its masks.
+
+Each result line says where its threshold came from:
+
+    released     0.30, which BAS's released code reads class maps at elsewhere
+    validation   the best on the validation run, read on these images
+    oracle       the best on these very images, hence optimistic; what the released code prints
+    none         masks have none
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from common.datasets import Sample
+from common.datasets.label_maps import true_label_map
+from common.measuring.segmentation import BACKGROUND, SWEEP, SegmentationEvaluator, SegmentationResult
+from common.runs.segmentation import SegmentationPredictions, SegmentedImage
+from common.system.errors import UserError
+from common.system.parallel import in_processes
+from common.system.progress import bar
+
+RELEASED_THRESHOLD = 0.30
+CHUNK = 20
+"""Images that a process scores at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationRow:
+    """One result line.
+
+    Attributes:
+        source: where the threshold came from, see the module.
+        result: what was counted.
+    """
+
+    source: str
+    result: SegmentationResult
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationEvaluation:
+    """All results of one segmentation run.
+
+    Attributes:
+        predictions: as read.
+        split: that was scored.
+        results: by threshold, or one for masks.
+        rows: the result lines.
+        left_out: number of images without a result, by reason.
+    """
+
+    predictions: SegmentationPredictions
+    split: str
+    results: list[SegmentationResult]
+    rows: tuple[SegmentationRow, ...]
+    left_out: dict[str, int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Background and the classes, in the order of the confusion matrix."""
+        return (BACKGROUND, *self.predictions.class_names)
+
+
+def evaluate_segmentation(
+    runs: Sequence[Path],
+    validation: Sequence[Path] = (),
+    root: Path | None = None,
+    workers: int = 2,
+    split: str | None = None,
+) -> list[SegmentationEvaluation]:
+    """Everything that `common.evaluate` says of segmentation runs.
+
+    Args:
+        runs: predictions directories.
+        validation: runs of class maps on held-out images, of the same checkpoints, to choose thresholds on.
+        root: the data set's folder, where it has moved.
+        workers: processes.
+        split: score only the runs' images that this split of their data set has, such as train of train_aug's.
+
+    Raises:
+        UserError: a directory that is none, a validation run on the very images, or images without a label map.
+    """
+    chosen = {}
+    for path in validation:
+        held = SegmentationPredictions.open(path)
+        chosen[_key(held)] = (held, score_segmentation(held, root, workers))
+    return [_evaluation(SegmentationPredictions.open(path), chosen, root, workers, split) for path in runs]
+
+
+def _key(predictions: SegmentationPredictions) -> tuple[str, str]:
+    """What a run shares with its validation run: checkpoints and options."""
+    return str(predictions.manifest.get("checkpoint")), str(predictions.manifest.get("options"))
+
+
+def _evaluation(
+    predictions: SegmentationPredictions, chosen: dict, root: Path | None, workers: int, split: str | None
+) -> SegmentationEvaluation:
+    evaluator, left_out = score_segmentation(predictions, root, workers, split)
+    results = evaluator.compute()
+    if not evaluator.thresholds:
+        rows = [SegmentationRow("none", results[0])]
+    else:
+        best = int(np.argmax([result.miou for result in results]))
+        rows = [SegmentationRow("released", results[SWEEP.index(RELEASED_THRESHOLD)])]
+        if _key(predictions) in chosen:
+            held, (held_evaluator, _) = chosen[_key(predictions)]
+            if {entry.image_id for entry in held.entries} & {entry.image_id for entry in predictions.entries}:
+                raise UserError("the validation run has images of the run that it chooses the threshold for",
+                                where=held.directory, do="make its maps on held-out images")  # fmt: skip
+            number = int(np.argmax([result.miou for result in held_evaluator.compute()]))
+            rows.append(SegmentationRow("validation", results[number]))
+        rows.append(SegmentationRow("oracle", results[best]))
+    split = split or str(predictions.manifest["data"].get("split"))
+    return SegmentationEvaluation(predictions, split, results, tuple(rows), left_out)
+
+
+def score_segmentation(
+    predictions: SegmentationPredictions, root: Path | None = None, workers: int = 2, split: str | None = None
+) -> tuple[SegmentationEvaluator, dict[str, int]]:
+    """Count a run's pixels; arguments as `evaluate_segmentation`.
+
+    Returns:
+        The evaluator, with thresholds where the run holds class maps; and how many images are not in it, by reason.
+
+    Raises:
+        UserError: none of the images has a label map, or a file is damaged.
+    """
+    samples = {sample.image_id: sample for sample in predictions.dataset(root)}
+    wanted = samples if split is None else {sample.image_id for sample in predictions.other_split(split, root)[1]}
+    left_out = Counter(reason for image_id, reason in predictions.skipped.items() if image_id in wanted)
+    jobs = []
+    for entry in predictions.entries:
+        if entry.image_id not in wanted:
+            continue
+        if samples[entry.image_id].truth is None:
+            left_out["no label map"] += 1
+        else:
+            jobs.append((entry, samples[entry.image_id]))
+    if not jobs:
+        raise UserError("none of its images has a label map" if split is None else f"none of its images is of {split}",
+                        where=predictions.directory)  # fmt: skip
+    chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
+    evaluator = _evaluator(predictions)
+    counted = in_processes(partial(_count, predictions), chunks, workers)
+    for part in bar(counted, total=len(chunks), desc="scoring", unit="chunk"):
+        evaluator.merge(part)
+    return evaluator, dict(left_out)
+
+
+def _evaluator(predictions: SegmentationPredictions) -> SegmentationEvaluator:
+    return SegmentationEvaluator(len(predictions.class_names), SWEEP if predictions.kind == "maps" else ())
+
+
+def _count(
+    predictions: SegmentationPredictions, jobs: Sequence[tuple[SegmentedImage, Sample]]
+) -> SegmentationEvaluator:
+    evaluator = _evaluator(predictions)
+    for entry, sample in jobs:
+        truth = true_label_map(sample, len(predictions.class_names))
+        if truth.shape[::-1] != tuple(entry.size):
+            raise UserError(f"{entry.image_id}'s label map is {truth.shape[1]}x{truth.shape[0]}",
+                            where=predictions.directory, expected="x".join(map(str, entry.size)))  # fmt: skip
+        if predictions.kind == "maps":
+            classes, _, high = predictions.maps(entry)
+            evaluator.accumulate_maps(high, classes, truth)
+        else:
+            evaluator.accumulate(predictions.mask(entry), truth)
+    return evaluator
+
+
+def summary_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[str]]:
+    """Every result line as cells; shares in percent."""
+    shown = ("run", "method", "split", "N", "left out", "threshold", "from", "mIoU", "background among foreground",
+             "background missed", "classes missed", "classes too much")  # fmt: skip
+    table = [list(shown)]
+    for evaluation in evaluations:
+        for row in evaluation.rows:
+            result = row.result
+            threshold = "-" if result.threshold is None else f"{result.threshold:.2f}"
+            shares = (result.miou, result.background_among_foreground, result.false_negatives[0],
+                      _mean(result.false_negatives[1:]), _mean(result.false_positives[1:]))  # fmt: skip
+            predictions, left_out = evaluation.predictions, str(sum(evaluation.left_out.values()))
+            cells = [str(predictions.directory), predictions.title, evaluation.split, str(result.images), left_out]
+            table.append([*cells, threshold, row.source, *map(_percent, shares)])
+    return table
+
+
+def _mean(values: np.ndarray) -> float:
+    found = values[~np.isnan(values)]
+    return float(found.mean()) if len(found) else float("nan")
+
+
+def _percent(share: float) -> str:
+    return "-" if np.isnan(share) else f"{100 * share:.2f}"
+
+
+def class_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[str]]:
+    """IoU of every class in percent, a column a run: at the validation's threshold, else at the released one."""
+    names = evaluations[0].names
+    shown = [evaluation for evaluation in evaluations if evaluation.names == names]
+    rows = [next((row for row in each.rows if row.source == "validation"), each.rows[0]) for each in shown]
+    header = [f"{each.predictions.directory.name} ({row.source})" for each, row in zip(shown, rows, strict=True)]
+    return [["IoU", *header]] + [
+        [name, *(_percent(row.result.iou[number]) for row in rows)] for number, name in enumerate(names)
+    ]
+
+
+def threshold_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[str]]:
+    """The mean IoU in percent of every threshold, a column for each run of class maps; empty without any."""
+    shown = [evaluation for evaluation in evaluations if evaluation.predictions.kind == "maps"]
+    if not shown:
+        return []
+    table = [["mIoU at", *(str(each.predictions.directory.name) for each in shown)]]
+    for number, threshold in enumerate(SWEEP):
+        table.append([f"{threshold:.2f}", *(_percent(each.results[number].miou) for each in shown)])
+    return table
+
+
+def as_json(evaluations: Sequence[SegmentationEvaluation]) -> list[dict[str, Any]]:
+    """Plain values of every run: rows, IoU by class, mean IoU by threshold."""
+    return [
+        {
+            "run": str(each.predictions.directory),
+            "task": "segmentation",
+            "kind": each.predictions.kind,
+            "split": each.split,
+            "left_out": each.left_out,
+            "thresholds": [[result.threshold, _number(result.miou)] for result in each.results],
+            "rows": [
+                {
+                    "source": row.source,
+                    "threshold": row.result.threshold,
+                    "images": row.result.images,
+                    "miou": _number(row.result.miou),
+                    "iou": dict(zip(each.names, map(_number, row.result.iou), strict=True)),
+                }
+                for row in each.rows
+            ],
+        }
+        for each in evaluations
+    ]
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -1,0 +1,73 @@
+import json
+
+import numpy as np
+import pytest
+
+from common.datasets import DataSource, coco
+from common.datasets.label_maps import true_label_map
+from common.system.errors import UserError
+
+IMAGE = {"id": 9, "file_name": "COCO_train2014_000000000009.jpg", "width": 6, "height": 4}
+SQUARE = [[0, 0, 3, 0, 3, 2, 0, 2]]
+
+
+def write(tmp_path, annotations, images=(IMAGE,)):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train2014").mkdir()
+    content = {
+        "images": list(images),
+        "annotations": [{"id": number, "image_id": 9, "area": 1.0, **each} for number, each in enumerate(annotations)],
+        "categories": [{"id": 51, "name": "bowl"}, {"id": 3, "name": "car"}, {"id": 55, "name": "orange"}],
+    }
+    (tmp_path / "annotations" / "instances_train2014.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_labels_are_the_ranks_of_category_ids(tmp_path):
+    root = write(tmp_path, [{"category_id": 55, "segmentation": SQUARE}, {"category_id": 3, "segmentation": SQUARE}])
+    dataset = DataSource("coco", root, "train").load(multi_label=True)
+    assert dataset.class_names == ("car", "bowl", "orange")
+    assert (dataset.samples[0].image_id, dataset.samples[0].labels) == ("COCO_train2014_000000000009", (0, 2))
+    assert dataset.samples[0].size == (6, 4)
+
+
+def test_small_objects_lie_on_large_ones_and_crowds_are_ignored(tmp_path):
+    runs = [16, 4, 4]  # down the columns: the fifth column of four rows
+    root = write(tmp_path, [
+        {"category_id": 3, "segmentation": SQUARE, "area": 2},
+        {"category_id": 51, "segmentation": [[0, 0, 5, 0, 5, 3, 0, 3]], "area": 20},
+        {"category_id": 51, "segmentation": {"counts": runs, "size": [4, 6]}, "iscrowd": 1, "area": 1},
+    ])  # fmt: skip
+    labels = true_label_map(coco.load(root, "train").samples[0], 3)
+    expected = np.full((4, 6), 2)
+    expected[:3, :4] = 1
+    expected[:, 4] = 255
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_images_without_an_object_are_left_out_and_counted(tmp_path):
+    other = {**IMAGE, "id": 10, "file_name": "b.jpg"}
+    root = write(tmp_path, [{"category_id": 3, "segmentation": SQUARE}], (IMAGE, other))
+    assert coco.load(root, "train").left_out == {"no object is annotated": 1}
+
+
+@pytest.mark.parametrize(("annotation", "said"), [
+    ({"category_id": 4, "segmentation": SQUARE}, "the annotation 0 is not one of an object"),
+    ({"category_id": 3, "segmentation": [[0, 0]]}, "a polygon of fewer than three points"),
+    ({"category_id": 3, "segmentation": {"counts": "abc"}}, "compressed run lengths"),
+])  # fmt: skip
+def test_faulty_annotations_are_named(tmp_path, annotation, said):
+    with pytest.raises(UserError, match=said):
+        coco.load(write(tmp_path, [annotation]), "train")
+
+
+def test_paths_stay_inside(tmp_path):
+    root = write(tmp_path, [{"category_id": 3, "segmentation": SQUARE}], ({**IMAGE, "file_name": "../x.jpg"},))
+    with pytest.raises(UserError, match="not usable"):
+        coco.load(root, "train")
+
+
+def test_run_lengths_of_another_size(tmp_path):
+    root = write(tmp_path, [{"category_id": 3, "segmentation": {"counts": [3, 4]}}])
+    with pytest.raises(UserError, match="run lengths of 7 pixels; expected 24"):
+        true_label_map(coco.load(root, "train").samples[0], 3)

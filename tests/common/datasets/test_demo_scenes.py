@@ -1,0 +1,22 @@
+import numpy as np
+
+from common.datasets import DataSource, demo_scenes
+from common.datasets.label_maps import true_label_map
+
+
+def test_scenes_are_rendered_in_vocs_layout_and_do_not_depend_on_processes(tmp_path):
+    recipe = demo_scenes.SceneRecipe(2, 1, 1, seed=3)
+    demo_scenes.render(tmp_path / "a", recipe, workers=1)
+    demo_scenes.render(tmp_path / "b", recipe, workers=2)
+    for split, count in (("train", 2), ("val", 1), ("test", 1)):
+        dataset = DataSource("demo-scenes", tmp_path / "a", split).load(multi_label=True)
+        other = DataSource("demo-scenes", tmp_path / "b", split).load(multi_label=True)
+        assert len(dataset) == count
+        assert dataset.fingerprint() == other.fingerprint()
+        for sample, twin in zip(dataset, other, strict=True):
+            assert sample.path.read_bytes() == twin.path.read_bytes()
+            labels = true_label_map(sample, demo_scenes.SPECIES_SHOWN)
+            np.testing.assert_array_equal(labels, true_label_map(twin, demo_scenes.SPECIES_SHOWN))
+            assert tuple(np.unique(labels)[1:] - 1) == sample.labels
+            assert 1 <= len(sample.labels) <= 3
+            assert 0.03 < (labels > 0).mean() < 0.6

@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.datasets import DataSource, voc
+from common.datasets.label_maps import true_label_map
+from common.system.errors import UserError
+from tests import scenes
+
+
+@pytest.fixture
+def root(tmp_path):
+    return scenes.write(tmp_path / "voc", {"train": 4, "val": 2})
+
+
+def annotate(root, image_id, names):
+    text = "".join(f"<object><name>{name}</name><part><name>head</name></part></object>" for name in names)
+    (root / "Annotations" / f"{image_id}.xml").write_text(f"<annotation>{text}</annotation>")
+
+
+def test_labels_of_annotations_are_the_recorded_ones(tmp_path, golden):
+    recorded = golden("bas_segmentation/lists_schedule")
+    assert recorded["class_names"].tolist() == list(voc.CLASSES)
+    for number, (names, labels) in enumerate(zip(recorded["xml_names"], recorded["xml_labels"], strict=True)):
+        path = tmp_path / f"{number}.xml"
+        text = "".join(f"<name>{name}</name>" for name in str(names).split(","))
+        path.write_text(f"<annotation>{text}</annotation>")
+        assert voc.image_labels(path) == tuple(np.flatnonzero(labels))
+
+
+def test_samples_have_several_labels_and_a_label_map(root):
+    dataset = DataSource("voc", root, "train").load(multi_label=True)
+    assert (dataset.multi_label, dataset.class_names, len(dataset)) == (True, scenes.NAMES, 4)
+    for sample in dataset:
+        truth = true_label_map(sample, 3)
+        assert tuple(np.unique(truth[truth < 255])[1:] - 1) == sample.labels
+        assert sample.label == sample.labels[0]
+        assert (truth[0] == 255).all()
+
+
+def test_an_image_of_several_classes_is_refused_where_one_is_wanted(root):
+    with pytest.raises(UserError, match="voc's images have several classes. Take bas.segmentation"):
+        DataSource("voc", root, "train").load()
+
+
+def test_a_data_set_of_one_class_an_image_is_no_segmentation(tmp_path):
+    Image.new("RGB", (8, 8)).save((tmp_path / "train" / "a").mkdir(parents=True) or tmp_path / "train/a/x.png")
+    with pytest.raises(UserError, match="folder's images have one class each"):
+        DataSource("folder", tmp_path, "train").load(multi_label=True)
+
+
+def test_an_image_without_a_class_is_left_out_and_counted(root):
+    annotate(root, "train_1", ["unicorn"])
+    dataset = voc.load(root, "train")
+    assert [sample.image_id for sample in dataset] == ["train_0", "train_2", "train_3"]
+    assert dataset.left_out == {"its annotation names no class of the data set": 1}
+
+
+def test_labels_change_the_fingerprint(root):
+    before = voc.load(root, "train").fingerprint()
+    labels = voc.load(root, "train").samples[0].labels
+    annotate(
+        root, "train_0", [scenes.NAMES[labels[0]], *(name for name in scenes.NAMES if name != scenes.NAMES[labels[0]])]
+    )
+    after = voc.load(root, "train")
+    assert (after.samples[0].labels == (0, 1, 2)) == (after.fingerprint() != before or labels == (0, 1, 2))
+
+
+def test_train_aug_is_train_and_sbd_without_val(root):
+    (root / "SBD").mkdir()
+    (root / "SBD" / "train.txt").write_text("train_0\nval_0\n")
+    (root / "SBD" / "val.txt").write_text("more_0\n")
+    for folder, suffix in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        (root / folder / f"more_0.{suffix}").write_bytes((root / folder / f"val_0.{suffix}").read_bytes())
+    dataset = voc.load(root, "train_aug")
+    assert [sample.image_id for sample in dataset] == ["more_0", "train_0", "train_1", "train_2", "train_3"]
+    assert dataset.samples[0].truth is None
+    with pytest.raises(UserError, match="more_0 has no label map"):
+        true_label_map(dataset.samples[0], 3)
+
+
+def test_vocs_own_classes_are_compared_with_the_authors_list(root):
+    (root / "classes.txt").unlink()
+    for image_id in ("val_0", "val_1"):
+        annotate(root, image_id, ["cat", "Cat", "person"])
+    dataset = voc.load(root, "val")
+    assert dataset.samples[0].labels == (7, 14)
+    assert dataset.notes == ("2 images, not the 1449 that the authors used (another sha256 of their ids)",)
+
+
+def test_held_out_images(root):
+    held = voc.load(root, "held", held_per_class=1)
+    train = voc.load(root, "train", held_per_class=1)
+    assert {sample.image_id for sample in held} | {sample.image_id for sample in train} == {
+        f"train_{n}" for n in range(4)
+    }
+    assert not {sample.image_id for sample in held} & {sample.image_id for sample in train}
+
+
+@pytest.mark.parametrize(("pixels", "said"), [
+    (np.full((48, 64), 4, np.uint8), "the label map holds 4; expected 0 to 3, or 255"),
+    (np.zeros((48, 63), np.uint8), "the label map is 63x48; expected 64x48"),
+    (np.zeros((48, 64, 3), np.uint8), "the label map is an image of the kind RGB"),
+])  # fmt: skip
+def test_label_maps_that_make_no_sense_are_refused(root, pixels, said):
+    sample = voc.load(root, "val").samples[0]
+    Image.fromarray(pixels).save(sample.truth)
+    with pytest.raises(UserError, match=said):
+        true_label_map(sample, 3)
+
+
+@pytest.mark.parametrize(("spoil", "said"), [
+    (lambda root: (root / "ImageSets/Segmentation/val.txt").unlink(), "no list of the split 'val'"),
+    (lambda root: (root / "ImageSets/Segmentation/val.txt").write_text("../x\n"), "val.txt:1: path '../x' is not usable"),
+    (lambda root: (root / "Annotations/val_0.xml").write_text("<a>"), "malformed XML"),
+    (lambda root: (root / "Annotations/val_0.xml").unlink(), "no such annotation"),
+    (lambda root: (root / "classes.txt").write_text("a\na\n"), "classes.txt:2: a stands here twice"),
+])  # fmt: skip
+def test_faults_are_named(root, spoil, said):
+    spoil(root)
+    with pytest.raises(UserError, match=said):
+        voc.load(root, "val")

@@ -1,0 +1,164 @@
+import json
+
+import numpy as np
+import pytest
+
+from common.datasets import DataSource
+from common.datasets.label_maps import true_label_map
+from common.evaluate import Evaluate, main
+from common.runs.reader import Predictions
+from common.runs.segmentation import SegmentationPredictions, SegmentationWriter, map_file
+from common.runs.segmentation_scoring import evaluate_segmentation
+from common.system.errors import UserError
+from tests import scenes
+
+
+@pytest.fixture
+def root(tmp_path):
+    return scenes.write(tmp_path / "voc", {"train": 3, "val": 2})
+
+
+def header(root, split="train", kind="maps", **fields):
+    source = DataSource("voc", root, split)
+    return {
+        "kind": kind, "method": "bas-segmentation", "architecture": "resnet50", "classes": list(scenes.NAMES),
+        "data": source.described(source.load(multi_label=True)), "checkpoint": {"name": "x"}, "options": {}, **fields,
+    }  # fmt: skip
+
+
+def maps_of(sample, value):
+    """Maps that are `value` on each class's pixels and 0.1 elsewhere."""
+    truth = true_label_map(sample, 3)
+    high = np.stack([np.where(truth == label + 1, value, 0.1) for label in sample.labels]).astype(np.float32)
+    return high[:, ::4, ::4].copy(), high
+
+
+def write(directory, root, split="train", value=0.9, stop=None, **fields):
+    writer = SegmentationWriter(directory, header(root, split, **fields))
+    for sample in DataSource("voc", root, split).load(multi_label=True):
+        if sample.image_id not in writer.done and len(writer.done) != stop:
+            writer.write_maps(sample, *maps_of(sample, value))
+    return writer.end() if stop is None else writer.close()
+
+
+def test_maps_come_back_as_written_and_need_no_pickle(root, tmp_path):
+    directory = write(tmp_path / "maps", root)
+    predictions = SegmentationPredictions.open(directory)
+    assert (predictions.kind, predictions.class_names) == ("maps", scenes.NAMES)
+    sample = predictions.dataset().samples[0]
+    keys, strided, high = predictions.maps(predictions.entries[0])
+    expected = maps_of(sample, 0.9)
+    np.testing.assert_array_equal(strided, expected[0])
+    np.testing.assert_array_equal(high, expected[1])
+    assert tuple(keys) == sample.labels
+
+
+def test_a_stopped_run_continues(root, tmp_path):
+    write(tmp_path / "maps", root, stop=1)
+    with pytest.raises(UserError, match="has not finished"):
+        SegmentationPredictions.open(tmp_path / "maps")
+    with open(tmp_path / "maps" / "predictions.jsonl", "a") as file:
+        file.write('{"image_id": "tr')  # a killed process
+    write(tmp_path / "maps", root)
+    assert len(SegmentationPredictions.open(tmp_path / "maps").entries) == 3
+    with pytest.raises(UserError, match="holds another run: its options is"):
+        SegmentationWriter(tmp_path / "maps", header(root, options={"scales": [1]}))
+
+
+def test_perfect_maps_have_an_miou_of_one_below_their_value(root, tmp_path):
+    write(tmp_path / "maps", root, value=0.35)
+    (evaluation,) = evaluate_segmentation([tmp_path / "maps"], workers=1)
+    by_threshold = {result.threshold: result.miou for result in evaluation.results}
+    assert all((miou == 1.0) == (threshold < 0.35) for threshold, miou in by_threshold.items())
+    assert [row.source for row in evaluation.rows] == ["released", "oracle"]
+
+
+def test_the_threshold_is_chosen_on_the_validation_run(root, tmp_path):
+    write(tmp_path / "maps", root, value=0.35)
+    write(tmp_path / "held", root, "val", value=0.41)
+    (evaluation,) = evaluate_segmentation([tmp_path / "maps"], [tmp_path / "held"], workers=1)
+    found = {row.source: row.result.threshold for row in evaluation.rows}
+    assert found == {"released": 0.30, "validation": 0.20, "oracle": 0.20}
+    write(tmp_path / "same", root, "train", value=0.41)
+    with pytest.raises(UserError, match="validation run has images of the run"):
+        evaluate_segmentation([tmp_path / "maps"], [tmp_path / "same"], workers=1)
+
+
+def test_masks_are_scored_without_a_threshold_and_what_is_left_out_is_counted(root, tmp_path):
+    dataset = DataSource("voc", root, "train").load(multi_label=True)
+    writer = SegmentationWriter(tmp_path / "masks", header(root, kind="masks"))
+    writer.write_mask(dataset.samples[0], true_label_map(dataset.samples[0], 3))
+    writer.write_mask(dataset.samples[1], np.zeros((48, 64)))
+    writer.skip("train_2", "unreadable")
+    writer.end()
+    (evaluation,) = evaluate_segmentation([tmp_path / "masks"], workers=1)
+    assert evaluation.left_out == {"unreadable": 1}
+    (row,) = evaluation.rows
+    assert (row.source, row.result.images) == ("none", 2)
+    assert row.result.iou[1 + dataset.samples[1].labels[0]] < 1
+
+
+def test_evaluate_prints_and_stores_the_mean_iou(root, tmp_path, capsys, monkeypatch):
+    write(tmp_path / "maps", root)
+    monkeypatch.setattr(
+        "sys.argv", ["x", str(tmp_path / "maps"), "--json", str(tmp_path / "out.json"), "--workers", "1"]
+    )
+    main()
+    printed = capsys.readouterr().out
+    assert "mIoU" in printed
+    assert "background" in printed
+    stored = json.loads((tmp_path / "out.json").read_text())["segmentation"][0]
+    assert stored["rows"][0]["miou"] == 1.0
+    assert len(stored["thresholds"]) == 25
+    assert Evaluate(runs=()).split is None
+
+
+def test_box_commands_refuse_a_segmentation_run(root, tmp_path):
+    with pytest.raises(UserError, match='predictions of another task, "segmentation"'):
+        Predictions.open(write(tmp_path / "maps", root))
+
+
+def spoiled(directory, **arrays):
+    entry = SegmentationPredictions.open(directory).entries[0]
+    path = map_file(directory, entry.image_id)
+    stored = dict(np.load(path))
+    np.savez(path, **{**stored, **{name: change(stored[name]) for name, change in arrays.items()}})
+    return SegmentationPredictions.open(directory), entry
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"high_res": lambda a: a[:, 1:]}, "high_res is float32"),
+    ({"high_res": lambda a: a * 3}, "values outside 0 to 1"),
+    ({"cam": lambda a: np.full_like(a, np.nan)}, "values outside 0 to 1"),
+    ({"keys": lambda a: a + 1}, "its classes are"),
+    ({"cam": lambda a: a.astype(object)}, "cam is object"),
+])  # fmt: skip
+def test_maps_that_are_not_right_are_refused(root, tmp_path, change, said):
+    predictions, entry = spoiled(write(tmp_path / "maps", root), **change)
+    with pytest.raises(UserError, match=said):
+        predictions.maps(entry)
+
+
+def test_damaged_files_are_named(root, tmp_path):
+    directory = write(tmp_path / "maps", root)
+    predictions = SegmentationPredictions.open(directory)
+    path = map_file(directory, predictions.entries[0].image_id)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"not a readable .npz file"):
+        predictions.maps(predictions.entries[0])
+    path.unlink()
+    with pytest.raises(UserError, match="no such maps"):
+        predictions.maps(predictions.entries[0])
+
+
+@pytest.mark.parametrize(("line", "said"), [
+    ({"image_id": "../x", "size": [4, 4], "labels": [0]}, "not usable"),
+    ({"image_id": "x", "size": [4, 0], "labels": [0]}, "size is"),
+    ({"image_id": "x", "size": [4, 4], "labels": [3]}, "labels is"),
+    ({"image_id": "x", "size": [4, 4], "labels": [1, 0]}, "labels is"),
+])  # fmt: skip
+def test_lines_that_make_no_sense_are_refused(root, tmp_path, line, said):
+    directory = write(tmp_path / "maps", root)
+    (directory / "predictions.jsonl").write_text(json.dumps(line) + "\n")
+    with pytest.raises(UserError, match=said):
+        SegmentationPredictions.open(directory)
