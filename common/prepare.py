@@ -2,6 +2,7 @@
 
     python -m common.prepare cub --root /data/CUB_200_2011
     python -m common.prepare demo --root data/demo          renders the embedded data set first
+    python -m common.prepare demo-scenes --root data/scenes    renders the one for segmentation first
     python -m common.prepare photographs --root data/photographs    copies five that installed packages ship first
 
 Every image is decoded. Problems are printed one to a line and the exit status is then 2; notes are not problems.
@@ -16,9 +17,23 @@ from typing import Literal
 
 import tyro
 
-from common.datasets import Dataset, DataSource, Sample, cub, demo, ilsvrc, lists, shipped, splits, wsoleval
+from common.datasets import (
+    Dataset,
+    DataSource,
+    Sample,
+    cub,
+    demo,
+    demo_scenes,
+    ilsvrc,
+    lists,
+    shipped,
+    splits,
+    wsoleval,
+)
+from common.datasets.label_maps import true_label_map
 from common.datasets.masks import object_and_ignore
 from common.measuring.geometry import Frame
+from common.measuring.segmentation import IGNORE
 from common.pictures.images import ImageError, read_rgb, read_size
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
@@ -33,14 +48,21 @@ SPLITS = {
     "photographs": ("val",),
     "folder": ("train", "test"),
     "wsoleval": ("train", "val", "test"),
+    "voc": ("train", "val"),
+    "coco": ("train", "val"),
+    "demo-scenes": ("train", "val", "test"),
 }
+SEGMENTATION = {"voc", "coco", "demo-scenes"}
+"""Whose images show several classes."""
 
 
 @dataclass(frozen=True)
 class Prepare:
     """Check a data set, print what is in it, write list files."""
 
-    name: tyro.conf.Positional[Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval"]]
+    name: tyro.conf.Positional[
+        Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "voc", "coco", "demo-scenes"]
+    ]
     """Which kind of data set."""
     root: Path
     """The folder that holds it."""
@@ -64,6 +86,8 @@ class Prepare:
     """Processes."""
     recipe: demo.Recipe = field(default_factory=demo.Recipe)
     """demo: what is rendered where the folder isn't there."""
+    scenes: demo_scenes.SceneRecipe = field(default_factory=demo_scenes.SceneRecipe)
+    """demo-scenes: what is rendered where the folder isn't there."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +148,7 @@ def _read(options: Prepare, split: str, problems: list[str]) -> Dataset | None:
         leave_out=options.leave_out,
     )
     try:
-        return source.load(on_problem=note)
+        return source.load(on_problem=note, multi_label=options.name in SEGMENTATION)
     except UserError as problem:
         note(problem)
         return None
@@ -152,6 +176,8 @@ def _annotated(dataset: Dataset) -> list[str]:
     if 0 < masks < len(dataset):
         lines.append(f"{dataset.split}: {len(dataset) - masks} of {len(dataset)} images have no mask, which pixel "
                      "metrics leave out")  # fmt: skip
+    if dataset.multi_label and (lacking := sum(sample.truth is None for sample in dataset)):
+        lines.append(f"{dataset.split}: {lacking} of {len(dataset)} images have no label map, and can't be scored")
     return lines
 
 
@@ -186,6 +212,8 @@ def _decode(sample: Sample, mask_over: int) -> tuple[tuple[int, int] | None, str
     except ImageError as problem:
         return None, str(problem), None
     try:
+        if sample.truth is not None:
+            true_label_map(sample, IGNORE - 1)
         if sample.masks:
             object_and_ignore(sample, Frame.squash(sample.declared_size or (width, height)), mask_over)
     except UserError as problem:
@@ -226,7 +254,7 @@ def _check_boxes(dataset: Dataset, sizes: dict[str, tuple[int, int]], notes: lis
 
 
 def _row(dataset: Dataset, sizes: dict[str, tuple[int, int]]) -> list[str]:
-    counts = Counter(sample.label for sample in dataset)
+    counts = Counter(label for sample in dataset for label in sample.labels or (sample.label,))
     boxes = [len(sample.boxes) for sample in dataset]
     span = "-"
     if sizes:
@@ -292,11 +320,13 @@ def _compare_splits(report: Report, subset: bool) -> None:
         paths = {sample.path for sample in one}
         for other in loaded[position + 1 :]:
             names = (one.split, other.split)
+            if {"train", "train_aug"} == set(names):  # the one is a part of the other
+                continue
             if shared := sum(sample.path in paths for sample in other):
                 report.problems.append(f"{shared} images stand in both {names[0]} and {names[1]}")
             _compare_classes(one, other, report)
     for dataset in loaded:
-        labels = {sample.label for sample in dataset}
+        labels = {label for sample in dataset for label in sample.labels or (sample.label,)}
         without = [name for label, name in enumerate(dataset.class_names) if label not in labels]
         if without:
             (report.notes if subset else report.problems).append(
@@ -359,6 +389,10 @@ def main() -> int:
     options = parse(Prepare, prog="python -m common.prepare", description=__doc__)
     if options.name == "demo":
         demo.render(options.root, options.recipe, options.workers)
+    if options.name == "demo-scenes":
+        demo_scenes.render(options.root, options.scenes, options.workers)
+    if options.lists and options.name in SEGMENTATION:
+        raise UserError("--lists for images of several classes", do="leave it out: the papers' lists hold one class")
     if options.name == "photographs":
         shipped.gather(options.root)
     report = check(options)

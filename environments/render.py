@@ -17,6 +17,8 @@ PURPOSES = {
     "all": "all four papers, the tests and the demo",
     "tf221": "as all.yml, with TensorFlow 2.21 and numpy 2",
 }
+COMPILED = {"crf"}
+"""Extras that a compiler builds; no environment has them."""
 
 
 def pins_file(name: str) -> str:
@@ -43,7 +45,11 @@ def required(name: str) -> list[str]:
     """The packages that an environment asks for by name; `all` asks for everything, `tf221` for another TensorFlow."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    chosen = [name, "weights"] if name in PAPERS else [extra for extra in extras if extra != "tf221" or name == "tf221"]
+    chosen = (
+        [name, "weights"]
+        if name in PAPERS
+        else [extra for extra in extras if extra not in COMPILED and (extra != "tf221" or name == "tf221")]
+    )
     wanted = project["dependencies"] + [item for extra in chosen for item in extras[extra]]
     packages = {normalize(re.split(r"[<>=!~\[; ]", item)[0]) for item in wanted}
     return sorted(packages - {"tensorflow-cpu"} if name == "tf221" else packages)

@@ -30,13 +30,13 @@ def test_the_first_commands_are_there():
 
 
 def test_links_lead_somewhere():
-    for page in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md")]:
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("bas/*/README.md")]:
         for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page}: {target}"
 
 
 def test_the_tests_that_readmes_name_exist():
-    named = [(page, *name) for page in ROOT.glob("*/README.md")
+    named = [(page, *name) for page in [*ROOT.glob("*/README.md"), *ROOT.glob("bas/*/README.md")]
              for name in re.findall(r"(tests/[\w/]+\.py)::(\w+)", page.read_text())]  # fmt: skip
     assert named
     for page, file, name in named:

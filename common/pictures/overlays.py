@@ -56,10 +56,20 @@ def _under_map(picture: np.ndarray, frame: Frame, localization_map: np.ndarray |
     canvas[y : y + height, x : x + width] = localization_map
     seen = cv2.resize((canvas >= 0).astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)[..., None]
     values = cv2.resize(np.maximum(canvas, 0), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    heat = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1].astype(np.float32)
     grey = picture.mean(axis=2, keepdims=True)
-    shown = seen * (0.45 * grey + 0.55 * heat) + (1 - seen) * 0.45 * grey
+    shown = seen * _heat(picture, values) + (1 - seen) * 0.45 * grey
     return np.ascontiguousarray(np.clip(shown, 0, 255).astype(np.uint8))
+
+
+def heated(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A picture (h, w, 3) uint8 RGB under a map (H, W) in [0, 1] of the whole image."""
+    resized = cv2.resize(values.astype(np.float32), picture.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return np.clip(_heat(picture, np.clip(resized, 0, 1)), 0, 255).astype(np.uint8)
+
+
+def _heat(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
+    heat = cv2.applyColorMap((values * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1].astype(np.float32)
+    return 0.45 * picture.mean(axis=2, keepdims=True) + 0.55 * heat
 
 
 def _outline(picture: np.ndarray, box: np.ndarray, colour: tuple[int, int, int]) -> None:

@@ -1,7 +1,10 @@
 import numpy as np
+from PIL import Image
 
 from common.datasets import DataSource, demo_scenes
 from common.datasets.label_maps import true_label_map
+from common.prepare import Prepare, check
+from tests import scenes
 
 
 def test_scenes_are_rendered_in_vocs_layout_and_do_not_depend_on_processes(tmp_path):
@@ -20,3 +23,18 @@ def test_scenes_are_rendered_in_vocs_layout_and_do_not_depend_on_processes(tmp_p
             assert tuple(np.unique(labels)[1:] - 1) == sample.labels
             assert 1 <= len(sample.labels) <= 3
             assert 0.03 < (labels > 0).mean() < 0.6
+
+
+def test_the_data_set_is_checked(tmp_path):
+    scenes.write(tmp_path)
+    options = Prepare("voc", tmp_path, splits=("train", "val"), workers=1)
+    report = check(options)
+    assert (report.problems, [row[:3] for row in report.rows]) == (
+        [],
+        [["train", "8", "3 of 3"], ["val", "3", "3 of 3"]],
+    )
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "SegmentationClass" / "val_0.png")
+    (tmp_path / "SegmentationClass" / "val_1.png").unlink()
+    notes = check(options).notes
+    assert any("the label map is 4x4; expected 64x48" in note for note in notes)
+    assert "val: 1 of 3 images have no label map, and can't be scored" in notes

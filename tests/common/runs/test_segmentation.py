@@ -162,3 +162,18 @@ def test_lines_that_make_no_sense_are_refused(root, tmp_path, line, said):
     (directory / "predictions.jsonl").write_text(json.dumps(line) + "\n")
     with pytest.raises(UserError, match=said):
         SegmentationPredictions.open(directory)
+
+
+def test_the_page_shows_image_maps_mask_and_truth(root, tmp_path):
+    from common.report.page import Report, build
+
+    write(tmp_path / "maps", root)
+    page = build(Report(runs=(tmp_path / "maps",), gallery=2, picture=40, workers=1))
+    samples = DataSource("voc", root, "train").load(multi_label=True).samples
+    shown = [samples[0], samples[2]]
+    assert page.count("<h3>") == 2
+    assert page.count('alt="') == sum(3 + len(sample.labels) for sample in shown)
+    for sample in shown:
+        for label in sample.labels:
+            assert f'alt="{sample.image_id}: map of {scenes.NAMES[label]}"' in page
+    assert "maps above 0.30 (released)" in page
