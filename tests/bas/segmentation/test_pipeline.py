@@ -160,3 +160,27 @@ def test_steps_refuse_what_another_step_wrote(folder, trained, tmp_path):
         train(TrainIrn(labels=trained / "maps", out=tmp_path, backbone="mobilenet_v1", runtime=RUNTIME))
     with pytest.raises(UserError, match="--crop 64 for IRN; expected more than 72"):
         train(TrainIrn(labels=trained / "maps", out=tmp_path, backbone="mobilenet_v1", crop=64, runtime=RUNTIME))
+
+
+def test_two_processes_are_one(folder, tmp_path):
+    """CAM, whose batch norm is frozen: the losses of four images and of two by two are equal to 1e-4."""
+    shared = ["--pretrained", "none", "--backbone", "mobilenet_v1", "--epochs", "1", "--batch-size", "4", "--crop", "64",
+              "--data.name", "voc", "--data.root", str(folder), "--runtime.device", "cpu", "--runtime.workers", "0"]  # fmt: skip
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    losses = []
+    for name, start in (("one", []), ("two", launcher)):
+        command = [
+            sys.executable,
+            *start,
+            "-m",
+            "bas.segmentation.train",
+            "cam",
+            *shared,
+            "--out",
+            str(tmp_path / name),
+        ]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        log = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        losses.append([json.loads(line)["loss"] for line in log])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
