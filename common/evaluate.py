@@ -6,6 +6,7 @@ Each result line names its protocol, its threshold and where that came from:
 
     released     fixed in the paper's released code for CUB and for ILSVRC, by backbone; other data sets have none
     validation   the best on the validation predictions, read on these
+    pseudo       the same with pseudo boxes in place of the true ones, which are full supervision
     oracle       the best on these very images, hence optimistic; for wsoleval it is MaxBoxAcc itself
     stored       boxes stored without maps, scored as they are
 

@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from common.runs.evaluation import EvaluationOptions, evaluate
 from common.runs.held import SIZES, costs
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
 from common.system.files import write_json
+from common.system.options import parse
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class HeldOut(EvaluationOptions):
 
 def main() -> None:
     """The command line."""
-    options = tyro.cli(HeldOut, prog="python -m common.held_out", description=__doc__)
+    options = parse(HeldOut, prog="python -m common.held_out", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
     if options.resamples < 1 or any(size < 1 for size in options.sizes):

@@ -18,7 +18,7 @@ from common.runs.evaluation import Evaluation, Row, indices_of
 from common.runs.intervals import Interval, Resampling, draws, less_optimism, percentiles, resampled
 from common.system.errors import UserError
 
-SOURCES = ("validation", "released", "oracle", "stored")
+SOURCES = ("validation", "pseudo", "released", "oracle", "stored")
 """Whose thresholds are compared at: the first that all runs have."""
 ALPHA = 0.05
 """Two methods are told apart where Holm's p is below it."""

@@ -4,11 +4,12 @@ Each result line names its protocol, its threshold and where that came from:
 
     released     fixed in the paper's released code for CUB and for ILSVRC, by backbone; other data sets have none
     validation   the best on the validation predictions, read on these
+    pseudo       the same with pseudo boxes in place of the true ones, which are full supervision
     oracle       the best on these very images, hence optimistic; for wsoleval it is MaxBoxAcc itself
     stored       boxes stored without maps, scored as they are
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from common.datasets import Dataset, DataSource, Sample
 from common.datasets.known import known_as
 from common.measuring.metrics import LocalizationResult, PixelResult
 from common.measuring.protocols import PROTOCOLS, Protocol
-from common.runs import leakage
+from common.runs import leakage, pseudo
 from common.runs.baselines import TrivialBaselines, trivial_baselines
 from common.runs.intervals import Interval, Resampling, intervals
 from common.runs.labels import label
@@ -44,7 +45,7 @@ class Row:
         protocol: by name.
         threshold: as read; with several criteria the mean of theirs. None for a baseline.
         thresholds: one for each criterion; empty for a baseline.
-        source: `released`, `validation`, `oracle` or `stored`; for the centred box its side.
+        source: `released`, `validation`, `pseudo`, `oracle` or `stored`; for the centred box its side.
         classifier: who classified, with how many crops.
         images: in the denominator.
         left_out: of the denominator, by reason; images skipped by the method are among them.
@@ -96,6 +97,8 @@ class EvaluationOptions:
     """The folder that --data.metadata named, where it is no longer there."""
     list_file: Path | None = None
     """The list that --data.list-file named, where it is no longer there."""
+    pseudo: tuple[Path, ...] = ()
+    """Pseudo boxes of the --validation images, as common.pseudo_boxes writes them, to choose thresholds on as well."""
     released_for: Literal["auto", "cub", "ilsvrc", "neither"] = "auto"
     """Whose released thresholds are read: those of the data set that the classes show it to be, or of the one named."""
     count_missing: bool = False
@@ -129,6 +132,7 @@ class Evaluation:
         results: the whole curve under each protocol; none where there are masks only.
         pixels: PxAP and pIoU, None where there are no masks or no maps.
         rows: the result lines.
+        pseudo: of held-out images, the whole curve against their pseudo boxes.
     """
 
     predictions: Predictions
@@ -139,6 +143,7 @@ class Evaluation:
     rows: tuple[Row, ...]
     label: str = ""
     validation: Predictions | None = None
+    pseudo: dict[str, LocalizationResult] = field(default_factory=dict)
 
 
 def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[Evaluation], list[Row]]:
@@ -153,7 +158,13 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
         raise UserError(f"unknown protocol {unknown[0]!r}", expected=", ".join(PROTOCOLS))
     wanted = [PROTOCOLS[name] for name in options.protocols or PROTOCOLS]
     load = cache(DataSource.load)  # many runs share a data set
-    held = [_measure(directory, wanted, options, load) for directory in options.validation]
+    rough = {image_id: box for path in options.pseudo for image_id, box in pseudo.read(path).items()}
+    if rough and not options.validation:
+        raise UserError("--pseudo without --validation", do="name predictions of the images that it has boxes of")
+    held = [
+        _with_pseudo(_measure(directory, wanted, options, load, not rough), rough, wanted, options)
+        for directory in options.validation
+    ]
     measured_runs = [_measure(directory, wanted, options, load, need_boxes) for directory in options.runs]
     labels = label([measured.predictions for measured in measured_runs])
     evaluations, baselines = [], {}
@@ -225,6 +236,20 @@ def _measure(
     return Evaluation(predictions, samples, dataset, results, pixels, ())
 
 
+def _with_pseudo(
+    held: Evaluation, rough: Mapping[str, np.ndarray], wanted: Sequence[Protocol], options: EvaluationOptions
+) -> Evaluation:
+    """The same with the curves against pseudo boxes, where there are any."""
+    if not rough:
+        return held
+    dataset = pseudo.with_boxes(held.dataset, rough)
+    if not any(len(sample.boxes) for sample in dataset):
+        raise UserError("no pseudo box is of these images", where=held.predictions.directory)
+    protocols = [protocol for protocol in wanted if protocol.frame == held.predictions.manifest["frame"]]
+    results, _ = score(held.predictions, dataset, protocols, options.count_missing, options.workers)
+    return replace(held, pseudo=results)
+
+
 def _same_annotations(predictions: Predictions, dataset: Dataset, root: Path) -> None:
     """Refuse (`UserError`) annotations that are not those that were predicted on, and predictions that disagree."""
     directory = predictions.directory
@@ -276,6 +301,8 @@ def _rows(
     fixed = protocol.fixed_threshold(known, manifest["architecture"])
     if fixed is not None:
         rows.append(_row(measured, result, result.nearest(fixed), "released", how))
+    if chosen_on is not None and name in chosen_on.pseudo:
+        rows.append(_row(measured, result, chosen_on.pseudo[name].best(), "pseudo", how))
     if chosen_on is not None and name in chosen_on.results:
         rows.append(_row(measured, result, chosen_on.results[name].best(), "validation", how))
     rows.append(_row(measured, result, result.best(), "oracle", how))

@@ -1,0 +1,122 @@
+"""Pseudo boxes of held-out images without any true box: a fourth source of thresholds.
+
+Held-out boxes are full supervision, as Murtaza et al. (WACV 2025, "A Realistic Protocol for Evaluation of Weakly
+Supervised Object Localization") point out; they choose thresholds on noisy boxes of proposals instead. Here these come
+from Selective Search, the proposal that agrees most with the classifier's own map, or from GRCAM's deep descriptors.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from common.datasets import Dataset
+from common.datasets.text import csv_rows, lines, numbers, whole_number
+from common.measuring.boxes import as_boxes, from_x0x1y0y1
+from common.measuring.geometry import Frame
+from common.pictures.overlays import rescaled
+from common.system.errors import UserError
+from common.system.files import write_text
+
+HEAD = ["path", "x0", "y0", "x1", "y1"]
+SIDE = 300
+"""Longest side that Selective Search looks at an image in."""
+DESCRIPTOR_SIDE = 224
+"""Of the frame that GRCAM's pseudo boxes are in."""
+
+
+def proposals(image: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) that Selective Search (Uijlings et al., IJCV 2013, fast) proposes, in pixels of the image.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+
+    Raises:
+        UserError: OpenCV was built without its contributed modules.
+    """
+    if not hasattr(cv2, "ximgproc"):
+        raise UserError("this OpenCV has no Selective Search",
+                        do="install opencv-contrib-python-headless of the same version in place of "
+                        "opencv-python-headless, or use --descriptors")  # fmt: skip
+    small = rescaled(image, SIDE)
+    search = cv2.ximgproc.segmentation.createSelectiveSearchSegmentation()
+    search.setBaseImage(np.ascontiguousarray(small[..., ::-1]))
+    search.switchToSelectiveSearchFast()
+    found = np.asarray(search.process(), dtype=np.float64).reshape(-1, 4)
+    scale = np.tile([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]], 2)
+    return np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1) * scale
+
+
+def most_agreeing(localization_map: np.ndarray, boxes: np.ndarray) -> int | None:
+    """Which of boxes (N, 4), in pixels of the map (H, W), agrees most with it: its mean inside less that outside.
+
+    None where no box covers a pixel without covering all.
+    """
+    height, width = localization_map.shape
+    corners = np.rint(as_boxes(boxes)).astype(int)
+    x0, x1 = (np.clip(corners[:, column], 0, width) for column in (0, 2))
+    y0, y1 = (np.clip(corners[:, column], 0, height) for column in (1, 3))
+    total = cv2.integral(localization_map.astype(np.float64))
+    inside = total[y1, x1] - total[y0, x1] - total[y1, x0] + total[y0, x0]
+    area = np.maximum(x1 - x0, 0) * np.maximum(y1 - y0, 0)
+    fits = (area > 0) & (area < height * width)
+    if not fits.any():
+        return None
+    contrast = np.full(len(area), -np.inf)
+    contrast[fits] = inside[fits] / area[fits] - (total[-1, -1] - inside[fits]) / (height * width - area[fits])
+    return int(contrast.argmax())
+
+
+def read_descriptor_boxes(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, np.ndarray]:
+    """GRCAM's `name,x0, x1, y0, y1` of step 3 as boxes (4,) in pixels of the original images, whose sizes are given."""
+    found = {}
+    for line, text in lines(path):
+        name, *cells = text.rsplit(",", 4)
+        if len(cells) != 4 or name not in sizes:
+            raise UserError(f"{text!r} is no line about one of the images", where=path, line=line,
+                            expected="name,x0, x1, y0, y1")  # fmt: skip
+        values = [whole_number(cell.strip(), where=path, line=line, least=0, most=DESCRIPTOR_SIDE - 1, what="the box")
+                  for cell in cells]  # fmt: skip
+        found[name] = Frame.squash(sizes[name], DESCRIPTOR_SIDE).to_original(from_x0x1y0y1([values]))[0]
+    return found
+
+
+def write(path: Path, boxes: Mapping[str, np.ndarray]) -> None:
+    """Write boxes (4,) by image id as `path,x0,y0,x1,y1`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEAD)
+    writer.writerows([image_id, *(f"{value:.6g}" for value in box)] for image_id, box in boxes.items())
+    write_text(path, text.getvalue())
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """The boxes (4,) by image id that `write` wrote.
+
+    Raises:
+        UserError: a malformed line, or a box that is empty.
+    """
+    found = {}
+    for number, (line, row) in enumerate(csv_rows(path)):
+        if number == 0 and row == HEAD:
+            continue
+        if len(row) != 5:
+            raise UserError(f"{len(row)} cells", where=path, line=line, expected=",".join(HEAD))
+        box = numbers(row[1:], where=path, line=line, what="the box")
+        if box[0] >= box[2] or box[1] >= box[3]:
+            raise UserError(f"the box {' '.join(row[1:])} is empty", where=path, line=line)
+        found[row[0]] = box
+    return found
+
+
+def with_boxes(dataset: Dataset, boxes: Mapping[str, np.ndarray]) -> Dataset:
+    """The data set with pseudo boxes in place of whatever boxes and masks it has; images without one have none."""
+    none = np.empty((0, 4))
+    samples = (
+        replace(one, boxes=boxes[one.image_id][None] if one.image_id in boxes else none, masks=()) for one in dataset
+    )
+    return replace(dataset, samples=tuple(samples))

@@ -1,0 +1,86 @@
+"""Pseudo boxes: read, written, chosen, and thresholds that are chosen on them."""
+
+import cv2
+import numpy as np
+import pytest
+
+from common.datasets import DataSource
+from common.evaluate import Evaluate
+from common.pseudo_boxes import PseudoBoxes, make
+from common.runs import pseudo
+from common.runs.evaluation import evaluate
+from common.system.errors import UserError
+from tests import fill, runs, small_cub
+
+
+@pytest.fixture
+def source(tmp_path):
+    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+
+
+def test_the_box_that_agrees_most_is_the_one_around_the_map():
+    localization_map = np.zeros((10, 10))
+    localization_map[2:5, 3:7] = 1
+    boxes = np.array([[0, 0, 10, 10], [3, 2, 7, 5], [2, 2, 7, 5], [4, 2, 7, 5], [1, 1, 1, 1]])
+    assert pseudo.most_agreeing(localization_map, boxes) == 1
+    assert pseudo.most_agreeing(localization_map, boxes[[0, 4]]) is None
+
+
+def test_boxes_are_read_as_written(tmp_path):
+    boxes = {'a, "b".jpg': np.array([1.5, 2, 30, 40]), "c.jpg": np.array([0, 0, 1, 1.25])}
+    pseudo.write(tmp_path / "boxes.csv", boxes)
+    found = pseudo.read(tmp_path / "boxes.csv")
+    assert found.keys() == boxes.keys()
+    for name, box in boxes.items():
+        np.testing.assert_array_equal(found[name], box)
+    (tmp_path / "boxes.csv").write_text("a.jpg,3,0,2,5\n")
+    with pytest.raises(UserError, match="boxes.csv:1: the box 3 0 2 5 is empty"):
+        pseudo.read(tmp_path / "boxes.csv")
+
+
+def test_descriptor_boxes_are_moved_to_the_original_image(tmp_path):
+    """x0, x1, y0, y1 in 224 x 224; the image is 448 wide and 112 high."""
+    (tmp_path / "pseudo.txt").write_text("a,b.jpg,10, 100, 20, 60\n")
+    found = pseudo.read_descriptor_boxes(tmp_path / "pseudo.txt", {"a,b.jpg": (448, 112)})
+    np.testing.assert_allclose(found["a,b.jpg"], [20, 10, 200, 30])
+    with pytest.raises(UserError, match=r"pseudo.txt:1: .* is no line about one of the images"):
+        pseudo.read_descriptor_boxes(tmp_path / "pseudo.txt", {})
+
+
+def test_a_threshold_is_chosen_on_pseudo_boxes(tmp_path, source):
+    """Maps are 1 on the true box and 0.1 elsewhere: true boxes want a threshold above 0.1, whole images one below."""
+    train = DataSource("cub", source.root, "train")
+    test, held = runs.write(tmp_path / "test", source), runs.write(tmp_path / "held", train)
+    for name, boxes in (("true", {sample.image_id: sample.boxes[0] for sample in train.load()}),
+                        ("whole", {sample.image_id: np.array([0, 0, *sample.size]) for sample in train.load()})):  # fmt: skip
+        pseudo.write(tmp_path / f"{name}.csv", boxes)
+        options = Evaluate((test,), validation=(held,), pseudo=(tmp_path / f"{name}.csv",), protocols=("wsoleval-v1",))
+        (evaluation,), _ = evaluate(options)
+        rows = {row.source: row for row in evaluation.rows}
+        assert set(rows) == {"validation", "pseudo", "oracle"}
+        assert (rows["pseudo"].threshold == rows["validation"].threshold) == (name == "true")
+        assert rows["pseudo"].gt_known == pytest.approx(100 if name == "true" else 0)
+    with pytest.raises(UserError, match="--pseudo without --validation"):
+        evaluate(Evaluate((test,), pseudo=(tmp_path / "true.csv",)))
+
+
+def test_the_command_takes_descriptors(tmp_path, source):
+    run = runs.write(tmp_path / "run", source)
+    ids = [sample.image_id for sample in source.load()]
+    (tmp_path / "pseudo.txt").write_text("".join(f"{image_id},0, 112, 0, 112\n" for image_id in ids))
+    made = make(PseudoBoxes(run, tmp_path / "out.csv", tmp_path / "pseudo.txt"))
+    np.testing.assert_allclose(made[ids[0]], [0, 0, 40, 30])
+    assert pseudo.read(tmp_path / "out.csv").keys() == set(ids)
+    with pytest.raises(UserError, match="the file is there already"):
+        make(PseudoBoxes(run, tmp_path / "out.csv", tmp_path / "pseudo.txt"))
+
+
+def test_selective_search_proposes_or_says_what_it_lacks(tmp_path, source):
+    if hasattr(cv2, "ximgproc"):
+        found = pseudo.proposals(fill.image(60, 80, 1))
+        assert found.shape[1] == 4
+        assert (found >= 0).all()
+        assert (found[:, 2] <= 80).all()
+    else:
+        with pytest.raises(UserError, match="Install opencv-contrib-python-headless"):
+            make(PseudoBoxes(runs.write(tmp_path / "run", source), tmp_path / "out.csv"))
