@@ -48,7 +48,9 @@ def required(name: str) -> list[str]:
     chosen = (
         [name, "weights"]
         if name in PAPERS
-        else [extra for extra in extras if extra not in COMPILED and (extra != "tf221" or name == "tf221")]
+        else [
+            extra for extra in extras if extra not in (*COMPILED, "proposals") and (extra != "tf221" or name == "tf221")
+        ]
     )
     wanted = project["dependencies"] + [item for extra in chosen for item in extras[extra]]
     packages = {normalize(re.split(r"[<>=!~\[; ]", item)[0]) for item in wanted}

@@ -56,7 +56,9 @@ def test_conda_files_pin_what_the_pins_say(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_conda_files_hold_what_pyproject_asks_for(name):
     extras = project()["optional-dependencies"]
-    chosen = {"all": extras.keys() - {"crf", "tf221"}, "tf221": extras.keys() - {"crf"}}.get(name, [name, "weights"])
+    chosen = {"all": extras.keys() - {"crf", "proposals", "tf221"}, "tf221": extras.keys() - {"crf", "proposals"}}.get(
+        name, [name, "weights"]
+    )
     asked = [
         Requirement(item) for item in project()["dependencies"] + [item for extra in chosen for item in extras[extra]]
     ]
