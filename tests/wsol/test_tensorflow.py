@@ -10,6 +10,7 @@ from common.datasets import DataSource
 from common.runs.reader import Predictions
 from common.system.errors import UserError
 from dgl_tf import registry, sessions, weights
+from dgl_tf.demo_image import Demo, demo
 from dgl_tf.test import Localize, localize
 from grcam.generate_predicted_bbox import Generate, generate
 from tests import small_cub
@@ -69,6 +70,16 @@ def test_one_picture_in_many_shapes_has_one_box(made, tmp_path, method):
     for one in found:
         np.testing.assert_array_equal(one.map, found[0].map)
         assert one.image.shape == (90, 60, 3)
+
+
+def test_the_demo_turns_a_lying_photograph(made, tmp_path):
+    """Overlays equal to the byte."""
+    drawn = []
+    for number, path in enumerate(pictures.write(tmp_path)[:2]):
+        demo(Demo((path,), str(made[0]), "mobilenetv1", out=tmp_path / str(number)))
+        drawn.append([file.read_bytes() for file in sorted((tmp_path / str(number)).iterdir())])
+    assert len(drawn[0]) == 2
+    assert drawn[0] == drawn[1]
 
 
 def test_refusals(made):

@@ -22,6 +22,8 @@ from common.pytorch.maps.localize import localize as localize_layers
 from common.runs.reader import Predictions
 from common.system.errors import UserError
 from spol import weights as spol_weights
+from spol.localize import LocalizeImages as SpolPhotographs
+from spol.localize import localize_images as spol_photographs
 from spol.options import Source
 from spol.seg.test import Localize as SpolOptions
 from spol.seg.test import localize as spol_localize
@@ -103,6 +105,18 @@ def test_one_picture_in_many_shapes_has_one_box(files, tmp_path, method):
     for one in found:
         np.testing.assert_array_equal(one.map, found[0].map)
         assert one.image.shape == one.picture().shape == (90, 60, 3)
+
+
+def test_the_commands_turn_a_lying_photograph(files, tmp_path):
+    """BAS's and SPOL's own commands too: box and overlay are in the upright picture."""
+    paths = tuple(pictures.write(tmp_path)[:2])
+    records = localize_images(LocalizeImages(paths, files / "bas.pth", tmp_path / "bas", device="cpu"))
+    records += spol_photographs(SpolPhotographs(paths, files / "spol.pth", tmp_path / "spol", device="cpu"))
+    for upright, lying in (records[:2], records[2:]):
+        assert upright["size"] == lying["size"] == [60, 90]
+        assert upright["box"] == lying["box"]
+    for folder in ("bas", "spol"):
+        assert Image.open(tmp_path / folder / "phone.png.jpg").size == (60, 90)
 
 
 def test_a_label_by_name_or_number(files, root):

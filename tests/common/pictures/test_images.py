@@ -206,3 +206,16 @@ def test_ten_crops_by_position():
     crops = ten_crops(picture, 4)
     assert crops[:, 0, 0].tolist() == [0, 2, 12, 14, 7, 5, 3, 17, 15, 10]
     np.testing.assert_array_equal(crops[4], centre_crop(picture, 4))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_other_decoders_pixels_turn_as_pillow_turns_them(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    stored = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    found = images.upright(stored, tmp_path / "a.png")
+    np.testing.assert_array_equal(found, images.read_photograph(tmp_path / "a.png"))
+    assert (found.shape[:2] == (4, 3)) == (orientation > 4)
+    with Image.open(tmp_path / "a.png") as opened:
+        np.testing.assert_array_equal(images.from_pillow(opened), found)
