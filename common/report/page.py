@@ -91,29 +91,26 @@ def build(options: Report) -> str:
     judged = [gallery.judge_run(evaluation, options.count_missing, options.workers) for evaluation in evaluations]
     pictured, unreadable = gallery.data(judged, options.gallery, options.picture)
     scored = any(evaluation.rows for evaluation in evaluations)
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=_title(evaluations),
-            summary=side_by_side(evaluations, [*baselines, *seeds]) if scored else None,
-            full=in_full(evaluations, [*baselines, *seeds]) if scored else None,
-            whiskers=[markupsafe.Markup(svg) for svg in _whisker_charts([*baselines, *seeds], evaluations)],
-            comparisons=[matrix(comparison) for comparison in _comparisons(evaluations, options)],
-            published=_published(evaluations),
-            runs=without_thresholds(evaluations, options.resampling),
-            leaks=leakage_lines(evaluations),
-            left_out=_left_out(evaluations),
-            curves=[markupsafe.Markup(svg) for svg in _threshold_charts(evaluations, baselines)],
-            reaches=[markupsafe.Markup(svg) for svg in _iou_charts(judged)],
-            per_class=_per_class(judged),
-            manifests=[(str(e.predictions.directory), _manifest_lines(e)) for e in evaluations],
-            protocols=[PROTOCOLS[name] for name in PROTOCOLS if any(name in e.results for e in evaluations)],
-            words=WORDS,
-            pictured=len(pictured["images"]),
-            unreadable=unreadable,
-            data=markupsafe.Markup(_script_json(pictured)),
-        )
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        title=_title(evaluations),
+        summary=side_by_side(evaluations, [*baselines, *seeds]) if scored else None,
+        full=in_full(evaluations, [*baselines, *seeds]) if scored else None,
+        whiskers=[markupsafe.Markup(svg) for svg in _whisker_charts([*baselines, *seeds], evaluations)],
+        comparisons=[matrix(comparison) for comparison in _comparisons(evaluations, options)],
+        published=_published(evaluations),
+        runs=without_thresholds(evaluations, options.resampling),
+        leaks=leakage_lines(evaluations),
+        left_out=_left_out(evaluations),
+        curves=[markupsafe.Markup(svg) for svg in _threshold_charts(evaluations, baselines)],
+        reaches=[markupsafe.Markup(svg) for svg in _iou_charts(judged)],
+        per_class=_per_class(judged),
+        manifests=[(str(e.predictions.directory), _manifest_lines(e)) for e in evaluations],
+        protocols=[PROTOCOLS[name] for name in PROTOCOLS if any(name in e.results for e in evaluations)],
+        words=WORDS,
+        pictured=len(pictured["images"]),
+        unreadable=unreadable,
+        data=markupsafe.Markup(_script_json(pictured)),
     )
 
 
