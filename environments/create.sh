@@ -34,7 +34,7 @@ fi
 if [ "$gpu" = --gpu ]; then
   gpu_file=$here/.$name-gpu.yml # beside the other, whose pins.txt it refers to
   trap 'rm -f "$gpu_file"' EXIT
-  sed -E 's/- tensorflow(-cpu)?==/- tensorflow[and-cuda]==/' "$file" >"$gpu_file"
+  sed 's/- tensorflow-cpu==/- tensorflow[and-cuda]==/' "$file" >"$gpu_file"
   file=$gpu_file
 fi
 

@@ -34,7 +34,7 @@ def read_pins(file: str = "pins.txt") -> dict[str, str]:
 
 def pins_of_tf221() -> str:
     """The text of pins-tf221.txt: pins.txt with what moved, and without what TensorFlow 2.15 alone needs."""
-    gone = {"tensorflow-cpu", "tensorflow-estimator", "tensorflow-io-gcs-filesystem"}
+    gone = {"tensorflow-estimator", "tensorflow-io-gcs-filesystem"}
     pins = {name: version for name, version in read_pins().items() if name not in gone}
     lines = sorted(f"{name}=={version}" for name, version in {**pins, **read_pins("moved-tf221.txt")}.items())
     head = "# pins.txt with what stands in moved-tf221.txt; written by environments/render.py, don't edit"
@@ -42,19 +42,13 @@ def pins_of_tf221() -> str:
 
 
 def required(name: str) -> list[str]:
-    """The packages that an environment asks for by name; `all` asks for everything, `tf221` for another TensorFlow."""
+    """The packages that an environment asks for by name; `all` and `tf221` ask for everything."""
     project = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    chosen = (
-        [name, "weights"]
-        if name in PAPERS
-        else [
-            extra for extra in extras if extra not in (*COMPILED, "proposals") and (extra != "tf221" or name == "tf221")
-        ]
-    )
+    left_out = (*COMPILED, "proposals")
+    chosen = [name, "weights"] if name in PAPERS else [extra for extra in extras if extra not in left_out]
     wanted = project["dependencies"] + [item for extra in chosen for item in extras[extra]]
-    packages = {normalize(re.split(r"[<>=!~\[; ]", item)[0]) for item in wanted}
-    return sorted(packages - {"tensorflow-cpu"} if name == "tf221" else packages)
+    return sorted({normalize(re.split(r"[<>=!~\[; ]", item)[0]) for item in wanted})
 
 
 def normalize(name: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 # last digits of every sum: tests that compare trainings bit for bit must not depend on which test ran before.
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 # TensorFlow from 2.16 on and triton, which PyTorch loads, hold an LLVM each: the process dies where TensorFlow's comes first.
-if all(importlib.util.find_spec(name) is not None for name in ("tf_keras", "triton")):
+if all(importlib.util.find_spec(name) is not None for name in ("tensorflow", "triton")):
     importlib.import_module("triton")
 # A shell ignores Ctrl-C for what it runs in the background, and every process of a test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,7 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import tyro
 
@@ -41,10 +41,11 @@ def grouped(values: Mapping[str, Any]) -> str:
 def _explain(options: type, released: Mapping[str, str]) -> None:
     """Give every field whose default is None a hint in place of "(default: None)", in dataclasses of fields too."""
     for field in dataclasses.fields(options):  # type: ignore[arg-type]
+        inner = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
         if field.default is None:
             hint = f"(default: {released[field.name]})" if field.name in released else "(optional)"
             owner = next(base for base in options.__mro__ if field.name in inspect.get_annotations(base))
             plain = _PLAIN.setdefault((owner, field.name), owner.__annotations__[field.name])
             owner.__annotations__[field.name] = Annotated[plain, tyro.conf.arg(help_behavior_hint=hint)]
-        elif isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
-            _explain(field.type, released)
+        elif isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            _explain(inner, released)

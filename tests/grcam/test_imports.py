@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from tests.absent import without
+
 
 def run(code):
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -20,4 +22,4 @@ def test_grcam_imports_neither_framework_by_itself():
 ])  # fmt: skip
 def test_each_step_needs_its_own_framework_alone(module, absent):
     pytest.importorskip("torch")
-    run(f"import sys\nfor name in {absent!r}:\n    sys.modules[name] = None\nimport {module}")
+    run(without(*absent) + f"import {module}")

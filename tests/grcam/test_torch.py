@@ -17,6 +17,7 @@ from grcam.config import LOSS_GRADIENTS, THRESHOLDS
 from grcam.generate_predicted_bbox import Generate, generate
 from grcam.torch_classifier import closed_form
 from tests import small_cub
+from tests.absent import without
 from tests.grcam import filled, reference
 from tests.grcam.released import golden, lay_out, wnids
 
@@ -69,7 +70,7 @@ def test_both_frameworks_make_one_run_and_torch_needs_no_tensorflow(tmp_path):
                 "--out", f"{out}/predictions", "--bounding-box-save-path", f"{out}/boxes/",
                 "--classify-save-path", f"{out}/class.txt"]  # fmt: skip
 
-    without = "import sys\nfor name in ('tensorflow', 'tensorpack'):\n    sys.modules[name] = None\n"
+    without = without("tensorflow", "tensorpack")
     command = f"{without}from grcam.generate_predicted_bbox import main\nmain()"
     subprocess.run([sys.executable, "-c", command, *arguments("torch")], check=True)
     generate(tyro.cli(Generate, args=arguments("tensorflow")))

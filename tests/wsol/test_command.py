@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 import wsol
+from tests.absent import without
 from wsol import command
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCKED = (
-    "import sys\nfor name in ('torch', 'torchvision', 'timm', 'tensorflow', 'tensorpack'): sys.modules[name] = None\n"
-)
+BLOCKED = without("torch", "torchvision", "timm", "tensorflow", "tensorpack")
 
 
 def run(*arguments):
