@@ -70,8 +70,8 @@ def test_both_frameworks_make_one_run_and_torch_needs_no_tensorflow(tmp_path):
                 "--out", f"{out}/predictions", "--bounding-box-save-path", f"{out}/boxes/",
                 "--classify-save-path", f"{out}/class.txt"]  # fmt: skip
 
-    without = without("tensorflow", "tensorpack")
-    command = f"{without}from grcam.generate_predicted_bbox import main\nmain()"
+    blocked = without("tensorflow", "tensorpack")
+    command = f"{blocked}from grcam.generate_predicted_bbox import main\nmain()"
     subprocess.run([sys.executable, "-c", command, *arguments("torch")], check=True)
     generate(tyro.cli(Generate, args=arguments("tensorflow")))
     for name in ("class.txt", *(f"boxes/{th}.txt" for th in THRESHOLDS)):
