@@ -50,15 +50,15 @@ class Explore:
     out: Path
     """Folder for curves.csv, foreground.png and background.png."""
     images: int = 1
-    """How many images, spread over the split; with several the figures show points and their mean."""
+    """Number of images, spread over the split; with several the figures show points and their mean."""
     steps: int = 10
     """Erosions, and as many dilations."""
     pool: Literal["average", "nearest"] = "average"
-    """How a mask comes to the size of the features."""
+    """Pooling that brings a mask to the size of the features."""
     arch: Literal["vgg", "mobilenet", "resnet", "inception"] | None = None
-    """Of an authors' file; recognized by its names where not given."""
+    """Architecture of an authors' checkpoint; detected from its parameter names if omitted."""
     variant: Literal["CUB", "ILSVRC", "EXT"] | None = None
-    """Of an authors' file; recognized by its container where not given."""
+    """Release that an authors' checkpoint is of; detected from its container if omitted."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     overwrite: bool = False
@@ -171,7 +171,7 @@ def true_mask(sample: Sample, frame: Frame, mask_over: int) -> np.ndarray:
 
 
 def explore(options: Explore) -> list[Point]:
-    """The command; gives the points of all images."""
+    """Explore activation and entropy, and return the points of all images."""
     if options.images < 1 or options.steps < 1:
         raise UserError(f"--images {options.images} --steps {options.steps}", expected="1 or more of each")
     if (options.out / "curves.csv").exists() and not options.overwrite:
@@ -245,7 +245,7 @@ def _figure(points: Sequence[Point], path: Path, left: str, right: str) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     explore(parse(Explore, prog="python -m bas.exploratory", description=__doc__))
 
 

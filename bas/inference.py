@@ -35,14 +35,14 @@ class Localize(LocalizeOptions):
     checkpoint: Path
     """A final.pth of bas.train, or an authors' file."""
     arch: Literal["vgg", "mobilenet", "resnet", "inception"] | None = None
-    """Of an authors' file; recognized by its names where not given."""
+    """Architecture of an authors' checkpoint; detected from its parameter names if omitted."""
     variant: Literal["CUB", "ILSVRC", "EXT"] | None = None
-    """Of an authors' file; recognized by its container where not given."""
+    """Release that an authors' checkpoint is of; detected from its container if omitted."""
     top_k: Literal["gt"] | int | None = None
     """gt: the true class's map (what the release calls 1). N: the mean of the N best classes' maps. By default as
     released."""
     threshold: float | None = None
-    """Of the box that is stored beside the map; as released by default. Protocols choose their own."""
+    """Threshold of the box that is stored beside the map; protocols choose their own."""
 
 
 class BasLocalizer:
@@ -80,7 +80,7 @@ def normalize(raw: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 def localize(options: Localize) -> list[Path]:
-    """The command; gives the predictions directories."""
+    """Localize a split, and return the predictions directories."""
     device = pick_device(options.device)
     dataset = options.data.load()
     loaded = weights.load(options.checkpoint, options.arch, options.variant)
@@ -113,7 +113,7 @@ def match(loaded: weights.Loaded, dataset: Dataset, options: Localize) -> classe
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     localize(parse(Localize, prog="python -m bas.inference", description=__doc__, released=released_values()))
 
 

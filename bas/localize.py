@@ -39,13 +39,13 @@ class LocalizeImages:
     out: Path
     """Folder for <name>.jpg overlays and boxes.jsonl."""
     arch: Literal["vgg", "mobilenet", "resnet", "inception"] | None = None
-    """Of an authors' file; recognized by its names where not given."""
+    """Architecture of an authors' checkpoint; detected from its parameter names if omitted."""
     variant: Literal["CUB", "ILSVRC", "EXT"] | None = None
-    """Of an authors' file; recognized by its container where not given."""
+    """Release that an authors' checkpoint is of; detected from its container if omitted."""
     top_k: int | None = None
-    """How many of the best classes' maps are averaged; as released by default."""
+    """Number of best classes whose maps are averaged."""
     threshold: float | None = None
-    """On the normalized map; as released by default."""
+    """Threshold of the normalized map."""
     frame: Literal["crop", "squash"] = "squash"
     """squash: the whole image at 224 x 224. crop: resized to 256, the central 224, as the release measures."""
     device: str = "auto"
@@ -55,7 +55,7 @@ class LocalizeImages:
 
 
 def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
-    """The command; gives a record for each image, see `common.runs.photographs`.
+    """Localize photographs, and return a record for each image, see `common.runs.photographs`.
 
     Raises:
         UserError: no image could be read, two have one name, or there are results already.
@@ -86,7 +86,7 @@ def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     localize_images(
         parse(LocalizeImages, prog="python -m bas.localize", description=__doc__, released=released_values())
     )

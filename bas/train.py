@@ -44,7 +44,7 @@ class Train:
     arch: Literal["vgg", "mobilenet", "resnet", "inception"] = "vgg"
     """The backbone."""
     variant: Literal["CUB", "ILSVRC", "EXT"] = "CUB"
-    """Which release: the two of CVPR 2022, or the authors' later one."""
+    """Release: one of the two of CVPR 2022, or the authors' later one."""
     pretrained: Literal["imagenet", "tf-slim", "none"] = "imagenet"
     """imagenet: the files the release names. tf-slim: mobilenet from common.weights. none: from scratch."""
     epochs: int | None = None
@@ -54,11 +54,11 @@ class Train:
     batch_size: int | None = None
     """Images a step, over all processes."""
     lr: float = LEARNING_RATE
-    """Of the backbone's weights; its biases get 2 times that, head and generator 10, their biases 20 times."""
+    """Learning rate of the backbone's weights; its biases get 2 times that, head and generator 10, their biases 20."""
     momentum: float = MOMENTUM
-    """Of SGD, Nesterov."""
+    """SGD momentum (Nesterov)."""
     weight_decay: float = WEIGHT_DECAY
-    """On every parameter, biases and batch norm included."""
+    """Weight decay of every parameter, biases and batch norm included."""
     warmup_steps: int = 0
     """Steps over which the rates rise from zero; none were released. With few classes try 40."""
     alpha: float | None = None
@@ -170,7 +170,7 @@ def resolved(options: Train) -> tuple[Train, Recipe]:
 
 
 def train(options: Train) -> Path:
-    """The command; gives the path of `final.pth`."""
+    """Train, and return the path of `final.pth`."""
     with distributed.processes(pick_device(options.runtime.device)) as device:
         return _train(options, device)
 
@@ -251,7 +251,7 @@ def _config(options: Train, dataset: Dataset) -> dict[str, Any]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     path = train(parse(Train, prog="python -m bas.train", description=__doc__, released=released_values()))
     if distributed.rank() == 0:
         print(f"trained: {path}")

@@ -271,7 +271,7 @@ def _recipe_of(loaded: Loaded) -> Recipe:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = parse(Export, prog="python -m bas.weights", description=__doc__)
     loaded = load(options.checkpoint)
     threshold = options.threshold

@@ -55,22 +55,22 @@ class Adopt:
     out: Path
     """The predictions directory, new."""
     method: str
-    """What to call these maps in tables."""
+    """Name of these maps in tables."""
     architecture: str = "unknown"
     """The backbone; released thresholds are chosen by it."""
     frame: Literal["crop", "squash"] = "squash"
-    """What the maps show. squash: the image resized to 224 x 224. crop: resized to 256 x 256, the central 224 x 224."""
+    """Frame of the maps. squash: the image resized to 224 x 224. crop: resized to 256 x 256, the central 224 x 224."""
     resize: Literal["no", "frame", "image"] = "no"
     """Take maps of other sizes, such as 7 x 7 or the image's own. frame: they show what the frame shows. image: they
     show the whole image, of which the frame `crop` is cut."""
     threshold: float = 0.2
-    """Of the box that is stored beside each map; protocols choose their own."""
+    """Threshold of the box that is stored beside each map; protocols choose their own."""
     overwrite: bool = False
     """Start anew where the folder holds other predictions."""
 
 
 def adopt(options: Adopt) -> None:
-    """The command.
+    """Take in the maps as a predictions directory.
 
     Raises:
         UserError: no map can be taken; says why.
@@ -217,7 +217,7 @@ def _prediction(options: Adopt, sample: Sample, frame: Frame, localization_map: 
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     adopt(parse(Adopt, prog="python -m common.adopt", description=__doc__))
 
 

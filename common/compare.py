@@ -27,7 +27,7 @@ class Compare(EvaluationOptions):
     """Compare runs on the same images, by pairs."""
 
     format: Literal["text", "markdown"] = "text"
-    """Of the printed tables."""
+    """Format of the printed tables."""
     ids: bool = False
     """Also print the images that one of a pair alone hits."""
     json: Path | None = None
@@ -35,7 +35,7 @@ class Compare(EvaluationOptions):
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = parse(Compare, prog="python -m common.compare", description=__doc__)
     if len(options.runs) < 2:
         raise UserError(f"{len(options.runs)} predictions directories were named", expected="two or more")

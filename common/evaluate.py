@@ -54,15 +54,15 @@ class Evaluate(EvaluationOptions):
     """Score predictions under every protocol that shares their frame, beside the trivial baselines."""
 
     format: Literal["text", "markdown"] = "text"
-    """Of the printed table."""
+    """Format of the printed table."""
     split: str | None = None
-    """Of segmentation runs: score only the images of this split, such as train of maps of train_aug."""
+    """Split whose images alone are scored, of segmentation runs, such as train of maps of train_aug."""
     json: Path | None = None
     """Also write the rows and the curves here."""
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = parse(Evaluate, prog="python -m common.evaluate", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")

@@ -290,7 +290,7 @@ def _refuse_earlier(folders: Sequence[Path], options: Export) -> None:
 
 
 def export_all(evaluations: Sequence[Evaluation], options: Export) -> list[Path]:
-    """The command: each directory's files, in `options.out` or a folder of its own there.
+    """Write each directory\'s files, in `options.out` or a folder of its own there.
 
     Until all are written a file says so, and the same command replaces what a stopped one left.
     """
@@ -320,7 +320,7 @@ def _csv(head: Sequence[str], rows: Iterator[list[Any]]) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = parse(Export, prog="python -m common.export", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")

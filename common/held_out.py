@@ -25,13 +25,13 @@ class HeldOut(EvaluationOptions):
     sizes: tuple[int, ...] = SIZES
     """Numbers of held-out images; those beyond half of a run's images are passed over."""
     format: Literal["text", "markdown"] = "text"
-    """Of the printed table."""
+    """Format of the printed table."""
     json: Path | None = None
     """Also write the figures here."""
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = parse(HeldOut, prog="python -m common.held_out", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")

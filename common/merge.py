@@ -44,7 +44,7 @@ class Merge:
 
 
 def merge(options: Merge) -> Path:
-    """The command; gives the directory.
+    """Merge shards, and return the directory.
 
     Raises:
         UserError: a part is missing, given twice, of another run, not finished, or not of today's annotations.
@@ -123,7 +123,7 @@ def _check(parts: list[Predictions], dataset: Dataset) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     merge(parse(Merge, prog="python -m common.merge", description=__doc__))
 
 

@@ -63,13 +63,13 @@ class Prepare:
     name: tyro.conf.Positional[
         Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "voc", "coco", "demo-scenes"]
     ]
-    """Which kind of data set."""
+    """Kind of data set."""
     root: Path
     """The folder that holds it."""
     splits: tuple[str, ...] = ()
-    """Only these; by default all that such a data set has. A folder without splits is `all`."""
+    """Splits to prepare; all that such a data set has if omitted. A folder without splits is `all`."""
     classes: int | None = None
-    """Only the first N classes."""
+    """Number of classes to take, the first ones; all if omitted."""
     subset: bool = False
     """The data are a part of CUB or ILSVRC, such as ImageNet-100: what is missing is a note and no problem."""
     metadata: Path | None = None
@@ -385,7 +385,7 @@ def write_lists(options: Prepare, splits: dict[str, Dataset]) -> list[Path]:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     options = parse(Prepare, prog="python -m common.prepare", description=__doc__)
     if options.name == "demo":
         demo.render(options.root, options.recipe, options.workers)

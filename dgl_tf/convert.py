@@ -177,11 +177,11 @@ class Convert:
     out: tyro.conf.Positional[Path]
     """The new file: a .npz, or with --back a .safetensors."""
     back: bool = False
-    """From our names to torchvision's."""
+    """Convert our names to torchvision's, not the reverse."""
 
 
 def convert(options: Convert) -> None:
-    """The command."""
+    """Convert the checkpoint and write it."""
     suffix = ".safetensors" if options.back else ".npz"
     if options.out.suffix != suffix:
         raise UserError(f"--out {options.out}", expected=f"a name that ends in {suffix}")
@@ -198,7 +198,7 @@ def convert(options: Convert) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     convert(parse(Convert, prog="python -m dgl_tf.convert", description=__doc__))
 
 

@@ -76,7 +76,7 @@ def overlays(
 
 
 def demo(options: Demo) -> list[Path]:
-    """The command; gives the pictures' paths."""
+    """Draw the maps of photographs, and return the pictures\' paths."""
     if options.pa <= 0 or options.image_size < 32:
         raise UserError(f"--pa {options.pa} --image-size {options.image_size}", expected="above 0, and at least 32")
     paths = _images(options.data_path)
@@ -152,7 +152,7 @@ def _write(path: Path, picture: np.ndarray) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     import os
 
     options = parse(Demo, prog="python -m dgl_tf.demo_image", description=__doc__)

@@ -54,14 +54,14 @@ class Localize:
     clayer: tuple[str, ...] = ("2",)
     """Layers by number or name, or all; see common/tensorflow_files/architectures.py."""
     methods: tuple[Literal["dgl", "cam", "grad-cam"], ...] = ("dgl", "cam")
-    """Beside DGL: class activation maps, which are of the last layer, and Grad-CAM at the same layers."""
+    """Maps to make: DGL's, class activation maps (of the last layer), and Grad-CAM at the same layers."""
     pa: float = localization.ALPHA
     """alpha, the label's factor."""
     gradient: Literal["released", "true"] = "released"
     """released: p - alpha y. true: alpha (p - y)."""
     map_class: Literal["label", "predicted"] | None = None
-    """Whose map: the true class's, as GT-known asks, or the best one's of the whole image, as the demo shows; by
-    default the true class's, where it is among the network's classes."""
+    """Class whose map is made: the true class's, as GT-known asks, or the best one's of the whole image, as the demo
+    shows; by default the true class's, where it is among the network's classes."""
     frames: tuple[Literal["squash", "crop"], ...] = ("squash",)
     """squash: the whole image, for protocols dgl and grcam. crop: resize 256, centre crop 224, for adl and others."""
     crops: Literal[1, 10] = 10
@@ -135,7 +135,7 @@ def _run_name(method: str, layer: str) -> str:
 
 
 def localize(options: Localize) -> list[Path]:
-    """The command; gives the predictions directories."""
+    """Localize a split, and return the predictions directories."""
     _check(options)
     dataset = options.data.load()
     checkpoint, arch, names = registry.open_network(options.load, options.mode)
@@ -316,7 +316,7 @@ def _classified(
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     localize(parse(Localize, prog="python -m dgl_tf.test", description=__doc__))
 
 

@@ -71,19 +71,20 @@ class Train:
     """Weights to start from: a TensorFlow checkpoint, .npz or .safetensors; auto takes the release's file name below
     pretrain_model/, and for mobilenetv1 Google's weights. Without it training starts from scratch."""
     epochs: int | None = None
-    """How many; see --steps-per-epoch."""
+    """Number of epochs; see --steps-per-epoch."""
     batch_size: int | None = None
     """Images a step, over all towers."""
     base_lr: float | None = None
     """Learning rate before the first drop."""
     drops: tuple[int, ...] = config.DROPS
-    """After each of these epochs the learning rate is divided by ten."""
+    """Epochs after each of which the learning rate is divided by ten."""
     warmup_steps: int = 0
     """Steps over which the rate rises from zero; none were released. With few classes try 40."""
     steps_per_epoch: int | None = None
-    """By default the release's: 256000 / batch for ilsvrc, 32000 / batch for cub, one pass over other data."""
+    """Steps of an epoch; the release's if omitted: 256000 / batch for ilsvrc, 32000 / batch for cub, one pass over
+    other data."""
     weight_decay: float | None = None
-    """On kernels; the release has it for vgg only, 5e-4."""
+    """Weight decay of kernels; the release has it for vgg only."""
     multipliers: Literal["auto", "on", "off"] = "auto"
     """Larger rates for biases and fresh layers; auto: with --load only, as released."""
     num_classes: int | None = None
@@ -98,7 +99,7 @@ class Train:
     """Processes that read images, each with an order of its own, as released; two runs differ. 0 reads in this process
     and repeats: runs with one seed are equal, and so is a resumed one."""
     seed: int = 0
-    """Of fresh weights and dropout, and with --workers 0 of order and crops."""
+    """Seed of fresh weights and dropout, and with --workers 0 of order and crops."""
     gpu: str | None = None
     """Sets CUDA_VISIBLE_DEVICES, such as 0,1."""
     towers: int | None = None
@@ -164,7 +165,7 @@ def start_file(options: Train) -> weights.Checkpoint | None:
 
 
 def train(options: Train) -> Path:
-    """The command; gives the path of `final.npz`."""
+    """Train, and return the path of `final.npz`."""
     if options.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = options.gpu
     dataset = options.data.load()
@@ -325,7 +326,7 @@ def _announcement(options: Train, dataset: Dataset, epoch: int) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     path = train(parse(Train, prog="python -m dgl_tf.train", description=__doc__, released=config.released_values()))
     print(f"trained: {path}")
 

@@ -59,7 +59,7 @@ def to_tf_slim(state: dict[str, Tensor]) -> dict[str, np.ndarray]:
 
 
 def convert(options: FromCam) -> Path:
-    """The command; gives the file.
+    """Convert the checkpoint, and return the file.
 
     Raises:
         UserError: not such a checkpoint, another architecture, or a file that is there.
@@ -81,7 +81,7 @@ def convert(options: FromCam) -> Path:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     convert(parse(FromCam, prog="python -m grcam.from_cam", description=__doc__))
 
 

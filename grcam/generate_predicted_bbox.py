@@ -56,12 +56,12 @@ class Generate(Images):
     mode: Mode = "resnet50se"
     """The classifier."""
     map_class: Literal["label", "predicted"] | None = None
-    """Whose map: the true class's, as released, or the classifier's first choice; by default the true class's, where it
-    is among the network's classes."""
+    """Class whose map is made: the true class's, as released, or the classifier's first choice; by default the true
+    class's, where it is among the network's classes."""
     loss_gradient: Literal["tf", "exact"] = "tf"
     """tf: softmax - 10 onehot, as TensorFlow's kernel has it. exact: the derivative, 10 (softmax - onehot)."""
     label_factor: float = LABEL_FACTOR
-    """Of the one-hot label in the loss."""
+    """Factor of the one-hot label in the loss."""
     frames: tuple[Literal["squash", "crop"], ...] = ("squash",)
     """squash: resize 224, as released. crop too: resize 256, centre crop 224, for the protocols that measure there."""
     crops: Literal[1, 10] = 10
@@ -164,7 +164,7 @@ def boxes_of(squashed: np.ndarray) -> tuple[tuple[int, int, int, int], ...]:
 
 
 def generate(options: Generate) -> list[Path]:
-    """The command; gives the predictions directories."""
+    """Localize a split, and return the predictions directories."""
     layout = _layout(options)
     options = replace(options, jpeg=_jpeg(options))
     read = reader(options.framework, options.jpeg)
@@ -310,7 +310,7 @@ def _hand_over(options: Generate, dataset: Dataset, journal: Journal, matching: 
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     generate(parse(Generate, prog="python -m grcam.generate_predicted_bbox", description=__doc__))
 
 

@@ -60,13 +60,14 @@ class Revise(Images):
     json: Path | None = None
     """Also write the errors here."""
     th: float | None = None
-    """Whose boxes become predictions; by default of the lowest GT-known error, on --validation where there is one."""
+    """Threshold whose boxes become predictions; that of the lowest GT-known error if omitted, on --validation where
+    given."""
     mode: Mode | None = None
     """Step 1's classifier, to be named in tables."""
     overwrite: bool = False
     """Replace predictions of other boxes."""
     check: bool = False
-    """Only look whether everything is there that this step needs and steps 1 to 3 don't make."""
+    """Look, and do no more, whether everything is there that this step needs and steps 1 to 3 don't make."""
     batch_size: int = 1
     """No effect, as in the release."""
     eval: bool = True
@@ -205,7 +206,7 @@ def measure(files: Files, form: str) -> Errors:
 
 
 def revise_command(options: Revise) -> dict[str, Any]:
-    """The command; gives what --json writes."""
+    """Revise boxes, and return what --json writes."""
     if options.batch_size != 1 or not options.eval:
         print("note: --batch-size and --eval have no effect, as in the release")
     if options.th is not None and options.th not in THRESHOLDS:
@@ -359,7 +360,7 @@ def _prediction(sample: Sample, classified: np.ndarray, box: np.ndarray, thresho
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     revise_command(parse(Revise, prog="python -m grcam.revise_bbox", description=__doc__))
 
 

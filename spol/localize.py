@@ -46,9 +46,9 @@ class LocalizeImages:
     classifier: str | None = None
     """A final.pth of spol.cls.train, or imagenet:<arch>."""
     recipe: Literal["cub", "imagenet"] = "cub"
-    """Whose released threshold: 0.2 or 0.8."""
+    """Data set whose released threshold applies: 0.2 (cub) or 0.8 (imagenet)."""
     threshold: float | None = None
-    """Foreground is what exceeds it; as released by default."""
+    """Probability above which a pixel is foreground."""
     frame: Literal["crop", "squash"] = "squash"
     """squash: the whole image. crop: squashed to 256, the central 224, as the release measures."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
@@ -111,7 +111,7 @@ class Predictor:
 
 
 def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
-    """The command; gives a record for each image, see `common.runs.photographs`.
+    """Localize photographs, and return a record for each image, see `common.runs.photographs`.
 
     Raises:
         UserError: no image could be read, two have one name, or there are results already.
@@ -127,7 +127,7 @@ def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     localize_images(parse(LocalizeImages, prog="python -m spol.localize", description=__doc__))
 
 

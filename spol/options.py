@@ -78,7 +78,7 @@ class TrainOptions:
     out: Annotated[Path, also("savepath")]
     """Folder for checkpoints; the last is final.pth, and model-<number> are as the original saves them."""
     recipe: Literal["cub", "imagenet"] | None = None
-    """Whose released values; by default the data set's own, cub's for other data."""
+    """Data set whose released values apply; the data set's own if omitted, cub's for other data."""
     mode: Literal["train", "val"] = "train"
     """val trains without dropout."""
     clsnum: int | None = None
@@ -90,11 +90,11 @@ class TrainOptions:
     batch_size: int | None = None
     """Images a step, over all processes."""
     momentum: float = MOMENTUM
-    """Of SGD."""
+    """SGD momentum."""
     nesterov: bool = True
     """Nesterov's momentum."""
     weight_decay: float = WEIGHT_DECAY
-    """On every parameter."""
+    """Weight decay of every parameter."""
     decay_everything: bool = True
     """Biases and batch norms decay too, as released."""
     warmup_steps: int = 0
@@ -147,7 +147,7 @@ class InferenceOptions:
     out: Annotated[Path, also("savepath")]
     """Folder for what is written."""
     recipe: Literal["cub", "imagenet"] | None = None
-    """Whose released values; by default the data set's own, cub's for other data."""
+    """Data set whose released values apply; the data set's own if omitted, cub's for other data."""
     mode: Literal["val", "train"] = "val"
     """train leaves dropout on, as the original would."""
     clsnum: int | None = None

@@ -43,19 +43,19 @@ class Pictures:
     out: Path
     """Folder for the pictures."""
     count: int = 12
-    """How many images, spread over the split."""
+    """Number of images, spread over the split."""
     recipe: Literal["cub", "imagenet"] = "cub"
-    """Whose released threshold: 0.2 or 0.8."""
+    """Data set whose released threshold applies: 0.2 (cub) or 0.8 (imagenet)."""
     threshold: float | None = None
-    """Foreground is what exceeds it; as released by default."""
+    """Probability above which a pixel is foreground."""
     height: int = 200
-    """Of each picture, in pixels."""
+    """Height of each picture in pixels."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     """Habits of the released code, to be turned off."""
 
 
 def pictures(options: Pictures) -> list[Path]:
-    """The command; gives the files.
+    """Draw the pictures, and return their files.
 
     Raises:
         UserError: a checkpoint that does not fit.
@@ -103,7 +103,7 @@ def strip(sample: Sample, cam: weights.Loaded, predictor: Predictor, height: int
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = parse(Pictures, prog="python -m spol.pictures", description=__doc__)
     print(f"{len(pictures(options))} pictures: {options.out}")
 

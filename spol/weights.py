@@ -209,7 +209,7 @@ class Export:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = parse(Export, prog="python -m spol.weights", description=__doc__)
     if options.out.exists():
         raise UserError("the file is there already", where=options.out, do="choose another name")

@@ -118,7 +118,7 @@ class MakeIrLabels:
     """Write the label maps that IRN trains on as a predictions directory."""
 
     maps: Path
-    """What bas.segmentation.maps wrote."""
+    """Folder that bas.segmentation.maps wrote."""
     out: Path
     """The directory."""
     crf: Literal["dense", "none"] = "dense"
@@ -136,7 +136,7 @@ class MakeIrLabels:
 
 
 def make_ir_labels(options: MakeIrLabels) -> Path:
-    """The command; gives the directory.
+    """Merge shards, and return the directory.
 
     Raises:
         UserError: no CRF, no maps, or a directory of another run.
@@ -180,7 +180,7 @@ def _one(predictions: SegmentationPredictions, crf: str, foreground: float, back
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     make_ir_labels(tyro.cli(MakeIrLabels, prog="python -m bas.segmentation.ir_labels", description=__doc__))
 
 

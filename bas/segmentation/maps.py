@@ -141,7 +141,7 @@ def image_loader(samples: Sequence[Sample], scales: Sequence[float], workers: in
 
 
 def make_maps(options: MakeMaps) -> Path:
-    """The command; gives the directory.
+    """Merge shards, and return the directory.
 
     Raises:
         UserError: checkpoints that don't fit, or a directory of another run.
@@ -187,7 +187,7 @@ def make_maps(options: MakeMaps) -> Path:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     make_maps(tyro.cli(MakeMaps, prog="python -m bas.segmentation.maps", description=__doc__))
 
 

@@ -37,11 +37,11 @@ class Walk:
     exponent: int = WALK_EXPONENT
     """Logarithm of the number of steps to base 2."""
     radius: int = WALK_RADIUS
-    """Of a pixel's neighbours, in cells of stride 4."""
+    """Radius of a pixel's neighbours, in cells of stride 4."""
     power: float = MASK_POWER
-    """Of the class maps before the walk."""
+    """Power of the class maps before the walk."""
     threshold: float = MASK_THRESHOLD
-    """Of the background, on maps divided by the greatest value of all classes."""
+    """Threshold of the background, on maps divided by the greatest value of all classes."""
 
 
 def walked(maps: Tensor, edges: Tensor, size: tuple[int, int], walk: Walk = Walk()) -> Tensor:
@@ -73,7 +73,7 @@ class MakeMasks:
     """Write masks as a predictions directory."""
 
     maps: Path
-    """What bas.segmentation.maps wrote."""
+    """Folder that bas.segmentation.maps wrote."""
     irn: Path
     """A final.pth of IRN's training, or the authors' res50_irn.pth."""
     out: Path
@@ -81,7 +81,7 @@ class MakeMasks:
     walk: Walk = field(default_factory=Walk)
     """The random walk and the threshold behind it."""
     split: str | None = None
-    """Only the images of this split, such as train where the maps are train_aug's; the released step does so."""
+    """Split whose images alone are taken, such as train where the maps are train_aug's; the released step does so."""
     pad: int = 512
     """Side that smaller images are padded to for IRN, which sees the padding."""
     root: Path | None = None
@@ -96,7 +96,7 @@ class MakeMasks:
 
 @torch.inference_mode()
 def make_masks(options: MakeMasks) -> Path:
-    """The command; gives the directory.
+    """Merge shards, and return the directory.
 
     Raises:
         UserError: maps or a checkpoint that are none, or a directory of another run.
@@ -135,7 +135,7 @@ def make_masks(options: MakeMasks) -> Path:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     make_masks(tyro.cli(MakeMasks, prog="python -m bas.segmentation.masks", description=__doc__))
 
 

@@ -102,7 +102,7 @@ def _given(steps: Steps) -> dict:
 
 
 def run_train(options: RunTrain) -> None:
-    """The command `train`."""
+    """Train a classifier, and return the path of `final.pth`."""
     shared = {name: getattr(options, name) for name in ("data", "backbone", "pretrained", "runtime")}
     train(TrainCam(out=options.out / "cam", **shared, **_given(options.cam)))
     train(TrainBas(out=options.out / "bas", labels_only_epochs=options.labels_only_epochs, **shared,
@@ -110,7 +110,7 @@ def run_train(options: RunTrain) -> None:
 
 
 def run_test(options: RunTest) -> None:
-    """The command `test`.
+    """Run the command `test`.
 
     Raises:
         UserError: also no CRF, before anything is done.
@@ -156,7 +156,7 @@ Command = Annotated[RunTrain, tyro.conf.subcommand("train")] | Annotated[RunTest
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = tyro.cli(Command, prog="python -m bas.segmentation.run", description=__doc__)
     if isinstance(options, RunTrain):
         run_train(options)

@@ -95,7 +95,7 @@ class TrainIrn(TrainOptions):
     """Train IRN on IR labels."""
 
     labels: Path
-    """What bas.segmentation.ir_labels wrote."""
+    """Folder that bas.segmentation.ir_labels wrote."""
     mean_split: str = "train"
     """The split over which the mean displacement is taken at the end."""
     root: Path | None = None
@@ -204,7 +204,7 @@ class IrnLosses:
 
 
 def train(options: TrainOptions) -> Path:
-    """The command; gives the path of `final.pth`."""
+    """Train, and return the path of `final.pth`."""
     with distributed.processes(pick_device(options.runtime.device)) as device:
         if isinstance(options, TrainIrn):
             return _train_irn(options, device)
@@ -353,7 +353,7 @@ Command = (
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     path = train(tyro.cli(Command, prog="python -m bas.segmentation.train", description=__doc__))
     if distributed.rank() == 0:
         print(f"trained: {path}")

@@ -215,7 +215,7 @@ class Export:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = tyro.cli(Export, prog="python -m bas.segmentation.weights", description=__doc__)
     content = checkpoints.read(options.checkpoint)
     config = content.get("config") if isinstance(content, dict) else None

@@ -43,9 +43,9 @@ class DataSource:
     """train, test, val (ILSVRC), held (training images held out), or any folder's name where splits are folders; all
     where class folders lie in the root itself."""
     classes: int | None = None
-    """Only the first N classes."""
+    """Number of classes to take, the first ones; all if omitted."""
     held_per_class: int = 0
-    """How many training images of each class are held out, to choose thresholds on."""
+    """Training images of each class that are held out, to choose thresholds on."""
     metadata: Path | None = None
     """wsoleval: the folder that holds train/, val/ and test/."""
     boxes: Path | None = None

@@ -52,11 +52,11 @@ class Train:
     lr: float = 0.003
     """Learning rate of the features; a fresh head gets `head_lr_factor` times that."""
     head_lr_factor: float = 10.0
-    """For the linear layer."""
+    """Factor of the learning rate for the linear layer."""
     momentum: float = 0.9
-    """Of SGD, Nesterov."""
+    """SGD momentum (Nesterov)."""
     weight_decay: float = 1e-4
-    """On every parameter."""
+    """Weight decay of every parameter."""
     warmup_steps: int = 20
     """Steps over which the rate rises from zero; after that it falls to zero along a half cosine."""
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -75,14 +75,14 @@ class Localize(LocalizeOptions):
     """Last stride of imagenet:mobilenet_v1 and imagenet:resnet50: removed (the default), for maps of 14 x 14 and not
     7 x 7, which localizes better and classifies worse; or released, the published network."""
     map_class: Literal["label", "predicted"] | None = None
-    """Whose map: the true class's (GT-known) or the classifier's first choice; by default the true class's, where it is
-    among the network's classes."""
+    """Class whose map is made: the true class's (GT-known) or the classifier's first choice; by default the true
+    class's, where it is among the network's classes."""
     threshold: float = 0.2
-    """Of the box that is stored beside the map; protocols choose their own."""
+    """Threshold of the box that is stored beside the map; protocols choose their own."""
 
 
 def train(options: Train) -> None:
-    """The command `train`."""
+    """Train a classifier, and return the path of `final.pth`."""
     with distributed.processes(pick_device(options.runtime.device)) as device:
         _train(options, device)
 
@@ -169,7 +169,7 @@ class CamLocalizer:
 
 
 def localize(options: Localize) -> None:
-    """The command `localize`."""
+    """Localize a split, and return the predictions directories."""
     device = pick_device(options.device)
     dataset = options.data.load()
     model, architecture, checkpoint, names = load_classifier(options.checkpoint, options.stride)
@@ -225,7 +225,7 @@ def load_classifier(
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = tyro.cli(
         Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Localize, tyro.conf.subcommand("localize")],
         prog="python -m common.pytorch.cam",

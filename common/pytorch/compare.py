@@ -26,7 +26,7 @@ class Compare:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = parse(Compare, prog="python -m common.pytorch.compare", description=__doc__)
     states = [checkpoints.read_state_dict(path) for path in (options.one, options.other)]
     print(json.dumps(differing_arrays(*({name: value.numpy() for name, value in state.items()} for state in states))))

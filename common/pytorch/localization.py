@@ -59,7 +59,7 @@ class LocalizeOptions:
     maps: bool = True
     """Store the maps; without them only the one box can be scored."""
     resize: Literal["pillow", "opencv", "tensorflow1"] = "pillow"
-    """Whose bilinear resize; see common/pictures/images.py."""
+    """Library whose bilinear resize is used; see common/pictures/images.py."""
     batch_size: int = 8
     """Images at a time, ten crops each."""
     device: str = "auto"

@@ -25,7 +25,7 @@ class Runtime:
     workers: int = 2
     """Processes that load images."""
     seed: int | None = None
-    """Of weights, order, augmentation and dropout; None takes the method's own, else 0."""
+    """Seed of weights, order, augmentation and dropout; the method's own if omitted, else 0."""
     amp: Literal["off", "fp16", "bf16"] = "off"
     """Mixed precision; fp16 needs CUDA."""
     save_every: int = 0

@@ -259,7 +259,7 @@ def _class_hits(run: JudgedRun, classes: int) -> np.ndarray:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = parse(Report, prog="python -m common.report", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")

@@ -37,7 +37,7 @@ class Sheet(EvaluationOptions):
     ids: tuple[str, ...] = ()
     """Ids of the images to show, in this order, in place of --images."""
     width: int = 180
-    """Of each, in pixels; its height is three quarters of that."""
+    """Width of each picture in pixels; its height is three quarters of that."""
     overwrite: bool = False
     """Replace the picture where it is there already."""
 
@@ -108,7 +108,7 @@ def _encoded(picture: np.ndarray, ending: str) -> bytes:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = parse(Sheet, prog="python -m common.report.sheet", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")

@@ -88,7 +88,7 @@ class EvaluationOptions:
     validation: tuple[Path, ...] = ()
     """Predictions of the same checkpoints on held-out images, one for each frame, to choose thresholds on."""
     protocols: tuple[str, ...] = ()
-    """Only these; by default all that share a directory's frame."""
+    """Protocols to score under; all that share a directory's frame if omitted."""
     root: Path | None = None
     """The data set's folder, where it is no longer the one in the manifest."""
     boxes: Path | None = None

@@ -59,7 +59,7 @@ class PseudoBoxes:
     overwrite: bool = False
     """Start anew where there are other boxes."""
     check: bool = False
-    """Only look whether the network is there; the groups are step 2's to make."""
+    """Look whether the network is there, and do no more; the groups are step 2's to make."""
 
 
 def find_groups(folder: Path) -> dict[str, list[str]]:
@@ -140,7 +140,7 @@ def _box(values: Any) -> Box:
 
 
 def make_boxes(options: PseudoBoxes) -> dict[str, Box]:
-    """The command; gives x0, x1, y0, y1 in the 224 x 224 frame by image."""
+    """Make pseudo boxes, and return x0, x1, y0, y1 in the 224 x 224 frame by image."""
     if options.batch_size < 1 or options.workers < 1:
         raise UserError(f"--batch-size {options.batch_size} --workers {options.workers}", expected="1 or more of each")
     device = pick_device(options.device)
@@ -239,7 +239,7 @@ def feature_maps(images: Sequence[np.ndarray], network: networks.FeatureNetwork,
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     make_boxes(parse(PseudoBoxes, prog="python -m grcam.pseudo_bbox.main", description=__doc__))
 
 

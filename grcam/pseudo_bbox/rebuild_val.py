@@ -28,7 +28,7 @@ class Rebuild:
     """Sort images into folders by the class that step 1 predicted."""
 
     rebuild_val_save_path: Path
-    """Where the folders 0, 1, 2 ... go."""
+    """Folder for the folders 0, 1, 2 ..."""
     classify_save_path: Path
     """Step 1's class file."""
     image_path: Path | None = None
@@ -36,13 +36,13 @@ class Rebuild:
     data: DataSource = DataSource("cub", Path("CUB_200_2011"))  # noqa: RUF009, it is frozen
     """The data set."""
     classes: int = 1000
-    """How many folders; one for each class, empty or not, as released."""
+    """Number of folders; one for each class, empty or not, as released."""
     copy: bool = False
     """Copy the images, as released, where a file system has no links."""
 
 
 def rebuild(options: Rebuild) -> dict[str, Path]:
-    """The command; gives each image's place.
+    """Sort images into folders, and return each one\'s place.
 
     Raises:
         UserError: an image is missing, a name leaves its folder, or the target holds something else.
@@ -96,7 +96,7 @@ def _put(source: Path, place: Path, copy: bool) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     rebuild(parse(Rebuild, prog="python -m grcam.pseudo_bbox.rebuild_val", description=__doc__))
 
 

@@ -54,7 +54,7 @@ class MakeMasks(InferenceOptions):
 
 @torch.no_grad()
 def make_masks(options: MakeMasks) -> Path:
-    """The command; gives the folder of masks.
+    """Make pseudo masks, and return their folder.
 
     Raises:
         UserError: an unusable checkpoint, two images with one mask, or a folder that holds another run's masks.
@@ -189,7 +189,7 @@ def _finish(folder: Path, header: dict[str, Any], skipped: dict[str, str], count
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     make_masks(parse(MakeMasks, prog="python -m spol.cam.test", description=__doc__))
 
 

@@ -52,7 +52,7 @@ class Losses:
 
 
 def train(options: Train) -> Path:
-    """The command; gives the path of `final.pth`."""
+    """Train, and return the path of `final.pth`."""
     settings = options.settings("cam")
     with distributed.processes(pick_device(options.runtime.device)) as device:
         seed_everything(options.seed)
@@ -69,7 +69,7 @@ def train(options: Train) -> Path:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     train(parse(Train, prog="python -m spol.cam.train", description=__doc__, released=released_values("cam")))
 
 

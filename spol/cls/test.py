@@ -36,7 +36,7 @@ class Classify(InferenceOptions):
     snapshot: Annotated[str, also("checkpoint")]
     """A final.pth or model-<number> of spol.cls.train, an authors' file, or imagenet:<arch>."""
     arch: str = "efficientnet-b7"
-    """Of a bare state dict."""
+    """Architecture of a bare state dict."""
     resize: int | None = None
     """Side that images are squashed to; 685 as released, or that of our own training."""
     padded_for: int | None = None
@@ -47,7 +47,7 @@ class Classify(InferenceOptions):
 
 @torch.no_grad()
 def classify(options: Classify) -> Path:
-    """The command; gives the path of `classification.json`.
+    """Classify a split, and return the path of `classification.json`.
 
     Raises:
         UserError: an unusable image, or a checkpoint that does not fit.
@@ -116,7 +116,7 @@ def _hand_over(options: Classify, directory: Path, arch: str, header: dict) -> P
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     classify(parse(Classify, prog="python -m spol.cls.test", description=__doc__))
 
 

@@ -35,7 +35,7 @@ class Train(TrainOptions):
 
 
 def train(options: Train) -> Path:
-    """The command; gives the path of `final.pth`."""
+    """Train, and return the path of `final.pth`."""
     settings = options.settings("cls")
     with distributed.processes(pick_device(options.runtime.device)) as device:
         seed_everything(options.seed)
@@ -68,7 +68,7 @@ def _still(network: nn.Module) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     train(parse(Train, prog="python -m spol.cls.train", description=__doc__, released=released_values("cls")))
 
 

@@ -46,14 +46,14 @@ class Localize(InferenceOptions):
     maps: bool = True
     """Store the probabilities; without them only the one box can be scored."""
     count_missing: bool = False
-    """In the printed line count images without a contour or without a true box left as misses."""
+    """Count images without a contour or without a true box left as misses in the printed line."""
     full_image_boxes: bool = False
-    """In the printed line compare boxes in the whole image, not in the crop that cuts the true ones."""
+    """Compare boxes in the whole image in the printed line, not in the crop that cuts the true ones."""
 
 
 @torch.no_grad()
 def localize(options: Localize) -> list[Path]:
-    """The command; gives the predictions directories.
+    """Localize a split, and return the predictions directories.
 
     Raises:
         UserError: a checkpoint or verdicts that don't fit, or another run's results in the folder.
@@ -184,7 +184,7 @@ def score_boxes(
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     localize(parse(Localize, prog="python -m spol.seg.test", description=__doc__))
 
 

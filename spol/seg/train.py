@@ -50,7 +50,7 @@ class Losses:
 
 
 def train(options: Train) -> Path:
-    """The command; gives the path of `final.pth`."""
+    """Train, and return the path of `final.pth`."""
     settings = options.settings("seg")
     with distributed.processes(pick_device(options.runtime.device)) as device:
         seed_everything(options.seed)
@@ -93,7 +93,7 @@ def with_masks(dataset: Dataset, folder: Path) -> tuple[Dataset, dict[str, Any]]
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     train(parse(Train, prog="python -m spol.seg.train", description=__doc__, released=released_values("seg")))
 
 

@@ -58,7 +58,7 @@ class Localize(LocalizeOptions):
     gradient: Literal["released", "true"] = "released"
     """released: p - alpha y. true: alpha (p - y)."""
     map_class: Literal["label", "predicted"] | None = None
-    """Whose map: the true class's (GT-known), or the best-scoring one's of the frame."""
+    """Class whose map is made: the true class's (GT-known), or the best-scoring one's of the frame."""
     threshold: float = 0.15
     """Threshold of the box that is stored beside the map; protocols choose their own."""
     table: str | None = None
@@ -219,7 +219,7 @@ def layer_table(writers: dict[Run, PredictionsWriter], protocol: str) -> str:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     localize(parse(Localize, prog="python -m common.pytorch.maps.localize", description=__doc__))
 
 
