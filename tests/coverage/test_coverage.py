@@ -57,7 +57,7 @@ def test_intervals_hold_the_true_value(protocol, fixed):
     held = dict.fromkeys(truth, 0)
     for number in range(SETS):
         result = as_result(protocol, *drawn(random, IMAGES, criteria))
-        found = intervals(result, indices if fixed else None, Resampling(200, number))
+        found = intervals(result, indices if fixed else None, Resampling(400, number))
         for name, value in truth.items():
             held[name] += found[name][0] <= value <= found[name][1]
     assert all(0.93 <= count / SETS <= 0.97 for count in held.values()), {
