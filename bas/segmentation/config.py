@@ -45,7 +45,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ("cam", "resnet50"): Recipe(5, 16, 0.1, Augmentation(512, long_side=(320, 640))),
     ("irn", "resnet50"): Recipe(3, 32, 0.1, Augmentation(512, factor=(0.5, 1.5))),
     ("bas", "mobilenet_v1"): Recipe(8, 8, 0.0005, Augmentation(128, resize=146), momentum=0.9, labels_only_epochs=3),
-    ("cam", "mobilenet_v1"): Recipe(5, 8, 0.01, Augmentation(128, long_side=(96, 192)), momentum=0.9),
+    ("cam", "mobilenet_v1"): Recipe(5, 8, 0.001, Augmentation(128, long_side=(96, 192)), momentum=0.9),
     ("irn", "mobilenet_v1"): Recipe(3, 8, 0.05, Augmentation(256, factor=(0.5, 1.5)), momentum=0.9),
 }
 """By network and backbone."""
