@@ -42,6 +42,7 @@ OF_CAM = ("mobilenet_v1", "efficientnet_lite0", "resnet50", "vgg16", "inception_
 OF_DGL = ("vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1")
 COMMANDS: dict[str, Command] = {
     "localize": Command("wsol.photographs", "Localize the objects on photographs, by any method."),
+    "label": Command("wsol.labelling", "Make a detection data set of class folders without boxes."),
     "prepare": Command("common.prepare", "Check a data set, or make one that needs no download."),
     "train cam": Command(
         "common.pytorch.cam", "Train a classifier for CAM, the baseline.", ("train",), architectures=OF_CAM

@@ -1,5 +1,7 @@
 """A whole detection data set out of predictions directories, one a split."""
 
+import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +21,13 @@ from common.exporting.detections import (
 )
 from common.runs.evaluation import EvaluationOptions
 from common.runs.reader import Places, Predictions
-from common.system.errors import UserError
-from common.system.files import holds_files, write_text
+from common.system.errors import UserError, inside
+from common.system.files import holds_files, read_json, write_text, writing
 from common.system.locks import hold, release
 from common.system.progress import bar
 
-UNFINISHED = ".unfinished"
+UNFINISHED, MADE = ".unfinished", ".exported"
+"""Files that name what an export writes at the top of its folder: while it goes on, and once it is whole."""
 
 
 @dataclass(frozen=True)
@@ -110,21 +113,49 @@ def export_dataset(
     """
     splits = splits_of(options, detection, boxes_at, protocol)
     hold(out)
-    unfinished = out / UNFINISHED
-    if holds_files(out) and not unfinished.exists() and not overwrite:
-        raise UserError("the folder is not empty", where=out, do="choose another --out, or say --overwrite")
+    unfinished, made = out / UNFINISHED, out / MADE
     ids = {split.dataset.split: [entry.image_id for entry in split.predictions.entries] for split in splits}
     if kind in ("yolo", "voc", "labelme"):
         formats.check_names(ids)
     review = Review.read(detection.review, {image_id for each in ids.values() for image_id in each})
-    write_text(unfinished, "python -m common.export has not finished here.\n")
+    top = [*formats.TOP[kind], *(ids if kind == "labelme" else ())]
+    _make_room(out, top, overwrite)
+    write_text(unfinished, f"{json.dumps(top)}\n")
     left_out: dict[str, Counter[str]] = {split: Counter() for split in ids}
     counted: dict[str, dict[str, int]] = {}
     writer = formats.WRITERS[kind](out, splits[0].dataset.class_names, detection.images)
     formats.write_all(writer, _images(splits, review, left_out), counted)
+    write_text(made, f"{json.dumps(top)}\n")
     unfinished.unlink()
     release(out)
     return _summary(splits, counted, left_out)
+
+
+def _make_room(out: Path, top: list[str], overwrite: bool) -> None:
+    """Take away what a stopped or, if told so, an earlier export left; nothing of another origin.
+
+    Raises:
+        UserError: there is something else.
+    """
+    ours: set[str] = set()
+    for marker in (out / UNFINISHED, out / MADE):
+        if marker.is_file():
+            names = read_json(marker)
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise UserError("not a list of names", where=marker, do="delete the folder")
+            ours |= set(names)
+    others = sorted({path.name for path in out.iterdir()} - ours) if out.is_dir() else []
+    if not overwrite and not (out / UNFINISHED).is_file() and holds_files(out):
+        raise UserError("the folder is not empty", where=out, do="choose another --out, or say --overwrite")
+    if taken := sorted(set(others) & set(top)):
+        raise UserError("this was not written by an export", where=out / taken[0], do="choose another --out")
+    for name in ours:
+        path = inside(out, name, where=out)
+        with writing(path):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _images(

@@ -283,6 +283,13 @@ WRITERS: dict[str, type] = {
 }  # fmt: skip
 
 
+TOP: dict[str, tuple[str, ...]] = {
+    "coco": ("images", "annotations"), "yolo": ("images", "labels", "data.yaml"), "voc": ("VOCdevkit",),
+    "labelme": ("labels.txt",), "csv": ("images", "boxes.csv", ".boxes.csv.part"), "wsoleval": ("images", "metadata"),
+}  # fmt: skip
+"""What a format writes at the top of its folder; labelme also a folder for each split."""
+
+
 def write_all(writer: Writer, images: Iterable[tuple[str, LabelledImage]], counted: dict[str, dict[str, int]]) -> None:
     """Write every image with its split; `counted` gets images and boxes by split."""
     for split, image in images:

@@ -218,11 +218,19 @@ def _look(run: JudgedRun, entry: Prediction) -> dict:
         "boxes": _base64((boxes if wide else np.minimum(boxes, 255)).astype("<u2" if wide else np.uint8).tobytes()),
         "verdicts": _base64(verdicts.tobytes()),
         "predicted": entry.top5[0] if entry.top5 else None,
+        "score": _score(entry),
     }
     if predictions.has_maps:
         small = cv2.resize(predictions.map(entry), (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
         look["map"] = _base64((np.clip(small, 0, 1) * 255).round().astype(np.uint8).tobytes())
     return look
+
+
+def _score(entry: Prediction) -> float | None:
+    """The classifier's probability of the image's class; None where nobody classified."""
+    if entry.top5 is None or entry.top5_scores is None:
+        return None
+    return round(entry.top5_scores[entry.top5.index(entry.label)], 4) if entry.label in entry.top5 else 0.0
 
 
 def _verdict_bytes(judged: Verdicts) -> np.ndarray:

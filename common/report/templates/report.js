@@ -90,7 +90,10 @@ function refill() {
   };
   chosen = data.images.filter(wanted);
   const order = control("order").value;
-  if (order !== "data") {
+  if (order === "unsure") {
+    const sure = new Map(chosen.map((image) => [image, sureness(image)]));
+    chosen.sort((one, other) => sure.get(one) - sure.get(other));
+  } else if (order !== "data") {
     const sign = order === "worst" ? 1 : -1, score = (image) => reading(image, by)?.iou ?? NaN;
     const rank = (image) => (Number.isNaN(score(image)) ? 2 : sign * score(image));
     chosen.sort((one, other) => rank(one) - rank(other));
@@ -99,6 +102,27 @@ function refill() {
   control("cards").replaceChildren();
   control("count").textContent = `${chosen.length} of ${data.images.length} pictured images`;
   more();
+}
+
+// How far an image's boxes are to be believed without knowing the true one: a low score of its class, no box, a box that
+// reaches the frame's edge, and runs that disagree make it less.
+function sureness(image) {
+  const looks = shownRuns().filter((run) => image.looks[run]).map((run) => ({ run, box: reading(image, run).box }));
+  let sure = looks.length ? 1 : 0;
+  for (const { run, box } of looks) {
+    const [, , , , width, height] = image.looks[run].frame;
+    sure *= image.looks[run].score ?? 1;
+    if (!box) return 0;
+    if (box[0] === 0 || box[1] === 0 || box[2] >= width - 1 || box[3] >= height - 1) sure *= 0.5;
+  }
+  for (const one of looks) for (const other of looks) if (one.run < other.run) sure *= overlap(one.box, other.box);
+  return sure;
+}
+
+function overlap(one, other) {
+  const side = (low, high) => Math.max(0, Math.min(one[high], other[high]) - Math.max(one[low], other[low]));
+  const area = (box) => (box[2] - box[0]) * (box[3] - box[1]), both = side(0, 2) * side(1, 3);
+  return both / (area(one) + area(other) - both || 1);
 }
 
 function more() {

@@ -269,6 +269,18 @@ def test_a_stopped_export_is_finished_by_the_same_command(tmp_path, directories,
         exported(directories, tmp_path, "yolo")
 
 
+def test_overwriting_takes_away_what_the_last_export_wrote_and_nothing_else(tmp_path, directories):
+    out, _ = exported(directories, tmp_path, "yolo")
+    (out / "notes.txt").write_text("mine")
+    asked = Export((directories["train"],), out=out)
+    export_dataset(asked, DetectionOptions(threshold=0.5), "coco", out, overwrite=True)
+    assert sorted(path.name for path in out.iterdir()) == [".exported", "annotations", "images", "notes.txt"]
+    assert not (out / "images" / "test").exists()
+    (out / "labels").mkdir()
+    with pytest.raises(UserError, match="labels: this was not written by an export"):
+        export_dataset(asked, DetectionOptions(threshold=0.5), "yolo", out, overwrite=True)
+
+
 def test_names_that_would_share_a_file_are_refused_before_anything_is_written(tmp_path, birds, directories):
     with pytest.raises(UserError, match=r"a/1.jpg and a/1.png of the split 'train' would share one annotation file"):
         formats.check_names({"train": ["a/1.jpg", "b/1.jpg", "a/1.png"]})

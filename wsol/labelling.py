@@ -1,0 +1,186 @@
+"""Make a detection data set of class folders without boxes: localize every image, write the data set, and a page.
+
+    wsol label birds --checkpoint runs/bas/final.pth --format yolo --out labelled
+    wsol label birds --checkpoint imagenet:mobilenet_v1 --method dgl --layer 2 --format coco --out labelled
+
+writes, below --out:
+
+    predictions/SPLIT/  maps, boxes and classes of the images, which `wsol report` and `wsol export` read again
+    dataset/            images, boxes and splits in the format asked for
+    page.html           the images with their boxes; its gallery shows the unsure ones first, and saves a review of
+                        images to drop, which the same command takes with --review
+
+FOLDER holds class folders, or train/, val/ or test/ that hold them. A box is of the folder's class: the map is made
+for that class where the network knows one of that name, and for the network's own choice otherwise, which is said.
+The command goes on where it was stopped.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+
+from common.datasets import Dataset, DataSource, Sample
+from common.datasets.splits import WHOLE, present
+from common.exporting.dataset import MADE, DetectionOptions, export_dataset
+from common.pictures.images import ImageError, is_turned, read_rgb
+from common.report.page import Report, build
+from common.runs.evaluation import EvaluationOptions
+from common.runs.localizing import Classes, Localizing
+from common.runs.writer import PredictionsWriter
+from common.system.errors import run_command, say
+from common.system.files import sha256, write_text
+from wsol.loading import load
+from wsol.localizer import Localizer, Seen
+
+TURNED = "turned by its EXIF tag: trainers follow it, boxes of the stored picture do not"
+
+
+@dataclass(frozen=True)
+class Label:
+    """Make a detection data set of class folders without boxes."""
+
+    folder: tyro.conf.Positional[Path]
+    """Folder of class folders, or of train/, val/ or test/ with class folders in them."""
+    checkpoint: Annotated[str, tyro.conf.arg(aliases=("--load", "--snapshot"))]
+    """Checkpoint, as `wsol localize` takes it."""
+    out: Path
+    """Folder for predictions/, dataset/ and page.html."""
+    format: Literal["yolo", "coco", "voc", "labelme", "csv", "wsoleval"] = "yolo"
+    """Format of the data set."""
+    method: Literal["cam", "bas", "spol", "dgl", "grcam", "grad-cam"] | None = None
+    """The method; what the checkpoint was trained for if omitted, and CAM of a classifier."""
+    layer: str | None = None
+    """Layer of DGL and Grad-CAM: a module's name, or a number counted from the last map down."""
+    arch: str | None = None
+    """Architecture of a plain state dict: timm:<name>, torchvision:<name> or yourmodule:build."""
+    class_names: Path | None = None
+    """File with a class name a line, where the checkpoint does not say."""
+    classifier: str | None = None
+    """Classifier beside SPOL: a final.pth of stage cls, or imagenet:<arch>."""
+    detection: tyro.conf.OmitArgPrefixes[DetectionOptions] = field(default_factory=DetectionOptions)
+    """How maps become boxes."""
+    pictured: int = 2000
+    """Images on the page at most."""
+    batch_size: int = 8
+    """Images at a time."""
+    device: str = "auto"
+    """PyTorch device: auto, cpu, cuda or cuda:N."""
+    overwrite: bool = False
+    """Start anew where there are other results."""
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """One image as `Localizing` takes it."""
+
+    sample: Sample
+    problem: str | None
+    pixels: np.ndarray | None
+
+
+def label(options: Label) -> list[str]:
+    """Localize, write the data set and the page, and say in lines what is in them.
+
+    Raises:
+        UserError: a folder or checkpoint that can't be used, or results of something else in `out`.
+    """
+    localizer = load(
+        options.checkpoint, options.method, layer=options.layer, arch=options.arch, class_names=options.class_names,
+        classifier=options.classifier, device=options.device, threshold=options.detection.threshold,
+    )  # fmt: skip
+    directories, notes = [], []
+    for split in present(options.folder) or [WHOLE]:
+        source = DataSource("folder", options.folder, split)
+        directory, note = _localize(options, localizer, source)
+        directories.append(directory)
+        notes += note
+    asked = EvaluationOptions(tuple(directories))
+    detection = replace(options.detection, threshold=None)  # the stored boxes were made with it already
+    target = options.out / "dataset"
+    again = options.overwrite or (target / MADE).is_file()  # its own earlier result, perhaps before a review
+    notes += export_dataset(asked, detection, options.format, target, again, boxes_at="stored")
+    page = options.out / "page.html"
+    write_text(page, build(Report(tuple(directories), out=page, gallery=options.pictured)))
+    return [*notes, f"data set: {target}", f"page: {page.resolve()}#gallery?order=unsure"]
+
+
+def _localize(options: Label, localizer: Localizer, source: DataSource) -> tuple[Path, list[str]]:
+    dataset, method = source.load(), localizer.method
+    numbers = _numbers(localizer, dataset)
+    path = Path(options.checkpoint)
+    header = {
+        "method": method.name,
+        "architecture": method.architecture,
+        "checkpoint": {"name": path.name, "sha256": sha256(path) if path.is_file() else None},
+        "data": source.described(dataset),
+        "classifier": None if method.num_classes is None else {"name": method.architecture, "crops": 1},
+        "frame": localizer.kind,
+        "options": {"layer": options.layer, "threshold": localizer.rule.threshold, "classes_known": sorted(numbers)},
+    }
+    directory = options.out / "predictions" / source.split
+    writers = {"run": PredictionsWriter(directory, header, options.overwrite)}
+    with Localizing(dataset, writers, options.batch_size, box=localizer.rule) as run:
+        for items in run.batches(_batches(run.left, options.batch_size)):
+            for item, seen in zip(items, _look(localizer, items, numbers), strict=True):
+                run.write("run", item.sample, seen.frame, _classes(seen, numbers), seen.localization_map)
+    run.finish()
+    unknown = len(dataset.class_names) - len(numbers)
+    if method.num_classes is None or not unknown:
+        return directory, []
+    return directory, [f"{source.split}: the network knows no class called as {unknown} of {len(dataset.class_names)} "
+                       "folders; their maps are of the class that it takes the image for"]  # fmt: skip
+
+
+def _numbers(localizer: Localizer, dataset: Dataset) -> dict[int, int]:
+    """The network's class of each label, for folders that are called as one."""
+    known = {name: number for number, name in enumerate(localizer.class_names or ())}
+    return {number: known[name] for number, name in enumerate(dataset.class_names) if name in known}
+
+
+def _batches(samples: Sequence[Sample], size: int) -> Iterator[list[_Loaded]]:
+    for start in range(0, len(samples), size):
+        yield [_loaded(sample) for sample in samples[start : start + size]]
+
+
+def _loaded(sample: Sample) -> _Loaded:
+    try:
+        if is_turned(sample.path):
+            return _Loaded(sample, TURNED, None)
+        return _Loaded(sample, None, read_rgb(sample.path))
+    except ImageError as problem:
+        return _Loaded(sample, problem.found, None)
+
+
+def _look(localizer: Localizer, items: Sequence[_Loaded], numbers: dict[int, int]) -> list[Seen]:
+    """Maps of the folders' classes, and of the network's choice where it knows no class of that name."""
+    seen: dict[int, Seen] = {}
+    known = [place for place, item in enumerate(items) if item.sample.label in numbers]
+    rest = [place for place in range(len(items)) if place not in set(known)]
+    for places, labels in ((known, [numbers[items[place].sample.label] for place in known]), (rest, None)):
+        if places:
+            pixels = [items[place].pixels for place in places]
+            seen |= dict(zip(places, localizer.method.look(pixels, localizer.kind, labels), strict=True))
+    return [seen[place] for place in range(len(items))]
+
+
+def _classes(seen: Seen, numbers: dict[int, int]) -> Classes:
+    """The best classes among the folders' that the network knows, by the folders' numbers."""
+    if seen.probabilities is None or not numbers:
+        return Classes()
+    labels = list(numbers)
+    scores = seen.probabilities[[numbers[label] for label in labels]]
+    order = np.argsort(-scores, kind="stable")[:5]
+    return Classes(tuple(labels[place] for place in order), tuple(float(scores[place]) for place in order))
+
+
+def main() -> None:
+    """Run the command line."""
+    say(label(tyro.cli(Label, prog="wsol label", description=__doc__)))
+
+
+if __name__ == "__main__":
+    run_command(main)
