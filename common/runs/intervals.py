@@ -110,7 +110,8 @@ def _bootstrapped(
     times = draws(labels, len(order), how)
     values = resampled(result, indices, times, order, names)
     images = int(result.counted.max())
-    found = {name: percentiles(each) for name, each in values.items()}
+    groups = len(np.unique(labels)) if by_class else 1
+    found = {name: _widened(percentiles(each), each, len(order), groups) for name, each in values.items()}
     if indices is None:
         best = result.at(result.best())
         found = {name: less_optimism(found[name], values[name], best[name]) for name in names}
@@ -118,6 +119,18 @@ def _bootstrapped(
         if low == high:  # no resample differs from another, as where every image is hit
             found[name] = wilson(round(low * images / 100), images)
     return found
+
+
+def _widened(found: Interval, values: np.ndarray, images: int, groups: int) -> Interval:
+    """The interval as wide as it would be had each group's variance been divided by its images less one.
+
+    A bootstrap within classes of few images is too narrow without it.
+    """
+    if images <= groups:
+        return found
+    middle, factor = float(np.nanmean(values)), float(np.sqrt(images / (images - groups)))
+    low, high = (min(max(middle + factor * (end - middle), 0.0), 100.0) for end in found)
+    return low, high
 
 
 def less_optimism(found: Interval, values: np.ndarray, estimate: float, scale: Interval = (0.0, 100.0)) -> Interval:

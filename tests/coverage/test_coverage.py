@@ -16,7 +16,7 @@ from common.runs.comparing import mcnemar
 from common.runs.intervals import Resampling, intervals
 
 SETS = int(os.environ.get("WSOL_COVERAGE_SETS", "2000"))
-IMAGES, CLASSES, THRESHOLDS, FIXED = 120, 4, 20, 6
+IMAGES, CLASSES, THRESHOLDS, FIXED = 200, 5, 20, 6
 
 
 def drawn(random, images, criteria):
