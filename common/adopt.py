@@ -13,12 +13,12 @@ copy, and counted:
 | that leaves [0, 1] by at most 0.001, as rounding does | clipped |
 | of another size | resized bilinearly where `--resize` says what it shows |
 
-A map that is missing, damaged, of another size or type, that holds NaN or leaves [0, 1] further is left out, counted by
+A map that is missing, under another name (`.npz`, or without the image's ending), damaged, of another size or type, that holds NaN or leaves [0, 1] further is left out, counted by
 its reason and named, as an image that can't be read is.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import cv2
@@ -40,6 +40,13 @@ from common.system.progress import bar
 ADOPTED = "adopted maps"
 """The checkpoint that manifests name."""
 LEFT_OUT = "left out: "
+NEAR = {
+    "<image_id>.npz": "{path}.npz", "<image_id without its ending>.npy": "{stem}.npy",
+    "<image_id without its ending>.npz": "{stem}.npz", "<image_id>.pt": "{path}.pt",
+    "<image_id without its ending>.pt": "{stem}.pt", "<image_id without its ending>.png": "{stem}.png",
+    "<file name>.npy": "{name}.npy",
+}  # fmt: skip
+"""Names that other code gives to maps, which are looked for to say what is wrong."""
 OVERSHOOT = 1e-3
 """By how much a map may leave [0, 1] and is clipped: what rounding to half precision can do."""
 
@@ -123,6 +130,7 @@ def _adopt_one(options: Adopt, sample: Sample, writer: PredictionsWriter) -> lis
     """Write an image's line, and its map where it isn't linked; gives what was changed, or why it is left out."""
     path = inside(options.maps, f"{sample.image_id}.npy")
     try:
+        _need_map(options.maps, sample.image_id)
         frame = Frame.of_kind(FRAMES[options.frame], sample.size)
         taken, changes = take(path, frame, options.resize)
     except ImageError as problem:
@@ -141,6 +149,16 @@ def _adopt_one(options: Adopt, sample: Sample, writer: PredictionsWriter) -> lis
         if not changes:
             _link(path.resolve(), map_path(options.out, sample.image_id))
     return changes
+
+
+def _need_map(maps: Path, image_id: str) -> None:
+    if inside(maps, f"{image_id}.npy").exists():
+        return
+    path, stem = PurePosixPath(image_id), PurePosixPath(image_id).with_suffix("")
+    for words, form in NEAR.items():
+        if inside(maps, form.format(path=path, stem=stem, name=path.name)).exists():
+            raise UserError(f"no <image_id>.npy, but {words}", where=maps)
+    raise UserError("no such map", where=maps)
 
 
 def _link(path: Path, place: Path) -> None:

@@ -11,6 +11,7 @@ from common.datasets import coco, cub, folder, ilsvrc, lists, trained, voc, wsol
 from common.datasets.classes import renamed
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.splits import is_evaluation
+from common.datasets.text import refuse_fractions
 from common.system.errors import UserError, say
 
 __all__ = [
@@ -98,6 +99,10 @@ class DataSource:
         if dataset.multi_label != multi_label:
             raise UserError(f"{self.name}'s images have {'one class each' if multi_label else 'several classes'}",
                             where=root, do=_OTHER_KIND[multi_label])  # fmt: skip
+        try:
+            refuse_fractions((box for sample in dataset for box in sample.boxes), where=self._box_file())
+        except UserError as problem:
+            on_problem(problem)
         if self.class_names is not None:
             dataset = renamed(dataset, self.class_names)
         if self.classes is not None:
@@ -126,6 +131,9 @@ class DataSource:
         if numbers is None:
             raise UserError(f"--data.shard {self.shard}", expected="I/K, such as 2/4, with I from 1 to K")
         return numbers
+
+    def _box_file(self) -> Path:
+        return next((path for path in (self.boxes, self.metadata, self.list_file) if path is not None), self.root)
 
     def _need(self, option: str) -> Path:
         value = getattr(self, option)

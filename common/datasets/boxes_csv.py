@@ -100,7 +100,7 @@ def read(path: Path, on_problem: OnProblem = raise_problem) -> BoxTable:
     if both := table.negatives & table.boxes.keys():
         on_problem(UserError(f"{min(both)} has a box in one line and none in another", where=path))
     try:
-        refuse_fractions(seen, where=path)
+        refuse_fractions((box for _, box in seen), where=path, line=seen[0][0] if seen else None)
     except UserError as problem:
         on_problem(problem)
         table.boxes.clear()

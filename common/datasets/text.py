@@ -4,7 +4,8 @@ import codecs
 import csv
 import posixpath
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -159,16 +160,19 @@ def not_inside_out(boxes: np.ndarray, *, where: Path, line: int) -> np.ndarray:
     return boxes
 
 
-def refuse_fractions(boxes: Sequence[tuple[int, np.ndarray]], *, where: Path) -> None:
-    """Refuse a file's boxes that can only be fractions of the image.
+def refuse_fractions(boxes: Iterable[np.ndarray], *, where: Path, line: int | None = None) -> None:
+    """Refuse boxes that can only be fractions of the image.
 
     Args:
-        boxes: the line of each, and its four numbers.
-        where: the file.
+        boxes: (4,) each.
+        where: the file that holds them.
+        line: where in it they begin.
 
     Raises:
         UserError: there are boxes, and all their numbers lie within 0 to 1.
     """
-    if boxes and all((box >= 0).all() and (box <= 1).all() for _, box in boxes):
-        raise UserError("all boxes lie within 0 to 1: they are fractions of the image", where=where, line=boxes[0][0],
+    rest = iter(boxes)
+    first = next(rest, None)
+    if first is not None and all((box >= 0).all() and (box <= 1).all() for box in chain([first], rest)):
+        raise UserError("all boxes lie within 0 to 1: they are fractions of the image", where=where, line=line,
                         expected="pixels", do="multiply x by the image's width and y by its height")  # fmt: skip

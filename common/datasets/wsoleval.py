@@ -92,7 +92,7 @@ def class_names(metadata: Path) -> tuple[str, ...]:
     for path in sorted(metadata.glob("*/class_labels.txt")):
         with suppress(UserError):  # what is no label, its split's own reader refuses
             for line, text in lines(path):
-                image_id, _, label = text.strip().rpartition(",")
+                image_id, _, label = text.rstrip().rpartition(",")
                 number = class_number(label, where=path, line=line)
                 folders.setdefault(number, set()).update(image_id.split("/")[-2:-1])
     shared = Counter(folder for several in folders.values() for folder in several)

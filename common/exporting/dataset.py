@@ -116,7 +116,7 @@ def export_dataset(
     unfinished, made = out / UNFINISHED, out / MADE
     ids = {split.dataset.split: [entry.image_id for entry in split.predictions.entries] for split in splits}
     if kind in ("yolo", "voc", "labelme"):
-        formats.check_names(ids)
+        formats.check_names(ids, kind)
     review = Review.read(detection.review, {image_id for each in ids.values() for image_id in each})
     top = [*formats.TOP[kind], *(ids if kind == "labelme" else ())]
     _make_room(out, top, overwrite)

@@ -53,16 +53,20 @@ def put_image(source: Path, target: Path, transfer: Transfer) -> None:
         write_atomically(target, lambda file: shutil.copyfileobj(image, file))
 
 
-def check_names(splits: dict[str, Sequence[str]]) -> None:
-    """Refuse image ids that differ in their ending alone, since annotations are files of the same name.
+def check_names(splits: dict[str, Sequence[str]], kind: str) -> None:
+    """Refuse image ids that a format, whose annotations are files of the same name, can't tell apart or list.
 
     Raises:
-        UserError: two of one split do.
+        UserError: two of one split differ in their ending alone, or, in VOC's lists, one has a blank before its ending.
     """
     for split, image_ids in splits.items():
         seen: dict[str, str] = {}
         for image_id in image_ids:
-            other = seen.setdefault(str(PurePosixPath(image_id).with_suffix("")), image_id)
+            stem = str(PurePosixPath(image_id).with_suffix(""))
+            if kind == "voc" and stem != stem.rstrip():
+                raise UserError(f"{image_id!r} of the split {split!r} has a blank before its ending, which readers of "
+                                "VOC's lists drop", do="rename it, or take --format coco or csv")  # fmt: skip
+            other = seen.setdefault(stem, image_id)
             if other != image_id:
                 raise UserError(f"{other} and {image_id} of the split {split!r} would share one annotation file",
                                 do="rename one of them, or take --format coco or csv")  # fmt: skip
@@ -144,7 +148,12 @@ class Yolo:
             centre, sides = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
             shares = np.concatenate([centre, sides]) / size
             lines.append(" ".join([str(image.sample.label), *(f"{share:.8f}" for share in shares)]) + "\n")
-        write_text((self._out / "labels" / split / image_id).with_suffix(".txt"), "".join(lines))
+        write_text(self._label_file(split, image_id), "".join(lines))
+
+    def _label_file(self, split: str, image_id: str) -> Path:
+        """Where Ultralytics looks for an image's labels: the last `images` of its path is what it replaces."""
+        before, _, after = f"/images/{split}/{image_id}".rpartition("/images/")
+        return (self._out / f"{before}/labels/{after}".lstrip("/")).with_suffix(".txt")
 
     def finish(self) -> None:
         """`data.yaml`: JSON's strings are YAML's. Without `path`, images are looked for beside it."""
@@ -251,7 +260,9 @@ class Table:
         name = self._names[image.sample.label]
         for box, score in zip(image.boxes, image.scores, strict=True):
             cells = [f"{value:.12g}" for value in box]
-            self._writer.writerow([image.sample.image_id, *cells, split, name, f"{score:.6f}"])
+            # A blank at a cell's start is no part of it for readers of CSV, ours among them.
+            path = f"./{image.sample.image_id}" if image.sample.image_id.startswith(" ") else image.sample.image_id
+            self._writer.writerow([path, *cells, split, name, f"{score:.6f}"])
 
     def finish(self) -> None:
         """Name the file."""

@@ -113,6 +113,21 @@ def test_some_maps_of_no_use_are_named_and_the_rest_is_scored(tmp_path, source, 
     assert (evaluation.rows[0].images, sum(evaluation.rows[0].left_out.values())) == (3, 3)
 
 
+def test_maps_under_another_name_are_not_called_missing(tmp_path, source, maps, capsys):
+    first, second, third, *_ = sorted(maps.rglob("*.npy"))
+    np.savez(first.with_suffix(".npz"), np.load(first))
+    first.unlink()
+    second.rename(second.with_suffix("").with_suffix(".npy"))
+    third.rename(maps / third.name)
+    adopt(Adopt(maps, source, tmp_path / "adopted", "theirs"))
+    found = Predictions.open(tmp_path / "adopted").manifest["counts"]["skipped"]
+    assert found == {
+        "map: no <image_id>.npy, but <image_id>.npz": 1,
+        "map: no <image_id>.npy, but <image_id without its ending>.npy": 1,
+        "map: no <image_id>.npy, but <file name>.npy": 1,
+    }
+
+
 def test_refusals(tmp_path, source, maps):
     for path in maps.rglob("*.npy"):
         np.save(path, np.zeros((9, 9)))

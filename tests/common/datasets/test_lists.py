@@ -251,3 +251,16 @@ def test_refusals(tmp_path):
     with pytest.raises(UserError, match="needs --data.list-file"):
         DataSource("list", tmp_path).load()
     assert Sample("a", tmp_path, 0).boxes.shape == (0, 4)
+
+
+@pytest.mark.parametrize(("file_format", "text", "box"), [
+    ("spol", "a/1.jpg,0,{}\n", "0.1 0.2 0.5 0.9"), ("ts-cam", "a/1.jpg\t0\t{}\n", "0\t0\t1\t1"),
+    ("adl-cub", "a/1.jpg\t0\t{}\n", "0.1\t0.2\t0.5\t0.7"),
+])  # fmt: skip
+def test_boxes_that_are_fractions_of_the_image_are_refused(tmp_path, file_format, text, box):
+    source = DataSource("list", tmp_path, list_file=write(tmp_path, text.format(box)), list_format=file_format)
+    with pytest.raises(UserError, match="list.txt: all boxes lie within 0 to 1: they are fractions of the image"):
+        source.load()
+    pixels = "\t".join(("0", "0", "40", "50")) if "\t" in box else "0 0 40 50"
+    write(tmp_path, text.format(box) + text.replace("a/1", "a/2").format(pixels))
+    assert len(source.load()) == 2

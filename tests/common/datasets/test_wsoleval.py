@@ -138,3 +138,9 @@ def test_every_split_has_the_classes_of_all(tmp_path):
 def test_a_folder_of_several_classes_names_none(tmp_path):
     meta = several_splits(tmp_path / "meta", test=[("val/1.jpg", 1), ("val/2.jpg", 0), ("val/3.jpg", 3)])
     assert wsoleval.load(tmp_path, meta, "test").class_names == ("0", "1", "2", "3")
+
+
+def test_boxes_that_are_fractions_of_the_image_are_refused(metadata):
+    (metadata / "test" / "localization.txt").write_text("a/1.jpg,0.1,0.2,0.5,0.9\nb/2.jpg,0,0,1,1\n")
+    with pytest.raises(UserError, match="all boxes lie within 0 to 1: they are fractions of the image"):
+        load(metadata)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -283,7 +284,41 @@ def test_overwriting_takes_away_what_the_last_export_wrote_and_nothing_else(tmp_
 
 def test_names_that_would_share_a_file_are_refused_before_anything_is_written(tmp_path, birds, directories):
     with pytest.raises(UserError, match=r"a/1.jpg and a/1.png of the split 'train' would share one annotation file"):
-        formats.check_names({"train": ["a/1.jpg", "b/1.jpg", "a/1.png"]})
+        formats.check_names({"train": ["a/1.jpg", "b/1.jpg", "a/1.png"]}, "yolo")
+    formats.check_names({"train": ["a/1 .jpg"]}, "yolo")
+    with pytest.raises(UserError, match=r"'a/1 .jpg' of the split 'train' has a blank before its ending"):
+        formats.check_names({"train": ["a/1 .jpg"]}, "voc")
+
+
+def run_of_odd_names(tmp_path) -> dict[str, Path]:
+    """Classes ` a`, `b` and `images`: a leading blank, and the word that Ultralytics replaces in paths."""
+    for name in (" a", "b", "images"):
+        path = tmp_path / "odd" / "test" / name / "1.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", SIZE).save(path)
+    source = DataSource("folder", tmp_path / "odd", "test")
+    boxes = {sample.image_id: np.array([[20, 10, 120, 100]], float) for sample in source.load()}
+    return {"test": runs.write(tmp_path / "run", source, boxes=boxes)}
+
+
+def test_ultralytics_finds_the_labels_of_a_class_called_images(tmp_path):
+    out, _ = exported(run_of_odd_names(tmp_path), tmp_path, "yolo")
+    for path in (out / "images").rglob("*.png"):
+        looked_for = "/labels/".join(str(path).rsplit("/images/", 1)).rsplit(".", 1)[0] + ".txt"
+        assert Path(looked_for).is_file()
+    assert (out / "labels/test/b/1.txt").is_file()
+
+
+def test_leading_blanks_are_read_again(tmp_path):
+    directories = run_of_odd_names(tmp_path)
+    out, _ = exported(directories, tmp_path, "csv")
+    read = DataSource("folder", out / "images", "test", boxes=out / "boxes.csv").load()
+    assert [(sample.image_id, len(sample.boxes)) for sample in read] == [(" a/1.png", 1), ("b/1.png", 1),
+                                                                         ("images/1.png", 1)]  # fmt: skip
+    shutil.rmtree(out)
+    out, _ = exported(directories, tmp_path, "wsoleval")
+    read = DataSource("wsoleval", out / "images" / "test", "test", metadata=out / "metadata").load()
+    assert read.class_names == (" a", "b", "images")
 
 
 def test_two_directories_of_one_split_are_refused(tmp_path, directories):
