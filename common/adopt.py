@@ -13,8 +13,9 @@ copy, and counted:
 | that leaves [0, 1] by at most 0.001, as rounding does | clipped |
 | of another size | resized bilinearly where `--resize` says what it shows |
 
-A map that is missing, under another name (`.npz`, or without the image's ending), damaged, of another size or type, that holds NaN or leaves [0, 1] further is left out, counted by
-its reason and named, as an image that can't be read is.
+A map that is missing, that has another name (`.npz`, or no ending of the image's), that is damaged, of another size or
+type, that holds NaN or leaves [0, 1] further is left out, counted by its reason and named, as an image that can't be
+read is.
 """
 
 from dataclasses import dataclass
