@@ -324,6 +324,7 @@ def _spline(points: np.ndarray, closed: bool = True, steps: int = 8) -> np.ndarr
 
 def _shaded(shape: _Shape, colour: np.ndarray, depth: float, strength: float) -> np.ndarray:
     """A colour, or colours (h, w, 3), lit from above left as if the shape bulged, with edges `depth` pixels wide."""
+    depth = float(depth)  # numpy 2 makes float32 times a float64 scalar float64, numpy 1 kept float32
     solid = np.pad((shape.alpha > 0.5).astype(np.uint8), 1)
     distance = cv2.distanceTransform(solid, cv2.DIST_L2, 3)[1:-1, 1:-1]
     bulge = np.sqrt(np.clip(distance / max(depth, 1.0), 0, 1) + 1e-4) * depth
