@@ -41,6 +41,20 @@ ABSENT = {folder: package for folder, package in NEEDS.items() if importlib.util
 collect_ignore = [folder for folder in ABSENT if (Path(__file__).parent / folder).exists()]
 
 
+LONGEST = (
+    "test_readme.py",
+    "dgl_tf/test_train.py",
+    "faults/test_faults.py",
+    "spol/test_commands.py",
+    "own/test_own.py",
+)
+"""Begun first, so that of two processes neither waits for the other at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
+
+
 def pytest_report_header() -> list[str]:
     return [f"not collected: tests/{folder}, {ABSENT[folder]} is not in this environment" for folder in collect_ignore]
 
