@@ -104,6 +104,8 @@ def adopt(options: Adopt) -> None:
         for what in _adopt_one(options, sample, writer):
             named.setdefault(what, []).append(sample.image_id)
     for what, image_ids in named.items():
+        if what.startswith(LEFT_OUT):
+            continue
         print(f"{what}: {len(image_ids)} of {len(dataset)} images, {', '.join(image_ids[:5])}"
               f"{' ...' if len(image_ids) > 5 else ''}")  # fmt: skip
     if not writer.complete and not _usable(writer, named):

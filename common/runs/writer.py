@@ -27,7 +27,7 @@ from common.runs.record import (
     read_lines,
     shorten,
 )
-from common.system.errors import UserError
+from common.system.errors import UserError, say
 from common.system.files import holds_files, need_file, read_json, write_json, writing
 from common.system.locks import hold, release
 
@@ -66,7 +66,7 @@ class PredictionsWriter:
         self.directory, self.header = directory, json.loads(json.dumps(header))
         self.done: set[str] = set()
         self.changed: Counter[str] = Counter()
-        self._skipped: Counter[str] = Counter()
+        self._skipped: dict[str, list[str]] = {}
         self._processes: list[dict[str, Any]] = list(processes)
         self._file = None
         hold(directory)
@@ -105,7 +105,7 @@ class PredictionsWriter:
         for _, record in read_lines(self.directory / LINES):
             self.done.add(record["image_id"])
             if "skipped" in record:
-                self._skipped[str(record["skipped"])] += 1
+                self._skipped.setdefault(str(record["skipped"]), []).append(record["image_id"])
 
     def write(self, prediction: Prediction, localization_map: np.ndarray | None = None) -> None:
         """Write one image's line, and before it its map.
@@ -137,7 +137,7 @@ class PredictionsWriter:
 
     def skip(self, image_id: str, reason: str) -> None:
         """Note that an image could not be localized; the manifest counts it by its reason."""
-        self._skipped[reason] += 1
+        self._skipped.setdefault(reason, []).append(image_id)
         self._append({"image_id": image_id, "skipped": reason})
 
     def _append(self, record: dict[str, Any]) -> None:
@@ -154,6 +154,14 @@ class PredictionsWriter:
         self.close()
         self.complete = True
 
+    def left_out(self) -> list[str]:
+        """A line for each reason that images were skipped for, which names the first of them."""
+        return [
+            f"left out: {reason}: {len(image_ids)} of {len(self.done)} images, {', '.join(image_ids[:5])}"
+            f"{' ...' if len(image_ids) > 5 else ''}"
+            for reason, image_ids in self._skipped.items()
+        ]
+
     def close(self) -> None:
         """Close the file without saying so, to continue another time."""
         if self._file is not None:
@@ -162,8 +170,8 @@ class PredictionsWriter:
             release(self.directory)
 
     def _write_manifest(self, complete: bool) -> None:
-        skipped = sum(self._skipped.values())
-        counts: dict[str, Any] = {"scored": len(self.done) - skipped, "skipped": dict(self._skipped)}
+        skipped = {reason: len(image_ids) for reason, image_ids in self._skipped.items()}
+        counts: dict[str, Any] = {"scored": len(self.done) - sum(skipped.values()), "skipped": skipped}
         if self.changed:
             counts["changed"] = dict(self.changed)
         write_json(
@@ -191,11 +199,12 @@ def skip(writers: Iterable[PredictionsWriter], image_id: str, reason: str) -> No
 
 
 def finish(writers: Iterable[PredictionsWriter]) -> list[Path]:
-    """Finish the directories that aren't, say where all are, and give their paths."""
+    """Finish the directories that aren't, say where all are and what was left out, and give their paths."""
     directories = []
     for writer in writers:
         if not writer.complete:
             writer.finish()
+        say(writer.left_out())
         print(f"predictions: {writer.directory}")
         directories.append(writer.directory)
     return directories

@@ -106,9 +106,9 @@ def test_some_maps_of_no_use_are_named_and_the_rest_is_scored(tmp_path, source, 
     assert len(found.entries) == 3
     assert found.manifest["counts"]["skipped"].keys() >= {"map: NaN or infinity in it", "map: no such map"}
     assert found.manifest["counts"]["changed"] == {"clipped to [0, 1]": 1}
-    printed = capsys.readouterr().out
-    assert "left out: map: no such map: 1 of 6 images, " in printed
-    assert "clipped to [0, 1]: 1 of 6 images, " in printed
+    printed = capsys.readouterr()
+    assert "left out: map: no such map: 1 of 6 images, " in printed.err
+    assert "clipped to [0, 1]: 1 of 6 images, " in printed.out
     (evaluation,), _ = evaluate(Evaluate((tmp_path / "adopted",), protocols=("wsoleval-v1",)))
     assert (evaluation.rows[0].images, sum(evaluation.rows[0].left_out.values())) == (3, 3)
 

@@ -57,6 +57,12 @@ def test_lines_boxes_and_reasons(dataset, tmp_path):
         assert (found.entries[0].top5, found.entries[0].top5_scores) == ((1, 0), (0.75, 0.25))
 
 
+def test_what_was_left_out_is_said_once_for_all_directories(dataset, tmp_path, capsys):
+    broken = dataset.samples[0].image_id
+    run_over(dataset, tmp_path / "out", broken={broken})
+    assert capsys.readouterr().err.count(f"left out: broken: 1 of {len(dataset)} images, {broken}\n") == 1
+
+
 def test_a_stopped_run_does_the_rest_in_whole_batches(dataset, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_over(dataset, tmp_path / "out", fails_at=dataset.samples[3].image_id)
