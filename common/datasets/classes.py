@@ -106,6 +106,9 @@ def match(
             raise UserError(f"the checkpoint has {found} classes", where=where,
                             expected=f"{'' if exact else 'at least '}{len(classes)}, as the data set has",
                             do="name the checkpoint's classes with --data.class-names")  # fmt: skip
+        if len(classes) < found:
+            say([f"note: {where}: which of its {found} classes the data set's {len(classes)} are is not known by name; "
+                 "taken as the first ones, in order; --data.class-index says otherwise"])  # fmt: skip
         return _of_numbers(range(len(classes)), outputs, where)
     number = {_form(name): place for place, name in enumerate(names)}
     if strange := [name for name in classes if _form(name) not in number]:

@@ -56,6 +56,13 @@ def test_where_names_are_unknown_their_number_decides():
         match(dataset("a", "b", "c", known=False), ("x", "y"))
 
 
+def test_fewer_classes_of_unknown_names_are_said_to_be_the_first(capsys):
+    match(dataset("a", "b"), None, 7)
+    assert "final.pth: which of its 7 classes the data set's 2 are is not known by name" in capsys.readouterr().err
+    match(dataset("a", "b"), None, 2)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_checkpoints_names_from_a_list_are_guesses():
     config = {"class_names": ["a"], "trained_on": {"name": "list", "class_names": None}}
     assert classes.names_of(config) is None
