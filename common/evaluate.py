@@ -38,6 +38,7 @@ from common.runs.segmentation_scoring import (
 from common.runs.tables import (
     beside_protocols,
     in_full,
+    in_short,
     leakage_lines,
     left_out_lines,
     render,
@@ -53,6 +54,8 @@ from common.system.options import parse
 class Evaluate(EvaluationOptions):
     """Score predictions under every protocol that shares their frame, beside the trivial baselines."""
 
+    full: bool = False
+    """Print every result line, every source of a threshold, classification and pixels too."""
     format: Literal["text", "markdown"] = "text"
     """Format of the printed table."""
     split: str | None = None
@@ -71,19 +74,35 @@ def main() -> None:
         return
     evaluations, baselines = evaluate(options)
     baselines += seed_rows(evaluations, options.resampling)
-    for evaluation in evaluations:
-        dataset = evaluation.dataset
-        source = evaluation.predictions.manifest["data"]
-        print(f"{evaluation.predictions.directory}: {dataset.name} {dataset.split}, {len(dataset)} images, "
-              f"{len(dataset.class_names)} classes ({source['root']})")  # fmt: skip
-    print(f"\n{render(without_thresholds(evaluations, options.resampling), options.format)}")
-    if any(evaluation.rows for evaluation in evaluations):
-        print(f"\n{render(side_by_side(evaluations, baselines), options.format)}")
-        print(f"\n{render(in_full(evaluations, baselines), options.format)}")
+    print("\n".join(_what_was_scored(evaluations)))
+    for table in _tables(evaluations, baselines, options):
+        print(f"\n{render(table, options.format)}")
     if lines := [*leakage_lines(evaluations), *left_out_lines(evaluations)]:
-        print("\n" + "\n".join(lines))
+        print("\n" + "\n".join(dict.fromkeys(lines)))
+    if not options.full:
+        print("\nPercent, with 95 % intervals. --full: every threshold, Top-1 and Top-5, classification, pixels.")
     if options.json:
         write_json(options.json, _as_json(evaluations, baselines, options.resampling))
+
+
+def _what_was_scored(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A line for each data set and split, with the directories of predictions on it."""
+    lines: dict[str, list[str]] = {}
+    for evaluation in evaluations:
+        dataset, source = evaluation.dataset, evaluation.predictions.manifest["data"]
+        what = f"{dataset.name} {dataset.split}, {len(dataset)} images, {len(dataset.class_names)} classes"
+        lines.setdefault(f"{what} ({source['root']})", []).append(str(evaluation.predictions.directory))
+    return [f"{what}: {', '.join(directories)}" for what, directories in lines.items()]
+
+
+def _tables(evaluations: Sequence[Evaluation], baselines: Sequence[Row], options: Evaluate) -> list[list[list[str]]]:
+    """What is printed: in short one table a frame, and pixels where there are masks; in full everything."""
+    beside = without_thresholds(evaluations, options.resampling)
+    scored = any(evaluation.rows for evaluation in evaluations)
+    if options.full:
+        return [beside, *([side_by_side(evaluations, baselines), in_full(evaluations, baselines)] if scored else [])]
+    pixels = any(evaluation.pixels is not None for evaluation in evaluations)
+    return [*(in_short(evaluations, baselines) if scored else []), *([beside] if pixels or not scored else [])]
 
 
 def _print_segmentation(options: Evaluate) -> None:

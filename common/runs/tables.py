@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from common.measuring.geometry import FRAMES
 from common.measuring.protocols import PROTOCOLS
 from common.runs import leakage
 from common.runs.comparing import Comparison
@@ -27,6 +28,52 @@ def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) ->
     return table
 
 
+SHORT = ("validation", "pseudo", "released", "stored", "oracle")
+"""Sources of the threshold that stands for a run in a short table, the first there is."""
+
+
+def in_short(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[list[list[str]]]:
+    """GT-known with its interval, a table for each frame: a line for each run at one source of its threshold.
+
+    The source is the first of `SHORT` that a run has under a protocol; a cell says it where it is another than the
+    line's.
+    """
+    rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
+    tables = []
+    for short, frame in FRAMES.items():
+        columns = [
+            name for name, protocol in PROTOCOLS.items()
+            if protocol.frame == frame and any(row.protocol == name for row in rows)
+        ]  # fmt: skip
+        if columns:
+            found: dict[str, dict[str, Row]] = {}
+            for row in sorted(rows, key=_rank):
+                if row.protocol in columns:
+                    found.setdefault(row.label, {}).setdefault(row.protocol, row)
+            tables.append([[f"GT-known, {short}", "threshold", *columns], *_short_lines(found, columns, rows)])
+    return tables
+
+
+def _rank(row: Row) -> int:
+    return SHORT.index(row.source) if row.source in SHORT else 0
+
+
+def _short_lines(found: dict[str, dict[str, Row]], columns: Sequence[str], rows: Sequence[Row]) -> list[list[str]]:
+    lines = []
+    for label in dict.fromkeys(row.label for row in rows if row.label in found):
+        cells = found[label]
+        source = min(cells.values(), key=_rank).source
+        source = "oracle" if source.endswith("oracle") else source
+        line = [label, source]
+        for column in columns:
+            row = cells.get(column)
+            other = "" if row is None or row.source.endswith(source) else f" {row.source}"
+            line.append("-" if row is None else f"{row.gt_known:.1f}{spread(row, 'gt_known')}"
+                                                f"{between(row.intervals.get('gt_known'), 0)}{other}")  # fmt: skip
+        lines.append(line)
+    return lines
+
+
 def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[list[str]]:
     """Every result line as cells."""
     table = [
@@ -47,9 +94,9 @@ def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list
     return table
 
 
-def between(interval: Interval | None) -> str:
+def between(interval: Interval | None, digits: int = 1) -> str:
     """A 95 % interval as it stands behind its figure, ` (86.7-94.0)`; nothing where there is none."""
-    return "" if interval is None else f" ({interval[0]:.1f}-{interval[1]:.1f})"
+    return "" if interval is None else f" ({interval[0]:.{digits}f}-{interval[1]:.{digits}f})"
 
 
 def spread(row: Row, name: str) -> str:

@@ -12,7 +12,7 @@ from common.datasets import DataSource, wsoleval
 from common.evaluate import Evaluate
 from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import evaluate
-from common.runs.tables import in_full, render, side_by_side
+from common.runs.tables import in_full, in_short, render, side_by_side
 from common.system.errors import UserError
 from tests import fill, runs, small_cub
 
@@ -252,6 +252,19 @@ def test_full_lines_are_sorted_by_protocol(both):
     assert names == sorted(names, key=list(PROTOCOLS).index)
 
 
+def test_the_short_tables_hold_a_line_a_run_and_fit_a_terminal(both):
+    evaluations, baselines = evaluate(Evaluate(both))
+    crop, squash = in_short(evaluations, baselines)
+    assert crop[0] == ["GT-known, crop", "threshold", "bas", "bas-extension", "spol", "adl"]
+    assert [line[:2] for line in crop[1:]] == [
+        ["whole image", "-"], ["best centred box", "oracle"], ["cam mobilenet_v1", "released"]
+    ]  # fmt: skip
+    assert [line[:2] for line in squash[1:]][-1] == ["cam mobilenet_v1", "oracle"]  # no threshold was released there
+    rows = {(row.protocol, row.source): row for row in evaluations[0].rows}
+    assert crop[-1][2].startswith(f"{rows['bas', 'released'].gt_known:.1f} (")
+    assert max(map(len, render(crop, "text").splitlines())) <= 100
+
+
 def command(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "common.evaluate", *map(str, arguments)], capture_output=True, text=True
@@ -263,6 +276,8 @@ def test_the_command(tmp_path, both):
     done = command(*both, "--json", tmp_path / "out.json", "--format", "markdown")
     assert done.returncode == 0
     assert "| whole image" in done.stdout
+    assert "over images" not in done.stdout
+    assert "over images" in command(*both, "--full").stdout
     stored = json.loads((tmp_path / "out.json").read_text())
     assert len(stored["curves"]) == len(PROTOCOLS)
     assert {row["protocol"] for row in stored["rows"]} == set(PROTOCOLS)
