@@ -24,7 +24,7 @@ from common.datasets import Dataset, TrainingSource
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import distributed
 from common.pytorch.data import Augmentation, normalized, training_loader
-from common.pytorch.runtime import Runtime, pick_device, seed_everything
+from common.pytorch.runtime import Runtime, for_training, pick_device, seed_everything
 from common.pytorch.training import fit
 from common.system.errors import UserError, run_command
 from common.system.options import parse
@@ -92,7 +92,7 @@ class Losses:
 
     def __call__(self, network: Network, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """uint8 images (B, 3, H, W) to scalars; `loss` is the sum that is minimized, chunks weighing the same."""
-        images = normalized(images, IMAGENET_MEAN, IMAGENET_STD, images.device)
+        images = normalized(images, IMAGENET_MEAN, IMAGENET_STD, images.device, torch.preserve_format)
         parts = [
             self._losses(network, chunk, chunk_labels, first=number == 0)
             for number, (chunk, chunk_labels) in enumerate(
@@ -191,7 +191,7 @@ def _train(options: Train, device: torch.device) -> Path:
     weights.start_from(network, options.arch, options.pretrained)
     if options.sync_bn:
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    network.to(device, memory_format=torch.channels_last)
+    for_training(network, device)
     optimizer = torch.optim.SGD(
         parameter_groups(network),
         lr=options.lr,
@@ -231,7 +231,8 @@ def _validation(options: Train, settings: Recipe, network: Network, device: torc
     if options.validate == "no":
         return lambda epoch: None
     source = options.data.at(options.validate)
-    return Validation(source, network, settings, options.validate_from, options.out, device, options.runtime.workers)
+    workers, side = options.runtime.workers, options.augmentation.crop
+    return Validation(source, network, settings, options.validate_from, options.out, device, workers, side)
 
 
 def _config(options: Train, dataset: Dataset) -> dict[str, Any]:

@@ -7,6 +7,7 @@ is said on the screen, and the last epoch's weights are kept in any case.
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from bas.config import Recipe
@@ -37,6 +38,7 @@ class Validation:
         first_epoch: the first to measure after, counted from 1.
         folder: the training's.
         device, workers: as for training.
+        side: of the images that the network sees: the training's crop, as `localize` takes it from the checkpoint.
     """
 
     def __init__(
@@ -48,10 +50,14 @@ class Validation:
         folder: Path,
         device: torch.device,
         workers: int,
+        side: int,
     ):
         self.samples = source.load().samples
+        if not any(len(sample.boxes) for sample in self.samples):
+            raise UserError(f"none of the {len(self.samples)} images to validate on has a ground-truth box",
+                            where=source.root, do="name their boxes, or train with --validate no")  # fmt: skip
         self.network, self.settings, self.first_epoch, self.folder = network, settings, first_epoch, folder
-        self.device, self.workers = device, workers
+        self.device, self.workers, self.side = device, workers, side
         if source.split == "test" and distributed.rank() == 0:
             print("note: the best epoch is chosen on the test split, so its figures are an oracle's")
 
@@ -88,7 +94,7 @@ class Validation:
         self.network.eval()
         localizer = BasLocalizer(self.network, self.settings.top_k)
         evaluator = LocalizationEvaluator(BAS_EXTENSION, [self.settings.threshold])
-        loader = localization_loader(self.samples, [BAS_EXTENSION.frame], 1, 32, self.workers)
+        loader = localization_loader(self.samples, [BAS_EXTENSION.frame], 1, 32, self.workers, side=self.side)
         for items in bar(loader, total=len(loader), desc="validating", unit="batch"):
             usable = [item for item in items if not item.problem]
             if not usable:
@@ -103,5 +109,5 @@ class Validation:
                 evaluator.accumulate(localization_map, item.frames[0], item.sample.boxes, item.sample.label, best)
         result = evaluator.compute()
         share = evaluator.seen / len(self.samples)
-        top1, gt = float(result.top1[0, 0]) * share, float(result.gt_known[0, 0]) * share
+        top1, gt = (float(np.nan_to_num(values[0, 0])) * share for values in (result.top1, result.gt_known))
         return {"top1": top1, "gt": gt, "loc": top1 + gt}

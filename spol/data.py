@@ -103,7 +103,7 @@ def _collate(items: list) -> tuple[Tensor, Tensor] | UserError:
         if isinstance(item, UserError):
             return item
     images, wanted = zip(*items, strict=True)
-    return torch.stack(images).contiguous(memory_format=torch.channels_last), torch.stack(wanted)
+    return torch.stack(images), torch.stack(wanted)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from torch import nn
 
 from common.datasets import Dataset, trained
 from common.pytorch import checkpoints, distributed
+from common.pytorch.runtime import for_training
 from common.pytorch.training import LossFunction, fit
 from common.system.errors import UserError
 from spol import weights
@@ -103,7 +104,7 @@ def run(
         device: where.
         masks: the folder of pseudo masks, for seg.
     """
-    network.to(device, memory_format=torch.channels_last)
+    for_training(network, device)
     images = TrainingImages(dataset.samples, settings.resize, settings.crop, options.preprocessing, options.seed, masks)
     loader = training_loader(images, settings.batch_size, options.runtime.workers)
     released = ReleasedFiles(network, settings, options.out)

@@ -23,7 +23,7 @@ from common.measuring.extraction import LARGEST_COMPONENT, min_max
 from common.pytorch import backbones, checkpoints, distributed, localization
 from common.pytorch.data import SIDE, Augmentation, normalized, training_loader
 from common.pytorch.localization import LocalizeOptions
-from common.pytorch.runtime import Runtime, for_inference, pick_device, seed_everything
+from common.pytorch.runtime import Runtime, for_inference, for_training, pick_device, seed_everything
 from common.pytorch.training import fit
 from common.runs.localizing import Box
 from common.runs.provenance import training_of
@@ -93,7 +93,7 @@ def _train(options: Train, device: torch.device) -> None:
     dataset = options.data.load()
     outputs = len(dataset.class_names)
     model = backbones.build(options.arch, outputs, options.pretrained)
-    model.to(device, memory_format=torch.channels_last)
+    for_training(model, device)
     head = list(model.head.parameters())
     optimizer = torch.optim.SGD(
         [{"params": list(model.features.parameters())}, {"params": head}],
@@ -139,7 +139,7 @@ def warmup_then_cosine(step: int, steps: int, warmup_steps: int) -> float:
 
 
 def _losses(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    output = model(normalized(images, model.mean, model.std, images.device))
+    output = model(normalized(images, model.mean, model.std, images.device, torch.preserve_format))
     accuracy = (output.scores.argmax(dim=1) == labels).float().mean()
     return {"loss": F.cross_entropy(output.scores.float(), labels), "accuracy": accuracy}
 

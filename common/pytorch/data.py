@@ -225,8 +225,17 @@ def localization_loader(
     )
 
 
-def normalized(images: Tensor, mean: Sequence[float], std: Sequence[float], device: torch.device) -> Tensor:
-    """uint8 (B, 3, H, W) to float32 on `device`, in channels-last order: (value / 255 - mean) / std."""
-    images = images.to(device, non_blocking=True).to(torch.float32, memory_format=torch.channels_last) / 255.0
+def normalized(
+    images: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+    layout: torch.memory_format = torch.channels_last,
+) -> Tensor:
+    """uint8 (B, 3, H, W) to float32 on `device`: (value / 255 - mean) / std.
+
+    `layout` is that of inference; a training keeps the one that `fit` gave its images.
+    """
+    images = images.to(device, non_blocking=True).to(torch.float32, memory_format=layout) / 255.0
     shape = (1, 3, 1, 1)
     return (images - torch.tensor(mean, device=device).view(shape)) / torch.tensor(std, device=device).view(shape)

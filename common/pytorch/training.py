@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from common.datasets import alike, trained
 from common.datasets.trained import TrainedImages
 from common.pytorch import checkpoints, distributed
-from common.pytorch.runtime import Runtime, precision
+from common.pytorch.runtime import Runtime, precision, training_layout
 from common.runs.provenance import TRAINING, note_process
 from common.system.errors import UserError
 from common.system.files import write_json, write_text, writing
@@ -28,7 +28,7 @@ FINAL = "final.pth"
 
 
 LossFunction = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
-"""(model, images uint8 on the device, labels) to scalars; `loss` is minimized, the others are shown."""
+"""(model, images on the device in `training_layout`, labels) to scalars; `loss` is minimized, the others are shown."""
 
 
 def fit(
@@ -48,7 +48,7 @@ def fit(
     """Train, or continue where a killed training ended; the weights are those of an uninterrupted one.
 
     Args:
-        model: on its device already.
+        model: from `runtime.for_training`.
         optimizer: over the model's parameters.
         loader: from `data.training_loader`.
         losses: one batch to named scalars.
@@ -172,6 +172,7 @@ def _step(
     amp: str,
 ) -> dict[str, float]:
     images, labels = (part.to(device, non_blocking=True) for part in item)
+    images = images.contiguous(memory_format=training_layout(device))
     optimizer.zero_grad(set_to_none=True)
     with precision(device, amp):
         try:

@@ -11,6 +11,7 @@ import torch
 from bas import losses
 from bas import train as command
 from bas.config import VARIANTS, recipe
+from bas.inference import BasLocalizer
 from bas.train import DeadNetwork, Losses, Train, learning_rates, parameter_groups, resolved, train
 from bas.validation import Validation
 from common.datasets import DataSource
@@ -18,7 +19,7 @@ from common.pytorch import checkpoints
 from common.pytorch.data import Augmentation
 from common.pytorch.runtime import Runtime
 from common.system.errors import UserError
-from tests import small_cub
+from tests import layouts, small_cub
 from tests.bas import filled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -203,8 +204,11 @@ def test_a_training_stopped_before_a_validation_makes_up_for_it(root, tmp_path, 
 
 
 @pytest.mark.slow
-def test_validation_on_held_out_images_says_no_oracle(root, tmp_path, capsys):
+def test_validation_on_held_out_images_says_no_oracle(root, tmp_path, capsys, monkeypatch):
+    seen, look = [], BasLocalizer.look
+    monkeypatch.setattr(BasLocalizer, "look", lambda self, images: seen.append(images.shape[1:]) or look(self, images))
     train(options(root, tmp_path, validate="held", epochs=1))
+    assert set(seen) == {(3, 64, 64)}, "the size that it is trained at"
     assert "oracle" not in capsys.readouterr().out
     assert (tmp_path / "best_gt.pth").is_file()
 
@@ -252,3 +256,11 @@ def test_the_command_line_shows_every_option():
     for name in Train.__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in done.stdout
     assert command.__doc__.splitlines()[0] in done.stdout
+
+
+@pytest.mark.slow
+def test_batch_norm_sees_a_layout_that_it_sums_exactly(root, tmp_path, monkeypatch):
+    seen = layouts.contiguous_in_training(monkeypatch)
+    train(options(root, tmp_path, epochs=1))
+    assert seen
+    assert all(seen)

@@ -24,7 +24,7 @@ from spol.options import Source, TrainRuntime, TrainSource
 from spol.preprocessing import Preprocessing
 from spol.seg import test as seg_test
 from spol.seg import train as seg_train
-from tests import small_cub
+from tests import layouts, small_cub
 
 COMMANDS = {
     "cls.train": cls_train,
@@ -408,3 +408,11 @@ def test_every_option_of_the_original_exists(name, capsys):
     for option in ORIGINAL_OPTIONS[name.split(".")[1]]:
         assert f"--{option}" in shown, option
     assert name != "seg.test" or "--top1top5" in shown
+
+
+@pytest.mark.slow
+def test_batch_norm_sees_a_layout_that_it_sums_exactly(root, tmp_path, monkeypatch):
+    seen = layouts.contiguous_in_training(monkeypatch)
+    cls_train.train(training(cls_train, root, tmp_path, arch="mobilenet_v1", epochs=1))
+    assert seen
+    assert all(seen)

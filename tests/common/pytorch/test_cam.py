@@ -14,7 +14,7 @@ from common.pytorch.data import Augmentation, normalized
 from common.pytorch.runtime import Runtime
 from common.runs.reader import Predictions
 from common.system.errors import UserError
-from tests import small_cub
+from tests import layouts, small_cub
 
 QUICK = {
     "epochs": 2,
@@ -299,3 +299,11 @@ def test_the_commands(root, tmp_path):
     assert (tmp_path / "out/crop/manifest.json").is_file()
     done = command("localize", *data, "--checkpoint", tmp_path / "gone.pth", "--out", tmp_path / "out2")
     assert (done.returncode, done.stderr) == (2, f"error: {tmp_path / 'gone.pth'}: no such checkpoint\n")
+
+
+@pytest.mark.slow
+def test_batch_norm_sees_a_layout_that_it_sums_exactly(root, tmp_path, monkeypatch):
+    seen = layouts.contiguous_in_training(monkeypatch)
+    cam.train(cam.Train(DataSource("cub", root, "train"), tmp_path, **{**QUICK, "epochs": 1}))
+    assert seen
+    assert all(seen)

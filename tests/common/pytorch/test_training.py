@@ -170,3 +170,16 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match=r"the device 'cuda:0' can't be used.*--device cpu"):
             pick_device("cuda:0")
+
+
+def test_images_and_weights_of_a_step_are_laid_out_for_the_device(root, tmp_path):
+    """On a CPU by channel, where batch norm's sums are exact."""
+    seen = []
+
+    def loss(model, images, labels):
+        seen.extend([images.is_contiguous(), all(parameter.is_contiguous() for parameter in model.parameters())])
+        return losses(model, images, labels)
+
+    train(root, tmp_path, epochs=1, loss=loss)
+    assert seen
+    assert all(seen)
