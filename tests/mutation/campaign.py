@@ -47,6 +47,16 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """The modules, and the tests that are run against each one's mutants."""
 
+COMMANDS: dict[str, str] = {
+    **{module: "common.evaluate" for module in MODULES if module.startswith("common.")},
+    "bas.losses": "bas.train",
+    "spol.losses": "spol.seg.train",
+    "spol.segmentation": "spol.seg.test",
+    "grcam.graph": "grcam.generate_predicted_bbox",
+    "grcam.revision": "grcam.revise_bbox",
+}
+"""The command whose figures each module decides; the command imports it, and a test says so."""
+
 TABLES: dict[str, tuple[str, ...]] = {
     "common.measuring.protocols": (
         "tests/common/measuring/test_protocols.py",
