@@ -21,6 +21,7 @@ from common.datasets import (
     Dataset,
     DataSource,
     Sample,
+    classes,
     cub,
     demo,
     demo_scenes,
@@ -301,8 +302,7 @@ def _compare_classes(one: Dataset, other: Dataset, report: Report) -> None:
                 f"{one.split} has {len(one.class_names)} classes, {other.split} {len(other.class_names)}"
             )
         return
-    strange = [name for name in other.class_names if name not in set(one.class_names)]
-    lacking = [name for name in one.class_names if name not in set(other.class_names)]
+    strange, lacking = classes.differing(other.class_names, one.class_names)
     if strange:
         report.problems.append(
             f"{other.split} has {len(strange)} classes that {one.split} lacks: {', '.join(strange[:3])}"

@@ -111,14 +111,20 @@ def match(
                  "taken as the first ones, in order; --data.class-index says otherwise"])  # fmt: skip
         return _of_numbers(range(len(classes)), outputs, where)
     number = {_form(name): place for place, name in enumerate(names)}
-    if strange := [name for name in classes if _form(name) not in number]:
-        lacking = [name for name in names if _form(name) not in set(map(_form, classes))]
+    strange, lacking = differing(classes, names)
+    if strange:
         raise UserError(
             f"{_some(strange)} of the data set {'is' if len(strange) == 1 else 'are'} no class of the checkpoint",
             where=where, expected=_some(lacking) if lacking else _some(names),
             do="take the data that it was trained for, or name its classes in order with --data.class-names",
         )  # fmt: skip
     return _of_numbers([number[_form(name)] for name in classes], outputs, where)
+
+
+def differing(names: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The `names` that are none of `others`, and the other way about, as `match` compares them."""
+    ours, theirs = set(map(_form, names)), set(map(_form, others))
+    return [name for name in names if _form(name) not in theirs], [name for name in others if _form(name) not in ours]
 
 
 def _of_numbers(numbers: Sequence[int], outputs: int, where: Path | str) -> Matching:

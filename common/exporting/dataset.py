@@ -19,9 +19,10 @@ from common.exporting.detections import (
     rule_on_validation,
     thresholds_of,
 )
+from common.runs import leakage
 from common.runs.evaluation import EvaluationOptions
 from common.runs.reader import Places, Predictions
-from common.system.errors import UserError, inside
+from common.system.errors import UserError, inside, printable
 from common.system.files import holds_files, read_json, write_text, writing
 from common.system.locks import hold, release
 from common.system.progress import bar
@@ -128,7 +129,8 @@ def export_dataset(
     write_text(made, f"{json.dumps(top)}\n")
     unfinished.unlink()
     release(out)
-    return _summary(splits, counted, left_out)
+    said = [printable(line) for line in leakage.lines([split.predictions for split in splits])]
+    return [*_summary(splits, counted, left_out), *said]
 
 
 def _make_room(out: Path, top: list[str], overwrite: bool) -> None:

@@ -62,20 +62,22 @@ def of(predictions: Predictions) -> Leakage:
 
 
 def lines(runs: Sequence[Predictions], validation: Iterable[Predictions | None] = ()) -> list[str]:
-    """A line for each directory whose images were trained on, naming the first of them, or of which that is unknown.
+    """A line for each directory whose images were trained on, naming the first of them, and one for all unknown ones.
 
     Args:
         runs: what is scored.
         validation: what their thresholds were chosen on.
     """
-    found = []
+    found, unknown = [], []
     validation = {held.directory: held for held in validation if held is not None}.values()
     for predictions, kind in [*((run, "") for run in runs), *((held, "validation ") for held in validation)]:
         leak = of(predictions)
         if leak.remark:
             found.append(f"{kind}{predictions.directory}: {leak.text}{_named(leak.images)}")
         elif not leak.known:
-            found.append(f"{kind}{predictions.directory}: whether these images were trained on is unknown")
+            unknown.append(f"{kind}{predictions.directory}")
+    if unknown:
+        found.append(f"whether these images were trained on is unknown for: {', '.join(unknown)}")
     return found
 
 

@@ -68,7 +68,11 @@ def close(found, expected) -> bool:
 def test_coco_is_read_by_pycocotools(tmp_path, directories):
     coco = pytest.importorskip("pycocotools.coco")
     out, lines = exported(directories, tmp_path, "coco")
-    assert lines == [f"{split}: 6 images, 6 boxes, threshold @0.5 as asked for" for split in ("train", "test")]
+    unknown = f"{directories['train']}, {directories['test']}"
+    assert lines == [
+        *(f"{split}: 6 images, 6 boxes, threshold @0.5 as asked for" for split in ("train", "test")),
+        f"whether these images were trained on is unknown for: {unknown}",
+    ]
     for split in ("train", "test"):
         read = coco.COCO(str(out / "annotations" / f"instances_{split}.json"))
         assert [each["name"] for each in read.loadCats(read.getCatIds())] == list(NAMES)
@@ -200,9 +204,10 @@ def test_thresholds_come_from_held_out_images(tmp_path, birds):
     run = runs.write(tmp_path / "run", unannotated, boxes=boxes)
     validation = runs.write(tmp_path / "held", held)
     options = Export((run,), validation=(validation,), out=tmp_path / "out")
-    (line,) = export_dataset(options, DetectionOptions(), "coco", tmp_path / "out", overwrite=False)
+    line, trained_on = export_dataset(options, DetectionOptions(), "coco", tmp_path / "out", overwrite=False)
     assert line.startswith("test: 6 images, 6 boxes, threshold @0.0")
     assert f"wsoleval-v1, chosen on {validation}" in line
+    assert trained_on == f"whether these images were trained on is unknown for: {run}"
     with pytest.raises(UserError, match="no threshold was chosen"):
         export_dataset(Export((run,)), DetectionOptions(), "coco", tmp_path / "other", overwrite=False)
 
@@ -221,6 +226,7 @@ def test_what_gets_no_box_is_counted(tmp_path, birds, directories):
         "test: 1 images left out: no region found",
         "test: 1 images left out: turned by its EXIF tag, which trainers follow and boxes of stored pixels do not",
         "test: 1 images left out: dropped in the review",
+        f"whether these images were trained on is unknown for: {left}",
     ]
     assert not (out / "images" / "test" / NAMES[0]).exists()
 

@@ -57,7 +57,7 @@ def test_other_peoples_code_is_unknown(tmp_path, source, capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["evaluate", str(path), "--protocols", "grcam", "--workers", "1"])
     main()
     said = capsys.readouterr().out
-    assert f"{path}: whether these images were trained on is unknown" in said
+    assert f"whether these images were trained on is unknown for: {path}\n" in said
     manifest = Predictions.open(path).manifest
     del manifest["data"]["trained_images"]
     assert not leakage.of(replace(Predictions.open(path), manifest=manifest)).known
