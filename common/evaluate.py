@@ -123,8 +123,7 @@ def _as_json(evaluations: Sequence[Evaluation], baselines: Sequence[Row], how: R
             "protocol": name,
             "thresholds": result.thresholds.tolist(),
             "criteria": list(result.protocol.criteria),
-            **{key: json.loads(json.dumps(getattr(result, key).tolist()).replace("NaN", "null"))
-               for key in ("gt_known", "top1", "top5")},
+            **{key: getattr(result, key).tolist() for key in ("gt_known", "top1", "top5")},
         }
         for evaluation in evaluations
         for name, result in evaluation.results.items()
@@ -143,7 +142,8 @@ def _as_json(evaluations: Sequence[Evaluation], baselines: Sequence[Row], how: R
     ]
     rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
     resampling = {"level": LEVEL, **asdict(how)}
-    return {"runs": runs, "bootstrap": resampling, "rows": [asdict(row) for row in rows], "curves": curves}
+    found = {"runs": runs, "bootstrap": resampling, "rows": [asdict(row) for row in rows], "curves": curves}
+    return json.loads(json.dumps(found), parse_constant=lambda name: None)  # JSON has no NaN
 
 
 def _pixels(result: PixelResult) -> dict[str, Any]:

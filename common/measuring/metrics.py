@@ -212,12 +212,7 @@ class LocalizationEvaluator:
         """
         if len(boxes) != len(self.thresholds):
             raise ValueError(f"{len(boxes)} sets of boxes for {len(self.thresholds)} thresholds")
-        for found in boxes:
-            corners = as_boxes(found).reshape(-1, 2)
-            outside = corners[((corners < -1e-6) | (corners > np.array(frame.size) + 1e-6)).any(axis=1)]
-            if len(outside):
-                raise ValueError(f"a box has the corner {outside[0].tolist()}, outside its frame of {frame.size} "
-                                 "(width, height); boxes are in pixels of the frame, see Frame.to_frame")  # fmt: skip
+        _refuse_outside(boxes, frame)
         if self._takes(frame, image_id):
             scores = score_boxes(self.protocol, [as_boxes(found) for found in boxes], frame, ground_truth)
             self._tally(scores, label, top5, image_id)
@@ -225,9 +220,10 @@ class LocalizationEvaluator:
     def accumulate_scores(
         self, scores: ImageScores, frame: Frame, label: int, top5: Sequence[int] | None = None, image_id: str = ""
     ) -> None:
-        """Count an image that has been compared already, at each threshold; the rest as `accumulate`."""
+        """Count an image that has been compared already, at each threshold; the rest as `accumulate_boxes`."""
         if len(scores.iou) != len(self.thresholds):
             raise ValueError(f"scores at {len(scores.iou)} thresholds for {len(self.thresholds)}")
+        _refuse_outside([box for box in scores.boxes if box is not None], frame)
         if self._takes(frame, image_id):
             self._tally(scores, label, top5, image_id)
 
@@ -299,6 +295,16 @@ class LocalizationEvaluator:
             per_class=per_class,
             hits=self._hits,
         )
+
+
+def _refuse_outside(boxes: Sequence[np.ndarray], frame: Frame) -> None:
+    """Refuse (`ValueError`) boxes (K, 4) or (4,) that leave their frame, such as ones in pixels of the image."""
+    distinct = {id(found): as_boxes(found) for found in boxes}
+    corners = np.concatenate([*distinct.values(), np.zeros((0, 4))]).reshape(-1, 2)
+    outside = corners[((corners < -1e-6) | (corners > np.array(frame.size) + 1e-6)).any(axis=1)]
+    if len(outside):
+        raise ValueError(f"a box has the corner {outside[0].tolist()}, outside its frame of {frame.size} "
+                         "(width, height); boxes are in pixels of the frame, see Frame.to_frame")  # fmt: skip
 
 
 class _ClassTally:

@@ -32,7 +32,7 @@ from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.seeds import seed_rows
 from common.runs.segmentation import is_segmentation
 from common.runs.segmentation_scoring import evaluate_segmentation
-from common.runs.tables import in_full, leakage_lines, matrix, side_by_side, without_thresholds
+from common.runs.tables import figure, in_full, leakage_lines, matrix, side_by_side, without_thresholds
 from common.system.errors import UserError
 from common.system.files import write_text
 from common.system.options import parse
@@ -165,7 +165,7 @@ def _published(evaluations: Sequence[Evaluation]) -> list[list[str]]:
     table = [["method", "architecture", "Top-1", "Top-5", "GT-known", "printed in"]]
     for name, classes in dict.fromkeys((known_as(e.dataset), len(e.dataset.class_names)) for e in evaluations):
         for row in published(name, classes):
-            accuracies = ["-" if value is None else f"{value:.2f}" for value in (row.top1, row.top5, row.gt_known)]
+            accuracies = [figure(value) for value in (row.top1, row.top5, row.gt_known)]
             table.append([row.method, row.architecture, *accuracies, row.source])
     return table if len(table) > 1 else []
 

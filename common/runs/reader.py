@@ -1,5 +1,6 @@
 """Reads a run's predictions and checks them; see `record` for the format."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,17 @@ from common.system.files import need_file, read_json
 
 CHUNK = 50
 """Images that a process scores at a time."""
+EXPECTED = "a predictions directory, which holds manifest.json and predictions.jsonl"
+NAME_ONE = "name a folder that a localize command wrote"
+SHOWN = 3
+"""Folders that a message names."""
+_KINDS = {
+    ".pth": "a PyTorch checkpoint", ".pt": "a PyTorch checkpoint", ".tar": "a checkpoint or an archive",
+    ".safetensors": "a checkpoint", ".ckpt": "a checkpoint", ".index": "a TensorFlow checkpoint", ".zip": "an archive",
+    ".gz": "an archive", ".html": "a page", ".htm": "a page", ".npy": "an array, such as one map", ".npz": "arrays",
+    ".json": "a JSON file", ".jsonl": "a file of JSON lines", ".csv": "a table", ".txt": "a text file",
+    ".jpg": "an image", ".jpeg": "an image", ".png": "an image",
+}  # fmt: skip
 
 
 def read_map(path: Path, frame: Frame) -> np.ndarray:
@@ -85,6 +97,28 @@ _PLACES = (("root", "data set lies in", "folder"), ("boxes", "boxes lie in", "fi
            ("metadata", "metadata lie in", "folder"), ("list_file", "list is", "file"))  # fmt: skip
 
 
+def _need_manifest(directory: Path) -> None:
+    """Refuse what is no folder with a manifest, by what it is.
+
+    Raises:
+        UserError: so it is.
+    """
+    if not os.path.lexists(directory):
+        raise UserError("no such folder", where=directory, expected=EXPECTED, do=NAME_ONE)
+    if not directory.is_dir():
+        kind = _KINDS.get(directory.suffix.lower(), "a file") if directory.is_file() else "no folder"
+        do = "localize with it, then name the folder that this wrote" if "checkpoint" in kind else NAME_ONE
+        if directory.name in (MANIFEST, LINES):
+            do = f"name the folder: {directory.parent}"
+        elif kind == "an archive":
+            do = "unpack it, then name the folder in it"
+        raise UserError(f"this is {kind}", where=directory, expected=EXPECTED, do=do)
+    if not os.path.lexists(directory / MANIFEST):
+        inner = sorted(path.parent for path in directory.glob(f"*/{MANIFEST}"))
+        do = f"name {' or '.join(map(str, inner[:SHOWN]))}" if inner else NAME_ONE
+        raise UserError("this folder holds no manifest.json", where=directory, expected=EXPECTED, do=do)
+
+
 def _option(name: str) -> str:
     return name.replace("_", "-")
 
@@ -99,7 +133,8 @@ def need_directory(directory: Path, incomplete: bool = False) -> dict[str, Any]:
     Raises:
         UserError: not a predictions directory, or not finished.
     """
-    manifest = read_json(directory / MANIFEST, do="name a folder that a localize command wrote")
+    _need_manifest(directory)
+    manifest = read_json(directory / MANIFEST, do=NAME_ONE)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError("not a manifest of predictions", where=directory / MANIFEST, expected=f'"format": {FORMAT}')
     check_fields(manifest, directory / MANIFEST)

@@ -1,5 +1,6 @@
 """Results as tables of cells, and tables as text."""
 
+import math
 from collections.abc import Sequence
 
 from common.measuring.geometry import FRAMES
@@ -20,7 +21,7 @@ def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) ->
         source = "oracle" if row.source.endswith("oracle") else row.source
         threshold = "" if row.threshold is None else f" @{row.threshold:.3g}"
         lines.setdefault((row.label, source), {})[row.protocol] = (
-            f"{row.gt_known:.1f}{spread(row, 'gt_known')}{between(row.intervals.get('gt_known'))}{threshold}"
+            f"{figure(row.gt_known, 1)}{spread(row, 'gt_known')}{between(row.intervals.get('gt_known'))}{threshold}"
         )
     table = [["GT-known", "threshold", *columns]]
     for (label, source), cells in lines.items():
@@ -82,16 +83,21 @@ def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list
     ]  # fmt: skip
     rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
     for row in sorted(rows, key=lambda row: list(PROTOCOLS).index(row.protocol)):
-        threshold = "-" if row.threshold is None else f"{row.threshold:.3f}"
+        threshold = figure(row.threshold, 3)
         accuracies = [
-            "-" if value is None else f"{value:.2f}{spread(row, name)}{between(row.intervals.get(name))}"
-            for name, value in ((name, getattr(row, name)) for name in ("top1", "top5", "gt_known", "over_images"))
+            f"{figure(getattr(row, name))}{spread(row, name)}{between(row.intervals.get(name))}"
+            for name in ("top1", "top5", "gt_known", "over_images")
         ]
         left_out = str(sum(row.left_out.values()))
         table.append(
             [row.protocol, row.label, threshold, row.source, row.classifier, str(row.images), left_out, *accuracies]
         )
     return table
+
+
+def figure(value: float | None, digits: int = 2) -> str:
+    """A figure as every table prints it: `-` where there is none; `left_out_lines` says why."""
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def between(interval: Interval | None, digits: int = 1) -> str:
@@ -138,7 +144,7 @@ def ranking(comparison: Comparison) -> list[list[str]]:
     table = [["method", "GT-known", "not told apart"]]
     for label, value in comparison.ranked:
         lines = " ".join("|" if label in stretch else " " for stretch in stretches).rstrip()
-        table.append([label, f"{value:.1f}", lines])
+        table.append([label, figure(value, 1), lines])
     return table
 
 
@@ -198,7 +204,7 @@ def leakage_lines(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 def left_out_lines(evaluations: Sequence[Evaluation]) -> list[str]:
-    """A line for each reason for which a result leaves images out."""
+    """A line for each reason for which a result leaves images out, and for each result that no image is left for."""
     lines = []
     for evaluation in evaluations:
         if evaluation.pixels is not None:
@@ -207,4 +213,6 @@ def left_out_lines(evaluations: Sequence[Evaluation]) -> list[str]:
         for row in evaluation.rows:
             lines += [f"{row.run}, {row.protocol} ({row.source}): {count} left out: {printable(reason)}"
                       for reason, count in row.left_out.items()]  # fmt: skip
+            if row.images == 0:
+                lines.append(f"{row.run}, {row.protocol} ({row.source}): no figure, since no image is counted")
     return lines

@@ -20,6 +20,7 @@ from common.measuring.protocols import SPOL
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
 from common.runs.localizing import Box, Classes, Localizing
 from common.runs.reader import Predictions
+from common.runs.tables import figure
 from common.runs.writer import PredictionsWriter
 from common.system.errors import run_command
 from common.system.options import parse
@@ -146,8 +147,10 @@ def print_released_line(directory: Path, dataset: Dataset, options: Localize) ->
     for counted, line in lines.items():
         what = "every image" if counted else "images with a contour and a true box left, as released"
         where = "whole image" if options.full_image_boxes else "crop"
-        print(f"count={line['count']:.0f} | top1={line['top1']:.5f} | top5={line['top5']:.5f} | "
-              f"GT-Known={line['gt_known']:.5f}   ({what}; boxes in the {where})")  # fmt: skip
+        top1, top5, gt_known = (figure(line[name], 5) for name in ("top1", "top5", "gt_known"))
+        why = "; no image is counted" if line["count"] == 0 else "; nobody classified" if top1 == "-" else ""
+        print(f"count={line['count']:.0f} | top1={top1} | top5={top5} | GT-Known={gt_known}   "
+              f"({what}; boxes in the {where}{why})")  # fmt: skip
     return lines[options.count_missing]
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +13,7 @@ from common.datasets import DataSource, wsoleval
 from common.evaluate import Evaluate
 from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import evaluate
-from common.runs.tables import in_full, in_short, render, side_by_side
+from common.runs.tables import in_full, in_short, left_out_lines, render, side_by_side
 from common.system.errors import UserError
 from tests import fill, runs, small_cub
 
@@ -291,3 +292,40 @@ def test_the_commands_errors_are_one_line(tmp_path):
     assert done.stderr.startswith("error: ")
     assert os.fspath(tmp_path) in done.stderr
     assert command().returncode == 2
+
+
+def test_no_figure_is_a_dash_and_the_reason_stands_below(both):
+    evaluations, _ = evaluate(Evaluate(both[:1]))
+    nobody = {name: float("nan") for name in ("gt_known", "over_images")}
+    row = replace(evaluations[0].rows[0], images=0, top1=None, top5=None, intervals={}, **nobody)
+    evaluations = [replace(evaluations[0], rows=(row,))]
+    for table in (side_by_side(evaluations, []), in_full(evaluations, [])):
+        assert "nan" not in render(table)
+        assert any(cell.startswith("-") for cell in table[1])
+    assert f"{row.run}, {row.protocol} ({row.source}): no figure, since no image is counted" in left_out_lines(
+        evaluations
+    )
+
+
+@pytest.mark.parametrize(("name", "content", "what"), [
+    ("final.pth", b"PK", "this is a PyTorch checkpoint"), ("run.zip", b"PK", "this is an archive"),
+    ("page.html", b"<html>", "this is a page"), ("mine", b"", "this is a file"),
+    ("crop/manifest.json", b"{}", "this is a JSON file"), ("folder", None, "this folder holds no manifest.json"),
+    ("nothing", ..., "no such folder"),
+])  # fmt: skip
+def test_what_is_no_predictions_directory_is_told_by_name(tmp_path, name, content, what):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    if content is None:
+        path.mkdir()
+    elif content is not ...:
+        path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=f"{re.escape(str(path))}: {what}; expected a predictions directory, which holds"
+    ):
+        evaluate(Evaluate((path,)))
+
+
+def test_a_folder_of_runs_names_them(tmp_path, both):
+    with pytest.raises(UserError, match=rf"holds no manifest.json; .* Name {re.escape(f'{both[0]} or {both[1]}')}\."):
+        evaluate(Evaluate((tmp_path,)))

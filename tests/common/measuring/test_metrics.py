@@ -504,5 +504,8 @@ def test_boxes_that_leave_their_frame_are_refused(box):
     frame = Frame.of_kind(protocol.frame, (500, 375))
     with pytest.raises(ValueError, match=r"outside its frame of \(224, 224\)"):
         evaluator.accumulate_boxes([np.array([box], float)], frame, np.array([[300.0, 200, 450, 350]]), 0)
+    compared = score_boxes(protocol, [np.array([box], float)], frame, np.array([[300.0, 200, 450, 350]]))
+    with pytest.raises(ValueError, match=r"outside its frame of \(224, 224\)"):
+        evaluator.accumulate_scores(compared, frame, 0)
     evaluator.accumulate_boxes([np.array([[0.0, 0, 224, 224]])], frame, np.array([[0.0, 0, 500, 375]]), 0)
     assert evaluator.compute().gt_known[0, 0] == 100
