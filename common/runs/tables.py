@@ -69,7 +69,7 @@ def _short_lines(found: dict[str, dict[str, Row]], columns: Sequence[str], rows:
         for column in columns:
             row = cells.get(column)
             other = "" if row is None or row.source.endswith(source) else f" {row.source}"
-            line.append("-" if row is None else f"{row.gt_known:.1f}{spread(row, 'gt_known')}"
+            line.append("-" if row is None else f"{figure(row.gt_known, 1)}{spread(row, 'gt_known')}"
                                                 f"{between(row.intervals.get('gt_known'), 0)}{other}")  # fmt: skip
         lines.append(line)
     return lines

@@ -137,7 +137,9 @@ def dgl() -> Figures:
         refined = graph.maps(network.features, network.logits, network.head, tf.constant([1, 4])).refined
         dual, gradient_refined = session.run([[found.localization for found in each], refined])
     figures: Figures = {f"DGL {name}": _shape(raw) for name, raw in zip(layers, dual, strict=True)}
-    return {**figures, "GRCAM": _shape(gradient_refined)}
+    figures["GRCAM"] = _shape(gradient_refined)
+    figures["GRCAM, unstretched"] = [figure for each in gradient_refined for figure in (each.mean(), each.std())]
+    return {name: [float(figure) for figure in values] for name, values in figures.items()}
 
 
 def _shape(raw: np.ndarray) -> list[float]:

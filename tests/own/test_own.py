@@ -30,3 +30,15 @@ def test_changes_are_seen(found):
     lines = record.differences(stored, {"common": found["common"]})
     assert [line.split(":")[0] for line in lines] == ["new", "gone", "changed"]
     assert name in lines[2]
+
+
+@pytest.mark.slow
+def test_a_factor_in_grcams_graph_is_seen(monkeypatch):
+    """The graph that the command runs is the one whose figures stand here, and a factor does not hide in a stretch."""
+    pytest.importorskip("tensorflow")
+    from grcam import graph
+
+    plain = graph.maps
+    monkeypatch.setattr(graph, "maps", lambda *given: graph.Maps(*(0.9 * each for each in plain(*given))))
+    lines = record.differences({"tensorflow": record.read()["tensorflow"]}, {"tensorflow": record.figures.dgl()})
+    assert [line.split(":")[:2] for line in lines] == [["changed", " GRCAM, unstretched"]]
