@@ -85,6 +85,8 @@ class Files:
         present: (9, N, L) False where an image has fewer than L boxes.
         pseudo: (N, 4) x0 y0 x1 y1.
         left_out: samples that are not among these, by the reason: no file speaks of them, or they have no true box.
+        classes_known: False where every predicted class is beyond the data set's and none is right, as of a classifier
+            of other classes: then no class is wrong either.
     """
 
     samples: tuple[Sample, ...]
@@ -93,6 +95,7 @@ class Files:
     present: np.ndarray
     pseudo: np.ndarray
     left_out: dict[str, tuple[Sample, ...]]
+    classes_known: bool = True
 
 
 def read_files(prefix: str, class_file: Path, pseudo_file: Path, source: DataSource, doubled: bool = False) -> Files:
@@ -128,13 +131,15 @@ def read_files(prefix: str, class_file: Path, pseudo_file: Path, source: DataSou
             left_out[reason] = (*left_out.get(reason, ()), sample)
     ids = [sample.image_id for sample in samples]
     stacked, present = _stack(boxes, ids)
+    classified = np.array([classes.first(name) for name in ids])
     return Files(
         samples,
-        np.array([classes.first(name) for name in ids]),
+        classified,
         stacked,
         present,
         from_x0x1y0y1([pseudo.first(name) for name in ids]),
         left_out,
+        bool(((classified[:, 2] < len(dataset.class_names)) | classified[:, :2].any(axis=1)).any()),
     )
 
 
@@ -197,11 +202,12 @@ Errors = dict[str, dict[str, list[float]]]
 
 
 def measure(files: Files, form: str) -> Errors:
-    """Errors at the nine thresholds, with and without the revision."""
+    """Errors at the nine thresholds, with and without the revision; GT-known's alone where classes are unknown."""
     errors: Errors = {}
     for name, boxes in (("revised", revised_boxes(files, form)), ("original", files.boxes)):
         counts = correct_counts(files, best_iou(files, boxes))
-        errors[name] = {key: [error(count, len(files.samples)) for count in counts[key]] for key in MEASURES}
+        measures = MEASURES if files.classes_known else ("gt_known",)
+        errors[name] = {key: [error(count, len(files.samples)) for count in counts[key]] for key in measures}
     return errors
 
 
@@ -274,11 +280,13 @@ def _print_table(files: Files, errors: Errors, form: str) -> None:
     for reason, samples in files.left_out.items():
         for sample in samples:
             print(f"left out: {sample.image_id}: {reason}")
+    if not files.classes_known:
+        print("note: every predicted class is one that the data set lacks, so no Top-1 and no Top-5 is shown")
     print(f"{len(files.samples)} images, revision {form}; errors with it and, _o, without:")
     for number, th in enumerate(THRESHOLDS):
         at = {name: {key: values[number] for key, values in each.items()} for name, each in errors.items()}
-        gt_known = f", gt_known: {at['revised']['gt_known']}, gt_known_o: {at['original']['gt_known']}"
-        print(released_line(th, at["revised"], at["original"]) + gt_known)
+        classified = released_line(th, at["revised"], at["original"]) if files.classes_known else f" th: {th}"
+        print(f"{classified}, gt_known: {at['revised']['gt_known']}, gt_known_o: {at['original']['gt_known']}")
 
 
 def _at(errors: Errors, chosen_on: Errors) -> dict[str, dict[str, dict[str, float]]]:
@@ -286,6 +294,8 @@ def _at(errors: Errors, chosen_on: Errors) -> dict[str, dict[str, dict[str, floa
     result: dict[str, dict[str, dict[str, float]]] = {}
     for name, each in errors.items():
         for key, values in each.items():
+            if key not in chosen_on[name]:  # held-out images of which no class is known
+                continue
             number = int(np.argmin(chosen_on[name][key]))
             result.setdefault(name, {})[key] = {"th": THRESHOLDS[number], "error": values[number]}
     return result
@@ -341,7 +351,8 @@ def _write_predictions(
     for sample, classified, box in zip(files.samples, files.classified, boxes, strict=True):
         if sample.image_id not in writer.done:
             threshold = 0.0 if name == "pseudo" else 1 - th
-            writer.write(_prediction(sample, classified, box, threshold, options.classify_save_path))
+            said = classified if files.classes_known else None
+            writer.write(_prediction(sample, said, box, threshold, options.classify_save_path))
     for reason, samples in files.left_out.items():
         for sample in samples:
             if sample.image_id not in writer.done:
@@ -349,13 +360,17 @@ def _write_predictions(
     finish([writer])
 
 
-def _prediction(sample: Sample, classified: np.ndarray, box: np.ndarray, threshold: float, where: Path) -> Prediction:
+def _prediction(
+    sample: Sample, classified: np.ndarray | None, box: np.ndarray, threshold: float, where: Path
+) -> Prediction:
     """A line; of the classes only those are known that the class file speaks of: the best one and the true one."""
+    frame = Frame.squash(sample.size)
+    if classified is None:
+        return Prediction(sample.image_id, sample.label, sample.size, frame, None, None, box, threshold)
     top1, top5, predicted = (int(value) for value in classified)
     if predicted == sample.label and not top1:
         raise UserError(f"{sample.image_id} has its true class predicted, and Top-1 wrong", where=where)
     classes = (sample.label,) if top1 else (predicted, sample.label) if top5 else (predicted,)
-    frame = Frame.squash(sample.size)
     return Prediction(sample.image_id, sample.label, sample.size, frame, classes, None, box, threshold)
 
 

@@ -193,3 +193,17 @@ def test_one_path_without_the_other(released):
     _, _, arguments = released
     with pytest.raises(UserError, match="go together"):
         revise_command(parse(arguments[2:]))
+
+
+def test_a_classifier_of_other_classes_is_not_called_wrong(released, tmp_path, capsys):
+    """Step 1 writes classes beyond the data set's where it knows none of them."""
+    folder, _, arguments = released
+    names = [line.split(",")[0] for line in (folder / "class.txt").read_text().splitlines()]
+    (tmp_path / "class.txt").write_text("".join(f"{name},0,0,1000\n" for name in names))
+    arguments = [str(tmp_path / "class.txt") if each == f"{folder}/class.txt" else each for each in arguments]
+    report = revise_command(parse(arguments, "--out", tmp_path / "out", "--mode", "vgg"))
+    assert report["revised"].keys() == report["oracle"]["revised"].keys() == {"gt_known"}
+    said = capsys.readouterr().out
+    assert "every predicted class is one that the data set lacks" in said
+    assert "err1" not in said
+    assert all(entry.top5 is None for entry in Predictions.open(tmp_path / "out/revised").entries)
