@@ -25,7 +25,7 @@ from bas.segmentation.networks import BasNetwork, CamNetwork, IrnNetwork, build_
 from common.datasets import Sample, TrainingSource
 from common.pictures.images import read_rgb
 from common.pytorch import distributed
-from common.pytorch.runtime import Runtime, pick_device, seed_everything
+from common.pytorch.runtime import Runtime, for_training, pick_device, seed_everything
 from common.pytorch.training import LossFunction, fit
 from common.runs.segmentation import SegmentationPredictions, mask_file
 from common.system.errors import UserError, run_command
@@ -331,7 +331,7 @@ def _fit(
     loader = training_loader(images, recipe.batch_size, options.runtime.workers)
     if device.type == "cuda" and distributed.world_size() > 1:  # as released; elsewhere PyTorch has none
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-    network.to(device, memory_format=torch.channels_last)
+    for_training(network, device)
     optimizer = torch.optim.SGD(
         [{"params": group} for group in groups], lr=recipe.lr, momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
