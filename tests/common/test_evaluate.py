@@ -300,7 +300,7 @@ def test_no_figure_is_a_dash_and_the_reason_stands_below(both):
     row = replace(evaluations[0].rows[0], images=0, top1=None, top5=None, intervals={}, **nobody)
     evaluations = [replace(evaluations[0], rows=(row,))]
     for table in (side_by_side(evaluations, []), in_full(evaluations, [])):
-        assert "nan" not in render(table)
+        assert "nan" not in render(table, "text")
         assert any(cell.startswith("-") for cell in table[1])
     assert f"{row.run}, {row.protocol} ({row.source}): no figure, since no image is counted" in left_out_lines(
         evaluations
