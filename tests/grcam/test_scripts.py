@@ -12,7 +12,7 @@ import pytest
 from common.datasets import DataSource
 from common.runs.reader import Predictions
 from common.system.errors import UserError
-from grcam import generate_predicted_bbox, graph
+from grcam import generate_predicted_bbox
 from grcam.generate_predicted_bbox import Generate, generate, in_top, localization_map
 from grcam.handover import read_boxes, read_classes
 from tests import small_cub
@@ -196,13 +196,3 @@ def test_constant_maps_become_zero():
     assert not localization_map(np.full((14, 14), 3.0, np.float32)).any()
     enlarged = localization_map(np.arange(196, dtype=np.float32).reshape(14, 14))
     assert (enlarged.shape, enlarged.min(), enlarged.max()) == ((224, 224), 0, 1)
-
-
-@pytest.mark.slow
-def test_the_commands_boxes_come_from_the_graph_that_is_checked(made, tmp_path, monkeypatch):
-    """`tests.own` and the mutation check look at `grcam.graph`."""
-    generate(options(made, tmp_path / "as is", maps=False))
-    plain = graph.maps
-    monkeypatch.setattr(graph, "maps", lambda *given: graph.Maps(*(-each for each in plain(*given))))
-    generate(options(made, tmp_path / "changed", maps=False))
-    assert files(tmp_path / "as is") != files(tmp_path / "changed")
