@@ -289,6 +289,9 @@ def _compare_with_known(options: Prepare, report: Report) -> None:
                 lines = report.notes if subset else report.problems
                 if line not in lines:
                     lines.append(line)
+        advice = f"{options.root}: say --subset where a part of the data set is meant"
+        if found != {what: known[what] for what in found} and not subset and advice not in report.notes:
+            report.notes.append(advice)
     if options.name == "ilsvrc":
         present = {sample.path.name for dataset in report.splits.values() for sample in dataset}
         report.notes.extend(f"{name} is {why}" for name, why in ilsvrc.ODD_FILES.items() if name in present)

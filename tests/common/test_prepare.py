@@ -110,7 +110,9 @@ def test_list_files_are_written_and_compared(root, tmp_path):
 
 def test_ilsvrcs_totals_are_known(tmp_path):
     root = test_ilsvrc.make(tmp_path)
-    problems = report(root, "ilsvrc").problems
+    found = report(root, "ilsvrc")
+    problems = found.problems
+    assert found.notes.count(f"{root}: say --subset where a part of the data set is meant") == 1
     assert f"{root}: 9 train images, the whole data set has 1281167" in problems
     assert f"{root}: 4 val images, the whole data set has 50000" in problems
     assert f"{root}: 5 boxes, the whole data set has 80477" in problems
