@@ -168,8 +168,14 @@ class CamLocalizer:
         return min_max(cv2.resize(raw, size, interpolation=cv2.INTER_LINEAR))
 
 
-def localize(options: Localize) -> None:
-    """Localize a split, and return the predictions directories."""
+def localize(options: Localize, localizer: type[CamLocalizer] = CamLocalizer, method: str = METHOD) -> list[Path]:
+    """Localize a split, and return the predictions directories.
+
+    Args:
+        options: of the command.
+        localizer: what makes maps of the classifier's features and scores.
+        method: its name in manifests and tables.
+    """
     device = pick_device(options.device)
     dataset = options.data.load()
     model, architecture, checkpoint, names = load_classifier(options.checkpoint, options.stride)
@@ -180,14 +186,14 @@ def localize(options: Localize) -> None:
     map_class = classes.which_map(options.map_class, matching)
     for_inference(model, device)
     header = {
-        "method": METHOD,
+        "method": method,
         "architecture": architecture,
         "checkpoint": checkpoint,
         "data": options.data.described(dataset, options.checkpoint),
         "options": {"map_class": map_class},
     }
     box = Box(LARGEST_COMPONENT, options.threshold)
-    localization.localize(options, dataset, CamLocalizer(model, map_class), device, header, box, matching)
+    return localization.localize(options, dataset, localizer(model, map_class), device, header, box, matching)
 
 
 def load_classifier(

@@ -314,10 +314,10 @@ def test_quirks_of_the_printed_line(trained, root, tmp_path, capsys):
     """Nothing exceeds a probability of 1 - 1e-7: no contour anywhere, so nothing is counted unless asked for."""
     options = segmenting(root, trained, tmp_path / "none", threshold=1 - 1e-7, frames=("crop",))
     seg_test.localize(options)
-    assert "count=0 | top1=nan | top5=nan | GT-Known=nan" in capsys.readouterr().out
+    assert "count=0 | top1=- | top5=- | GT-Known=-" in capsys.readouterr().out
     seg_test.localize(replace(options, count_missing=True))
     first = capsys.readouterr().out.splitlines()[-2]
-    assert first.startswith("count=6 | top1=nan | top5=nan | GT-Known=0.00000")
+    assert first.startswith("count=6 | top1=- | top5=- | GT-Known=0.00000")
     seg_test.localize(replace(options, full_image_boxes=True))
     assert "boxes in the whole image" in capsys.readouterr().out
 

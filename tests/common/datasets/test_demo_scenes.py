@@ -26,15 +26,15 @@ def test_scenes_are_rendered_in_vocs_layout_and_do_not_depend_on_processes(tmp_p
 
 
 def test_the_data_set_is_checked(tmp_path):
-    scenes.write(tmp_path)
+    scenes.write(tmp_path, {"train": 8, "val": 6})
     options = Prepare("voc", tmp_path, splits=("train", "val"), workers=1)
     report = check(options)
     assert (report.problems, [row[:3] for row in report.rows]) == (
         [],
-        [["train", "8", "3 of 3"], ["val", "3", "3 of 3"]],
+        [["train", "8", "3 of 3"], ["val", "6", "3 of 3"]],
     )
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "SegmentationClass" / "val_0.png")
     (tmp_path / "SegmentationClass" / "val_1.png").unlink()
     notes = check(options).notes
     assert any("the label map is 4x4; expected 64x48" in note for note in notes)
-    assert "val: 1 of 3 images have no label map, and can't be scored" in notes
+    assert "val: 1 of 6 images have no label map, and can't be scored" in notes
