@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -108,14 +109,16 @@ def test_the_centre_crop_of_ten_is_the_crop_frame(trained, root, tmp_path):
 
 @pytest.mark.slow
 def test_mixed_precision_moves_maps_a_little(trained, root, tmp_path):
-    plain = localize("imagenet:mobilenet_v1", root, tmp_path / "plain", frames=("squash",), crops=1)["squash"]
-    mixed = localize("imagenet:mobilenet_v1", root, tmp_path / "mixed", frames=("squash",), crops=1, amp="bf16")[
-        "squash"
-    ]
+    plain = localize(trained, root, tmp_path / "plain", frames=("squash",), crops=1)["squash"]
+    mixed = localize(trained, root, tmp_path / "mixed", frames=("squash",), crops=1, amp="bf16")["squash"]
     assert (plain.manifest["options"]["amp"], mixed.manifest["options"]["amp"]) == ("off", "bf16")
     pairs = [(plain.map(one), mixed.map(other)) for one, other in zip(plain.entries, mixed.entries, strict=True)]
     assert all(not np.array_equal(one, other) for one, other in pairs)
-    assert min(np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs) > 0.9
+    alike = [
+        np.corrcoef(one.ravel(), other.ravel())[0, 1] for one, other in pairs
+    ]  # maps of a head trained for seconds
+    assert min(alike) > 0.7
+    assert np.mean(alike) > 0.9
     with pytest.raises(UserError, match="fp16 mixed precision needs CUDA"):
         localize(trained, root, tmp_path / "refused", amp="fp16")
     assert not (tmp_path / "refused").exists()
@@ -238,8 +241,8 @@ def test_imagenets_own_head(root, tmp_path):
     found = localize("imagenet:mobilenet_v1", root, tmp_path, frames=("squash",), crops=1, map_class="predicted")[
         "squash"
     ]
-    assert max(entry.top5[0] for entry in found.entries) > 3
-    assert found.manifest["checkpoint"] == {"name": "imagenet:mobilenet_v1", "sha256": None}
+    assert all(entry.top5 is None for entry in found.entries)  # birds of these names are none of ImageNet's classes
+    assert found.manifest["checkpoint"] == {"name": "imagenet:mobilenet_v1", "sha256": None, "stride": "removed"}
 
 
 @pytest.mark.slow
@@ -253,13 +256,12 @@ def test_refusals(trained, root, tmp_path, options, message):
 
 @pytest.mark.slow
 def test_a_checkpoint_of_other_classes_is_refused(trained, tmp_path):
-    root = small_cub.make(tmp_path / "CUB")
-    with pytest.raises(UserError, match="trained on 3 classes; expected 2"):
-        cam.localize(
-            cam.Localize(
-                checkpoint=str(trained), data=DataSource("cub", root, classes=2), out=tmp_path / "out", device="cpu"
-            )
-        )
+    images = small_cub.make(tmp_path / "CUB") / "images"
+    for name, folder in zip(("cat", "dog", "owl"), sorted(images.iterdir()), strict=True):
+        shutil.copytree(folder, tmp_path / "pets" / "test" / name)
+    source = DataSource("folder", tmp_path / "pets", "test")
+    with pytest.raises(UserError, match="cat"):
+        cam.localize(cam.Localize(checkpoint=str(trained), data=source, out=tmp_path / "out", device="cpu"))
 
 
 def test_the_schedule():
