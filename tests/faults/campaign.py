@@ -28,6 +28,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -128,6 +129,9 @@ class Lab:
         self.folder = folder.resolve()
         self.cub = small_cub.make(self.folder / "CUB", train=4, test=3)
         self.ref = self.folder / "undisturbed"
+        # A path of its own: a loader's processes open sockets below it, whose names may have some 100 characters.
+        self._scratch = tempfile.TemporaryDirectory(prefix="faults-")
+        self.scratch = Path(self._scratch.name)
         self.servers: dict[str, Server] = {}
         self.seconds: dict[str, float] = {}
         self.digests: dict[str, dict[str, str]] = {}
@@ -141,10 +145,8 @@ class Lab:
         return self.servers[framework]
 
     def begin(self, command: Command, cwd: Path, log: Path, limit: int | None = None) -> int:
-        scratch = self.folder / "scratch"
-        scratch.mkdir(exist_ok=True)
         return self.server(command.framework).begin(
-            module=command.module, argv=command.argv(self.cub, self.ref), cwd=str(cwd), scratch=str(scratch), log=str(log),
+            module=command.module, argv=command.argv(self.cub, self.ref), cwd=str(cwd), scratch=str(self.scratch), log=str(log),
             limit=limit,
         )  # fmt: skip
 
@@ -282,10 +284,10 @@ class Lab:
                 shown = ", ".join(sorted(names)[:4])
                 outcome.problems.append(f"{len(names)} files {what}: {shown}")
         # A process that is ended leaves the folder of the sockets it shared tensors through; the system clears /tmp.
-        left = sorted(path.name for path in (self.folder / "scratch").iterdir() if not path.name.startswith("pymp-"))
+        left = sorted(path.name for path in self.scratch.iterdir() if not path.name.startswith("pymp-"))
         if left and outcome.fault not in ("kill", "worker"):
             outcome.problems.append(f"temporary files left: {', '.join(left[:4])}")
-        for path in (self.folder / "scratch").iterdir():
+        for path in self.scratch.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def bury(self, wait: bool = False) -> None:
