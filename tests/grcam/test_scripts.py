@@ -181,7 +181,7 @@ def test_options_without_effect_say_so(made, tmp_path, capsys):
 @pytest.mark.slow
 def test_too_many_classes(made, tmp_path):
     checkpoint = filled.checkpoint(tmp_path, "mobilenetv1", num_classes=2)
-    with pytest.raises(UserError, match="the classifier has 2 classes; expected at least 3"):
+    with pytest.raises(UserError, match="the checkpoint has 2 classes; expected at least 3"):
         generate(options((checkpoint, made[1]), tmp_path))
 
 

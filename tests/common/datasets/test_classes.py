@@ -163,3 +163,11 @@ def test_predictions_speak_in_the_data_sets_numbers(tmp_path, data, label, top5,
     read = Predictions.open(tmp_path / "run")
     assert (read.entries[0].label, read.entries[0].top5) == expected
     assert read.manifest["options"]["classes"] == matching.record
+
+
+def test_a_whole_list_of_synsets_is_the_authors_own_numbering():
+    """An authors' head of 1000 classes, and a list of 1000 synsets that are not ImageNet's of today: the number decides."""
+    wnids = tuple(f"n{1440764 + number:08d}" for number in range(1000))
+    matching = classes.match(Dataset("ilsvrc", "val", (), wnids), None, 1000, "authors.npz")
+    assert matching.labelled
+    assert matching.outputs == tuple(range(1000))
