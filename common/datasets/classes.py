@@ -30,7 +30,6 @@ from common.system.files import read_json
 
 GUESSING = {"list", "wsoleval"}
 """Data sets whose classes are numbers; their names are guessed from paths."""
-_WNID = re.compile(r"n\d{8}")
 IMAGENET_OUTPUTS = 1000
 _SHOWN = 3
 
@@ -98,8 +97,7 @@ def match(
     """
     if index is not None:
         return _of_numbers([_indexed(name, read_index(index), index) for name in dataset.class_names], outputs, where)
-    whole = len(dataset.class_names) == outputs and all(_WNID.fullmatch(name) for name in dataset.class_names)
-    if names is None and whole and not imagenet:
+    if names is None and not imagenet and dataset.name == "ilsvrc" and len(dataset.class_names) == outputs:
         return _of_numbers(range(outputs), outputs, where)  # a whole list of synsets is the authors' own numbering
     if imagenet or (names is None and outputs == IMAGENET_OUTPUTS and known_as(dataset) != "cub"):
         return _to_imagenet(dataset, outputs)
