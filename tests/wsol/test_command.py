@@ -48,7 +48,7 @@ def test_names_of_options_are_one_for_all():
     assert command.spelled(["--checkpoint", "a", "--checkpoint=b"], command.LOAD) == ["--load", "a", "--load=b"]
     done = run("trian", "bas")
     assert done.returncode == 2
-    assert "no command 'trian bas'; expected one of localize, prepare, train cam" in done.stderr
+    assert "no command 'trian bas'; expected one of localize, label, prepare" in done.stderr
 
 
 def test_scoring_needs_no_framework():
