@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from common.datasets import DataSource
-from common.export import coco
+from common.export import Export, boxes_to_export, coco
 from common.measuring.geometry import Frame
 from common.pictures.images import read_rgb, read_size
 from common.runs.reader import Predictions, read_map
@@ -191,7 +191,7 @@ def _evaluated(world: Path) -> None:
     found, baselines = evaluate(Evaluate((world / "run",), protocols=("wsoleval-v1",), workers=1))
     for table in (side_by_side(found, baselines), in_full(found, baselines)):
         render(table, "text").encode()
-    json.dumps(coco(found[0]))
+    json.dumps(coco(found[0], boxes_to_export(found[0], Export((world / "run",)))))
 
 
 def _image(name: str) -> Callable[[Path], None]:
@@ -218,12 +218,12 @@ READERS = [
     *(Reader(f"wsoleval-{name}", f"metadata/test/{name}.txt", _wsoleval,
              also=("metadata/test/image_ids.txt:", "metadata/test/class_labels.txt:"))
       for name in ("image_ids", "class_labels", "image_sizes", "localization")),
-    Reader("list-bas", "bas.txt", _list("bas")),
+    Reader("list-bas", "bas.txt", _list("bas"), also=("bas.txt: ",)),
     Reader("list-bas-boxes", "bas_boxes.txt", _list("bas", "bas_boxes.txt"), also=("bas_boxes.txt: ",)),
-    Reader("list-spol", "spol.txt", _list("spol")),
-    Reader("list-dgl", "dgl.txt", _list("dgl")),
-    Reader("list-adl-cub", "adl-cub.txt", _list("adl-cub")),
-    Reader("list-ts-cam", "ts-cam.txt", _list("ts-cam")),
+    Reader("list-spol", "spol.txt", _list("spol"), also=("spol.txt: ",)),
+    Reader("list-dgl", "dgl.txt", _list("dgl"), also=("dgl.txt: ",)),
+    Reader("list-adl-cub", "adl-cub.txt", _list("adl-cub"), also=("adl-cub.txt: ",)),
+    Reader("list-ts-cam", "ts-cam.txt", _list("ts-cam"), also=("ts-cam.txt: ",)),
     Reader("ilsvrc-synsets", "ilsvrc/LOC_synset_mapping.txt", _ilsvrc, also=("ilsvrc/val/",)),
     Reader("ilsvrc-solution", "ilsvrc/LOC_val_solution.csv", _ilsvrc, also=("ilsvrc/val/",)),
     Reader("ilsvrc-tiny", "tiny/val/val_annotations.txt", _tiny),
