@@ -124,7 +124,7 @@ def test_characters_that_only_json_holds_on_the_page(tmp_path, evil):
 
 @pytest.mark.parametrize("evil", EVIL)
 def test_names_in_a_plot(evil):
-    curve = Curve(evil, "#000", np.array([0.0, 1.0]), np.array([10.0, 20.0]))
+    curve = Curve(evil, 0, np.array([0.0, 1.0]), np.array([10.0, 20.0]))
     page = Page(chart(evil, [curve], [(evil, 5.0)]))
     assert {tag for tag, _ in page.tags} == {"svg", "text", "polyline", "title", "circle", "line"}
     assert not any(name.startswith("on") for _, attributes in page.tags for name, _ in attributes)
