@@ -44,7 +44,6 @@ def test_fast_and_accurate_decoding_differ(tmp_path):
 @pytest.mark.parametrize("number", range(5))
 def test_simplejpeg_decodes_as_tensorflow_does(tmp_path, number):
     """Equal; so --framework torch needs no TensorFlow for the released numbers."""
-    pytest.importorskip("simplejpeg")
     path = tmp_path / "a.jpg"
     path.write_bytes(golden("prep")[f"jpeg_{number}"].tobytes())
     np.testing.assert_array_equal(reader("torch", "fast")(path), read_image(path))
