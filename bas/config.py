@@ -13,7 +13,7 @@ ARCHITECTURES = ("vgg", "mobilenet", "resnet", "inception")
 
 @dataclass(frozen=True)
 class Variant:
-    """What the releases do differently, in the network and the loss.
+    """Differences of the releases, in the network and the loss.
 
     Attributes:
         name: `CUB`, `ILSVRC` or `EXT`.
@@ -100,16 +100,16 @@ RECIPES: dict[tuple[str, str], dict[str, Recipe]] = {
     ),
     ("EXT", "openimages"): _recipes(120, 20, 64, 1, 6, resnet=(0.5, 1.5, None, 0.1)),
 }  # fmt: skip
-"""By variant and data set.
+"""Recipes by variant and data set.
 
 EXT's OpenImages table says 50 epochs, and its loop reads another name, so 120 ran; no threshold was released for it.
 """
 RECIPES["EXT", "ilsvrc"]["vgg"] = replace(RECIPES["EXT", "ilsvrc"]["vgg"], batch_size=256)
 
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.001, 0.9, 5e-4
-"""Of every variant; SGD with Nesterov's momentum, decay on every parameter."""
+"""Optimizer settings of every variant; SGD with Nesterov's momentum, decay on every parameter."""
 RATE_FACTORS = (1, 2, 10, 20)
-"""Of the four parameter groups: backbone weights and biases, then weights and biases of head and generator."""
+"""Factors of the rates of backbone weights and biases, then of weights and biases of head and generator."""
 
 
 def released_values() -> dict[str, str]:

@@ -107,7 +107,7 @@ def localize(options: Localize) -> list[Path]:
 
 
 def match(loaded: weights.Loaded, dataset: Dataset, options: Localize) -> classes.Matching:
-    """Which output of the network is which class of the data set; errors as `classes.match`."""
+    """Match the outputs of the network with the classes of the data set; errors as `classes.match`."""
     outputs, index = loaded.network.num_classes, options.data.class_index
     return classes.match(dataset, loaded.class_names, outputs, options.checkpoint, exact=True, index=index)
 

@@ -20,7 +20,7 @@ HEAD_WIDTH = 1024
 
 
 class Output(NamedTuple):
-    """What a pass gives for B images and C classes.
+    """Result of a pass for B images and C classes.
 
     Attributes:
         scores: s (B, C).
@@ -42,7 +42,7 @@ class Output(NamedTuple):
 
 
 class Network(nn.Module):
-    """What the four networks share. A subclass brings `extract` and `second_half`.
+    """Shared part of the four networks. A subclass brings `extract` and `second_half`.
 
     Args:
         variant: says whether the head ends in a ReLU.
@@ -53,7 +53,7 @@ class Network(nn.Module):
     """
 
     SECOND_HALF: tuple[str, ...] = ()
-    """How the names of f2's parameters begin, the head's apart."""
+    """Beginnings of the names of f2's parameters, the head's apart."""
 
     def __init__(
         self,

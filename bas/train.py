@@ -236,7 +236,7 @@ def _validation(options: Train, settings: Recipe, network: Network, device: torc
 
 
 def _config(options: Train, dataset: Dataset) -> dict[str, Any]:
-    """What identifies this training: everything that its weights depend on."""
+    """Identity of this training: everything that its weights depend on."""
     values = asdict(options)
     for name in ("data", "out", "arch", "variant", "validate", "validate_from"):
         del values[name]

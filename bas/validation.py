@@ -62,7 +62,7 @@ class Validation:
             print("note: the best epoch is chosen on the test split, so its figures are an oracle's")
 
     def __call__(self, epoch: int) -> None:
-        """After epoch number `epoch`, counted from 1."""
+        """Validate after epoch number `epoch`, counted from 1."""
         if epoch >= self.first_epoch and distributed.rank() == 0:
             found = {"epoch": epoch, **self.measure()}
             earlier = self._earlier(epoch)

@@ -43,7 +43,7 @@ METHOD = "bas"
 SOURCES = ("imagenet", "tf-slim", "none")
 TORCHVISION = {"vgg": "vgg16", "resnet": "resnet50", "inception": "inception_v3"}
 MOBILENET_FILE = "https://storage.googleapis.com/models-hao/mobilenet_v1_with_relu_69_5.pth"
-"""Of the project pytorch-ssd, as the BAS release names it."""
+"""File of the project pytorch-ssd, as the BAS release names it."""
 
 
 def start_from(network: Network, arch: str, source: str) -> None:

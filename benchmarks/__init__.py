@@ -1,1 +1,1 @@
-"""What is fast, measured: one script a claim."""
+"""Measurements of what is fast: one script a claim."""

@@ -58,7 +58,7 @@ def _accelerator() -> str:
 
 
 def measure(name: str) -> tuple[str, float, int]:
-    """What a benchmark prints, its seconds and its exit status; progress goes to the screen."""
+    """Run a benchmark, and return what it prints, its seconds and its exit status; progress goes to the screen."""
     start = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}"], cwd=HERE.parent, stdout=subprocess.PIPE, text=True
@@ -67,7 +67,7 @@ def measure(name: str) -> tuple[str, float, int]:
 
 
 def main() -> int:
-    """The command line; 1 where a benchmark failed, its numbers then differed from the released procedure's."""
+    """Run the command line; 1 where a benchmark failed, its numbers then differed from the released procedure's."""
     options = tyro.cli(Run, prog="python -m benchmarks", description=__doc__)
     for name in options.names:
         if name not in available():

@@ -41,7 +41,7 @@ class Benchmark:
     repeats: int = 1
     """Measurements, of which the least counts; one more before them is not counted."""
     threads: int = 1
-    """Of PyTorch."""
+    """Threads of PyTorch."""
 
 
 def released_forward(network: Network, images: Tensor, labels: Tensor, top_k: int | None) -> Output:

@@ -125,7 +125,7 @@ def reference(protocol: Protocol, pictures: list[np.ndarray]) -> np.ndarray:
 
 
 def floor(_protocol: Protocol, pictures: list[np.ndarray]) -> None:
-    """What both need: contours at each grey level that a map has."""
+    """Do what both need: contours at each grey level that a map has."""
     for picture in pictures:
         grey = (picture * 255).astype(np.uint8)
         for level in range(grey.max()):

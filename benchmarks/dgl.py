@@ -39,15 +39,15 @@ class Benchmark:
     arch: tuple[str, ...] = registry.ARCHITECTURES
     """Networks; mobilenetv1 takes ImageNet's weights, the others fresh ones."""
     layer: int = 2
-    """As `--clayer`."""
+    """Layer, counted as `--clayer` does."""
     images: int = 8
-    """How many; one process gets the first, the loop the first two."""
+    """Number of images; one process gets the first, the loop the first two."""
     batch: int = 4
     """Images at a time, here."""
     repeats: int = 2
     """Measurements of the kept sessions, of which the least counts."""
     threads: int = 1
-    """Of TensorFlow."""
+    """Threads of TensorFlow."""
 
 
 def write_images(folder: Path, count: int) -> list[Path]:

@@ -27,7 +27,7 @@ class Benchmark:
     """Compare with the released procedure."""
 
     parts: tuple[str, ...] = ("step_1", "directions", "revision")
-    """Which steps."""
+    """Steps to measure."""
     group: int = 8
     """Images of a group, 784 descriptors of 2,048 numbers each; the n x n matrix takes 2.5 MB times its square."""
     graphs: int = 10
@@ -39,7 +39,7 @@ class Benchmark:
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """How long it took, and what it gave."""
+    """Seconds that a call took, and its result."""
     start = time.perf_counter()
     result = work()
     return time.perf_counter() - start, result
@@ -102,7 +102,7 @@ def directions(options: Benchmark) -> str:
 
 
 def step_1(options: Benchmark) -> str:
-    """From files to ten-crop classes and nine boxes, by each network of `modes`."""
+    """Step 1 from files to ten-crop classes and nine boxes, by each network of `modes`."""
     with tempfile.TemporaryDirectory() as folder:
         return "\n".join(_step_1(options, mode, Path(folder)) for mode in options.modes)
 

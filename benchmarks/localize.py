@@ -1,4 +1,4 @@
-"""What `wsol.load(...)(photograph)` takes on a warm model, beside decoding and the forward pass that it needs.
+"""Time that `wsol.load(...)(photograph)` takes on a warm model, beside decoding and the forward pass that it needs.
 
     python -m benchmarks.localize
 
@@ -30,7 +30,7 @@ class Benchmark:
     repeats: int = 5
     """Turns of each contender."""
     threads: int = 1
-    """Of PyTorch."""
+    """Threads of PyTorch."""
 
 
 def main() -> None:

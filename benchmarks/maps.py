@@ -37,17 +37,17 @@ class Benchmark:
     layer: int = 4
     """Number in the released list; 2 is the release's default, 4 (Conv2d_9) the best one in the root README."""
     images: int = 16
-    """In a batch; with fewer, PyTorch on one thread computes 1 x 1 convolutions by another, slower routine."""
+    """Images in a batch; with fewer, PyTorch on one thread computes 1 x 1 convolutions by another, slower routine."""
     repeats: int = 5
     """Turns of each contender."""
     threads: int = 1
-    """Of each framework."""
+    """Threads of each framework."""
     device: str = "cpu"
-    """For PyTorch: cpu, cuda or cuda:N."""
+    """Device of PyTorch: cpu, cuda or cuda:N."""
 
 
 def contenders(options: Benchmark, pixels: np.ndarray) -> dict[str, Callable[[], np.ndarray | None]]:
-    """What takes turns, by name: functions that give the one layer's maps where they make any.
+    """Contenders that take turns, by name: functions that give the one layer's maps where they make any.
 
     Args:
         options: of the command.
@@ -80,7 +80,7 @@ def contenders(options: Benchmark, pixels: np.ndarray) -> dict[str, Callable[[],
 
 
 def _nothing(_values: torch.Tensor) -> None:
-    """What a contender gives whose maps are not compared."""
+    """Result of a contender whose maps are not compared."""
 
 
 def _other_grad_cam(model: CamClassifier, layer: str, images: torch.Tensor) -> Callable[[], None]:
@@ -133,7 +133,7 @@ def measure(turns: dict[str, Callable[[], np.ndarray | None]], repeats: int) -> 
 
 
 def main() -> int:
-    """The command line; 1 where maps differ by more than the tolerance."""
+    """Run the command line; 1 where maps differ by more than the tolerance."""
     options = tyro.cli(Benchmark, prog="python -m benchmarks.maps", description=__doc__)
     coarse = np.random.RandomState(0).rand(options.images, 28, 28, 3)
     pixels = (255 * coarse.repeat(8, axis=1).repeat(8, axis=2)).astype(np.float32)

@@ -29,19 +29,19 @@ class Benchmark:
     """Compare class maps and the random walk with the released procedure."""
 
     backbone: str = "resnet50"
-    """Of the BAS network."""
+    """Backbone of the BAS network."""
     classes: int = 20
     """C."""
     height: int = 375
-    """Of the image, in pixels."""
+    """Pixels of the image on this side."""
     width: int = 500
-    """Of the image, in pixels."""
+    """Pixels of the image on this side."""
     grid: tuple[int, int] = (48, 64)
     """Height and width of the walk; the released procedure needs (height x width) ** 2 numbers."""
     repeats: int = 3
     """Measurements, of which the least counts."""
     threads: int = 1
-    """Of PyTorch, for both."""
+    """Threads of PyTorch, for both."""
 
 
 def released_maps(network: BasNetwork, pairs: list[Tensor], classes: list[int], size: tuple[int, int]):
@@ -94,7 +94,7 @@ def least(work: Callable, repeats: int) -> tuple[float, object]:
 
 @torch.inference_mode()
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     options = tyro.cli(Benchmark, description=__doc__)
     torch.set_num_threads(options.threads)
     keep_freed_memory()

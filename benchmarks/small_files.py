@@ -24,7 +24,7 @@ class Benchmark:
     """Compare a folder with shards."""
 
     images: int = 20_000
-    """How many."""
+    """Number of images."""
     classes: int = 1_000
     """Folders that they lie in."""
     shard: int = 1_000
@@ -74,7 +74,7 @@ def from_shards(shards: list[Path]) -> Iterator[bytes]:
 
 
 def milliseconds(read: Callable[[list[Path]], Iterator[bytes]], paths: list[Path], count: int) -> float:
-    """For an image, on one core."""
+    """Milliseconds an image, on one core."""
     start = time.perf_counter()
     if sum(1 for _ in read(paths)) != count:
         raise SystemExit("images are missing")

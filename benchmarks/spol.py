@@ -48,11 +48,11 @@ class Benchmark:
     objects: int = 2
     """Annotated objects an image: ImageNet's script transforms the image once for each, CUB's once in all."""
     backbone: str = "resnet50"
-    """Of the test stage."""
+    """Backbone of the test stage."""
     repeats: int = 3
     """Measurements, of which the least counts."""
     threads: int = 1
-    """Of PyTorch, for both."""
+    """Threads of PyTorch, for both."""
 
 
 def released_pseudo_mask(raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:

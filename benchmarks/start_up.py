@@ -1,4 +1,4 @@
-"""How long a command takes to say what its options are.
+"""Time that a command takes to say what its options are.
 
 python -m benchmarks.start_up
 """
@@ -16,7 +16,7 @@ REPEATS = 2
 
 
 def seconds(module: str) -> float:
-    """Of the fastest of some runs of `--help`."""
+    """Seconds of the fastest of some runs of `--help`."""
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What all four methods share: data sets, box geometry, protocols, metrics, predictions. No framework is imported."""
+"""Shared parts of all four methods: data sets, boxes, protocols, metrics, predictions. No framework is imported."""
 
 import sys
 

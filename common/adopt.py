@@ -49,7 +49,7 @@ NEAR = {
 }  # fmt: skip
 """Names that other code gives to maps, which are looked for to say what is wrong."""
 OVERSHOOT = 1e-3
-"""By how much a map may leave [0, 1] and is clipped: what rounding to half precision can do."""
+"""Distance by which a map may leave [0, 1] and is clipped: what rounding to half precision can do."""
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _what_was_scored(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 def _tables(evaluations: Sequence[Evaluation], baselines: Sequence[Row], options: Evaluate) -> list[list[list[str]]]:
-    """What is printed: in short one table a frame, and pixels where there are masks; in full everything."""
+    """Tables that are printed: in short one table a frame, and pixels where there are masks; in full everything."""
     beside = without_thresholds(evaluations, options.resampling)
     scored = any(evaluation.rows for evaluation in evaluations)
     if options.full:

@@ -81,14 +81,14 @@ class Export(EvaluationOptions):
     """evaluation: the files above. Any other: a data set of predicted boxes for a detector to train on, in which each
     predictions directory is a split."""
     detection: tyro.conf.OmitArgPrefixes[DetectionOptions] = field(default_factory=DetectionOptions)
-    """How boxes are made with another --format."""
+    """Rules by which boxes are made with another --format."""
     boxes_at: Literal["auto", "stored", "validation", "released", "oracle"] = "auto"
-    """Which boxes are written: those stored with the predictions, or a protocol's at its threshold from this source.
+    """Boxes that are written: those stored with the predictions, or a protocol's at its threshold from this source.
     auto: validation for a detector's data set, else stored."""
     boxes_of: str | None = None
     """The protocol of --boxes-at; by default the one that the page's gallery takes."""
     audit_pixels: Literal["frame", "original"] = "frame"
-    """What the pixels of audit.csv's boxes are of: the frame that the protocol measures in, or the original image."""
+    """Pixels in which audit.csv's boxes are: of the frame that the protocol measures in, or the original image."""
     overwrite: bool = False
     """Replace files that are there already."""
 

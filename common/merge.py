@@ -20,7 +20,7 @@ from common.system.options import parse
 from common.system.progress import bar
 
 OF_A_PART = ("format", "data", "processes", "counts", "complete")
-"""What the manifests of parts may differ in; of `data` the shard, its size and its fingerprint alone."""
+"""Entries that the manifests of parts may differ in; of `data` the shard, its size and its fingerprint alone."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ SPLITS = {
     "demo-scenes": ("train", "val", "test"),
 }
 SEGMENTATION = {"voc", "coco", "demo-scenes"}
-"""Whose images show several classes."""
+"""Data sets whose images show several classes."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Prepare:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """Findings about a data set.
 
     Attributes:
         rows: the table, one list of cells a split.
@@ -166,7 +166,7 @@ def _splits(options: Prepare) -> Sequence[str]:
 
 
 def _annotated(dataset: Dataset) -> list[str]:
-    """How many images have no box, or no mask, where others have."""
+    """Lines with the number of images without a box, or without a mask, where others have one."""
     boxes, masks = (sum(bool(len(found)) for found in each) for each in (
         (sample.boxes for sample in dataset), (sample.masks for sample in dataset)))  # fmt: skip
     negatives = sum(sample.negative for sample in dataset)

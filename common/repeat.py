@@ -45,7 +45,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "out": "predictions", "bounding-box-save-path": "boxes/", "classify-save-path": "class.txt",
     },
 }  # fmt: skip
-"""What may be run, and which of its options say where results go: below the new folder, each at that place."""
+"""Commands that may be run, and their options that say where results go: below the new folder, each at that place."""
 FINAL = ("final.pth", "final.npz")
 SHOWN = 5
 
@@ -62,7 +62,7 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Recorded:
-    """What a folder says of itself.
+    """A folder's record of itself.
 
     Attributes:
         module: of the command.
@@ -184,7 +184,7 @@ def repeat(options: Repeat) -> list[str]:
 
 
 def compare_weights(old: Path, new: Path) -> list[str]:
-    """What differs between the final weights of two trainings."""
+    """Differences between the final weights of two trainings."""
     name = next((name for name in FINAL if (old / name).is_file()), None)
     if name is None:
         raise UserError("the training has not finished", where=old, do="finish it first")
@@ -218,7 +218,7 @@ def _furthest(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def compare_predictions(old: Path, new: Path) -> list[str]:
-    """What differs between two predictions directories."""
+    """Differences between two predictions directories."""
     ours, theirs = Predictions.open(old), Predictions.open(new)
     kept = {name: value for name, value in ours.manifest.items() if name not in ("processes", "data")}
     differing = sorted(name for name, value in kept.items() if theirs.manifest.get(name) != value)

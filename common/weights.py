@@ -82,7 +82,7 @@ SOURCES = {
 
 
 def weights_folder() -> Path:
-    """Where weights are kept: `$WSOL_WEIGHTS`, else `weights/` of a checkout, else the user's cache."""
+    """Folder in which weights are kept: `$WSOL_WEIGHTS`, else `weights/` of a checkout, else the user's cache."""
     if named := os.environ.get("WSOL_WEIGHTS"):
         return Path(named)
     root = Path(__file__).resolve().parent.parent

@@ -1,4 +1,4 @@
-"""What a training does beside its steps: checkpoints, a progress bar, the validation error, the final weights."""
+"""Work of a training beside its steps: checkpoints, a progress bar, the validation error, the final weights."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from tensorpack.callbacks import Callback, ModelSaver
 BEST, VALIDATION = "min-val-error-top1", "validation.jsonl"
 _OF_A_STEP = re.compile(r"(model-\d+)\.(index|data-.*)")
 _GRAPH = re.compile(r"graph-\d{4}-\d{6}\.meta(\.tmp[0-9a-f]{32})?")
-"""What tensorpack writes as each process begins, and what is left of one that was killed as it did."""
+"""Files that tensorpack writes as each process begins, and what is left of one that was killed as it did."""
 
 
 class Saver(ModelSaver):
@@ -146,7 +146,7 @@ class AtEpochs(PeriodicTrigger):
 
 
 class Final(Callback):
-    """After the last epoch, writes the network's variables alone as `final.npz`, which says that all is done."""
+    """Write the network's variables alone after the last epoch, as `final.npz`, which says that all is done."""
 
     _chief_only = True
 

@@ -11,7 +11,7 @@ from common.system.options import grouped
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one architecture is trained.
+    """Recipe by which one architecture is trained.
 
     Attributes:
         epochs: how many; see `steps_per_epoch`.
@@ -48,7 +48,7 @@ def released_values() -> dict[str, str]:
 FINAL_SIZE, MARGIN = 224, 32
 """Side of the crop; images are resized to both together, without keeping their shape."""
 MOMENTUM = 0.9
-"""Of tf.train.MomentumOptimizer with Nesterov's momentum."""
+"""Momentum of tf.train.MomentumOptimizer with Nesterov's rule."""
 DROPS = (10, 20, 30, 40)
 """Epochs after each of which the learning rate is divided by ten."""
 VALIDATE_EVERY = 5

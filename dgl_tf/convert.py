@@ -27,7 +27,7 @@ from dgl_tf import networks, weights
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "mean/EMA", "running_var": "variance/EMA"}
 EPSILON = 1e-3
-"""Of Inception's batch norm, in both libraries."""
+"""Epsilon of Inception's batch norm, in both libraries."""
 TORCHVISION_SCOPES = ("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3")
 BRANCHES = {
     "5": (("branch1x1",), ("branch5x5_1", "branch5x5_2"), ("branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),

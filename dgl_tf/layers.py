@@ -1,4 +1,4 @@
-"""What DGL's networks are made of: TensorFlow layers in NHWC or NCHW, under variable names that are given whole."""
+"""Layers of DGL's networks: TensorFlow layers in NHWC or NCHW, under variable names that are given whole."""
 
 from collections.abc import Sequence
 
@@ -29,7 +29,7 @@ class Layers:
         return values
 
     def channels(self, values: tf.Tensor) -> int:
-        """How many there are."""
+        """Number of channels."""
         return int(values.shape[self.channels_axis])
 
     def variable(self, name: str, shape: Sequence[int], initializer, trainable: bool = True) -> tf.Variable:

@@ -168,7 +168,7 @@ def mobilenet(layers: Layers, values: tf.Tensor, classes: int, classifier: str) 
 
 
 def _between_minus_one_and_one(values: tf.Tensor, channels_axis: int) -> tf.Tensor:
-    """From the common input, BGR by mean and deviation, to TF-Slim's, RGB in [-1, 1]."""
+    """Turn the common input, BGR by mean and deviation, into TF-Slim's, RGB in [-1, 1]."""
     shape = [1, 1, 1, 1]
     shape[channels_axis] = 3
     scale = tf.reshape(tf.constant([2 * value for value in IMAGENET_STD], tf.float32), shape)

@@ -7,7 +7,7 @@ from common.system.errors import UserError
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the training is this process's.
+    """This process's part of the training.
 
     Attributes:
         rank: of this process, from 0; the first writes all files.

@@ -1,4 +1,4 @@
-"""What a training leaves beside its checkpoints: `training.json`, so that a folder says what its network is."""
+"""Record that a training leaves beside its checkpoints: `training.json`, so that a folder says what its network is."""
 
 import json
 import os
@@ -17,7 +17,7 @@ METHOD = "dgl"
 
 @dataclass(frozen=True)
 class Training:
-    """What identifies a training: everything that its weights depend on.
+    """Identity of a training: everything that its weights depend on.
 
     Attributes:
         arch: of the network.

@@ -26,7 +26,7 @@ def session(threads: int | None = None) -> tf.Session:
 
 
 def session_config(threads: int | None = None, towers: int = 1) -> tf.ConfigProto:
-    """How this project's sessions run: GPU memory as it is needed, and threads of their own where a number is given.
+    """Settings of this project's sessions: GPU memory as it is needed, threads of their own where a number is given.
 
     Args:
         threads: of the CPU; by default TensorFlow's choice. Those within an operation are what the first session of

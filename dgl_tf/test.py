@@ -34,9 +34,9 @@ from dgl_tf.preprocessing import View
 tf = sessions.tf
 
 SIDE = 224
-"""Of the frames that maps are stored in, whatever the network's input."""
+"""Side of the frames that maps are stored in, whatever the network's input."""
 THRESHOLD = min(GRCAM.sweep, key=lambda threshold: abs(threshold - 0.15))
-"""Of the box that is stored beside each map; the release gives none of its own."""
+"""Threshold of the box that is stored beside each map; the release gives none of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Localize:
 
 @dataclass(frozen=True)
 class Mapper:
-    """What the graph gives for a batch of images and their classes.
+    """Placeholders and results of the graph, for a batch of images and their classes.
 
     Attributes:
         images: placeholder (N, H, W, 3) float32 BGR in [0, 255].
@@ -203,7 +203,7 @@ class Views:
 
     @property
     def sample(self) -> Sample:
-        """Which image."""
+        """The image."""
         return self.views[0].sample
 
     @property

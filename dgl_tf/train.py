@@ -193,7 +193,7 @@ def train(options: Train) -> Path:
 
 
 def _record(options: Train, dataset: Dataset, start: weights.Checkpoint | None) -> records.Training:
-    """What the weights depend on; how often they are looked at, and by what hardware, is not part of it."""
+    """Record of what the weights depend on; how often they are looked at, and by what hardware, is not part of it."""
     values = asdict(options)
     for name in ("data", "out", "arch", "validate", "validate_every", "gpu", "horovod", "threads"):
         del values[name]

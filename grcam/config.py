@@ -10,7 +10,7 @@ from common.system.errors import UserError
 THRESHOLDS = (0.85, 0.86, 0.87, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93)
 """The release's `th`; a map is cut at the fraction 1 - th of its greatest value. Its files are named after them."""
 SIDE = 224
-"""Of the network input, whole images squashed, and of the frame that all boxes are in."""
+"""Side of the network input, whole images squashed, and of the frame that all boxes are in."""
 CROPS_FROM = 256
 """Side that an image is squashed to before ten crops are taken."""
 LABEL_FACTOR = 10.0
@@ -28,7 +28,7 @@ Mode = Literal["resnet50se", "vgg", "inceptionv3", "mobilenetv1"]
 
 @dataclass(frozen=True, kw_only=True)
 class Images:
-    """Which images; what steps 1 and 4 share."""
+    """Choice of images, which steps 1 and 4 share."""
 
     data: DataSource = DataSource("cub", Path("CUB_200_2011"))  # noqa: RUF009, it is frozen
     """A data set; as the release has it, --image-path, --annotation-path and --synset name ILSVRC's validation set."""
@@ -65,7 +65,7 @@ def _link(place: Path, target: Path) -> None:
 
 
 LOSS_GRADIENTS = ("tf", "exact")
-"""What is taken for the loss's gradient by the scores; see `grcam.graph`, quirk Q1."""
+"""Forms of the loss's gradient by the scores; see `grcam.graph`, quirk Q1."""
 
 TINY = 1e-12
 """The least squared norm that something is divided by, TensorFlow's."""

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from grcam.torch_classifier import TorchClassifier
 
 STORED_TH = 0.9
-"""Of the box that stands beside a map; protocols choose their own."""
+"""Threshold of the box that stands beside a map; protocols choose their own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class Generate(Images):
 
 @dataclass(frozen=True)
 class Localized:
-    """What the hand-over files say of one image.
+    """The hand-over files' lines about one image.
 
     Attributes:
         top1, top5: whether the true class is among the best one and the best five; a tie counts as in.

@@ -52,7 +52,7 @@ def box_file(prefix: str, th: float) -> Path:
 
 
 def trained_file(class_file: Path) -> Path:
-    """Where step 1 says beside a class file which of its images the classifier was trained on."""
+    """Path of the file beside a class file in which step 1 says which of its images the classifier was trained on."""
     return class_file.with_name(f"{class_file.name}.{trained.FILE}")
 
 

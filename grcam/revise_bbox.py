@@ -76,7 +76,7 @@ class Revise(Images):
 
 @dataclass(frozen=True)
 class Files:
-    """What steps 1 and 3 said of N images.
+    """Results of steps 1 and 3 for N images.
 
     Attributes:
         samples: the data set's, N of them.
@@ -187,7 +187,7 @@ def correct_counts(files: Files, iou: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def error(count: float, images: int) -> float:
-    """As the release prints it: 1 - count / images, to five places."""
+    """Error as the release prints it: 1 - count / images, to five places."""
     return round(1 - count / images, 5)
 
 

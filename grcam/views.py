@@ -1,4 +1,4 @@
-"""What the classifier sees of an image: the whole of it squashed, and ten crops; decoded by TensorFlow as released.
+"""Views of an image that the classifier sees: the whole squashed, and ten crops; decoded by TensorFlow as released.
 
 TensorFlow decodes JPEG files with the fast, less exact inverse cosine transform, which moves most samples by a grey
 level or more (quirk Q20); the package simplejpeg gives the same bytes without TensorFlow. Everything after that is
@@ -42,7 +42,7 @@ class Views:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the network says of one image.
+    """The network's results for one image.
 
     Attributes:
         probabilities: (K,) float32, the mean over the crops.
@@ -56,7 +56,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which views there are of an image.
+    """Views that there are of an image.
 
     Attributes:
         frames: names of the frames that maps are made in, `squash` first.
@@ -103,7 +103,7 @@ def has_fast_decoder() -> bool:
 
 
 def reader(framework: str, decoder: str) -> Callable[[Path], np.ndarray]:
-    """What reads an image file as (H, W, 3) uint8 RGB.
+    """Function that reads an image file as (H, W, 3) uint8 RGB.
 
     Args:
         framework: `tensorflow` reads by TensorFlow itself, `torch` without it where that can be.

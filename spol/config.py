@@ -52,14 +52,14 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ("cam", "imagenet"): Recipe(1, 128, 0.02, 0.1, save_steps=2000, tested=6000, frozen_stem=True),
     ("seg", "imagenet"): Recipe(1, 128, 0.02, 1.0, save_steps=2000, tested=6000, threshold=0.8),
 }
-"""By stage and data set. ImageNet's classifier is the stock one and was not trained.
+"""Recipes by stage and data set. ImageNet's classifier is the stock one and was not trained.
 
 The seg script on CUB trains 2 epochs by default while its test script wants, and the authors released, epoch 8: 8 here,
 `--epochs 2` there.
 """
 
 MOMENTUM, WEIGHT_DECAY, DROPOUT = 0.9, 1e-4, 0.5
-"""Of every stage: SGD with Nesterov's momentum, decay on every parameter; dropout before the last convolution."""
+"""SGD of every stage: Nesterov's momentum, decay on every parameter; dropout before the last convolution."""
 
 
 def released_values(stage: str) -> dict[str, str]:

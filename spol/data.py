@@ -18,13 +18,13 @@ from common.system.errors import UserError, inside
 from spol.preprocessing import Geometry, Preprocessing, nearest, read_pseudo_mask, target
 
 MASK_MANIFEST = "manifest.json"
-"""What `spol.cam.test` writes beside its pseudo masks: whose they are, which images have none."""
+"""File that `spol.cam.test` writes beside its pseudo masks: whose they are, which images have none."""
 MASK_ENDINGS = (".png", ".JPEG")
-"""Of pseudo masks: ours and CUB's, then ImageNet's."""
+"""Endings of pseudo masks: ours and CUB's, then ImageNet's."""
 
 
 def mask_path(folder: Path, image_id: str, ending: str = ".png") -> Path:
-    """Where an image's pseudo mask lies; an id that leaves the folder is refused (`UserError`)."""
+    """Path of an image's pseudo mask; an id that leaves the folder is refused (`UserError`)."""
     return inside(folder, image_id, where=folder).with_suffix(ending)
 
 

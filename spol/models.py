@@ -21,7 +21,7 @@ WIDTH = 128
 
 
 class Fusion(NamedTuple):
-    """What `MffNet.fuse` gives for B images.
+    """The result of `MffNet.fuse` for B images.
 
     Attributes:
         fused: F (B, 128, H / 8, W / 8), the product of the three projections.

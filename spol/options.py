@@ -20,7 +20,7 @@ def also(*names: str) -> Any:
 
 @dataclass(frozen=True)
 class Source(DataSource):
-    """Where images come from; with `--list` the original's list file says which, in the layout of `--data.name`."""
+    """Source of images; with `--list` the original's list file says which, in the layout of `--data.name`."""
 
     root: Annotated[Path, also("datapath")]
     """The folder that holds it; for wsoleval and list, the folder that image paths are relative to."""
@@ -55,7 +55,7 @@ class Source(DataSource):
 
 @dataclass(frozen=True)
 class TrainSource(Source, TrainingSource):
-    """Where training images come from."""
+    """Source of training images."""
 
     split: str = "train"
     """train, or any folder's name where splits are folders; all where class folders lie in the root itself."""
@@ -63,7 +63,7 @@ class TrainSource(Source, TrainingSource):
 
 @dataclass(frozen=True)
 class TrainRuntime(Runtime):
-    """How a training runs on the machine."""
+    """Running of a training on the machine."""
 
     workers: Annotated[int, also("num_workers")] = 2
     """Processes that load images."""
@@ -71,7 +71,7 @@ class TrainRuntime(Runtime):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What the three train commands share. What is not given takes the released value; see `spol.config`."""
+    """Options that the three train commands share. What is not given takes the released value; see `spol.config`."""
 
     data: TrainSource
     """The training images."""
@@ -138,7 +138,7 @@ class TrainOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceOptions:
-    """What the test commands share."""
+    """Options that the test commands share."""
 
     data: Source
     """The images."""

@@ -1,4 +1,4 @@
-"""From pixels to network inputs and targets, as the release's albumentations 0.5.2 did it, with numpy and OpenCV alone.
+"""Network inputs and targets from pixels, as the release's albumentations 0.5.2 made them, with numpy and OpenCV alone.
 
 Images are normalized first, in float32, and resized after, so nothing is ever rounded to 8 bits.
 """
@@ -55,7 +55,7 @@ def normalized(image: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where a random crop lies, and whether it is mirrored after."""
+    """Place of a random crop, and whether it is mirrored after."""
 
     y: int
     x: int

@@ -1,4 +1,4 @@
-"""From the true class's map to a pseudo mask: the map itself, and a sharp Gaussian for each piece of its middle band.
+"""Pseudo masks from the true class's map: the map itself, and a sharp Gaussian for each piece of its middle band.
 
 What a map shows surely is over 0.25, and what it hardly shows at all under 0.01; in between it is unsure. The band from
 0.1 to 0.5, where objects end, is cut into its contours; a Gaussian fitted to each, with a tenth of its covariance, says
@@ -54,7 +54,7 @@ class Gaussian:
 
 
 def _reached(centre: float, variance: float) -> slice:
-    """Where on an axis a Gaussian can exceed exp(-45), which is too little to move a grey level in double precision."""
+    """Range of an axis where a Gaussian can exceed exp(-45), which is too little to move a grey level."""
     reach = math.sqrt(90 * variance)
     return slice(max(0, math.floor(centre - reach)), min(SIDE, math.ceil(centre + reach) + 1))
 

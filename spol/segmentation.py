@@ -1,4 +1,4 @@
-"""From a photograph to its foreground and box, as the seg stage's network sees it."""
+"""Foreground and box of a photograph, as the seg stage's network sees it."""
 
 import re
 
@@ -14,7 +14,7 @@ RESIZE, CROP = 256, 224
 
 
 def input_kind(frame_kind: str, trained_resize: int = RESIZE) -> str:
-    """What of an image the network sees so that its output covers a frame.
+    """Part of an image that the network sees so that its output covers a frame.
 
     A network that was trained on images of another size than the release's sees them at that size: a frame of
     `resize 256 crop 224` is seen as `resize 192 crop 168` by one that was trained at 192.

@@ -1,4 +1,4 @@
-"""What the three train commands share: the optimizer, the rates, the original's `model-<number>` files, `fit`."""
+"""Shared parts of the three train commands: the optimizer, the rates, the original's `model-<number>` files, `fit`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -43,7 +43,7 @@ def learning_rates(
 
 
 def saved_epochs(settings: Recipe) -> list[int]:
-    """After which epochs, counted from 1, the original saves `model-<epoch>`.
+    """Epochs, counted from 1, after which the original saves `model-<epoch>`.
 
     seg saves after each; cls and cam after those whose number, counted from 0, exceeds half of `--epoch`.
     """
@@ -124,7 +124,7 @@ def run(
 
 
 def _identity(options: TrainOptions, settings: Recipe, dataset: Dataset, config: dict[str, Any]) -> dict[str, Any]:
-    """What identifies this training: everything that its weights depend on."""
+    """Identity of this training: everything that its weights depend on."""
     values = {**asdict(options), **asdict(settings)}
     for name in ("data", "out", "runtime", "recipe", "arch", "backbone", "masks"):
         values.pop(name, None)

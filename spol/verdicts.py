@@ -1,4 +1,4 @@
-"""What a classifier said of each image, as the hand-over from stage cls to stage seg.
+"""A classifier's verdict on each image, as the hand-over from stage cls to stage seg.
 
 Three forms are read:
 
@@ -32,7 +32,7 @@ from common.system.files import need_file, read_json, write_atomically, write_js
 
 FORMAT = 1
 MOST_REPETITIONS = 32
-"""Of earlier parts, in a pickled dictionary."""
+"""Most references to earlier parts, in a pickled dictionary."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def write_npy(path: Path, verdicts: dict[str, Verdict], labels: dict[str, int]) 
 
 
 class _StandIn:
-    """In place of an array or its type: holds what numpy would rebuild it from, and does nothing with it."""
+    """Stand-in for an array or its type: holds what numpy would rebuild it from, and does nothing with it."""
 
     def __init__(self, *_: Any):
         self.state: Any = ()
@@ -193,7 +193,7 @@ class _DictionaryOnly(pickle.Unpickler):
 
 
 def _unpickled(content: bytes) -> Any:
-    """What a pickle holds, after a look at how often it repeats itself.
+    """Contents of a pickle, after a look at how often it repeats itself.
 
     A few bytes can nest repetitions of repetitions until Python spends hours on a key's hash; a dictionary of flags
     refers back to next to nothing.

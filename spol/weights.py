@@ -30,7 +30,7 @@ from common.weights import load_mobilenet_v1, weights_folder
 from spol.models import MffNet, build
 
 METHODS = {"cam": "spol-cam", "seg": "spol-seg"}
-"""What our checkpoints of a stage say that they are."""
+"""Names that our checkpoints of a stage give themselves."""
 DEEPER = {"resnet101": "resnet101-63fe2227.pth", "resnet152": "resnet152-394f9c45.pth"}
 """torchvision's ImageNet V1 files."""
 

@@ -18,7 +18,7 @@ from wsol.torch_methods import ByMaps, imagenet_names
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TOKENS = {"VisionTransformer": maps.tokens, "SwinTransformer": lambda: maps.channels_last}
-"""What timm's and torchvision's networks without maps need; others are refused by the maps themselves."""
+"""Reshapes by class of timm's and torchvision's networks without maps; others are refused by the maps themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def load(
 
 
 def _outputs(state: dict[str, Tensor]) -> int:
-    """How many classes a state dict's last two-dimensional weight has: the linear layer's."""
+    """Number of classes of a state dict's last two-dimensional weight: the linear layer's."""
     weights = [value for name, value in state.items() if name.endswith("weight") and value.ndim == 2]
     if not weights:
         weights = [value for name, value in state.items() if name.endswith("weight") and value.ndim == 4]

@@ -1,4 +1,4 @@
-"""The command `wsol`: every command of this project under one roof.
+"""Command `wsol`: every command of this project under one roof.
 
     wsol localize bird.jpg --method bas --checkpoint runs/bas/final.pth --out found
     wsol train bas --data.name cub --data.root CUB_200_2011 --out runs/bas
@@ -24,41 +24,32 @@ class Command:
         help: a line.
         first: words that the module's own command line begins with.
         spelled: options by the name that is one for all commands, and the module's own.
-        architectures: the module's own spellings of them; every other of `wsol.architectures` is taken too.
     """
 
     module: str
     help: str
     first: tuple[str, ...] = ()
     spelled: tuple[tuple[str, str], ...] = ()
-    architectures: tuple[str, ...] = ()
 
 
 LOAD = (("--checkpoint", "--load"),)
-OF_BAS = ("vgg", "mobilenet", "resnet", "inception")
-OF_SPOL = ("resnet50", "resnet101", "resnet152", "mobilenet_v1")
-OF_CLS = ("efficientnet-b7", "densenet161", "mobilenet_v1", "efficientnet_lite0", "resnet50", "vgg16", "inception_v3")
-OF_CAM = ("mobilenet_v1", "efficientnet_lite0", "resnet50", "vgg16", "inception_v3")
-OF_DGL = ("vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1")
 COMMANDS: dict[str, Command] = {
     "localize": Command("wsol.photographs", "Localize the objects on photographs, by any method."),
     "label": Command("wsol.labelling", "Make a detection data set of class folders without boxes."),
     "prepare": Command("common.prepare", "Check a data set, or make one that needs no download."),
-    "train cam": Command(
-        "common.pytorch.cam", "Train a classifier for CAM, the baseline.", ("train",), architectures=OF_CAM
-    ),
-    "train bas": Command("bas.train", "Train BAS.", architectures=OF_BAS),
-    "train spol-cam": Command("spol.cam.train", "Train SPOL's first stage, of pseudo masks.", architectures=OF_SPOL),
-    "train spol-seg": Command("spol.seg.train", "Train SPOL's second stage on pseudo masks.", architectures=OF_SPOL),
-    "train spol-cls": Command("spol.cls.train", "Train the classifier that SPOL is scored with.", architectures=OF_CLS),
-    "train dgl": Command("dgl_tf.train", "Train a classifier in TensorFlow, for DGL and GRCAM.", architectures=OF_DGL),
+    "train cam": Command("common.pytorch.cam", "Train a classifier for CAM, the baseline.", ("train",)),
+    "train bas": Command("bas.train", "Train BAS."),
+    "train spol-cam": Command("spol.cam.train", "Train SPOL's first stage, of pseudo masks."),
+    "train spol-seg": Command("spol.seg.train", "Train SPOL's second stage on pseudo masks."),
+    "train spol-cls": Command("spol.cls.train", "Train the classifier that SPOL is scored with."),
+    "train dgl": Command("dgl_tf.train", "Train a classifier in TensorFlow, for DGL and GRCAM."),
     "test cam": Command("common.pytorch.cam", "Localize a data set by CAM.", ("localize",)),
     "test maps": Command("common.pytorch.maps.localize", "Localize a data set by any maps, at any layers, in PyTorch."),
-    "test bas": Command("bas.inference", "Localize a data set by BAS.", architectures=OF_BAS),
+    "test bas": Command("bas.inference", "Localize a data set by BAS."),
     "test spol-cam": Command("spol.cam.test", "Make SPOL's pseudo masks of training images."),
     "test spol-seg": Command("spol.seg.test", "Localize a data set by SPOL."),
-    "test spol-cls": Command("spol.cls.test", "Classify a data set, for SPOL.", architectures=OF_CLS),
-    "test dgl": Command("dgl_tf.test", "Localize a data set by DGL, CAM and Grad-CAM at any layers.", (), LOAD, OF_DGL),
+    "test spol-cls": Command("spol.cls.test", "Classify a data set, for SPOL."),
+    "test dgl": Command("dgl_tf.test", "Localize a data set by DGL, CAM and Grad-CAM at any layers.", spelled=LOAD),
     "test grcam": Command("grcam.generate_predicted_bbox", "Localize a data set by GRCAM's refined map.", spelled=LOAD),
     "grcam groups": Command("grcam.pseudo_bbox.rebuild_val", "Group images by predicted class, GRCAM's step 2."),
     "grcam pseudo": Command("grcam.pseudo_bbox.main", "Make pseudo boxes of the groups, GRCAM's step 3."),
@@ -105,25 +96,6 @@ def spelled(arguments: list[str], pairs: tuple[tuple[str, str], ...]) -> list[st
     return arguments
 
 
-def with_own_architectures(arguments: list[str], known: tuple[str, ...]) -> list[str]:
-    """Spell architectures as the module does, wherever an option that names one has a value."""
-    from wsol.architectures import spelled_for
-
-    made: list[str] = []
-    for text in arguments:
-        option, equals, value = text.partition("=")
-        if made and made[-1] in ARCHITECTURE_OPTIONS and not text.startswith("-"):
-            made.append(spelled_for(known, text))
-        elif option in ARCHITECTURE_OPTIONS and equals:
-            made.append(f"{option}={spelled_for(known, value)}")
-        else:
-            made.append(text)
-    return made
-
-
-ARCHITECTURE_OPTIONS = ("--arch", "--backbone", "--mode")
-
-
 def main() -> NoReturn:
     """Run the command line."""
     arguments = sys.argv[1:]
@@ -146,8 +118,6 @@ def main() -> NoReturn:
 
     def run() -> int | None:
         own = spelled(rest, command.spelled)
-        if command.architectures:
-            own = with_own_architectures(own, command.architectures)
         sys.argv = [f"wsol {name}", *command.first, *own]
         return import_module(command.module).main()
 

@@ -1,4 +1,4 @@
-"""What a method finds on one picture."""
+"""A method's findings on one picture."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from common.system.files import write_atomically
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Found:
-    """What a method finds on one picture.
+    """A method's findings on one picture.
 
     Attributes:
         image: (H, W, 3) uint8 RGB, the upright picture.

@@ -33,6 +33,7 @@ from common.runs.localizing import Classes, Localizing
 from common.runs.writer import PredictionsWriter
 from common.system.errors import run_command, say
 from common.system.files import sha256, write_text
+from common.system.options import parse
 from wsol.loading import load
 from wsol.localizer import Localizer, Seen
 
@@ -62,7 +63,7 @@ class Label:
     classifier: str | None = None
     """Classifier beside SPOL: a final.pth of stage cls, or imagenet:<arch>."""
     detection: tyro.conf.OmitArgPrefixes[DetectionOptions] = field(default_factory=DetectionOptions)
-    """How maps become boxes."""
+    """Rules by which maps become boxes."""
     pictured: int = 2000
     """Images on the page at most."""
     batch_size: int = 8
@@ -179,7 +180,7 @@ def _classes(seen: Seen, numbers: dict[int, int]) -> Classes:
 
 def main() -> None:
     """Run the command line."""
-    say(label(tyro.cli(Label, prog="wsol label", description=__doc__)))
+    say(label(parse(Label, prog="wsol label", description=__doc__)))
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.system.architectures import canonical, spelled_for
 from common.system.errors import UserError
-from wsol.architectures import canonical, spelled_for
-from wsol.command import OF_BAS, OF_DGL
 from wsol.localizer import Localizer, Method
 
 if TYPE_CHECKING:
@@ -138,13 +137,14 @@ def _of_tensorflow(
     checkpoint: str, method: str, layer: str | int | None, arch: str | None, names: tuple[str, ...] | None
 ) -> Method:
     _need("tensorflow", "dgl_tf")
+    from common.tensorflow_files.architectures import ARCHITECTURES
     from wsol import tensorflow_methods
 
     if checkpoint.startswith("imagenet:"):
-        arch = spelled_for(OF_DGL, checkpoint.removeprefix("imagenet:"))
+        arch = spelled_for(ARCHITECTURES, checkpoint.removeprefix("imagenet:"))
         checkpoint = f"imagenet:{arch}"
     elif arch is not None:
-        arch = spelled_for(OF_DGL, arch)
+        arch = spelled_for(ARCHITECTURES, arch)
     if method == "grcam":
         return tensorflow_methods.Grcam(checkpoint, arch or "", names)
     if method not in ("dgl", "cam", "grad-cam"):
@@ -171,7 +171,9 @@ def _of_torch(
         checkpoint = f"imagenet:{canonical(checkpoint.removeprefix('imagenet:'))}"
     method = method or torch_methods.method_of(checkpoint)
     if method == "bas":
-        arch = None if arch is None else spelled_for(OF_BAS, arch)
+        from bas.config import ARCHITECTURES
+
+        arch = None if arch is None else spelled_for(ARCHITECTURES, arch)
         return torch_methods.bas(Path(checkpoint), top_k, arch, variant, device)
     if method == "spol":
         return torch_methods.Spol(Path(checkpoint), classifier, recipe, device)

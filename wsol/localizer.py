@@ -21,7 +21,7 @@ Picture = str | Path | Image.Image | np.ndarray
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What a method makes of one picture: its map in the frame's size, and class probabilities or None."""
+    """A method's view of one picture: its map in the frame's size, and class probabilities or None."""
 
     frame: Frame
     localization_map: np.ndarray

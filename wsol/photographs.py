@@ -17,6 +17,7 @@ import tyro
 from common.runs.photographs import Found as Drawn
 from common.runs.photographs import check_photographs, localize_photographs
 from common.system.errors import run_command
+from common.system.options import parse
 from wsol.loading import load
 
 
@@ -92,7 +93,7 @@ _OF_THE_COMMAND = ("photographs", "out", "label", "overwrite")
 
 def main() -> None:
     """Run the command line."""
-    localize(tyro.cli(Localize, prog="wsol localize", description=__doc__))
+    localize(parse(Localize, prog="wsol localize", description=__doc__))
 
 
 if __name__ == "__main__":

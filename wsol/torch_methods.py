@@ -88,7 +88,7 @@ BOXES = {
     "dgl": Box(GRCAM.extractor, 0.15),
     "grcam": Box(GRCAM.extractor, 1 - 0.9),
 }
-"""As each method's own command stores them."""
+"""Rules for boxes, as each method's own command stores them."""
 
 
 class Spol(UprightReader):

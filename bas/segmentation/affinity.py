@@ -29,7 +29,7 @@ class Direction:
 
 
 def margin(radius: float) -> int:
-    """How far a direction reaches at most: sources keep that distance from the left, right and lower border."""
+    """Farthest reach of a direction: sources keep that distance from the left, right and lower border."""
     return ceil(radius) - 1
 
 
@@ -97,7 +97,7 @@ def pair_displacements(displacements: Tensor, radius: int) -> Tensor:
 
 
 def pair_labels(labels: Tensor, radius: int, classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Which pairs are both background, both of one class, or of different classes; (B, directions, sources) bool.
+    """Masks of pairs both background, both of one class, and of different classes; (B, directions, sources) bool.
 
     Args:
         labels: (B, h, w): 0 background, 1 to `classes`; anything above is ignored.

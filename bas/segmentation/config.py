@@ -1,13 +1,14 @@
 """Hyper-parameters of the segmentation pipeline, as frozen records: the authors' on ResNet50, ours on MobileNetV1."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from bas.segmentation.images import Augmentation
+from common.system.options import grouped
 
 SEED_FOREGROUND, SEED_BACKGROUND = 0.30, 0.17
 """Thresholds of the two passes that make IR labels; IRN's own second one is 0.05."""
 MASK_THRESHOLD, MASK_POWER = 0.22, 1.5
-"""Of the constant background plane after the walk (IRN: 0.25), and of the maps before it (IRN: 1)."""
+"""Value of the constant background plane after the walk (IRN: 0.25), and power of the maps before it (IRN: 1)."""
 WALK_RADIUS, WALK_BETA, WALK_EXPONENT = 5, 10.0, 8
 IRN_RADIUS = 10
 
@@ -48,6 +49,20 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ("cam", "mobilenet_v1"): Recipe(5, 8, 0.001, Augmentation(128, long_side=(96, 192)), momentum=0.9),
     ("irn", "mobilenet_v1"): Recipe(3, 8, 0.05, Augmentation(256, factor=(0.5, 1.5)), momentum=0.9),
 }
-"""By network and backbone."""
+"""Recipes by network and backbone."""
+
+
+def released_values() -> dict[str, str]:
+    """Each hyper-parameter's values in words, for `--help`: "10 (bas resnet50), 5 (cam resnet50), ..."."""
+    by_name = {f"{network} {backbone}": recipe for (network, backbone), recipe in RECIPES.items()}
+    words = {
+        field.name: grouped({name: getattr(recipe, field.name) for name, recipe in by_name.items()})
+        for field in fields(Recipe)
+    }
+    labels_only = {name: recipe.labels_only_epochs for name, recipe in by_name.items() if name.startswith("bas ")}
+    crops = {name: recipe.augmentation.crop for name, recipe in by_name.items()}
+    return {**words, "labels_only_epochs": grouped(labels_only), "crop": grouped(crops), "tap": "7 (mobilenet_v1)"}
+
+
 ALPHA, BETA = 0.2, 1.2
 """Weights of L_FRG and L_AC."""

@@ -21,7 +21,7 @@ from common.pytorch.data import EpochBatches, end_when_unsent
 from common.system.errors import UserError
 
 LABEL_STRIDE = 4
-"""Of the label maps that IRN trains on."""
+"""Stride of the label maps that IRN trains on."""
 
 
 def normalized(image: np.ndarray) -> np.ndarray:
@@ -63,7 +63,7 @@ class CropBox(NamedTuple):
 
 
 def random_crop(size: tuple[int, int], side: int, rng: random.Random) -> CropBox:
-    """Where a crop of `side` lies in an image (height, width); along x first. A smaller image lies anywhere in it."""
+    """Place of a crop of `side` in an image (height, width); along x first. A smaller image lies anywhere in it."""
     spans = []
     for length in (size[1], size[0]):
         space = length - side

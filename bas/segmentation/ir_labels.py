@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import tyro
 
 from bas.segmentation.config import SEED_BACKGROUND, SEED_FOREGROUND
 from common.measuring.segmentation import IGNORE, top_class
 from common.pictures.images import ImageError, read_rgb
 from common.runs.segmentation import SegmentationPredictions, SegmentationWriter
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 from common.system.parallel import in_processes
 from common.system.progress import bar
 
@@ -181,7 +181,7 @@ def _one(predictions: SegmentationPredictions, crf: str, foreground: float, back
 
 def main() -> None:
     """Run the command line."""
-    make_ir_labels(tyro.cli(MakeIrLabels, prog="python -m bas.segmentation.ir_labels", description=__doc__))
+    make_ir_labels(parse(MakeIrLabels, prog="python -m bas.segmentation.ir_labels", description=__doc__))
 
 
 if __name__ == "__main__":

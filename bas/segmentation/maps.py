@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -28,6 +27,7 @@ from common.pytorch.data import end_when_unsent
 from common.pytorch.runtime import for_inference, pick_device
 from common.runs.segmentation import SegmentationWriter
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 from common.system.progress import bar
 
 SCALES = (1.0, 0.5, 1.5, 2.0)
@@ -188,7 +188,7 @@ def make_maps(options: MakeMaps) -> Path:
 
 def main() -> None:
     """Run the command line."""
-    make_maps(tyro.cli(MakeMaps, prog="python -m bas.segmentation.maps", description=__doc__))
+    make_maps(parse(MakeMaps, prog="python -m bas.segmentation.maps", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor
 
 from bas.segmentation import weights
@@ -25,12 +24,13 @@ from common.pictures.images import ImageError
 from common.pytorch.runtime import for_inference, pick_device
 from common.runs.segmentation import SegmentationPredictions, SegmentationWriter
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 from common.system.progress import bar
 
 
 @dataclass(frozen=True)
 class Walk:
-    """How class maps are spread and read."""
+    """Settings by which class maps are spread and read."""
 
     beta: float = WALK_BETA
     """Power of the affinities."""
@@ -136,7 +136,7 @@ def make_masks(options: MakeMasks) -> Path:
 
 def main() -> None:
     """Run the command line."""
-    make_masks(tyro.cli(MakeMasks, prog="python -m bas.segmentation.masks", description=__doc__))
+    make_masks(parse(MakeMasks, prog="python -m bas.segmentation.masks", description=__doc__))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Trunk(nn.Module):
         return found
 
     def train(self, mode: bool = True) -> "Trunk":
-        """As of any module, but a frozen batch norm stays in eval mode."""
+        """Set the mode as of any module, but a frozen batch norm stays in eval mode."""
         super().train(mode)
         if self.frozen_norm:
             for module in self.modules():
@@ -105,7 +105,7 @@ class BasNetwork(nn.Module):
     """
 
     SECOND_HALF: tuple[str, ...]
-    """How the names of the second half's parameters begin, the head's apart."""
+    """Beginnings of the names of the second half's parameters, the head's apart."""
     head_name = "classifier_cls"
 
     def _add_heads(self, num_classes: int, tap_channels: int, head_channels: int) -> None:

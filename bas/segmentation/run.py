@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from bas.segmentation.config import released_values
 from bas.segmentation.ir_labels import MakeIrLabels, make_ir_labels, need_crf
 from bas.segmentation.maps import SCALES, MakeMaps, make_maps
 from bas.segmentation.masks import MakeMasks, Walk, make_masks
@@ -25,11 +26,12 @@ from common.pytorch.runtime import Runtime
 from common.runs.segmentation_scoring import class_table, evaluate_segmentation, summary_table, threshold_table
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What a training may differ in from its recipe."""
+    """Settings in which a training may differ from its recipe."""
 
     epochs: int | None = None
     """Passes over the images."""
@@ -60,7 +62,7 @@ class RunTrain:
     cam: Steps = field(default_factory=Steps)
     """The CAM network's training."""
     labels_only_epochs: int | None = None
-    """Epochs of BAS's training that minimize the classification loss alone; by default none on resnet50."""
+    """Epochs of BAS's training that minimize the classification loss alone."""
     runtime: Runtime = field(default_factory=Runtime)
     """Device, workers, seed, mixed precision."""
 
@@ -157,7 +159,7 @@ Command = Annotated[RunTrain, tyro.conf.subcommand("train")] | Annotated[RunTest
 
 def main() -> None:
     """Run the command line."""
-    options = tyro.cli(Command, prog="python -m bas.segmentation.run", description=__doc__)
+    options = parse(Command, prog="python -m bas.segmentation.run", description=__doc__, released=released_values())
     if isinstance(options, RunTrain):
         run_train(options)
     elif distributed.world_size() > 1:

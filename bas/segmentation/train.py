@@ -19,7 +19,7 @@ import tyro
 from torch import Tensor, nn
 
 from bas.segmentation import affinity, losses, weights
-from bas.segmentation.config import ALPHA, BETA, IRN_RADIUS, RECIPES, Recipe
+from bas.segmentation.config import ALPHA, BETA, IRN_RADIUS, RECIPES, Recipe, released_values
 from bas.segmentation.images import TrainingImages, cropped, normalized, top_left_crop, training_loader
 from bas.segmentation.networks import BasNetwork, CamNetwork, IrnNetwork, build_bas
 from common.datasets import Sample, TrainingSource
@@ -29,12 +29,13 @@ from common.pytorch.runtime import Runtime, for_training, pick_device, seed_ever
 from common.pytorch.training import LossFunction, fit
 from common.runs.segmentation import SegmentationPredictions, mask_file
 from common.system.errors import UserError, run_command
+from common.system.options import parse
 from common.system.progress import bar
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """What the three trainings share."""
+    """Options that the three trainings share."""
 
     out: Path
     """Folder for checkpoints; the last is final.pth."""
@@ -85,9 +86,9 @@ class TrainBas(TrainOptions):
     train_bias: bool = False
     """Train batch norm's biases too; released code leaves them as they were."""
     tap: int | None = None
-    """The block of mobilenet_v1 that the generator reads, 6 to 12; by default 7."""
+    """The block of mobilenet_v1 that the generator reads, 6 to 12."""
     labels_only_epochs: int | None = None
-    """Epochs at the beginning that minimize the classification loss alone; by default none on resnet50."""
+    """Epochs at the beginning that minimize the classification loss alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +138,7 @@ def poly(rates: Sequence[float], steps: int) -> Callable[[int, int], list[float]
 
 
 def decay_steps(recipe: Recipe, images: int) -> int:
-    """Over how many steps the rates decay to nothing; the released BAS training takes fewer."""
+    """Number of steps over which the rates decay to nothing; the released BAS training takes fewer."""
     return images // (recipe.batch_size // recipe.poly_world) * recipe.epochs
 
 
@@ -310,7 +311,7 @@ def mean_displacement(network: IrnNetwork, samples: Sequence[Sample], crop: int,
 def _config(
     options: TrainOptions, recipe: Recipe, kind: str, class_names: Sequence[str], trained_on: Any, extra: dict[str, Any]
 ) -> dict[str, Any]:
-    """What identifies this training: everything that its weights depend on."""
+    """Identity of this training: everything that its weights depend on."""
     values = {name: getattr(recipe, name) for name in Recipe.__dataclass_fields__ if name != "augmentation"}
     values["augmentation"] = dict(vars(recipe.augmentation))
     return {
@@ -354,7 +355,8 @@ Command = (
 
 def main() -> None:
     """Run the command line."""
-    path = train(tyro.cli(Command, prog="python -m bas.segmentation.train", description=__doc__))
+    prog = "python -m bas.segmentation.train"
+    path = train(parse(Command, prog=prog, description=__doc__, released=released_values()))
     if distributed.rank() == 0:
         print(f"trained: {path}")
 

@@ -30,6 +30,7 @@ from common.pytorch import checkpoints
 from common.pytorch.backbones import torchvision_weights
 from common.system.errors import UserError, run_command
 from common.system.files import sha256, write_atomically
+from common.system.options import parse
 from common.weights import load_mobilenet_v1
 
 METHODS = {"bas": "bas-segmentation", "cam": "bas-segmentation-cam", "irn": "bas-segmentation-irn"}
@@ -76,7 +77,7 @@ class Loaded:
 
     @property
     def architecture(self) -> str:
-        """As tables name it."""
+        """Architecture as tables name it."""
         return self.trunk
 
 
@@ -216,7 +217,7 @@ class Export:
 
 def main() -> None:
     """Run the command line."""
-    options = tyro.cli(Export, prog="python -m bas.segmentation.weights", description=__doc__)
+    options = parse(Export, prog="python -m bas.segmentation.weights", description=__doc__)
     content = checkpoints.read(options.checkpoint)
     config = content.get("config") if isinstance(content, dict) else None
     method = config.get("method") if isinstance(config, dict) else None

@@ -22,7 +22,7 @@ __all__ = [
 PLACES = {"root", "metadata", "boxes", "list_file", "class_names", "class_index"}
 """Fields of a record that say where the files lie, and not which data set it is."""
 DESCRIBED = {"images", "fingerprint", "left_out", "passed_over", "trained_images", "train_on_evaluation_split"}
-"""What manifests and checkpoints say of the images beside the fields of a `DataSource`."""
+"""Entries that manifests and checkpoints hold of the images beside the fields of a `DataSource`."""
 
 _OTHER_KIND = {
     False: "take bas.segmentation, which is for such images",
@@ -33,7 +33,7 @@ Name = Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "li
 
 @dataclass(frozen=True)
 class DataSource:
-    """Where images come from."""
+    """Source of images."""
 
     name: Name
     """demo, cub: CUB's own layout; ilsvrc, photographs: ILSVRC's; folder: class folders; wsoleval: metadata folders;
@@ -146,11 +146,11 @@ class DataSource:
         return {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self).items()}
 
     def identity(self, dataset: Dataset) -> dict[str, Any]:
-        """What tells these images from others, for a training's record: `to_json`, their number and fingerprint."""
+        """Entries that identify these images in a training's record: `to_json`, their number and fingerprint."""
         return {**self.to_json(), "images": len(dataset), "fingerprint": dataset.fingerprint()}
 
     def described(self, dataset: Dataset, *checkpoints: Path | str | None) -> dict[str, Any]:
-        """What a manifest of predictions says of the images: `identity`, how many images were left out, by reason, how
+        """Entries of a manifest about the images: `identity`, how many images were left out, by reason, how
         many files were passed over because they are no images, by kind, and which of the images the networks in
         `checkpoints` were trained on, as `trained.compared` says it.
         """
@@ -184,7 +184,7 @@ class DataSource:
 
 @dataclass(frozen=True)
 class TrainingSource(DataSource):
-    """Where training images come from."""
+    """Source of training images."""
 
     split: str = "train"
     """train, or any folder's name where splits are folders; all where class folders lie in the root itself."""
@@ -192,7 +192,7 @@ class TrainingSource(DataSource):
     """Train on a split that results are measured on, such as test; every later result says so."""
 
     def load(self, on_problem: OnProblem = raise_problem, multi_label: bool = False) -> Dataset:
-        """As `DataSource.load`.
+        """Load the images, as `DataSource.load` does.
 
         Raises:
             UserError: also a split, or a list, that is called as those that results are measured on.
@@ -258,4 +258,4 @@ _KINDS = {
     "leave_out": lambda value: isinstance(value, list | tuple) and all(kind in ilsvrc.LEAVE_OUT for kind in value),
     "shard": lambda value: value is None or (_is_text(value) and _shard_numbers(value) is not None),
 }
-"""What a stored record's fields may be."""
+"""Checks of a stored record's fields."""

@@ -45,7 +45,7 @@ _SPLIT = ("split", "subset")
 
 @dataclass(frozen=True)
 class _Shape:
-    """Where a row's cells are: columns of path, box and split, and whether the box is a corner and sides."""
+    """Places of a row's cells: columns of path, box and split, and whether the box is a corner and sides."""
 
     delimiter: str
     path: int
@@ -57,7 +57,7 @@ class _Shape:
 
 @dataclass(frozen=True)
 class BoxTable:
-    """What a file of boxes holds.
+    """Contents of a file of boxes.
 
     Attributes:
         file: where it lies.
@@ -187,7 +187,7 @@ def _row(path: Path, line: int, cells: list[str], shape: _Shape) -> tuple[str, n
 
 @dataclass(frozen=True)
 class SplitBoxes:
-    """What a file of boxes says of one split.
+    """Contents of a file of boxes that are of one split.
 
     Attributes:
         boxes: by image id.

@@ -36,7 +36,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Matching:
-    """Which output of a network is which class of a data set.
+    """Outputs of a network that are the classes of a data set.
 
     Attributes:
         outputs: of the network, one for each of the data set's labels; empty where its classes are none of the
@@ -54,7 +54,7 @@ class Matching:
 
     @property
     def record(self) -> list[int] | str | None:
-        """What a manifest holds: the output of each label where they differ, `none of the network's`, or None."""
+        """Entry of a manifest: the output of each label where they differ, `none of the network's`, or None."""
         if not self.labelled:
             return "none of the network's"
         return None if self.outputs == tuple(range(len(self.outputs))) else list(self.outputs)
@@ -222,7 +222,7 @@ def renamed(dataset: Dataset, path: Path) -> Dataset:
 
 
 def read_index(path: Path) -> dict[str, int]:
-    """Which output a class name is, from lines `name index`, or from JSON as Keras has it, `{"0": ["n01440764", ...]}`.
+    """Outputs by class name, from lines `name index`, or from JSON as Keras has it, `{"0": ["n01440764", ...]}`.
 
     In the latter the number, the synset id and the name all name the class.
 
@@ -262,7 +262,7 @@ def names_of(config: dict[str, Any]) -> tuple[str, ...] | None:
 
 
 def which_map(asked: str | None, matching: Matching) -> str:
-    """Whose map to make, `label` or `predicted`: as asked for, by default the true class's where there is one.
+    """Class whose map is made, `label` or `predicted`: as asked for, by default the true class's where there is one.
 
     Raises:
         UserError: the true class's was asked for and the network has none of these classes.

@@ -28,7 +28,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is rendered."""
+    """Sizes and numbers of what is rendered."""
 
     train_per_class: int = 50
     """Training images of each of the eight species."""

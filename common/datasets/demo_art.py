@@ -17,7 +17,7 @@ Colour = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Species:
-    """What tells one species from another: marks on the head, and less reliably the plumage.
+    """Features that tell one species from another: marks on the head, and less reliably the plumage.
 
     Attributes:
         name: as the class folder is called.
@@ -416,7 +416,7 @@ class _Bird:
         self._lay(self.canvas.stroke(self.place(points), self.unit * thickness), colour, thickness / 2, 0.5)
 
     def paint_branch(self) -> None:
-        """What it sits on; not part of the bird."""
+        """Paint the branch that the bird sits on; it is not part of the bird."""
         canvas, rng = self.canvas, self.rng
         foot = self.place(np.array([0.06, 0.50]))
         angle, thickness = rng.uniform(-0.3, 0.3), self.unit * rng.uniform(0.07, 0.16)

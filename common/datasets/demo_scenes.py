@@ -20,7 +20,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class SceneRecipe:
-    """What is rendered."""
+    """Sizes and numbers of what is rendered."""
 
     train: int = 240
     """Training images."""

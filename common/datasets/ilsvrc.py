@@ -52,7 +52,7 @@ ODD_FILES = {
 }
 """Files known to be unusual. All but the last decode and are used; `leave_out` with `odd` drops them."""
 LEAVE_OUT = ("blacklist", "odd")
-"""What can be left out on request: `blacklist`, validation images that the devkit says to ignore; `odd`, the above."""
+"""Kinds to leave out on request: `blacklist`, validation images that the devkit says to ignore; `odd`, the above."""
 
 _ANNOTATIONS = (
     "ILSVRC/Annotations/CLS-LOC/val", "Annotations/CLS-LOC/val", "Annotations/val", "val_xml", "xml", "bbox/val",
@@ -111,7 +111,7 @@ def load(
 
 @dataclass
 class _Beside:
-    """What is met while reading that becomes no sample; see `Dataset`."""
+    """Things met while reading that become no sample; see `Dataset`."""
 
     passed_over: Counter[str] = field(default_factory=Counter)
     left_out: dict[str, int] = field(default_factory=dict)
@@ -281,7 +281,7 @@ def _validation(root: Path, label_of: dict[str, int], beside: _Beside, on_proble
 _CLASS_SOURCES = (
     "annotations in val_xml/, class folders val/<wnid>/, LOC_val_solution.csv, or a later devkit with map_clsloc.txt"
 )
-"""What tells the classes of validation images that lie in one folder."""
+"""Files that tell the classes of validation images that lie in one folder."""
 
 
 def _validation_images(

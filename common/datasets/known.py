@@ -1,4 +1,4 @@
-"""What a data set is, whichever reader read it: CUB-200-2011, ILSVRC, or neither, told by its classes.
+"""Recognition of a data set, whichever reader read it: CUB-200-2011, ILSVRC, or neither, told by its classes.
 
 The released code has thresholds for these two alone.
 """
@@ -16,7 +16,7 @@ Known = Literal["cub", "ilsvrc"]
 LIKENESS = 0.9
 """Share of a data set's class names that must be of CUB's or ILSVRC's kind."""
 _DECLARED: dict[str, Known | None] = {"cub": "cub", "ilsvrc": "ilsvrc", "photographs": "ilsvrc", "demo": None}
-"""By the name of a reader that is for one data set; the others read anything."""
+"""Data sets by the name of a reader that is for one alone; the other readers read anything."""
 
 
 def known_as(dataset: Dataset) -> Known | None:

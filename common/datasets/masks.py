@@ -26,7 +26,7 @@ from common.system.errors import UserError
 VOID = (224, 224, 192)
 """RGB of the borders in PASCAL VOC's masks."""
 PROPORTIONS = 0.02
-"""By how much the sides' quotient may differ, besides a pixel that rounding takes."""
+"""Difference that the sides' quotients may have, besides a pixel that rounding takes."""
 
 
 def object_and_ignore(sample: Sample, frame: Frame, mask_over: int) -> tuple[np.ndarray, np.ndarray | None]:

@@ -1,4 +1,4 @@
-"""What every data set is turned into: samples, and the set they belong to."""
+"""The form that every data set is turned into: samples, and the set they belong to."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -14,9 +14,9 @@ from common.pictures.images import ImageError, read_size
 from common.system.errors import UserError
 
 MAX_CLASSES = 100_000
-"""What a class number may reach; ImageNet's largest edition has 21,841 classes."""
+"""Greatest class number; ImageNet's largest edition has 21,841 classes."""
 OnProblem = Callable[[UserError], None]
-"""What a reader does with a faulty line or file: raise it, or note it and leave that line out."""
+"""A reader's reaction to a faulty line or file: raise it, or note it and leave that line out."""
 
 
 def raise_problem(problem: UserError) -> NoReturn:
@@ -129,7 +129,7 @@ class Dataset:
         return iter(self.samples)
 
     def all_notes(self, where: Path) -> list[str]:
-        """What the user should know of the reading, a line each: `notes`, and what was left out and passed over."""
+        """Notes for the user about the reading, a line each: `notes`, and what was left out and passed over."""
         lines = [f"{self.split}: {text}" for text in self.notes]
         lines += [f"{self.split}: {count} images left out: {reason}" for reason, count in self.left_out.items()]
         if self.passed_over:

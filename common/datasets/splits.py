@@ -1,4 +1,4 @@
-"""What a split's name says: whether it is there to be measured on, and so never to be trained on unasked."""
+"""Meaning of a split's name: whether it is there to be measured on, and so never to be trained on unasked."""
 
 import re
 from collections.abc import Iterable

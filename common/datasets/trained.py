@@ -1,4 +1,4 @@
-"""Which images a network was trained on: an identity for each, beside its checkpoints, and which of other images are
+"""Images that a network was trained on: an identity for each, beside its checkpoints, and which of other images are
 among them.
 
 An image is known by its file's content, so that it is the same one in another folder and under another name; and by its
@@ -32,7 +32,7 @@ _MANY = 2_000
 _READ: dict[tuple[Path, int, int], int] = {}
 """Contents by path, size and time of change: a command that is about several directories asks for each."""
 UNKNOWN: dict[str, Any] = {"known": False, "images": [], "evaluation_split": None}
-"""What `compared` says of results that no checkpoint of ours stands behind."""
+"""Result of `compared` for results that no checkpoint of ours stands behind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ def note(
 
 
 def place(checkpoint: Path | str) -> Path | None:
-    """Where the record of a checkpoint's training lies: beside it, or in the folder that it is; None where none is."""
+    """Path of the record of a checkpoint's training: beside it, or in the folder that it is; None where none is."""
     if str(checkpoint).startswith("imagenet:"):
         return None
     checkpoint = Path(checkpoint)
@@ -153,7 +153,7 @@ def read(checkpoint: Path | str) -> TrainedImages | None:
 
 
 def compared(dataset: Dataset, checkpoints: Iterable[Path | str | None]) -> dict[str, Any]:
-    """What a manifest says of images that the networks behind its results were trained on.
+    """Entry of a manifest about images that the networks behind its results were trained on.
 
     Args:
         dataset: the images that are localized.

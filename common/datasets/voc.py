@@ -27,7 +27,7 @@ RELEASED = {
     "val": (1_449, "6f8edc37993764f6", 2_147, "e935c08be302c7c7"),
     "test": (1_456, "7d323bb3448fa174", None, None),
 }
-"""Of VOC 2012: number of images, sha256 of their ids, number of labels, sha256 of the label matrix, where released."""
+"""VOC 2012's number of images, sha256 of their ids, number of labels, sha256 of the label matrix, where released."""
 _LISTS = {"train_aug": ("train_aug.txt", "trainaug.txt")}
 _SBD = ("SBD", "sbd", "benchmark_RELEASE/dataset", "dataset", ".")
 

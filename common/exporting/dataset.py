@@ -33,7 +33,7 @@ UNFINISHED, MADE = ".unfinished", ".exported"
 
 @dataclass(frozen=True)
 class DetectionOptions:
-    """How predictions become a detection data set."""
+    """Rules by which predictions become a detection data set."""
 
     regions: Literal["one", "all"] = "one"
     """The largest region of an image alone, or every region of at least --share of its pixels (needs maps)."""

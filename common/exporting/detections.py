@@ -26,7 +26,7 @@ STORED = Extractor("value", "largest-component", "exclusive")
 
 @dataclass(frozen=True)
 class Rule:
-    """How boxes are made of a prediction.
+    """Rule by which boxes are made of a prediction.
 
     Attributes:
         extractor: cuts the map; None takes the box that is stored.
@@ -66,7 +66,7 @@ class LabelledImage:
 
 
 def thresholds_of(options: EvaluationOptions, protocol: str | None) -> list[tuple[Predictions, str, float]]:
-    """For each validation directory its protocol and the threshold that is best on it.
+    """The protocol and the best threshold of each validation directory.
 
     Args:
         options: their `validation` directories are measured; only these need boxes.
@@ -104,7 +104,7 @@ def rule_on_validation(
 
 @dataclass(frozen=True)
 class Review:
-    """What somebody said of the images, by id: `{"keep": [...], "drop": [...]}`; with `keep` nothing else is taken."""
+    """Decisions about the images, by id: `{"keep": [...], "drop": [...]}`; with `keep` nothing else is taken."""
 
     keep: Collection[str] = ()
     drop: Collection[str] = ()

@@ -32,7 +32,7 @@ Transfer = Literal["link", "copy"]
 
 
 class Writer(Protocol):
-    """What every format offers: images one by one, then the rest."""
+    """Interface of every format: images one by one, then the rest."""
 
     def add(self, split: str, image: LabelledImage) -> None:
         """Write one image and what belongs to it."""
@@ -151,7 +151,7 @@ class Yolo:
         write_text(self._label_file(split, image_id), "".join(lines))
 
     def _label_file(self, split: str, image_id: str) -> Path:
-        """Where Ultralytics looks for an image's labels: the last `images` of its path is what it replaces."""
+        """Path at which Ultralytics looks for an image's labels: the last `images` of its path is what it replaces."""
         before, _, after = f"/images/{split}/{image_id}".rpartition("/images/")
         return (self._out / f"{before}/labels/{after}".lstrip("/")).with_suffix(".txt")
 
@@ -298,7 +298,7 @@ TOP: dict[str, tuple[str, ...]] = {
     "coco": ("images", "annotations"), "yolo": ("images", "labels", "data.yaml"), "voc": ("VOCdevkit",),
     "labelme": ("labels.txt",), "csv": ("images", "boxes.csv", ".boxes.csv.part"), "wsoleval": ("images", "metadata"),
 }  # fmt: skip
-"""What a format writes at the top of its folder; labelme also a folder for each split."""
+"""Files that a format writes at the top of its folder; labelme also a folder for each split."""
 
 
 def write_all(writer: Writer, images: Iterable[tuple[str, LabelledImage]], counted: dict[str, dict[str, int]]) -> None:

@@ -21,7 +21,7 @@ from numba import njit
 
 @njit(cache=True)
 def value_ranks(values, thresholds):
-    """How many of the ascending thresholds lie below each value: (H, W) int32."""
+    """Number of the ascending thresholds that lie below each value: (H, W) int32."""
     height, width = values.shape
     count = len(thresholds)
     ranks = np.empty((height, width), np.int32)

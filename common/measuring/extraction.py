@@ -1,4 +1,4 @@
-"""From a localization map to a box, or boxes, at any number of thresholds.
+"""Extraction of boxes from localization maps, at any number of thresholds.
 
 Three things differ between the released evaluations, and each has a name here:
 

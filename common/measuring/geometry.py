@@ -1,4 +1,4 @@
-"""Where a network's input lies in the original image, and how boxes cross between the two.
+"""The place of a network's input in the original image, and how boxes cross between the two.
 
 Every method here looks at an image either squashed to a square, or squashed to a larger square and cut to its centre.
 A `Frame` remembers which, and moves boxes both ways. How a ground-truth box enters a frame differs between papers by

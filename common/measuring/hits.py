@@ -1,4 +1,4 @@
-"""Which images are hit at which threshold, a bit each: what intervals and paired comparisons are computed from.
+"""Images hit at each threshold, a bit each: what intervals and paired comparisons are computed from.
 
 50,000 images under every protocol of a frame take some 40 MB.
 """

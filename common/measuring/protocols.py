@@ -12,7 +12,7 @@ from common.measuring.extraction import LARGEST_COMPONENT, Extractor
 from common.measuring.geometry import CENTRE_CROP, GROUND_TRUTH_RULES, SQUASH, Frame
 
 MISSING = ("whole frame", "zero box", "unit box", "left out")
-"""What an image counts as that has no region above the threshold: a box, or out of the denominator."""
+"""Rules for an image that has no region above the threshold: it counts as a box, or out of the denominator."""
 
 
 @dataclass(frozen=True)

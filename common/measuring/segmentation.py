@@ -16,7 +16,7 @@ SWEEP = tuple(round(0.20 + 0.01 * number, 2) for number in range(25))
 
 @dataclass(frozen=True, eq=False)
 class SegmentationResult:
-    """What a confusion matrix says at one threshold, in shares from 0 to 1.
+    """Figures of a confusion matrix at one threshold, in shares from 0 to 1.
 
     Attributes:
         confusion: (C + 1, C + 1) pixels, rows truth, columns prediction.

@@ -42,7 +42,7 @@ class Sweep:
         self._cuts: dict[str, tuple] = {}
 
     def scores(self, protocol: Protocol, thresholds: Sequence[float], frame: Frame, truth: np.ndarray) -> ImageScores:
-        """What `score_boxes` says of the boxes at each threshold; the boxes themselves are not kept.
+        """Scores as `score_boxes` gives them of the boxes at each threshold; the boxes themselves are not kept.
 
         Args:
             protocol: its extractor cuts the map.

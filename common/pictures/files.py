@@ -1,4 +1,4 @@
-"""Which files of a folder are images: one rule for every reader of folders.
+"""Recognition of the images in a folder: one rule for every reader of folders.
 
 An image is a file whose ending, in any case, belongs to a format that `images.read_rgb` reads. What operating systems,
 editors and file servers leave beside images is never looked into: hidden files and folders (`._x.jpg`, `.DS_Store`,
@@ -81,7 +81,7 @@ def images_below(folder: Path, passed_over: Counter[str]) -> Iterator[Path]:
 
 
 def kind_of(path: Path) -> str:
-    """What is passed over, as it is counted: `._*`, the name of what is left behind, `*.txt`, or a folder."""
+    """Kind of a file passed over, as it is counted: `._*`, the name of what is left behind, `*.txt`, or a folder."""
     name = printable(path.name)[:40]
     if name.startswith("._"):
         return "._*"

@@ -31,7 +31,7 @@ MAX_PIXELS = 100_000_000
 """Larger images are refused by their header. ILSVRC's largest has 24 million pixels."""
 
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-"""By Pillow's names, whatever ending a file has."""
+"""Formats by Pillow's names, whatever ending a file has."""
 
 RESIZES = ("pillow", "opencv", "tensorflow1")
 
@@ -119,7 +119,7 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
     8: np.rot90,
 }
-"""What makes pixels as stored upright, by the EXIF tag Orientation."""
+"""Transpositions that make stored pixels upright, by the EXIF tag Orientation."""
 
 
 def upright(pixels: np.ndarray, path: Path) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""What the PyTorch subprojects share; the only part of `common` that imports torch."""
+"""Shared parts of the PyTorch subprojects; the only part of `common` that imports torch."""

@@ -85,7 +85,7 @@ Stride = Literal["removed", "released"]
 
 @dataclass(frozen=True)
 class Backbone:
-    """How one architecture is built.
+    """Recipe by which one architecture is built.
 
     Attributes:
         build: (num_classes, pretrained, stride) to a model; pretrained features and, for 1000 classes, the ImageNet
@@ -257,7 +257,7 @@ class TimmClassifier(CamClassifier):
 
 @dataclass(frozen=True)
 class _Norm:
-    """Where a network has its norm between features and classifier: its name, and the shape that it takes."""
+    """Norm of a network between features and classifier: its name, and the shape that it takes."""
 
     name: str
     ndim: int

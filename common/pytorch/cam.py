@@ -29,6 +29,7 @@ from common.runs.localizing import Box
 from common.runs.provenance import training_of
 from common.system.errors import UserError, run_command
 from common.system.files import sha256
+from common.system.options import parse
 
 METHOD = "cam"
 
@@ -232,10 +233,11 @@ def load_classifier(
 
 def main() -> None:
     """Run the command line."""
-    options = tyro.cli(
+    options = parse(
         Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Localize, tyro.conf.subcommand("localize")],
         prog="python -m common.pytorch.cam",
         description="The CAM baseline.",
+        architectures=tuple(backbones.BACKBONES),
     )
     if isinstance(options, Train):
         train(options)

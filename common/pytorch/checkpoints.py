@@ -24,13 +24,13 @@ from common.weights import check_safetensors_names
 FORMAT = 1
 KEPT = 2
 UNUSED = "num_batches_tracked"
-"""What batch norms with a momentum count and don't use; files of old versions lack it."""
+"""Counter that batch norms with a momentum keep and don't use; files of old versions lack it."""
 MOST_UNPACKED = 10
 """Times its own size that a file may unpack to."""
 
 
 def read(path: Path) -> Any:
-    """What `torch.load` gives for tensors and plain values; anything else in the file is refused, not run.
+    """Read tensors and plain values, as `torch.load` gives them; anything else in the file is refused, not run.
 
     Raises:
         UserError: missing, damaged, a file that would run code when unpickled, or one that unpacks to much more than
@@ -219,7 +219,7 @@ def read_trained(path: Path, method: str) -> tuple[dict[str, Any], dict[str, Ten
 
 
 _CONFIG = {"architecture": str, "class_names": list | tuple, "options": dict, "variant": str}
-"""What entries of a configuration are, where they are there."""
+"""Types of a configuration's entries, where they are there."""
 
 
 def need(config: dict[str, Any], where: Path, *names: str) -> None:
@@ -233,7 +233,7 @@ def need(config: dict[str, Any], where: Path, *names: str) -> None:
 
 
 def outputs(state: dict[str, Tensor], name: str, where: Path) -> int:
-    """How many classes a head's weight, `state[name]`, gives scores for.
+    """Number of classes that a head's weight, `state[name]`, gives scores for.
 
     Raises:
         UserError: there is no such tensor, or it has no rows.

@@ -1,4 +1,4 @@
-"""How two checkpoints of this project differ, as a JSON list of lines; what `common.repeat` asks of PyTorch.
+"""Differences of two checkpoints of this project, as a JSON list of lines; what `common.repeat` asks of PyTorch.
 
 python -m common.pytorch.compare runs/a/final.pth runs/b/final.pth
 """

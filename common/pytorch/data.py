@@ -100,7 +100,7 @@ class EpochBatches(Sampler):
 
 
 def end_when_unsent(_number: int) -> None:
-    """What each process of a loader does first: let it end when it can't send what it loaded.
+    """Let a process of a loader, which calls this first, end when it can't send what it loaded.
 
     For want of shared memory, or of files that it may open. Python would show that, forget the batch, and the loader
     would wait for it for ever.
@@ -187,7 +187,7 @@ class LocalizationImages(Dataset):
 
 
 def seen_kind(kind: str, side: int) -> str:
-    """What of an image a network for `side` pixels sees, so that its map covers a frame made for `SIDE`.
+    """Part of an image that a network for `side` pixels sees, so that its map covers a frame made for `SIDE`.
 
     A frame of `resize 256 crop 224` is seen as `resize 110 crop 96` by a network that was trained at 96.
     """

@@ -16,12 +16,12 @@ from common.system.errors import UserError
 
 
 def world_size() -> int:
-    """How many processes train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number, torchrun's before and after the group is there; 0 writes files and shows progress."""
+    """Number of this process, torchrun's before and after the group is there; 0 writes files and shows progress."""
     return dist.get_rank() if dist.is_initialized() else int(os.environ.get("RANK", "0"))
 
 

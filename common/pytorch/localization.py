@@ -27,7 +27,7 @@ Look = Callable[[Tensor], tuple[Tensor, Any]]
 
 
 class Localizer(Protocol):
-    """What a method does with images; see `common.pytorch.cam` for the shortest one.
+    """Interface of a method: scores, features and maps of images; see `common.pytorch.cam` for the shortest one.
 
     It runs without gradients; a method that needs them turns them on where it does (`torch.enable_grad`).
     """
@@ -44,7 +44,7 @@ class Localizer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LocalizeOptions:
-    """What every method's localize command takes."""
+    """Options of every method's localize command."""
 
     data: DataSource
     """The images to localize."""
@@ -124,7 +124,7 @@ def localize(
 
 
 def trained_side(config: dict[str, Any]) -> dict[str, int]:
-    """What a checkpoint's record says of the side that it was trained at: nothing where that is `SIDE`."""
+    """Side that a checkpoint's record says it was trained at: nothing where that is `SIDE`."""
     augmentation = config.get("options", {}).get("augmentation")
     crop = augmentation.get("crop") if isinstance(augmentation, dict) else None
     return {"input_size": crop} if isinstance(crop, int) and crop not in (0, SIDE) else {}

@@ -1,4 +1,4 @@
-"""What a pickle would build, looked at without building it: to refuse one that would end Python, or keep it for hours.
+"""Inspection of pickles without building what they hold: to refuse one that would end Python, or keep it for hours.
 
 Unpicklers that run no code still hash the keys of dictionaries. Tuples in tuples, a million deep, overflow C's stack
 there, and a hundred thousand numbers of one hash are compared with each other. Nobody can foretell a text's hash.
@@ -73,7 +73,7 @@ def _taken(stack: list[int], opcode: pickletools.OpcodeInfo) -> list[int]:
 
 
 def _weak_keys(name: str, taken: list[int]) -> int:
-    """How many of the keys that an instruction adds are no text."""
+    """Number of the keys that an instruction adds which are no text."""
     if name in ("SETITEM", "SETITEMS"):
         keys = taken[1::2]
     elif name in ("ADDITEMS", "FROZENSET"):

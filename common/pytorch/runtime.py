@@ -1,4 +1,4 @@
-"""Where and how a PyTorch command runs: device, seeds, memory."""
+"""The machine's side of a PyTorch command: device, seeds, memory."""
 
 import ctypes
 import random
@@ -18,7 +18,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Runtime:
-    """How a training runs on the machine; none of it is meant to change the numbers, `amp` and `seed` excepted."""
+    """Running of a training on the machine; none of it is meant to change the numbers, `amp` and `seed` excepted."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -71,7 +71,7 @@ def for_inference(network: Network, device: torch.device) -> Network:
 
 
 def training_layout(device: torch.device) -> torch.memory_format:
-    """How a training lays out weights and images on a device: by pixel on CUDA, by channel elsewhere.
+    """Memory layout of a training's weights and images on a device: by pixel on CUDA, by channel elsewhere.
 
     By pixel, PyTorch's batch norm on a CPU sums a channel's variance in one float32 run: 1e-4 off at batch 32.
     """

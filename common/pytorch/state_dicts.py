@@ -18,7 +18,7 @@ WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "network", "model_
 AVERAGED = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "params_ema", "ema_model")
 """Keys of the weights' moving average, taken where a file holds nothing else."""
 PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel, DistributedDataParallel and torch.compile put before every name."""
+"""Prefixes that DataParallel, DistributedDataParallel and torch.compile put before every name."""
 _DEEPEST = 3
 _SHOWN = 6
 
@@ -62,7 +62,7 @@ def without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def described(content: Any) -> str:
-    """What a file holds, in a few words: `epoch (int), model (dict of 3)`."""
+    """Contents of a file, in a few words: `epoch (int), model (dict of 3)`."""
     if not isinstance(content, dict):
         return _kind(content)
     shown = [f"{str(key)[:40]} ({_kind(value)})" for key, value in list(content.items())[:_SHOWN]]
@@ -100,4 +100,4 @@ def _scalar(dtype: _Dtype, data: bytes) -> float:
 NUMPY_SCALARS = [
     (_scalar, "numpy.core.multiarray.scalar"), (_scalar, "numpy._core.multiarray.scalar"), (_Dtype, "numpy.dtype"),
 ]  # fmt: skip
-"""What `torch.serialization.safe_globals` puts in the place of numpy's functions."""
+"""Stand-ins that `torch.serialization.safe_globals` puts in the place of numpy's functions."""

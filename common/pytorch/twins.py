@@ -30,7 +30,7 @@ from common.tensorflow_files.architectures import (
 from common.tensorflow_files.checkpoint import Checkpoint, open_checkpoint, values_for
 
 CHANNELS = {"vgg": 1024, "resnet50": 2048, "resnet50se": 2048, "inceptionv3": 1024, "mobilenetv1": 1024}
-"""Of the last map."""
+"""Channels of the last map."""
 _SLIM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 _TENSORPACK = _SLIM | {"running_mean": "mean/EMA", "running_var": "variance/EMA"}
 _CLASSIFIER = {

@@ -34,7 +34,7 @@ class Curve:
 
 
 def charts(title: str, curves: Sequence[Curve], flat: Sequence[tuple[str, float]] = (), **data: str) -> list[str]:
-    """As many plots as it takes for at most `MOST_CURVES` curves in each."""
+    """Plots, as many as it takes for at most `MOST_CURVES` curves in each."""
     if not curves:
         return []
     count = -(-len(curves) // MOST_CURVES)

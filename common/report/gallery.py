@@ -20,11 +20,11 @@ from common.runs.record import Prediction
 from common.system.progress import bar
 
 SOURCES = ("validation", "oracle", "stored")
-"""Where a gallery's thresholds come from, the first there is."""
+"""Sources of a gallery's thresholds, the first there is."""
 STEPS = 50
 """Thresholds a slider has at most."""
 MAP_SIDE = 28
-"""Of the maps in the page, in pixels."""
+"""Side of the maps in the page, in pixels."""
 NO_BOX = 65535
 """Every coordinate of a box that is not there; 255 where a coordinate is a byte."""
 NOT_COUNTED, UNKNOWN = 127, 126
@@ -34,7 +34,7 @@ IOU_GRID = np.round(np.arange(0, 1.0001, 0.02), 2)
 
 @dataclass(frozen=True)
 class Measure:
-    """How the gallery judges one run.
+    """Measure by which the gallery judges one run.
 
     Attributes:
         protocol: None where there is no ground truth.
@@ -148,7 +148,7 @@ def _spread(items: list[str], count: int) -> list[str]:
 
 
 def data(runs: Sequence[JudgedRun], count: int, picture_side: int) -> tuple[dict, int]:
-    """What the script draws from, as JSON takes it, and how many images could no longer be read.
+    """Data that the script draws from, as JSON takes it, and how many images could no longer be read.
 
     Args:
         runs: all of one data set.

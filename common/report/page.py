@@ -62,7 +62,7 @@ WORDS = {
     "unit box": "counts as the box 0 0 1 1",
     "whole frame": "counts as the whole frame",
 }
-"""What a protocol's identifiers mean, for the page."""
+"""Meanings of a protocol's identifiers, for the page."""
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -115,7 +115,7 @@ def build(options: Report) -> str:
 
 
 def _comparisons(evaluations: Sequence[Evaluation], options: Report) -> list[Comparison]:
-    """Of all runs by pairs, where they are of one data set; none on a page of several."""
+    """Comparisons of all runs by pairs, where they are of one data set; none on a page of several."""
     prints = {evaluation.dataset.fingerprint() for evaluation in evaluations if evaluation.rows}
     return compare(evaluations, options.resampling) if len(prints) == 1 else []
 

@@ -1,4 +1,4 @@
-"""What the papers and their READMEs report, in percent, to stand beside measured figures on the same data."""
+"""Figures that the papers and their READMEs report, in percent, to stand beside measured figures on the same data."""
 
 from dataclasses import dataclass
 

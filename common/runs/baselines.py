@@ -47,7 +47,7 @@ def trivial_baselines(
     count_missing: bool = False,
     how: Resampling = Resampling(),  # noqa: B008, it is frozen
 ) -> TrivialBaselines:
-    """What a box drawn without looking gets under a protocol, in the protocol's own frame."""
+    """Scores of boxes drawn without looking, under a protocol, in the protocol's own frame."""
     evaluator = LocalizationEvaluator(protocol, CENTRED_SIDES, count_missing)
     for sample in samples:
         frame = Frame.of_kind(protocol.frame, sample.size)

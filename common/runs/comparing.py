@@ -19,7 +19,7 @@ from common.runs.intervals import Interval, Resampling, draws, less_optimism, pe
 from common.system.errors import UserError
 
 SOURCES = ("validation", "pseudo", "released", "oracle", "stored")
-"""Whose thresholds are compared at: the first that all runs have."""
+"""Sources of the thresholds that are compared at: the first that all runs have."""
 ALPHA = 0.05
 """Two methods are told apart where Holm's p is below it."""
 
@@ -46,7 +46,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a difference in Top-1 localization is made of, in points; None where nobody classified.
+    """Parts of a difference in Top-1 localization, in points; None where nobody classified.
 
     Attributes:
         localization: the difference in GT-known, both at their oracle thresholds.

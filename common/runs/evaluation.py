@@ -31,7 +31,7 @@ from common.runs.scoring import score
 from common.system.errors import UserError, say
 
 GALLERY_ORDER = ("bas", "wsoleval-v1", "spol", "grcam", "dgl", "adl", "bas-extension", "wsoleval-v2")
-"""Which protocol's boxes stand for a run where there can be one alone: the first that was evaluated in its frame."""
+"""Protocols whose boxes stand for a run where there can be one alone: the first that was evaluated in its frame."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Row:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """What the commands that score predictions are told."""
+    """Options of the commands that score predictions."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Predictions directories."""
@@ -100,7 +100,7 @@ class EvaluationOptions:
     pseudo: tuple[Path, ...] = ()
     """Pseudo boxes of the --validation images, as common.pseudo_boxes writes them, to choose thresholds on as well."""
     released_for: Literal["auto", "cub", "ilsvrc", "neither"] = "auto"
-    """Whose released thresholds are read: those of the data set that the classes show it to be, or of the one named."""
+    """Data set whose released thresholds are read: the one that the classes show it to be, or the one named."""
     count_missing: bool = False
     """Count as misses the images that a protocol leaves out of its denominator (SPOL quirk 2)."""
     incomplete: bool = False
@@ -114,7 +114,7 @@ class EvaluationOptions:
 
     @property
     def resampling(self) -> Resampling:
-        """How the bootstrap draws."""
+        """Settings of the bootstrap."""
         return Resampling(self.resamples, self.seed)
 
 

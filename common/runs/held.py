@@ -1,4 +1,4 @@
-"""What a threshold chosen on few held-out images costs: resampled from predictions that exist."""
+"""The cost of a threshold chosen on few held-out images: resampled from predictions that exist."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How sure a number is: 95 % intervals of every accuracy.
+"""95 % intervals of every accuracy.
 
 An accuracy over images at a threshold that was fixed beforehand has Wilson's interval. A mean over classes, a mean over
 several IoU criteria, and everything at a threshold that was chosen on the very images (the oracle, MaxBoxAcc) have a
@@ -26,7 +26,7 @@ SAFE = 6.0
 
 @dataclass(frozen=True)
 class Resampling:
-    """How a bootstrap draws.
+    """Settings of a bootstrap.
 
     Attributes:
         resamples: how often.
@@ -52,7 +52,7 @@ def percentiles(values: np.ndarray) -> Interval:
 
 
 def draws(labels: np.ndarray | None, images: int, how: Resampling) -> np.ndarray:
-    """How often each image is in each resample, (resamples, images) uint8.
+    """Number of times that each image is in each resample, (resamples, images) uint8.
 
     Args:
         labels: (images,) classes to draw within; None draws from all images together.

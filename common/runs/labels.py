@@ -60,8 +60,8 @@ def label(every: Sequence[Predictions]) -> list[str]:
 
 
 def _apart(paths: Sequence[tuple[str, ...]]) -> list[str]:
-    """What of each path tells it from the others: one folder's name if that is enough, else all from the first that
-    differs; the same path named twice gets a number.
+    """Part of each path that tells it from the others: one folder's name if that is enough, else all from the first
+    that differs; the same path named twice gets a number.
     """
     depth = max(map(len, paths))
     padded = [path + ("",) * (depth - len(path)) for path in paths]

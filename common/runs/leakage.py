@@ -1,4 +1,4 @@
-"""What a result rests on that it must not: images that the network was trained on, or that its threshold was chosen on.
+"""Leaks that a result must not rest on: images that the network was trained on, or that its threshold was chosen on.
 
 A manifest says which of its images the networks behind it were trained on (`common.datasets.trained`), so a predictions
 directory tells it wherever it lies. Whether validation predictions share an image with the scored split is seen from
@@ -21,7 +21,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Leakage:
-    """How far the images of a predictions directory were trained on.
+    """Overlap of a predictions directory's images with those trained on.
 
     Attributes:
         known: every network behind the predictions has a record of its training images.
@@ -47,12 +47,12 @@ class Leakage:
 
     @property
     def remark(self) -> str:
-        """What follows a run's name in a table: empty where nothing is known against it."""
+        """Remark that follows a run's name in a table: empty where nothing is known against it."""
         return f" ({self.text})" if self.images or self.evaluation_split else ""
 
 
 def of(predictions: Predictions) -> Leakage:
-    """What the manifest of predictions says; unknown where it says nothing, as of other people's code."""
+    """Read what the manifest of predictions says; unknown where it says nothing, as of other people's code."""
     data = predictions.manifest.get("data") or {}
     said = trained.joined([data.get("trained_images")])
     present = [entry.image_id for entry in predictions.entries]

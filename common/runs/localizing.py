@@ -32,7 +32,7 @@ class Classes(NamedTuple):
 
 @dataclass(frozen=True)
 class Box:
-    """How the one box is made that is stored beside each map.
+    """Rule for the one box that is stored beside each map.
 
     Attributes:
         extractor: the rule.
@@ -53,7 +53,7 @@ class Loaded(Protocol):
 
     @property
     def sample(self) -> Sample:
-        """Which image."""
+        """The image."""
 
     @property
     def problem(self) -> str | None:

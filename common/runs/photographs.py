@@ -19,7 +19,7 @@ TABLE = "boxes.jsonl"
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What a method finds on one photograph.
+    """A method's findings on one photograph.
 
     Attributes:
         frame: where the map and the box lie in it.
@@ -76,7 +76,7 @@ def localize_photographs(
 
 
 def check_photographs(paths: Sequence[Path], out: Path, overwrite: bool) -> None:
-    """What `localize_photographs` would refuse before it reads anything; call it before a network is loaded."""
+    """Refuse what `localize_photographs` would refuse before it reads anything; call it before a network is loaded."""
     if not paths:
         raise UserError("no image was named", do="name one or more")
     if len({path.name for path in paths}) < len(paths):

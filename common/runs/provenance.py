@@ -1,4 +1,4 @@
-"""What made a result: the command, versions, commit and machine of each process that had a part in it."""
+"""Provenance of a result: the command, versions, commit and machine of each process that had a part in it."""
 
 import hashlib
 import importlib.metadata
@@ -57,7 +57,7 @@ def training_of(config: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _command() -> dict[str, Any]:
-    """What `python -m` was told, and where; `processes` is how many of them torchrun or horovodrun started."""
+    """Command line of this process, and its folder; `processes` is how many of them torchrun or horovodrun started."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return {
         "module": None if spec is None else spec.name,

@@ -26,7 +26,7 @@ HEAD = ["path", "x0", "y0", "x1", "y1"]
 SIDE = 300
 """Longest side that Selective Search looks at an image in."""
 DESCRIPTOR_SIDE = 224
-"""Of the frame that GRCAM's pseudo boxes are in."""
+"""Side of the frame that GRCAM's pseudo boxes are in."""
 
 
 def proposals(image: np.ndarray) -> np.ndarray:
@@ -52,7 +52,7 @@ def proposals(image: np.ndarray) -> np.ndarray:
 
 
 def most_agreeing(localization_map: np.ndarray, boxes: np.ndarray) -> int | None:
-    """Which of boxes (N, 4), in pixels of the map (H, W), agrees most with it: its mean inside less that outside.
+    """Index of the box, (N, 4) in pixels of the map (H, W), that agrees most with it: mean inside less that outside.
 
     None where no box covers a pixel without covering all.
     """

@@ -23,6 +23,7 @@ from common.runs.record import (
     read_lines,
     shorten,
 )
+from common.system import architectures
 from common.system.errors import UserError, inside
 from common.system.files import need_file, read_json
 
@@ -81,7 +82,7 @@ def open_map(path: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a data set's files lie, where they are no longer where the manifest says."""
+    """Places of a data set's files that are no longer where the manifest says."""
 
     root: Path | None = None
     """The data set's folder, where it is no longer the one in the manifest."""
@@ -206,7 +207,7 @@ class Predictions:
     @property
     def title(self) -> str:
         """Method and architecture, as tables and plots name them."""
-        return f"{self.manifest['method']} {self.manifest['architecture']}"
+        return f"{self.manifest['method']} {architectures.title(str(self.manifest['architecture']))}"
 
     @property
     def source(self) -> DataSource:

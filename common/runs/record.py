@@ -28,7 +28,7 @@ _FIELDS = {
     "method": str, "architecture": str, "data": dict, "checkpoint": dict, "classifier": dict | None, "frame": str,
     "options": dict, "processes": list, "counts": dict,
 }  # fmt: skip
-"""What a manifest's entries are, where they are there."""
+"""Types of a manifest's entries, where they are there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class Prediction:
 
 
 def map_path(directory: Path, image_id: str) -> Path:
-    """Where an image's map lies; an id that leaves the directory is refused (`UserError`)."""
+    """Path of an image's map; an id that leaves the directory is refused (`UserError`)."""
     return inside(directory / MAPS, f"{image_id}.npy", where=directory)
 
 
@@ -158,7 +158,7 @@ def _is_numbers(value: Any, length: int | None, kind: Any) -> bool:
 
 
 _LARGEST = 1e15
-"""Of any number in a line; NaN and infinity are not below it."""
+"""Bound of any number in a line; NaN and infinity are not below it."""
 
 
 def shorten(value: Any) -> str:

@@ -74,12 +74,12 @@ class SegmentationWriter(PredictionsWriter):
 
 
 def map_file(directory: Path, image_id: str) -> Path:
-    """Where an image's class maps lie; an id that leaves the directory is refused (`UserError`)."""
+    """Path of an image's class maps; an id that leaves the directory is refused (`UserError`)."""
     return inside(directory / MAPS, f"{image_id}.npz", where=directory)
 
 
 def mask_file(directory: Path, image_id: str) -> Path:
-    """Where an image's label map lies; an id that leaves the directory is refused (`UserError`)."""
+    """Path of an image's label map; an id that leaves the directory is refused (`UserError`)."""
     return inside(directory / MASKS, f"{image_id}.png", where=directory)
 
 
@@ -150,7 +150,7 @@ class SegmentationPredictions:
 
     @property
     def title(self) -> str:
-        """What tables call the run."""
+        """Name of the run in tables."""
         return f"{self.manifest.get('method')} {self.manifest.get('architecture')} {self.kind}"
 
     def dataset(self, root: Path | None = None) -> Dataset:
@@ -167,7 +167,7 @@ class SegmentationPredictions:
         return dataset
 
     def source(self, root: Path | None = None) -> DataSource:
-        """Where the images come from, `root` replacing the data set's folder where one is named.
+        """Source of the images, `root` replacing the data set's folder where one is named.
 
         Raises:
             UserError: the manifest doesn't say.

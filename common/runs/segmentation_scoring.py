@@ -94,7 +94,7 @@ def evaluate_segmentation(
 
 
 def _key(predictions: SegmentationPredictions) -> tuple[str, str]:
-    """What a run shares with its validation run: checkpoints and options."""
+    """Entries that a run shares with its validation run: checkpoints and options."""
     return str(predictions.manifest.get("checkpoint")), str(predictions.manifest.get("options"))
 
 

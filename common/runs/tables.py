@@ -128,7 +128,7 @@ def without_thresholds(
     evaluations: Sequence[Evaluation],
     how: Resampling = Resampling(),  # noqa: B008, it is frozen
 ) -> list[list[str]]:
-    """What no protocol changes, as cells: classification accuracy, and pixel metrics where there are masks."""
+    """Cells that no protocol changes: classification accuracy, and pixel metrics where there are masks."""
     table = [["run", "classification Top-1", "Top-5", "PxAP", "pIoU", "mean IoU of images", "trained on these"]]
     for evaluation in evaluations:
         predictions = evaluation.predictions
@@ -172,7 +172,7 @@ def compared(comparisons: Sequence[Comparison]) -> list[list[str]]:
 
 
 def matrix(comparison: Comparison) -> list[list[str]]:
-    """How much each method is better than each other, in points; in brackets where the two can't be told apart."""
+    """Differences of each method from each other, in points; in brackets where the two can't be told apart."""
     names = [label for label, _ in comparison.ranked]
     cells = {}
     for pair in comparison.pairs:

@@ -1,4 +1,4 @@
-"""What the user can mend, and how a command says it."""
+"""Errors that the user can mend, and how a command says them."""
 
 import errno
 import os
@@ -98,8 +98,8 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 def end_when_stopped() -> None:
-    """From here on Ctrl-C and SIGTERM end the process with one line, in place of a traceback from wherever its imports
-    are. `run_command` takes the signals over as long as it lasts.
+    """Let Ctrl-C and SIGTERM end the process with one line from here on, in place of a traceback from wherever its
+    imports are. `run_command` takes the signals over as long as it lasts.
     """
 
     def stop(number: int, _frame: Any) -> None:
@@ -146,7 +146,7 @@ def _signals_noted(stops: list[int]) -> Iterator[None]:
             again[-1].start()
 
     def in_a_thread(problem: threading.ExceptHookArgs) -> None:
-        """Of a pool that loses a process while its work is cancelled, Python 3.11 shows an error of its own making."""
+        """Hide an error of Python 3.11's own making: of a pool that loses a process while its work is cancelled."""
         if not stops and not (problem.exc_type and issubclass(problem.exc_type, InvalidStateError)):
             thread_hook(problem)
 
@@ -174,7 +174,7 @@ def _signals_noted(stops: list[int]) -> Iterator[None]:
 
 
 def mendable(error: BaseException) -> str | None:
-    """What the user is told of an error that the machine is to blame for; None for a programming error."""
+    """Message to the user about an error that the machine is to blame for; None for a programming error."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in _DISK:

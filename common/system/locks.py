@@ -44,7 +44,7 @@ def release(folder: Path) -> None:
 
 
 def _forget() -> None:
-    """In a forked process: the lock is its parent's, and must not outlive it."""
+    """Forget the lock in a forked process: it is the parent's, and must not outlive it."""
     for handle in _held.values():
         os.close(handle)
     _held.clear()

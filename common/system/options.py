@@ -1,31 +1,89 @@
-"""A command's options, parsed by tyro; `--help` names what applies where an option is not given."""
+"""Parsing of a command's options by tyro: `--help` names what applies where an option is not given, and an architecture
+may have any spelling of `common.system.architectures`.
+"""
 
 import dataclasses
 import inspect
-from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
+from common.system.architectures import SPELLINGS, canonical, spelled_for
+
+ARCHITECTURE_FIELDS = ("arch", "backbone", "mode")
 Options = TypeVar("Options")
 _PLAIN: dict[tuple[type, str], Any] = {}
 """Annotations as they were written, by class and field."""
 
 
 def parse(
-    options: type[Options], *, prog: str, description: str | None, released: Mapping[str, str] | None = None
+    options: type[Options],
+    *,
+    prog: str,
+    description: str | None,
+    released: Mapping[str, str] | None = None,
+    architectures: Sequence[str] = (),
 ) -> Options:
     """Parse the command line into a frozen dataclass.
 
     Args:
-        options: a dataclass whose fields have help texts below them.
+        options: a dataclass whose fields have help texts below them; or several, annotated as subcommands, in a union.
         prog: the command as it is typed.
         description: what stands above the options.
         released: what applies where an option's default is None, by field ("100 for CUB, 9 for ILSVRC"). Others of that
             default are shown as optional.
+        architectures: the command's own spellings of them, where they are not the choices of a field.
+
+    Raises:
+        UserError: an architecture that this command has not.
     """
-    _explain(options, released or {})
-    return tyro.cli(options, prog=prog, description=description)
+    known = set(architectures)
+    for each in _dataclasses(options):
+        _explain(each, released or {})
+        known |= _choices(each)
+    arguments = _own_spellings(sys.argv[1:], sorted(known)) if known else sys.argv[1:]
+    return tyro.cli(options, prog=prog, description=description, args=arguments)
+
+
+def _dataclasses(options: Any) -> Iterator[type]:
+    """The dataclass, or those of a union of subcommands."""
+    if isinstance(options, type):
+        yield options
+    else:
+        for inner in get_args(options)[:1] if get_origin(options) is Annotated else get_args(options):
+            yield from _dataclasses(inner)
+
+
+def _choices(options: type) -> set[str]:
+    """Architectures that the dataclass offers as choices, as it spells them."""
+    hints = get_type_hints(options)
+    words = {word for name in ARCHITECTURE_FIELDS if name in hints for word in _literals(hints[name])}
+    return {word for word in words if canonical(word) in SPELLINGS}
+
+
+def _literals(hint: Any) -> Iterator[Any]:
+    if get_origin(hint) is Literal:
+        yield from (value for value in get_args(hint) if isinstance(value, str))
+    else:
+        for inner in get_args(hint):
+            yield from _literals(inner)
+
+
+def _own_spellings(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Spell architectures as the command does, wherever an option that names one has a value."""
+    options = [f"--{name}" for name in ARCHITECTURE_FIELDS]
+    made: list[str] = []
+    for text in arguments:
+        option, equals, value = text.partition("=")
+        if made and made[-1] in options and not text.startswith("-"):
+            made.append(spelled_for(known, text))
+        elif option in options and equals:
+            made.append(f"{option}={spelled_for(known, value)}")
+        else:
+            made.append(text)
+    return made
 
 
 def grouped(values: Mapping[str, Any]) -> str:

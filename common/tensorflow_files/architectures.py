@@ -60,7 +60,7 @@ INCEPTION_BLOCKS = {
     "Mixed_6d": _mixed_6(160),
     "Mixed_6e": _mixed_6(192),
 }
-"""By branch; a convolution is its name, filters, kernel (height x width), stride. Names are TF-Slim's, oddities too."""
+"""Branches; a convolution is its name, filters, kernel (height x width), stride. Names are TF-Slim's, oddities too."""
 
 LAYERS: dict[str, tuple[str, ...]] = {
     "vgg": tuple(layer.split()[0] for layer in reversed(VGG_LAYERS)),

@@ -40,7 +40,7 @@ _SIZES = {7: 0, 20: 0, 21: 0, 11: 1, 12: 1, 13: 4, 14: 2, 15: 2, 16: 2}
 
 
 class Place(NamedTuple):
-    """Where an array's bytes are."""
+    """Place of an array's bytes."""
 
     file: Path
     offset: int
@@ -49,7 +49,7 @@ class Place(NamedTuple):
 
 
 class Array(NamedTuple):
-    """What an index says of an array.
+    """An index's entry about an array.
 
     Attributes:
         shape: of it.
@@ -103,7 +103,7 @@ def _content(path: Path, largest: int) -> bytes:
 
 
 def _array(prefix: Path, shards: int, sizes: dict[int, int], message: bytes) -> Array:
-    """What a message says of an array; `sizes` of the files with values are looked up once."""
+    """Read a message about an array; `sizes` of the files with values are looked up once."""
     entry = _message(BundleEntry, message)
     shape = tuple(dimension.size for dimension in entry.shape.dim)
     if entry.shape.unknown_rank or entry.slices:
@@ -183,7 +183,7 @@ def read_single_file(path: Path) -> dict[str, Array]:
 
 
 def _key(name: str, dimensions: int) -> bytes:
-    """What TensorFlow looks an array up by, all of it; it reads as many numbers as that name's shape says."""
+    """Key that TensorFlow looks an array up by, all of it; it reads as many numbers as that name's shape says."""
     text = name.encode().replace(b"\0", b"\0\xff")
     return b"\0" + text + b"\0\1" + (bytes([1, dimensions]) if dimensions else b"\0") + b"\x80\x7f" * dimensions
 

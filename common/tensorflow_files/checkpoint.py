@@ -21,7 +21,7 @@ from common.tensorflow_files.messages import State
 from common.weights import load_mobilenet_v1, read_safetensors
 
 IMAGENET = "imagenet:mobilenetv1"
-"""In place of a path: Google's MobileNetV1 with its own ImageNet head."""
+"""Word in place of a path: Google's MobileNetV1 with its own ImageNet head."""
 
 _CLASSIFIERS = {
     "vgg": ("linear", "linearcub", "linear_cub"),

@@ -17,7 +17,7 @@ _BYTE = np.uint32(0xFF)
 
 @lru_cache(maxsize=1)
 def _table() -> np.ndarray:
-    """What each byte makes of a checksum of zero, (256,) uint32."""
+    """Checksums that each byte makes of zero, (256,) uint32."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = table >> np.uint32(1) ^ _POLYNOMIAL * (table & np.uint32(1))
@@ -80,5 +80,5 @@ def _applied(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def masked(value: int) -> int:
-    """As LevelDB and TensorFlow write a checksum."""
+    """Mask a checksum as LevelDB and TensorFlow write it."""
     return ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF

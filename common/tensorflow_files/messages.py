@@ -61,4 +61,4 @@ def _kind(name: str) -> type:
 
 BundleHeader, BundleEntry, TensorSlices = _kind("BundleHeader"), _kind("BundleEntry"), _kind("TensorSlices")
 State = _kind("State")
-"""Of the text file `checkpoint` in a folder."""
+"""Message of the text file `checkpoint` in a folder."""

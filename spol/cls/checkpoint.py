@@ -13,7 +13,7 @@ from common.system.files import sha256
 from spol.cls import networks
 
 METHOD = "spol-cls"
-"""What our checkpoints of this stage say that they are."""
+"""Name that our checkpoints of this stage give themselves."""
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ from common.system.errors import UserError
 from common.weights import weights_folder
 from spol.weights import fill
 
+ARCHITECTURES = ("efficientnet-b7", "densenet161", *backbones.BACKBONES)
 PADDED_FOR = 600
 """EfficientNet-B7's padding is fixed when it is built, for the 600 pixels it was made for; it is tested at 685."""
 B7_WEIGHTS = "https://github.com/lukemelas/EfficientNet-PyTorch/releases/download/1.0/efficientnet-b7-dcc49843.pth"
 DENSENET_WEIGHTS = "https://download.pytorch.org/models/densenet161-8d451a50.pth"
 TEN_TIMES = ("_bn1.weight", "_fc.bias")
-"""What the release trains at ten times the rate of the rest; most likely `_fc.weight` was meant for the first."""
+"""Parameters that the release trains at ten times the others' rate; `_fc.weight` was probably meant for the first."""
 
 
 class Renormalized(nn.Module):
@@ -106,7 +107,7 @@ def _modern_densenet_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def head_names(arch: str, network: nn.Module, fc_weight_in_head: bool) -> tuple[str, ...]:
-    """Which parameters train at the head's rate.
+    """Names of the parameters that train at the head's rate.
 
     Args:
         arch: of the network.

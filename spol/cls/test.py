@@ -22,6 +22,7 @@ from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.options import parse
 from spol import verdicts
+from spol.cls import networks
 from spol.cls.checkpoint import METHOD, load
 from spol.config import recipe
 from spol.data import Images, image_batches, stacked
@@ -117,7 +118,7 @@ def _hand_over(options: Classify, directory: Path, arch: str, header: dict) -> P
 
 def main() -> None:
     """Run the command line."""
-    classify(parse(Classify, prog="python -m spol.cls.test", description=__doc__))
+    classify(parse(Classify, prog="python -m spol.cls.test", description=__doc__, architectures=networks.ARCHITECTURES))
 
 
 if __name__ == "__main__":

@@ -69,7 +69,15 @@ def _still(network: nn.Module) -> None:
 
 def main() -> None:
     """Run the command line."""
-    train(parse(Train, prog="python -m spol.cls.train", description=__doc__, released=released_values("cls")))
+    train(
+        parse(
+            Train,
+            prog="python -m spol.cls.train",
+            description=__doc__,
+            released=released_values("cls"),
+            architectures=networks.ARCHITECTURES,
+        )
+    )
 
 
 if __name__ == "__main__":

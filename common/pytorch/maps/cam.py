@@ -10,8 +10,8 @@ from torch import Tensor
 from common.system.errors import UserError
 
 CONSTANT = 1e-3
-"""How far the gradient of a class's score may vary over positions, of its greatest value; 16-bit floats vary by half of
-that."""
+"""Greatest variation over positions of the gradient of a class's score, in its greatest value; 16-bit floats have half
+of that."""
 
 
 def class_activation(features: Tensor, selection: Tensor) -> Tensor:

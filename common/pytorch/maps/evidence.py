@@ -1,4 +1,4 @@
-"""What maps are made of: a layer's features S and two vector-Jacobian products at them, of all layers and images at
+"""The material of maps: a layer's features S and two vector-Jacobian products at them, of all layers and images at
 once.
 
     D = J^T y                       gradient of the class's score, before the softmax

@@ -17,7 +17,7 @@ _NOT_ACTIVATED = (
     nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.Dropout, nn.Dropout2d,
     nn.Identity, nn.Linear,
 )  # fmt: skip
-"""Their outputs go through an activation before the next layer, which is the map that is meant."""
+"""Modules whose outputs go through an activation before the next layer, which is the map that is meant."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Layer:
 
 @dataclass
 class _Call:
-    """What was seen of a module."""
+    """Observations of a module."""
 
     name: str
     calls: int = 0
@@ -187,7 +187,7 @@ def _blocks(model: nn.Module) -> set[str]:
 
 
 def _named(group: list[_Call], groups: Sequence[list[_Call]], blocks: set[str]) -> _Call:
-    """Of modules that give one tensor a block; else the outermost that holds no other layer."""
+    """The block among modules that give one tensor; else the outermost that holds no other layer."""
     others = [call.name for other in groups if other is not group for call in other]
     inner = [call for call in group if not any(name.startswith(f"{call.name}.") for name in others)]
     return min([call for call in group if call.name in blocks] or inner or group, key=lambda call: call.name.count("."))

@@ -30,7 +30,7 @@ OF_TWO_GRADIENTS = ("dgl", "grcam")
 
 @dataclass(frozen=True)
 class Found:
-    """What a mapper gives for N images.
+    """Maps and scores of N images.
 
     Attributes:
         scores: (N, K) float32, before the softmax.
@@ -98,7 +98,7 @@ class Mapper:
         return self._runs
 
     def _last(self) -> tuple[str | int, ...]:
-        """What CAM and GRCAM are made at: the one layer asked for where they stand alone, else the last."""
+        """Layer that CAM and GRCAM are made at: the one asked for where they stand alone, else the last."""
         return self.wanted if len(self.wanted) == 1 and all(m in LAST_ONLY for m in self.methods) else (0,)
 
     def __call__(self, images: Tensor, classes: Tensor | None = None) -> Found:

@@ -1,5 +1,7 @@
 """One table of architectures: the field's name of each, and every spelling that papers and users have of it."""
 
+from collections.abc import Sequence
+
 from common.system.errors import UserError
 
 SPELLINGS: dict[str, tuple[str, ...]] = {
@@ -20,7 +22,13 @@ def canonical(spelling: str) -> str:
     return _NAMES.get(spelling.lower(), spelling)
 
 
-def spelled_for(known: tuple[str, ...], spelling: str) -> str:
+def title(architecture: str) -> str:
+    """Name an architecture as tables do: by its one name, and the layer of its map where that follows it."""
+    name, space, layer = architecture.partition(" ")
+    return f"{canonical(name)}{space}{layer}"
+
+
+def spelled_for(known: Sequence[str], spelling: str) -> str:
     """Return an architecture as a command spells it.
 
     Args:
