@@ -175,8 +175,8 @@ def test_the_command_line(made, tmp_path):
     environment = {**os.environ, "WSOL_PYTHON": sys.executable}
     done = subprocess.run(script, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-1500:]
-    assert "dgl mobilenetv1 Conv2d_11_pointwise" in done.stdout
-    assert "cam mobilenetv1" in done.stdout
+    assert "dgl mobilenet_v1 Conv2d_11_pointwise" in done.stdout
+    assert "cam mobilenet_v1" in done.stdout
     missing = subprocess.run([script[0], "nothing", *script[2:]], capture_output=True, text=True, env=environment)
     assert missing.returncode == 2
     assert "no such checkpoint" in missing.stderr

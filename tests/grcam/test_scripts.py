@@ -57,8 +57,8 @@ def test_run_test_sh(made, tmp_path):
     ]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for method in ("grcam mobilenetv1", "cam mobilenetv1", "grcam boxes mobilenetv1", "grcam pseudo mobilenetv1",
-                   "grcam revised (released) mobilenetv1"):  # fmt: skip
+    for method in ("grcam mobilenet_v1", "cam mobilenet_v1", "grcam boxes mobilenet_v1", "grcam pseudo mobilenet_v1",
+                   "grcam revised (released) mobilenet_v1"):  # fmt: skip
         assert method in done.stdout
     for name in ("squash", "boxes", "revised", "pseudo"):
         manifest = json.loads((tmp_path / "out/predictions" / name / "manifest.json").read_text())
