@@ -25,7 +25,9 @@ from common.datasets import (
     cub,
     demo,
     demo_scenes,
+    fine_grained,
     ilsvrc,
+    imagenetv2,
     lists,
     shipped,
     splits,
@@ -42,6 +44,10 @@ from common.system.options import parse
 from common.system.parallel import pool_of
 from common.system.progress import bar
 
+Checked = Literal[
+    "demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "stanford-dogs", "stanford-cars", "fgvc-aircraft",
+    "openimages", "imagenetv2", "voc", "coco", "demo-scenes",
+]  # fmt: skip
 SPLITS = {
     "demo": ("train", "test"),
     "cub": ("train", "test"),
@@ -49,10 +55,25 @@ SPLITS = {
     "photographs": ("val",),
     "folder": ("train", "test"),
     "wsoleval": ("train", "val", "test"),
+    "stanford-dogs": ("train", "test"),
+    "stanford-cars": ("train", "test"),
+    "fgvc-aircraft": ("train", "val", "test"),
+    "openimages": ("train", "val", "test"),
+    "imagenetv2": ("test",),
     "voc": ("train", "val"),
     "coco": ("train", "val"),
     "demo-scenes": ("train", "val", "test"),
 }
+KNOWN = {
+    "cub": cub.COUNTS,
+    "ilsvrc": ilsvrc.COUNTS,
+    **fine_grained.COUNTS,
+    "openimages": wsoleval.OPENIMAGES_COUNTS,
+    "imagenetv2": imagenetv2.COUNTS,
+}
+"""Number of classes and of images in each split, as published."""
+CONTAINED = {frozenset(pair) for pair in (("train", "train_aug"), ("train", "trainval"), ("val", "trainval"))}
+"""Splits of which the one is a part of the other."""
 SEGMENTATION = {"voc", "coco", "demo-scenes"}
 """Data sets whose images show several classes."""
 
@@ -61,9 +82,7 @@ SEGMENTATION = {"voc", "coco", "demo-scenes"}
 class Prepare:
     """Check a data set, print what is in it, write list files."""
 
-    name: tyro.conf.Positional[
-        Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "voc", "coco", "demo-scenes"]
-    ]
+    name: tyro.conf.Positional[Checked]
     """Kind of data set."""
     root: Path
     """The folder that holds it."""
@@ -72,11 +91,11 @@ class Prepare:
     classes: int | None = None
     """Number of classes to take, the first ones; all if omitted."""
     subset: bool = False
-    """The data are a part of CUB or ILSVRC, such as ImageNet-100: what is missing is a note and no problem."""
+    """The data are a part of the whole set, such as ImageNet-100: what is missing is a note and no problem."""
     metadata: Path | None = None
-    """wsoleval: the folder that holds train/, val/ and test/."""
+    """wsoleval, openimages: the folder that holds train/, val/ and test/."""
     boxes: Path | None = None
-    """folder: a CSV file path,x0,y0,x1,y1."""
+    """folder, imagenetv2: a CSV file path,x0,y0,x1,y1."""
     leave_out: tuple[Literal["blacklist", "odd"], ...] = ()
     """ilsvrc: leave out the devkit's blacklisted images, or files known to be odd."""
     decode: Literal["all", "headers", "none"] = "all"
@@ -274,12 +293,12 @@ def _row(dataset: Dataset, sizes: dict[str, tuple[int, int]]) -> list[str]:
 
 def _compare_with_known(options: Prepare, report: Report) -> None:
     """Totals that are not the data set's; a subset of CUB's classes is worth a note only."""
-    known = {"cub": cub.COUNTS, "ilsvrc": ilsvrc.COUNTS}.get(options.name)
+    known = KNOWN.get(options.name)
     if known is None or options.classes is not None:
         return
     for split, dataset in report.splits.items():
         found = {split: len(dataset) + sum(dataset.left_out.values()), "classes": len(dataset.class_names)}
-        if split == "val" and not dataset.left_out:
+        if "boxes" in known and split == "val" and not dataset.left_out:
             found["boxes"] = sum(len(sample.boxes) for sample in dataset)
         subset = options.subset or (options.name == "cub" and found["classes"] < known["classes"])
         for what, count in found.items():
@@ -323,7 +342,7 @@ def _compare_splits(report: Report, subset: bool) -> None:
         paths = {sample.path for sample in one}
         for other in loaded[position + 1 :]:
             names = (one.split, other.split)
-            if {"train", "train_aug"} == set(names):  # the one is a part of the other
+            if frozenset(names) in CONTAINED:
                 continue
             if shared := sum(sample.path in paths for sample in other):
                 report.problems.append(f"{shared} images stand in both {names[0]} and {names[1]}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
-from common.datasets import coco, cub, folder, ilsvrc, lists, trained, voc, wsoleval
+from common.datasets import coco, cub, fine_grained, folder, ilsvrc, imagenetv2, lists, trained, voc, wsoleval
 from common.datasets.classes import renamed
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.splits import is_evaluation
@@ -28,7 +28,10 @@ _OTHER_KIND = {
     False: "take bas.segmentation, which is for such images",
     True: "take --data.name voc, coco or demo-scenes, or another command",
 }
-Name = Literal["demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "list", "voc", "coco", "demo-scenes"]
+Name = Literal[
+    "demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "list", "stanford-dogs", "stanford-cars",
+    "fgvc-aircraft", "openimages", "imagenetv2", "voc", "coco", "demo-scenes",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,23 @@ class DataSource:
 
     name: Name
     """demo, cub: CUB's own layout; ilsvrc, photographs: ILSVRC's; folder: class folders; wsoleval: metadata folders;
-    list: a list file; voc, demo-scenes: VOC's layout; coco: COCO's. The last three are for segmentation."""
+    list: a list file; stanford-dogs, stanford-cars, fgvc-aircraft: their official layouts; openimages: as
+    wsolevaluation has it; imagenetv2: numbered folders; voc, demo-scenes: VOC's layout; coco: COCO's. The last three
+    are for segmentation."""
     root: Path
     """The folder that holds it; for wsoleval and list, the folder that image paths are relative to."""
     split: str = "test"
-    """train, test, val (ILSVRC), held (training images held out), or any folder's name where splits are folders; all
-    where class folders lie in the root itself."""
+    """train, test, val (ILSVRC, Aircraft, OpenImages), trainval (Aircraft), held (training images held out), or any
+    folder's name where splits are folders; all where class folders lie in the root itself."""
     classes: int | None = None
     """Number of classes to take, the first ones; all if omitted."""
     held_per_class: int = 0
     """Training images of each class that are held out, to choose thresholds on."""
     metadata: Path | None = None
-    """wsoleval: the folder that holds train/, val/ and test/."""
+    """wsoleval: the folder that holds train/, val/ and test/. openimages: the same, by default metadata/OpenImages in
+    the images' folder, beside it, or two folders above."""
     boxes: Path | None = None
-    """folder: a CSV file path,x0,y0,x1,y1. list: BAS's box file, or SPOL's folder box/ of ILSVRC."""
+    """folder, imagenetv2: a CSV file path,x0,y0,x1,y1. list: BAS's box file, or SPOL's folder box/ of ILSVRC."""
     list_file: Path | None = None
     """list: the list file."""
     list_format: Literal["bas", "spol", "dgl", "adl-cub", "ts-cam"] = "spol"
@@ -89,6 +95,13 @@ class DataSource:
             dataset = folder.load(root, self.split, self.boxes, self.held_per_class, on_problem)
         elif self.name == "wsoleval":
             dataset = wsoleval.load(root, self._need("metadata"), self.split, self.held_per_class, on_problem)
+        elif self.name == "openimages":
+            metadata = self.metadata or wsoleval.openimages_metadata(root)
+            dataset = wsoleval.load(root, metadata, self.split, self.held_per_class, on_problem, name=self.name)
+        elif self.name in fine_grained.NAMES:
+            dataset = fine_grained.load(self.name, root, self.split, self.held_per_class, on_problem)
+        elif self.name == "imagenetv2":
+            dataset = imagenetv2.load(root, self.split, self.boxes, on_problem)
         elif self.name in ("voc", "demo-scenes"):
             dataset = voc.load(root, self.split, self.held_per_class, on_problem, name=self.name)
         elif self.name == "coco":

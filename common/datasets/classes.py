@@ -28,7 +28,7 @@ from common.datasets.text import lines
 from common.system.errors import UserError, say
 from common.system.files import read_json
 
-GUESSING = {"list", "wsoleval"}
+GUESSING = {"list", "wsoleval", "openimages"}
 """Data sets whose classes are numbers; their names are guessed from paths."""
 IMAGENET_OUTPUTS = 1000
 _SHOWN = 3

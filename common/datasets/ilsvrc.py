@@ -6,19 +6,20 @@ Training images always lie in class folders; three layouts are found by looking:
 |---|---|---|---|
 | plain | `train/<wnid>/*.JPEG` | `val/*.JPEG` or `val/<wnid>/*.JPEG` | `val_xml/`, `box/`, `Annotations/CLS-LOC/val/` |
 | Kaggle | `ILSVRC/Data/CLS-LOC/train/<wnid>` | `ILSVRC/Data/CLS-LOC/val` | `ILSVRC/Annotations/CLS-LOC/val` |
-| devkit | either of these | | and a folder `ILSVRC*_devkit*` with `map_clsloc.txt` beside them |
+| devkit | either of these | | and a folder `ILSVRC*_devkit*` with `map_clsloc.txt` or `meta.mat` beside them |
 | Tiny ImageNet | `train/<wnid>/images/*.JPEG` | `val/images/*.JPEG` | `val/val_annotations.txt` |
 
 Classes are numbered by their sorted wnid. The list of wnids is taken from the first of: `LOC_synset_mapping.txt`
-(Kaggle), `synset1.txt` (GRCAM), the devkit's `map_clsloc.txt`, the folders of `train/`.
+(Kaggle), `synset1.txt` (GRCAM), the devkit's `map_clsloc.txt`, the folders of `train/`, the devkit's `meta.mat`.
 A validation image's class is taken from the first of: its folder (`val/<wnid>/`), `LOC_val_solution.csv` (Kaggle), the
-devkit's ground truth with `map_clsloc.txt`, the one object name of its XML file. Its boxes are those objects in its XML
+devkit's ground truth with either of these, the one object name of its XML file. Its boxes are those objects in its XML
 whose name is that class; `xmin ymin xmax ymax` are taken over unchanged, as pixels of the stored picture, whatever size
 the XML declares. XML files may end in capitals and lie in folders. An image whose class is known needs none, and has no
 box then. `pictures.files` says which files are images; folders of no known class are left out and counted.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
+from common.datasets.mat_files import fields, read_mat
+from common.datasets.mat_files import number as mat_number
+from common.datasets.mat_files import text as mat_text
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.text import csv_rows, lines, new_id, not_inside_out, numbers, whole_number
 from common.datasets.xml_files import parse_xml
@@ -148,6 +152,8 @@ def class_wnids(root: Path) -> tuple[str, ...]:
         wnids = [folder.name for folder in data_folders(train, Counter())]
         if wnids:
             return tuple(wnids)
+    if meta := _devkit_file(root, "meta.mat"):
+        return tuple(sorted(_meta_wnids(meta).values()))
     raise UserError(
         "no list of classes is there",
         where=root,
@@ -249,10 +255,7 @@ def _validation(root: Path, label_of: dict[str, int], beside: _Beside, on_proble
     known = _validation_classes(root, on_problem)
     found = list(_validation_images(image_root, label_of, beside))
     if not annotations and not known and found and found[0][2] is None:
-        alone = ": the devkit here has class numbers in meta.mat alone, which is not read"
-        found_so = alone if _devkit_file(root, "meta.mat") else ""
-        raise UserError(f"the classes of the validation images are unknown{found_so}", where=image_root,
-                        expected=_CLASS_SOURCES)  # fmt: skip
+        raise UserError("the classes of the validation images are unknown", where=image_root, expected=_CLASS_SOURCES)
     samples, bare = [], []
     for image_id, path, folder_wnid in found:
         try:
@@ -279,7 +282,8 @@ def _validation(root: Path, label_of: dict[str, int], beside: _Beside, on_proble
 
 
 _CLASS_SOURCES = (
-    "annotations in val_xml/, class folders val/<wnid>/, LOC_val_solution.csv, or a later devkit with map_clsloc.txt"
+    "annotations in val_xml/, class folders val/<wnid>/, LOC_val_solution.csv, or a devkit with its ground truth and "
+    "map_clsloc.txt or meta.mat"
 )
 """Files that tell the classes of validation images that lie in one folder."""
 
@@ -357,9 +361,10 @@ def _validation_classes(root: Path, on_problem: OnProblem) -> dict[str, str]:
     solution = root / "LOC_val_solution.csv"
     if os.path.lexists(solution):
         return _solution(solution, on_problem)
-    truth, mapping = _devkit_file(root, "*validation_ground_truth.txt"), _devkit_file(root, "map_clsloc.txt")
+    truth = _devkit_file(root, "*validation_ground_truth.txt")
+    mapping = _devkit_file(root, "map_clsloc.txt") or _devkit_file(root, "meta.mat")
     if truth and mapping:
-        wnid_of = {text.split()[1]: text.split()[0] for _, text in lines(mapping) if len(text.split()) > 1}
+        wnid_of = _meta_wnids(mapping) if mapping.suffix == ".mat" else _mapped_wnids(mapping)
         classes = {}
         for index, (line, text) in enumerate(lines(truth), start=1):
             number = text.strip()
@@ -368,6 +373,28 @@ def _validation_classes(root: Path, on_problem: OnProblem) -> dict[str, str]:
             classes[f"ILSVRC2012_val_{index:08d}"] = wnid_of[number]
         return classes
     return {}
+
+
+def _mapped_wnids(path: Path) -> dict[str, str]:
+    """The wnid of each class number of the devkit's `map_clsloc.txt`."""
+    rows = (text.split() for _, text in lines(path))
+    return {row[1]: row[0] for row in rows if len(row) > 1}
+
+
+def _meta_wnids(path: Path) -> dict[str, str]:
+    """The wnid of each class number of the devkit's `meta.mat`, which also holds WordNet's inner nodes."""
+    columns = fields(read_mat(path, "synsets")["synsets"], "ILSVRC2012_ID", "WNID", "num_children", where=path)
+    found: dict[str, str] = {}
+    for entry, (number, wnid, children) in enumerate(zip(*columns, strict=True), start=1):
+        if mat_number(children, where=path, what=f"num_children of entry {entry}") == 0:
+            key = f"{mat_number(number, where=path, what=f'ILSVRC2012_ID of entry {entry}'):g}"
+            name = mat_text(wnid, where=path, what=f"WNID of entry {entry}")
+            if key in found or name in found.values() or re.fullmatch(r"n\d{8}", name) is None:
+                raise UserError(f"the class {key}, {name}, stands here twice or is no wnid", where=path)
+            found[key] = name
+    if not found:
+        raise UserError("no synset without children", where=path)
+    return found
 
 
 def _solution(path: Path, on_problem: OnProblem) -> dict[str, str]:

@@ -15,7 +15,9 @@ Known = Literal["cub", "ilsvrc"]
 
 LIKENESS = 0.9
 """Share of a data set's class names that must be of CUB's or ILSVRC's kind."""
-_DECLARED: dict[str, Known | None] = {"cub": "cub", "ilsvrc": "ilsvrc", "photographs": "ilsvrc", "demo": None}
+_DECLARED: dict[str, Known | None] = {"cub": "cub", "ilsvrc": "ilsvrc", "photographs": "ilsvrc", **dict.fromkeys((
+    "demo", "stanford-dogs", "stanford-cars", "fgvc-aircraft", "openimages", "imagenetv2",
+))}  # fmt: skip
 """Data sets by the name of a reader that is for one alone; the other readers read anything."""
 
 

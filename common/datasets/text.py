@@ -147,7 +147,7 @@ def numbers(texts: list[str], *, where: Path, line: int | None = None, what: str
     return values
 
 
-def not_inside_out(boxes: np.ndarray, *, where: Path, line: int) -> np.ndarray:
+def not_inside_out(boxes: np.ndarray, *, where: Path, line: int | None = None) -> np.ndarray:
     """`boxes` (N, 4) as they are.
 
     Raises:

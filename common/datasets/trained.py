@@ -24,7 +24,7 @@ from common.system.progress import bar
 
 FILE = "trained_images.json"
 FORMAT = 1
-OWN_IDS = {"cub", "demo", "ilsvrc", "photographs"}
+OWN_IDS = {"cub", "demo", "ilsvrc", "photographs", "stanford-dogs", "fgvc-aircraft", "openimages"}
 """Data sets in which no two images of any splits have the same id."""
 _BLOCK = 16_384
 _THREADS = 8

@@ -7,7 +7,8 @@ A metadata folder holds one folder a split, such as `train`, `val`, `test`, and 
     image_sizes.txt     path,width,height
     localization.txt    path,x0,y0,x1,y1 (one line a box), or path,mask,ignore (OpenImages; `ignore` may be empty)
 
-Paths are relative to the image folder, which is given apart from it.
+Paths are relative to the image folder, which is given apart from it. OpenImages30k, as wsolevaluation's repository
+arranges it, is images and masks in `dataset/OpenImages` and their metadata in `metadata/OpenImages`.
 """
 
 import os
@@ -25,11 +26,18 @@ from common.system.files import write_text
 
 MAX_SIDE = 1_000_000
 """Pixels that an image may have on a side."""
+OPENIMAGES_COUNTS = {"classes": 100, "train": 29_819, "val": 2_500, "test": 5_000}
+"""By Choe et al. (CVPR 2020), table 1: train-weaksup, train-fullsup, test."""
 _HELP = "name the folder that holds train/, val/ and test/ with --data.metadata, and the images' with --data.root"
 
 
 def load(
-    root: Path, metadata: Path, split: str, held_per_class: int = 0, on_problem: OnProblem = raise_problem
+    root: Path,
+    metadata: Path,
+    split: str,
+    held_per_class: int = 0,
+    on_problem: OnProblem = raise_problem,
+    name: str = "wsoleval",
 ) -> Dataset:
     """One split as described by a metadata folder.
 
@@ -39,6 +47,7 @@ def load(
         split: a folder's name; `held` draws from `train` where `held_per_class` is given.
         held_per_class: how many training images of each class are `held` and no longer `train`.
         on_problem: told of every faulty line, which is then left out.
+        name: of the data set.
 
     Raises:
         UserError: a file is missing, an image has no label, or by default any faulty line.
@@ -80,7 +89,20 @@ def load(
         except UserError as problem:
             on_problem(problem)
     kept = fit_or_held(samples, split, held_per_class) if held_per_class else tuple(samples)
-    return Dataset("wsoleval", split, kept, class_names(metadata), names_known=False)
+    return Dataset(name, split, kept, class_names(metadata), names_known=False)
+
+
+def openimages_metadata(root: Path) -> Path:
+    """The metadata folder of OpenImages30k that lies in its image folder, or where wsolevaluation's repository has it.
+
+    Raises:
+        UserError: it lies in neither place.
+    """
+    for candidate in (root / "metadata", root.parent / "metadata", root.parent.parent / "metadata"):
+        for folder in (candidate / "OpenImages", candidate):
+            if any(folder.glob("*/image_ids.txt")):
+                return folder
+    raise UserError("no metadata/OpenImages is there or two folders above", where=root, do=_HELP)
 
 
 def class_names(metadata: Path) -> tuple[str, ...]:

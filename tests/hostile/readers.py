@@ -28,7 +28,7 @@ from common.runs.reader import Predictions, read_map
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError
 from common.system.files import read_json
-from tests import fill, runs, small_cub
+from tests import fill, official_sets, runs, small_cub
 
 CORPUS = Path(__file__).parent / "corpus"
 FRAME = Frame.squash((80, 60))
@@ -112,12 +112,11 @@ def judged(message: str, reader: Reader, world: Path) -> Outcome:
     if len(message) > 2000 or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in message):
         return Outcome("vague", f"not one short printable line: {message[:300]!r}")
     path = world / reader.place
-    if reader.names is Names.LINE and not re.match(rf"{re.escape(str(path))}:[1-9]\d*: ", message):
-        other = any(message.startswith(f"{world / place}") for place in reader.also)
-        other = other or any(phrase in message for phrase in OF_THE_WHOLE)
-        if not other:
-            return Outcome("vague", f"names no line: {message[:300]}")
-    placed = str(path.parent) in message or path.name in message
+    other = any(message.startswith(f"{world / place}") for place in reader.also)
+    lined = re.match(rf"{re.escape(str(path))}:[1-9]\d*: ", message)
+    if reader.names is Names.LINE and not (lined or other or any(phrase in message for phrase in OF_THE_WHOLE)):
+        return Outcome("vague", f"names no line: {message[:300]}")
+    placed = other or str(path.parent) in message or path.name in message
     if not (re.match(r"\S.*?: ", message) if reader.names is Names.WORLD else placed):
         return Outcome("vague", f"names no file: {message[:300]}")
     return Outcome("refused", message)
@@ -154,6 +153,14 @@ def _list(file_format: str, boxes: str | None = None) -> Callable[[Path], None]:
 
 def _ilsvrc(world: Path) -> None:
     DataSource("ilsvrc", world / "ilsvrc", "val").load().fingerprint()
+
+
+def _official(name: str, split: str = "test") -> Callable[[Path], None]:
+    return lambda world: DataSource(name, world / name, split).load().fingerprint()
+
+
+def _devkit(world: Path) -> None:
+    DataSource("ilsvrc", world / "devkit", "val").load().fingerprint()
 
 
 def _tiny(world: Path) -> None:
@@ -228,6 +235,19 @@ READERS = [
     Reader("ilsvrc-solution", "ilsvrc/LOC_val_solution.csv", _ilsvrc, also=("ilsvrc/val/",)),
     Reader("ilsvrc-tiny", "tiny/val/val_annotations.txt", _tiny),
     Reader("ilsvrc-xml", "ilsvrc/val_xml/ILSVRC2012_val_00000001.xml", _ilsvrc, Names.FILE),
+    Reader("ilsvrc-meta", "devkit/ILSVRC2012_devkit_t12/data/meta.mat", _devkit, Names.FILE,
+           also=("devkit/ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt:",)),
+    Reader("dogs-list", "stanford-dogs/test_list.mat", _official("stanford-dogs"), Names.FILE,
+           also=("stanford-dogs/train_list.mat: ", "stanford-dogs/Annotation/")),
+    Reader("dogs-other-list", "stanford-dogs/train_list.mat", _official("stanford-dogs"), Names.FILE,
+           also=("stanford-dogs/test_list.mat: ",)),
+    Reader("dogs-xml", "stanford-dogs/Annotation/n02085620-Chihuahua/n02085620_2", _official("stanford-dogs"), Names.FILE),
+    Reader("cars-meta", "stanford-cars/devkit/cars_meta.mat", _official("stanford-cars"), Names.FILE,
+           also=("stanford-cars/cars_test_annos_withlabels.mat: ",)),
+    Reader("cars-annotations", "stanford-cars/cars_test_annos_withlabels.mat", _official("stanford-cars"), Names.FILE),
+    *(Reader(f"aircraft-{name}", f"fgvc-aircraft/data/{name}.txt", _official("fgvc-aircraft"),
+             also=("fgvc-aircraft/data/images_variant_test.txt:",))
+      for name in ("variants", "images_box", "images_variant_test")),
     Reader("manifest", "run/manifest.json", _predictions, Names.FILE),
     Reader("manifest-evaluated", "run/manifest.json", _evaluated, Names.WORLD),
     Reader("manifest-resumed", "run/manifest.json", _resumed, Names.FILE),
@@ -292,6 +312,9 @@ def make_world(world: Path) -> Path:
         (world / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (world / "ilsvrc" / "val").mkdir()
     Image.fromarray(fill.image(60, 80)).save(world / "ilsvrc" / "val" / "ILSVRC2012_val_00000001.JPEG")
+    for name, make in (("stanford-dogs", official_sets.dogs), ("stanford-cars", official_sets.cars),
+                       ("fgvc-aircraft", official_sets.aircraft), ("devkit", official_sets.devkit)):  # fmt: skip
+        make(world / name)
     np.save(world / "map.npy", np.zeros((224, 224), np.float32))
     _make_images(world)
     if TORCH:

@@ -6,6 +6,7 @@ from PIL import Image
 from common.datasets import DataSource
 from common.datasets.ilsvrc import class_words, read_annotation
 from common.system.errors import UserError
+from tests import official_sets
 
 WNIDS = ("n01440764", "n01443537", "n01484850")
 WORDS = ("tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark")
@@ -233,14 +234,38 @@ def test_what_is_missing_is_said(tmp_path):
         UserError, match="classes of the validation images are unknown; expected annotations in val_xml/"
     ):
         load(root)
-    (root / "ILSVRC2012_devkit_t12/data").mkdir(parents=True)
-    (root / "ILSVRC2012_devkit_t12/data/meta.mat").touch()
-    with pytest.raises(UserError, match="the devkit here has class numbers in meta.mat alone, which is not read"):
-        load(root)
     with pytest.raises(UserError, match="no training image has an annotation"):
         load(root, "held", held_per_class=1)
     with pytest.raises(UserError, match="the devkit's blacklist is not there"):
         load(root, "train", leave_out=("blacklist",))
     shutil.rmtree(root / "val")
     with pytest.raises(UserError, match="val/ is not there"):
+        load(root)
+
+
+def test_the_devkit_of_2012_numbers_classes_in_meta_mat(tmp_path):
+    """Its numbers are another order than the sorted wnids': the ground truth 2, 1, 3 is the labels 1, 2, 0."""
+    root = official_sets.devkit(tmp_path)
+    dataset = load(root)
+    assert dataset.class_names == ("n01440764", "n01443537", "n01484850")
+    assert [sample.label for sample in dataset] == [1, 2, 0]
+    assert [len(sample.boxes) for sample in dataset] == [0, 0, 0]
+    (root / "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt").write_text("2\n4\n")
+    with pytest.raises(UserError, match="ground_truth.txt:2: class number '4' is not in meta.mat"):
+        load(root)
+
+
+def test_a_damaged_meta_mat_is_named(tmp_path):
+    root = official_sets.devkit(tmp_path)
+    path = root / "ILSVRC2012_devkit_t12/data/meta.mat"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    with pytest.raises(UserError, match=f"{path}: no MATLAB file that can be read .it is cut off."):
+        load(root)
+    path.unlink()
+    shutil.rmtree(root / "val")
+    (root / "ILSVRC2012_devkit_t12/data").rename(root / "elsewhere")
+    (root / "ILSVRC2012_devkit_t12").rmdir()
+    official_sets.devkit(root, ("n01440764", "n01440764"))
+    with pytest.raises(UserError, match="the class 2, n01440764, stands here twice or is no wnid"):
         load(root)

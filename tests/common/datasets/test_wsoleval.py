@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 
 from common.datasets import Dataset, DataSource, Sample, wsoleval
+from common.datasets.known import known_as
+from common.datasets.masks import object_and_ignore
+from common.measuring.geometry import Frame
+from common.prepare import KNOWN, Prepare, check
 from common.system.errors import UserError
-from tests import small_cub
+from tests import official_sets, small_cub
 
 FILES = {
     "image_ids.txt": "a/1.jpg\nb/2.jpg\n",
@@ -144,3 +148,38 @@ def test_boxes_that_are_fractions_of_the_image_are_refused(metadata):
     (metadata / "test" / "localization.txt").write_text("a/1.jpg,0.1,0.2,0.5,0.9\nb/2.jpg,0,0,1,1\n")
     with pytest.raises(UserError, match="all boxes lie within 0 to 1: they are fractions of the image"):
         load(metadata)
+
+
+def test_openimages_as_wsolevaluation_arranges_it(tmp_path):
+    root = official_sets.openimages(tmp_path)
+    found = {split: DataSource("openimages", root, split).load() for split in ("train", "val", "test")}
+    assert [sample.image_id for sample in found["val"]] == ["val/m_00x/val0.jpg", "val/m_01x/val1.jpg"]
+    assert found["train"].class_names == ("m_00x", "m_01x")
+    assert [len(sample.masks) for split in found for sample in found[split]] == [0, 0, 1, 1, 1, 1]
+    assert known_as(found["test"]) is None
+    inside, ignore = object_and_ignore(found["test"].samples[0], Frame.squash((80, 60), 224), 0)
+    assert (ignore, round(inside.mean(), 3)) == (None, round(40 * 30 / (80 * 60), 3))
+    held = DataSource("openimages", root, "train").load()
+    assert len(held) == 2
+
+
+@pytest.mark.parametrize("place", ["metadata", "metadata/OpenImages", "../metadata/OpenImages"])
+def test_openimages_metadata_is_found(tmp_path, place):
+    root = official_sets.openimages(tmp_path)
+    (root / place).parent.mkdir(exist_ok=True)
+    (tmp_path / "metadata/OpenImages").rename(root / place)
+    assert len(DataSource("openimages", root).load()) == 2
+    (root / place).rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=f"{root}: no metadata/OpenImages is there or two folders above"):
+        DataSource("openimages", root).load()
+    assert len(DataSource("openimages", root, metadata=tmp_path / "elsewhere").load()) == 2
+
+
+def test_prepare_knows_openimages_counts(tmp_path):
+    assert KNOWN["openimages"] == {"classes": 100, "train": 29819, "val": 2500, "test": 5000}
+    root = official_sets.openimages(tmp_path)
+    problems = check(Prepare("openimages", root, workers=1)).problems
+    assert problems[:2] == [
+        f"{root}: 2 train images, the whole data set has 29819", f"{root}: 2 classes, the whole data set has 100",
+    ]  # fmt: skip
+    assert check(Prepare("openimages", root, subset=True, workers=1)).problems == []
