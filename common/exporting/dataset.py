@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from common.datasets import Dataset
 from common.exporting import formats
 from common.exporting.detections import (
@@ -19,9 +21,11 @@ from common.exporting.detections import (
     rule_on_validation,
     thresholds_of,
 )
-from common.runs import leakage
+from common.runs import box_quality, leakage
+from common.runs.box_quality import Found, Place, need_pycocotools
 from common.runs.evaluation import EvaluationOptions
 from common.runs.reader import Places, Predictions
+from common.runs.scoring import frame_of_truth
 from common.system.errors import UserError, inside, printable
 from common.system.files import holds_files, read_json, write_text, writing
 from common.system.locks import hold, release
@@ -49,6 +53,9 @@ class DetectionOptions:
     """A JSON file of image ids, {"keep": [...], "drop": [...]}: leave out what is dropped, or not kept."""
     images: formats.Transfer = "link"
     """Link to the images, or copy them."""
+    measure: bool = False
+    """Also compare the boxes with the true ones of images that have some: CorLoc, whether scores sort good boxes from
+    bad, and with --regions all average precision, for which pycocotools must be installed."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,8 @@ def export_dataset(
         UserError: what can't be exported, or `out` holds something else.
     """
     splits = splits_of(options, detection, boxes_at, protocol)
+    if detection.measure:
+        _need_truth(splits, detection)
     hold(out)
     unfinished, made = out / UNFINISHED, out / MADE
     ids = {split.dataset.split: [entry.image_id for entry in split.predictions.entries] for split in splits}
@@ -124,13 +133,15 @@ def export_dataset(
     write_text(unfinished, f"{json.dumps(top)}\n")
     left_out: dict[str, Counter[str]] = {split: Counter() for split in ids}
     counted: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[Place, Found]] = {split: {} for split in ids}
     writer = formats.WRITERS[kind](out, splits[0].dataset.class_names, detection.images)
-    formats.write_all(writer, _images(splits, review, left_out), counted)
+    formats.write_all(writer, _images(splits, review, left_out, found), counted)
     write_text(made, f"{json.dumps(top)}\n")
     unfinished.unlink()
     release(out)
     said = [printable(line) for line in leakage.lines([split.predictions for split in splits])]
-    return [*_summary(splits, counted, left_out), *said]
+    measured = _measured(splits, found, detection) if detection.measure else []
+    return [*_summary(splits, counted, left_out), *measured, *said]
 
 
 def _make_room(out: Path, top: list[str], overwrite: bool) -> None:
@@ -161,7 +172,10 @@ def _make_room(out: Path, top: list[str], overwrite: bool) -> None:
 
 
 def _images(
-    splits: list[Split], review: Review, left_out: dict[str, Counter[str]]
+    splits: list[Split],
+    review: Review,
+    left_out: dict[str, Counter[str]],
+    found: dict[str, dict[Place, Found]],
 ) -> Iterator[tuple[str, LabelledImage]]:
     total = sum(len(split.predictions.entries) for split in splits)
     with bar(total=total, desc="exporting") as progress:
@@ -170,10 +184,43 @@ def _images(
             for number, image in enumerate(
                 labelled_images(split.predictions, split.dataset, split.rule, review, left_out[name]), start=1
             ):
+                found[name][image.sample.image_id, image.sample.label] = Found(image.boxes, image.scores)
                 yield name, image
                 seen = number + sum(left_out[name].values())
                 progress.update(seen - before)
                 before = seen
+
+
+def _need_truth(splits: list[Split], detection: DetectionOptions) -> None:
+    """Refuse (`UserError`) before anything is written what `--measure` could not do in the end."""
+    if not any(len(sample.boxes) for split in splits for sample in split.dataset):
+        raise UserError("--measure where no image has a true box", where=splits[0].predictions.directory,
+                        do="leave it out, or localize again with boxes")  # fmt: skip
+    if detection.regions == "all":
+        need_pycocotools()
+
+
+def _true_boxes(split: Split) -> tuple[dict[Place, np.ndarray], dict[str, tuple[int, int]]]:
+    """True boxes in pixels of the images as stored, where there are some, and these images' sizes."""
+    samples = {sample.image_id: sample for sample in split.dataset}
+    truth, sizes = {}, {}
+    for entry in split.predictions.entries:
+        sample = samples[entry.image_id]
+        if len(sample.boxes):
+            declared = frame_of_truth(entry, sample).original
+            truth[entry.image_id, sample.label] = sample.boxes * np.tile(np.divide(entry.size, declared), 2)
+            sizes[entry.image_id] = entry.size
+    return truth, sizes
+
+
+def _measured(splits: list[Split], found: dict[str, dict[Place, Found]], detection: DetectionOptions) -> list[str]:
+    """What `--measure` prints: an image that was left out has no box, and is a miss."""
+    said = []
+    for split in splits:
+        name, (truth, sizes) = split.dataset.split, _true_boxes(split)
+        lines = box_quality.lines(found[name], truth, sizes if detection.regions == "all" else None)
+        said += [f"{name}: {line}" for line in (lines if truth else ["no image has a true box"])]
+    return said
 
 
 def _summary(splits: list[Split], counted: dict[str, dict[str, int]], left_out: dict[str, Counter[str]]) -> list[str]:

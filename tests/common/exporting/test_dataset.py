@@ -340,3 +340,37 @@ def test_a_class_outside_the_five_best_has_no_probability(directories):
     assert class_probability(entry) == 0.5
     assert class_probability(type(entry)(**{**vars(entry), "top5": (7, 8), "top5_scores": (0.6, 0.4)})) == 0.0
     assert class_probability(type(entry)(**{**vars(entry), "top5": None, "top5_scores": None})) == 1.0
+
+
+def test_measured_boxes(tmp_path, directories):
+    """The runs' maps are 1 on the true box, within a pixel of 224; of six images two are wide, two small, two large."""
+    _, lines = exported(directories, tmp_path, "csv", measure=True)
+    for split in ("train", "test"):
+        assert f"{split}: CorLoc 100.00 of 6 images with true boxes" in lines
+        assert (
+            f"{split}: IoU of at least 0.5, 0.7, 0.9: 100.0 100.0 100.0 % of the best half by score, 100.0 100.0 100.0 % of all 6 boxes"
+            in lines
+        )
+
+
+def test_an_image_that_is_left_out_is_a_miss_of_corloc(tmp_path, directories):
+    review = tmp_path / "review.json"
+    review.write_text(json.dumps({"drop": [f"{NAMES[0]}/three.png"]}))
+    _, lines = exported(directories, tmp_path, "csv", measure=True, review=review)
+    assert f"test: CorLoc {500 / 6:.2f} of 6 images with true boxes" in lines
+
+
+def test_average_precision_of_all_regions(tmp_path, directories):
+    pytest.importorskip("pycocotools")
+    _, lines = exported(directories, tmp_path, "csv", measure=True, regions="all")
+    assert "test: average precision at IoU 0.5, with the image's own class: 100.00" in lines
+    assert "train: average precision at IoU 0.5, with the image's own class: 100.00" in lines
+
+
+def test_measuring_without_truth_is_refused_before_anything_is_written(tmp_path, birds):
+    source = DataSource("folder", birds, "test")
+    hit = {sample.image_id: np.array([(0, 0, 9, 9)]) for sample in source.load()}
+    run = runs.write(tmp_path / "run", source, boxes=hit)
+    with pytest.raises(UserError, match=f"{run}: --measure where no image has a true box"):
+        exported({"test": run}, tmp_path, "csv", measure=True)
+    assert not (tmp_path / "out").exists()
