@@ -43,13 +43,13 @@ COUNTS = {
     "stanford-cars": {"classes": 196, "train": 8_144, "test": 8_041},
     "fgvc-aircraft": {"classes": 100, "train": 3_334, "val": 3_333, "trainval": 6_667, "test": 3_333},
 }
-"""By their own pages: vision.stanford.edu/aditya86/ImageNetDogs, ai.stanford.edu/~jkrause/cars/car_dataset.html and
-www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft (the archive 2013b, by variant)."""
+"""Classes, and images of each split, as the official pages give them: vision.stanford.edu/aditya86/ImageNetDogs,
+ai.stanford.edu/~jkrause/cars/car_dataset.html, www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft (2013b, by variant)."""
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What the files say of one split."""
+    """Samples and classes of one split."""
 
     samples: list[Sample]
     class_names: tuple[str, ...]

@@ -18,7 +18,7 @@ from common.system.errors import UserError
 
 NAME = "imagenetv2"
 COUNTS = {"classes": 1000, "test": 10_000}
-"""By github.com/modestyachts/ImageNetV2, for each of its three selections."""
+"""Classes and images of each of the three selections, as github.com/modestyachts/ImageNetV2 gives them."""
 
 
 def load(root: Path, split: str, boxes: Path | None = None, on_problem: OnProblem = raise_problem) -> Dataset:

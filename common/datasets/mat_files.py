@@ -18,7 +18,7 @@ from common.system.errors import UNPRINTABLE, UserError
 from common.system.files import need_file
 
 MAX_BYTES = 256 * 2**20
-"""Of a file, and of what it unpacks to; data sets' lists have a few MiB."""
+"""Size of the largest file that is read, and of what it may unpack to; data sets' lists have a few MiB."""
 MAX_DEPTH = 8
 """Arrays in arrays: a cell or a field of a struct is one."""
 _HEADER, _TAG = 128, 8

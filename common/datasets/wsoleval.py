@@ -27,7 +27,7 @@ from common.system.files import write_text
 MAX_SIDE = 1_000_000
 """Pixels that an image may have on a side."""
 OPENIMAGES_COUNTS = {"classes": 100, "train": 29_819, "val": 2_500, "test": 5_000}
-"""By Choe et al. (CVPR 2020), table 1: train-weaksup, train-fullsup, test."""
+"""Classes, and images of train-weaksup, train-fullsup and test, as Choe et al. (CVPR 2020) give them."""
 _HELP = "name the folder that holds train/, val/ and test/ with --data.metadata, and the images' with --data.root"
 
 

@@ -214,7 +214,7 @@ def _true_boxes(split: Split) -> tuple[dict[Place, np.ndarray], dict[str, tuple[
 
 
 def _measured(splits: list[Split], found: dict[str, dict[Place, Found]], detection: DetectionOptions) -> list[str]:
-    """What `--measure` prints: an image that was left out has no box, and is a miss."""
+    """Describe the boxes of each split in lines; an image that was left out has no box, and is a miss."""
     said = []
     for split in splits:
         name, (truth, sizes) = split.dataset.split, _true_boxes(split)

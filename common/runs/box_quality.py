@@ -1,4 +1,4 @@
-"""How good found boxes are where images have true ones: CorLoc, average precision, and whether scores sort the boxes.
+"""Quality of found boxes where images have true ones: CorLoc, average precision, and whether scores sort the boxes.
 
 Boxes are compared in pixels of the original image, `x0 y0 x1 y1`, end-exclusive, IoU of convention `continuous`, and an
 IoU that equals the criterion is enough. An object's class is the image's, or one of the image's: what is found and what
@@ -22,7 +22,7 @@ Place = tuple[str, int]
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What was found of one class in one image.
+    """Boxes found of one class in one image.
 
     Attributes:
         boxes: (N, 4), the one that stands for the image first.
@@ -77,7 +77,7 @@ def corloc(found: Mapping[Place, Found], truth: Mapping[Place, np.ndarray], crit
 
 
 def sorting(found: Mapping[Place, Found], truth: Mapping[Place, np.ndarray]) -> Sorting:
-    """How well scores sort the boxes of those images and classes that have true ones.
+    """Measure how well scores sort the boxes of those images and classes that have true ones.
 
     Boxes of one score at the border between the halves count in part, as if they were drawn from at random.
     """
@@ -88,7 +88,7 @@ def sorting(found: Mapping[Place, Found], truth: Mapping[Place, np.ndarray]) -> 
 
 
 def shares(ious: np.ndarray, scores: np.ndarray) -> Sorting:
-    """The same of IoUs (N,) and scores (N,); of an odd number the middle one counts half."""
+    """Measure it of IoUs (N,) and scores (N,); of an odd number the middle one counts half."""
     if len(ious) == 0:
         return Sorting(0, (float("nan"),) * len(CRITERIA), (float("nan"),) * len(CRITERIA))
     reached = _reach(ious[:, None], np.array(CRITERIA))
@@ -175,7 +175,7 @@ def _as_coco(box: np.ndarray) -> dict[str, object]:
 def lines(
     found: Mapping[Place, Found], truth: Mapping[Place, np.ndarray], sizes: Mapping[str, tuple[int, int]] | None = None
 ) -> Sequence[str]:
-    """What is said of the boxes of one split, a line each; average precision where `sizes` are given."""
+    """Describe the boxes of one split, a line each; with average precision where `sizes` are given."""
     counted = f"{len(truth)} images" if len({image_id for image_id, _ in truth}) == len(truth) else (
         f"{len(truth)} pairs of image and class")  # fmt: skip
     told = sorting(found, truth)
