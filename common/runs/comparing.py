@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import binomtest
 
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
@@ -133,6 +132,8 @@ def holm(values: Sequence[float]) -> list[float]:
 
 def mcnemar(only_one: int, only_other: int) -> float:
     """The exact two-sided p that images hit by one alone are as often the first's as the second's."""
+    from scipy.stats import binomtest  # slow to import, and --help needs none of it
+
     discordant = only_one + only_other
     return 1.0 if discordant == 0 else float(binomtest(only_one, discordant, 0.5).pvalue)
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import binomtest
 
 from common.measuring.hits import Hits, chunks
 from common.measuring.metrics import LocalizationResult, PixelResult, area_under_precision_recall, iou_by_threshold
@@ -41,6 +40,8 @@ def wilson(hits: int, images: int) -> Interval:
     """Wilson's 95 % interval of `hits` in `images`, in percent; the whole scale without an image."""
     if images == 0:
         return 0.0, 100.0
+    from scipy.stats import binomtest  # slow to import, and --help needs none of it
+
     found = binomtest(int(hits), int(images)).proportion_ci(LEVEL, method="wilson")
     return 100.0 * float(found.low), 100.0 * float(found.high)
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from math import sqrt
 
 import numpy as np
-from scipy.stats import norm, t
 
 from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import Evaluation, Row, indices_of
@@ -73,6 +72,8 @@ def both_sources(seeds: np.ndarray, drawn: np.ndarray) -> Interval:
         seeds: (K,) accuracies in percent.
         drawn: (R,) the mean over seeds in resamples of the images.
     """
+    from scipy.stats import norm, t  # slow to import, and --help needs none of it
+
     count, quantile = len(seeds), 0.5 + LEVEL / 2
     by_seed = t.ppf(quantile, count - 1) * seeds.std(ddof=1) / sqrt(count)
     by_image = norm.ppf(quantile) * drawn.std(ddof=1)
