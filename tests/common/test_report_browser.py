@@ -269,3 +269,42 @@ def test_on_a_phone_the_filters_are_shut(browser, page_file):
     assert not page.locator("#frame").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.close()
+
+
+def many(page_file, path, count):
+    """The page with its images repeated under new ids, all with one small photograph."""
+    before, rest = page_file.read_text().split('<script type="application/json" id="data">')
+    content, after = rest.split("</script>", 1)
+    data = json.loads(content)
+    first = data["images"]
+    small = {"picture": first[0]["picture"]}
+    data["images"] = [{**first[number % len(first)], **small, "id": f"many/{number:04}"} for number in range(count)]
+    text = json.dumps(data).replace("<", "\\u003c")
+    path.write_text(f'{before}<script type="application/json" id="data">{text}</script>{after}')
+
+
+@pytest.mark.slow
+def test_5000_images_are_found_ordered_and_opened(browser, page_file, tmp_path):
+    """Cards are made a page at a time; `other`, the third run, misses two of every six images."""
+    many(page_file, tmp_path / "many.html", 5000)
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    trouble = []
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.goto((tmp_path / "many.html").as_uri())
+    page.locator("#controls").scroll_into_view_if_needed()
+    assert "5000 of 5000" in page.locator("#count").text_content()
+    assert cards(page) < 100
+    page.select_option("#judge", "2")
+    page.select_option("#outcome", "miss")
+    misses = int(page.locator("#count").text_content().split()[0])
+    assert 1666 <= misses <= 1668
+    page.select_option("#outcome", "all")
+    page.select_option("#order", "worst")
+    page.wait_for_function("document.querySelector('.card .look[data-run=\"2\"] .miss') !== null")
+    page.fill("#find", "many/4999")
+    assert cards(page) == 1
+    page.locator(".card canvas").first.click()
+    assert "many/4999" in page.locator("#large-title").text_content()
+    page.wait_for_function("document.querySelector('#large-looks canvas').width > 100")
+    assert trouble == []
+    page.close()
