@@ -56,6 +56,7 @@ def merge(options: Merge) -> Path:
     _check(parts, dataset)
     data = source.described(dataset)
     data["trained_images"] = trained.joined(part.manifest["data"].get("trained_images") for part in parts)
+    data["training_steps"] = parts[0].manifest["data"].get("training_steps")
     header = {**_shared(parts[0]), "data": data}
     processes = [process for part in parts for process in part.manifest.get("processes", [])]
     writer = PredictionsWriter(options.out, header, options.overwrite, processes)

@@ -21,7 +21,9 @@ __all__ = [
 
 PLACES = {"root", "metadata", "boxes", "list_file", "class_names", "class_index"}
 """Fields of a record that say where the files lie, and not which data set it is."""
-DESCRIBED = {"images", "fingerprint", "left_out", "passed_over", "trained_images", "train_on_evaluation_split"}
+DESCRIBED = {
+    "images", "fingerprint", "left_out", "passed_over", "trained_images", "training_steps", "train_on_evaluation_split"
+}  # fmt: skip
 """Entries that manifests and checkpoints hold of the images beside the fields of a `DataSource`."""
 
 _OTHER_KIND = {
@@ -164,14 +166,15 @@ class DataSource:
 
     def described(self, dataset: Dataset, *checkpoints: Path | str | None) -> dict[str, Any]:
         """Entries of a manifest about the images: `identity`, how many images were left out, by reason, how
-        many files were passed over because they are no images, by kind, and which of the images the networks in
-        `checkpoints` were trained on, as `trained.compared` says it.
+        many files were passed over because they are no images, by kind, which of the images the networks in
+        `checkpoints` were trained on, as `trained.compared` says it, and for how many steps they were trained.
         """
         return {
             **self.identity(dataset),
             "left_out": dataset.left_out,
             "passed_over": dataset.passed_over,
             "trained_images": trained.compared(dataset, checkpoints),
+            "training_steps": [None if path is None else trained.steps(path) for path in checkpoints],
         }
 
     @classmethod
@@ -234,7 +237,7 @@ class TrainingSource(DataSource):
 def alike(stored: Any, record: Any) -> bool:
     """Whether an entry of a stored record equals today's; a data set may have moved, its fingerprint tells it."""
     if isinstance(stored, dict) and isinstance(record, dict) and "fingerprint" in record:
-        passing = {*PLACES, "passed_over"}
+        passing = {*PLACES, "passed_over", "training_steps"}
         stored, record = (
             {key: value for key, value in each.items() if key not in passing} for each in (stored, record)
         )

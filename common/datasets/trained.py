@@ -8,7 +8,9 @@ encoded anew. An identity takes 16 bytes.
 
 import base64
 import hashlib
+import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from common.system.files import read_json, write_json
 from common.system.progress import bar
 
 FILE = "trained_images.json"
+LOG, TRAINING = "log.jsonl", "training.json"
 FORMAT = 1
 OWN_IDS = {"cub", "demo", "ilsvrc", "photographs", "stanford-dogs", "fgvc-aircraft", "openimages"}
 """Data sets in which no two images of any splits have the same id."""
@@ -150,6 +153,28 @@ def read(checkpoint: Path | str) -> TrainedImages | None:
         raise UserError(f"no record of the training's images ({error})", where=path,
                         do="delete it; results will then say that they are unknown") from error  # fmt: skip
     return TrainedImages(name, split, flag, found.astype(np.uint64))
+
+
+def steps(checkpoint: Path | str) -> int | None:
+    """Number of training steps that a checkpoint is of: from its name, or from what lies beside it; None if unknown.
+
+    A training in PyTorch logs every step; one of DGL's records its epochs and their steps. `imagenet:` is of none here.
+    """
+    if str(checkpoint).startswith("imagenet:"):
+        return 0
+    path = Path(checkpoint)
+    if named := re.fullmatch(r"step-(\d+)\.pth", path.name):
+        return int(named[1])
+    if not path.is_dir() and path.stem != "final":
+        return None
+    folder = path if path.is_dir() else path.parent
+    try:
+        if (folder / LOG).is_file():
+            return int(json.loads((folder / LOG).read_text(encoding="utf-8").splitlines()[-1])["step"]) + 1
+        told = json.loads((folder / TRAINING).read_text(encoding="utf-8"))["options"]
+        return int(told["epochs"]) * int(told["steps_per_epoch"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def compared(dataset: Dataset, checkpoints: Iterable[Path | str | None]) -> dict[str, Any]:

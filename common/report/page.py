@@ -77,6 +77,8 @@ class Report(EvaluationOptions):
     """Pictured images at most, half of them misses where not all fit; the tables and plots are about all."""
     picture: int = 240
     """Longest side of a photograph on the page, in pixels."""
+    note: str = ""
+    """Sentence for the page's readers, below its title."""
     overwrite: bool = False
     """Replace the page where it is there already."""
 
@@ -94,12 +96,13 @@ def build(options: Report) -> str:
     template = _environment().get_template("report.html.j2")
     return template.render(
         title=_title(evaluations),
+        note=options.note,
         summary=side_by_side(evaluations, [*baselines, *seeds]) if scored else None,
         full=in_full(evaluations, [*baselines, *seeds]) if scored else None,
         whiskers=[markupsafe.Markup(svg) for svg in _whisker_charts([*baselines, *seeds], evaluations)],
         comparisons=[matrix(comparison) for comparison in _comparisons(evaluations, options)],
         published=_published(evaluations),
-        runs=without_thresholds(evaluations, options.resampling),
+        runs=_with_steps(without_thresholds(evaluations, options.resampling), evaluations),
         leaks=leakage_lines(evaluations),
         left_out=_left_out(evaluations),
         curves=[markupsafe.Markup(svg) for svg in _threshold_charts(evaluations, baselines)],
@@ -168,6 +171,18 @@ def _published(evaluations: Sequence[Evaluation]) -> list[list[str]]:
             accuracies = [figure(value) for value in (row.top1, row.top5, row.gt_known)]
             table.append([row.method, row.architecture, *accuracies, row.source])
     return table if len(table) > 1 else []
+
+
+def _with_steps(table: list[list[str]], evaluations: Sequence[Evaluation]) -> list[list[str]]:
+    """The table with a last column, for how many steps each run's network was trained."""
+    return [[*table[0], "training steps"],
+            *([*row, _steps(each)] for row, each in zip(table[1:], evaluations, strict=True))]  # fmt: skip
+
+
+def _steps(evaluation: Evaluation) -> str:
+    told = evaluation.predictions.manifest["data"].get("training_steps")
+    counts = [count for count in told if isinstance(count, int)] if isinstance(told, list) else []
+    return ", ".join(f"{count:,}" if count else "none" for count in counts) or "unknown"
 
 
 def _left_out(evaluations: Sequence[Evaluation]) -> list[str]:

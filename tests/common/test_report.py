@@ -86,6 +86,18 @@ def test_two_runs_are_compared_on_the_page(tmp_path, source):
     assert "(-50.0)" in page.text
 
 
+def test_the_page_says_for_how_many_steps_a_network_was_trained(tmp_path, source):
+    for name, steps in (("trained", [1240]), ("two", [240, 30]), ("own", [0]), ("foreign", [None])):
+        data = {**source.described(source.load()), "training_steps": steps}
+        runs.write(tmp_path / name, source, data=data)
+    page = build(
+        Report(tuple(tmp_path / name for name in ("trained", "two", "own", "foreign")), note="BAS <is> left out.")
+    )
+    assert "BAS &lt;is&gt; left out." in page
+    for name, told in (("trained", "1,240"), ("two", "240, 30"), ("own", "none"), ("foreign", "unknown")):
+        assert re.search(rf">{tmp_path / name}</th>.*<td>unknown</td><td>{told}</td>\s*</tr>", page), name
+
+
 def test_boxes_on_the_page_are_the_protocols(both, source):
     page = Page(build(Report(both[:1])))
     image, (look,) = page.data["images"][5], page.data["images"][5]["looks"]

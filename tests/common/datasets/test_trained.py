@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.datasets import DataSource, trained
+from common.datasets import DataSource, alike, trained
 from common.datasets.sample import Dataset, Sample
 from common.system.errors import UserError
 from tests import small_cub
@@ -99,6 +99,24 @@ def test_what_a_manifest_says(tmp_path):
     joined = trained.joined([said, flagged])
     assert joined == {"known": True, "images": [*said["images"], "x"], "evaluation_split": "test"}
     assert trained.joined([said, None])["known"] is trained.joined([{**said, "images": [1]}])["known"] is False
+
+
+def test_steps_of_a_training(tmp_path):
+    """Counted in a log from 0; of DGL recorded; by a checkpoint's name; none of ImageNet's own weights."""
+    for name in ("torch", "dgl", "bare"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "torch" / trained.LOG).write_text('{"step": 0, "loss": 2.0}\n{"step": 239, "loss": 1.0}\n')
+    (tmp_path / "torch" / trained.TRAINING).write_text('{"options": {"epochs": 3}}')
+    (tmp_path / "dgl" / trained.TRAINING).write_text('{"options": {"epochs": 3, "steps_per_epoch": 12}}')
+    assert trained.steps(tmp_path / "torch/final.pth") == 240
+    assert trained.steps(tmp_path / "torch/step-00000120.pth") == 120
+    assert trained.steps(tmp_path / "dgl") == trained.steps(tmp_path / "dgl/final.npz") == 36
+    assert trained.steps(tmp_path / "torch/model-8") is trained.steps(tmp_path / "bare/final.pth") is None
+    assert trained.steps("imagenet:mobilenet_v1") == 0
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "train")
+    said = source.described(source.load(), tmp_path / "torch/final.pth", "imagenet:mobilenet_v1", None)
+    assert said["training_steps"] == [240, 0, None]
+    assert alike({key: value for key, value in said.items() if key != "training_steps"}, said)
 
 
 def test_identities_are_read_back(tmp_path):
