@@ -1,7 +1,8 @@
 """Measuring a network after an epoch, and keeping the best epoch's weights.
 
 EXT does this on the test split, from its 31st epoch on, and releases the best: an oracle. The same can be done here, it
-is said on the screen, and the last epoch's weights are kept in any case.
+is said on the screen and beside every later result of the best network, and the last epoch's weights are kept in any
+case.
 """
 
 import json
@@ -13,7 +14,7 @@ import torch
 from bas.config import Recipe
 from bas.inference import BasLocalizer
 from bas.network import Network
-from common.datasets import DataSource
+from common.datasets import DataSource, trained
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import BAS_EXTENSION
 from common.pytorch import checkpoints, distributed
@@ -23,6 +24,7 @@ from common.system.files import parse_json, write_text
 from common.system.progress import bar
 
 LOG = "validation.jsonl"
+BEST = {name: f"best_{name}.pth" for name in ("top1", "gt", "loc")}
 
 
 class Validation:
@@ -52,7 +54,8 @@ class Validation:
         workers: int,
         side: int,
     ):
-        self.samples = source.load().samples
+        self.dataset = source.load()
+        self.samples = self.dataset.samples
         if not any(len(sample.boxes) for sample in self.samples):
             raise UserError(f"none of the {len(self.samples)} images to validate on has a ground-truth box",
                             where=source.root, do="name their boxes, or train with --validate no")  # fmt: skip
@@ -66,9 +69,10 @@ class Validation:
         if epoch >= self.first_epoch and distributed.rank() == 0:
             found = {"epoch": epoch, **self.measure()}
             earlier = self._earlier(epoch)
-            for name in ("top1", "gt", "loc"):
+            trained.note_chosen(self.folder, list(BEST.values()), self.dataset)
+            for name, file in BEST.items():
                 if all(found[name] > other[name] for other in earlier):
-                    checkpoints.write(self.folder / f"best_{name}.pth", self._content(found))
+                    checkpoints.write(self.folder / file, self._content(found))
             lines = [json.dumps(line) for line in (*earlier, found)]
             write_text(self.folder / LOG, "".join(f"{line}\n" for line in lines))
             print(f"epoch {epoch}: Top-1 {found['top1']:.2f}, GT-known {found['gt']:.2f}")

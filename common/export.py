@@ -4,8 +4,9 @@
 
 writes, below a folder for each predictions directory:
 
+    export.json     whose predictions these are, and which images the network was trained or chosen on
     audit.csv       image, protocol, IoU criterion, threshold and its source, predicted and closest true box, what
-                    their pixels are of, IoU, counted, hit, class right among one and five
+                    their pixels are of, IoU, counted, hit, class right among one and five, trained on or not
     boxes.csv       image, class, one box in pixels of the original image, its threshold and where that comes from,
                     the five classes
     coco.json       ground truth in COCO's format: images, annotations, categories
@@ -37,10 +38,11 @@ import numpy as np
 import tyro
 
 from common.datasets import wsoleval
-from common.exporting.dataset import DetectionOptions, export_dataset
+from common.exporting.dataset import MANIFEST, DetectionOptions, export_dataset, manifest
 from common.measuring.boxes import pairwise_iou
 from common.measuring.geometry import Frame
 from common.measuring.protocols import PROTOCOLS, Protocol
+from common.runs import leakage
 from common.runs.audit import judge
 from common.runs.evaluation import GALLERY_ORDER, Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.scoring import frame_of_truth
@@ -52,8 +54,8 @@ from common.system.options import parse
 
 AUDIT = ("image_id", "label", "protocol", "criterion", "threshold", "source", "x0", "y0", "x1", "y1",
          "true_x0", "true_y0", "true_x1", "true_y1", "iou", "counted", "hit", "top1_right", "top5_right",
-         "pixels")  # fmt: skip
-NAMES = ("audit.csv", "boxes.csv", "coco.json", "coco_results.json", "metadata")
+         "pixels", "trained_on", "leakage")  # fmt: skip
+NAMES = (MANIFEST, "audit.csv", "boxes.csv", "coco.json", "coco_results.json", "metadata")
 UNFINISHED = ".unfinished"
 BOXES = (
     "image_id",
@@ -68,6 +70,8 @@ BOXES = (
     "source",
     "protocol",
     "pixels",
+    "trained_on",
+    "leakage",
 )
 
 
@@ -175,6 +179,7 @@ def _audit_one(
     workers: int,
     pixels: str,
 ) -> Iterator[list[Any]]:
+    leak = leakage.of(evaluation.predictions)
     for judged in judge(evaluation.predictions, evaluation.samples, protocol, (threshold,), count_missing, workers):
         entry, scores = judged.entry, judged.scores
         shown = row.threshold if row.source == "stored" else threshold
@@ -186,7 +191,7 @@ def _audit_one(
         yield [
             _no_formula(entry.image_id), entry.label, protocol.name, protocol.criteria[number], f"{shown:.6g}",
             row.source, *_cells(box), *_cells(truth), f"{scores.iou[0]:.6f}", int(judged.counted[0]),
-            int(judged.correct[0, number]), *right, pixels,
+            int(judged.correct[0, number]), *right, pixels, *_leak_cells(leak, entry.image_id),
         ]  # fmt: skip
 
 
@@ -194,6 +199,12 @@ def _closest(ground_truth: np.ndarray, box: np.ndarray | None, protocol: Protoco
     if len(ground_truth) == 0:
         return None
     return ground_truth[0 if box is None else int(pairwise_iou(box[None], ground_truth, protocol.iou)[0].argmax())]
+
+
+def _leak_cells(leak: leakage.Leakage, image_id: str) -> list[Any]:
+    """Whether the network was trained on this image, 1 or 0, empty where that is unknown; and on how many of all."""
+    seen = leak.of_image(image_id)
+    return ["" if seen is None else int(seen), leak.text]
 
 
 def _no_formula(image_id: str) -> str:
@@ -207,11 +218,13 @@ def _cells(box: np.ndarray | None) -> list[Any]:
 
 def box_rows(evaluation: Evaluation, boxes: Boxes) -> Iterator[list[Any]]:
     """The cells of `BOXES`, in pixels of the original image."""
+    leak = leakage.of(evaluation.predictions)
     for entry in evaluation.predictions.entries:
         top5, scores = entry.top5 or (), entry.top5_scores or ()
         yield [_no_formula(entry.image_id), entry.label, *_cells(boxes.by_image[entry.image_id]),
                f"{boxes.threshold[entry.image_id]:.6g}", " ".join(map(str, top5)),
-               " ".join(f"{score:.6g}" for score in scores), boxes.source, boxes.protocol, "original"]  # fmt: skip
+               " ".join(f"{score:.6g}" for score in scores), boxes.source, boxes.protocol, "original",
+               *_leak_cells(leak, entry.image_id)]  # fmt: skip
 
 
 def coco(evaluation: Evaluation, boxes: Boxes) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -220,6 +233,7 @@ def coco(evaluation: Evaluation, boxes: Boxes) -> tuple[dict[str, Any], list[dic
     Categories are the data set's classes, and any other class that was predicted.
     """
     images, annotations, results = [], [], []
+    leak = leakage.of(evaluation.predictions)
     numbers = {image_id: number for number, image_id in enumerate(evaluation.samples, start=1)}
     for image_id, sample in evaluation.samples.items():
         width, height = sample.known_size() or (None, None)
@@ -238,13 +252,13 @@ def coco(evaluation: Evaluation, boxes: Boxes) -> tuple[dict[str, Any], list[dic
                 "bbox": _corner_and_sides(box),
                 "score": float(entry.top5_scores[0]) if entry.top5_scores else 1.0,
                 "threshold": boxes.threshold[entry.image_id], "threshold_from": boxes.source,
-                "protocol": boxes.protocol,
+                "protocol": boxes.protocol, "trained_on": leak.of_image(entry.image_id),
             })  # fmt: skip
     names = dict(enumerate(evaluation.dataset.class_names))
     others = {result["category_id"] for result in results} - names.keys()
     names.update({label: f"class {label}, which the data set lacks" for label in sorted(others)})
     info = {"description": f"{evaluation.dataset.name} {evaluation.dataset.split}: true boxes, x y width height in "
-                           "pixels of the original image"}  # fmt: skip
+                           "pixels of the original image", "leakage": leak.text}  # fmt: skip
     categories = [{"id": label, "name": name} for label, name in names.items()]
     return {"info": info, "images": images, "annotations": annotations, "categories": categories}, results
 
@@ -263,6 +277,7 @@ def export(evaluation: Evaluation, folder: Path, options: Export) -> list[Path]:
     _refuse_earlier([folder], options)
     boxes = boxes_to_export(evaluation, options)
     rows = audit_rows(evaluation, options.count_missing, options.workers, options.audit_pixels)
+    write_json(folder / MANIFEST, {"splits": {evaluation.dataset.split: manifest(evaluation.predictions)}})
     write_text(folder / "audit.csv", _csv(AUDIT, rows))
     write_text(folder / "boxes.csv", _csv(BOXES, box_rows(evaluation, boxes)))
     truth, results = coco(evaluation, boxes)

@@ -37,7 +37,7 @@ from common.datasets.label_maps import true_label_map
 from common.datasets.masks import object_and_ignore
 from common.measuring.geometry import Frame
 from common.measuring.segmentation import IGNORE
-from common.pictures.images import ImageError, read_rgb, read_size
+from common.pictures.images import ImageError, is_turned, read_rgb, read_size
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
 from common.system.options import parse
@@ -140,8 +140,9 @@ def check(options: Prepare) -> Report:
         report.splits[split] = dataset
         report.notes.extend(dataset.all_notes(options.root))
         report.notes.extend(_annotated(dataset))
-        sizes, undecodable = _look_at_images(dataset, options, report.notes)
+        sizes, turned, undecodable = _look_at_images(dataset, options, report.notes)
         report.problems.extend(undecodable)
+        report.problems.extend(_check_turned(dataset, sizes, turned, report.notes))
         report.problems.extend(_check_boxes(dataset, sizes, report.notes))
         report.rows.append(_row(dataset, sizes))
     _compare_with_known(options, report)
@@ -201,51 +202,91 @@ def _annotated(dataset: Dataset) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What a file holds: its size as stored, whether an EXIF tag turns it, what is wrong with it or with its mask."""
+
+    size: tuple[int, int] | None = None
+    turned: bool = False
+    problem: str | None = None
+    mask_problem: str | None = None
+
+
 def _look_at_images(
     dataset: Dataset, options: Prepare, notes: list[str]
-) -> tuple[dict[str, tuple[int, int]], list[str]]:
-    """Sizes by image id, and the problems of files that are missing or can't be decoded; masks of no use are notes."""
+) -> tuple[dict[str, tuple[int, int]], list[str], list[str]]:
+    """Sizes by image id, ids of images that an EXIF tag turns, and the problems of files that are missing or can't be
+    decoded; masks of no use are notes.
+    """
     if options.decode == "none":
-        return {}, []
+        return {}, [], []
     look = partial(_decode, mask_over=dataset.mask_over) if options.decode == "all" else _read_header
-    sizes, problems, masks = {}, [], []
+    sizes, turned, problems, masks = {}, [], [], []
     with pool_of(max(1, options.workers)) as pool:
         found: Iterable = pool.map(look, dataset.samples, chunksize=32)
-        for sample, (size, problem, mask_problem) in zip(
+        for sample, seen in zip(
             dataset.samples, bar(found, total=len(dataset), desc=f"looking at {dataset.split}"), strict=True
         ):
-            if problem:
-                problems.append(problem)
-            if size:
-                sizes[sample.image_id] = size
-            if mask_problem:
-                masks.append(mask_problem)
+            if seen.problem:
+                problems.append(seen.problem)
+            if seen.size:
+                sizes[sample.image_id] = seen.size
+            if seen.turned:
+                turned.append(sample.image_id)
+            if seen.mask_problem:
+                masks.append(seen.mask_problem)
     if masks:
         notes.append(f"{dataset.split}: {len(masks)} images have masks that pixel metrics leave out, the first because "
                      f"of {masks[0]}")  # fmt: skip
-    return sizes, problems
+    return sizes, turned, problems
 
 
-def _decode(sample: Sample, mask_over: int) -> tuple[tuple[int, int] | None, str | None, str | None]:
+def _decode(sample: Sample, mask_over: int) -> _Look:
     try:
         height, width = read_rgb(sample.path).shape[:2]
+        turned = is_turned(sample.path)
     except ImageError as problem:
-        return None, str(problem), None
+        return _Look(problem=str(problem))
     try:
         if sample.truth is not None:
             true_label_map(sample, IGNORE - 1)
         if sample.masks:
             object_and_ignore(sample, Frame.squash(sample.declared_size or (width, height)), mask_over)
     except UserError as problem:
-        return (width, height), None, str(problem)
-    return (width, height), None, None
+        return _Look((width, height), turned, mask_problem=str(problem))
+    return _Look((width, height), turned)
 
 
-def _read_header(sample: Sample) -> tuple[tuple[int, int] | None, str | None, None]:
+def _read_header(sample: Sample) -> _Look:
     try:
-        return read_size(sample.path), None, None
+        return _Look(read_size(sample.path), is_turned(sample.path))
     except ImageError as problem:
-        return None, str(problem), None
+        return _Look(problem=str(problem))
+
+
+def _check_turned(
+    dataset: Dataset, sizes: dict[str, tuple[int, int]], turned: Sequence[str], notes: list[str]
+) -> list[str]:
+    """A note of the images that an EXIF tag turns, and a problem where boxes were drawn on the turned picture: one
+    sticks out of the picture as stored, and all fit the picture on its side.
+    """
+    if not turned:
+        return []
+    notes.append(
+        f"{dataset.split}: {len(turned)} of {len(dataset)} images have an EXIF tag that turns them in viewers, "
+        f"{turned[0]} among them; they are read as stored, and boxes are pixels of the stored picture"
+    )
+    samples, problems = {sample.image_id: sample for sample in dataset}, []
+    for image_id in turned:
+        (width, height), sample = sizes[image_id], samples[image_id]
+        boxes = sample.boxes
+        as_stored, as_turned = ((boxes[:, 2:] <= room).all() for room in ((width, height), (height, width)))
+        if as_turned and not as_stored:
+            problems.append(
+                f"{sample.path}: its boxes fit the picture as its EXIF tag turns it, not the {width} x {height} pixels "
+                "stored; save the picture turned, without the tag"
+            )
+    return problems
 
 
 def _check_boxes(dataset: Dataset, sizes: dict[str, tuple[int, int]], notes: list[str]) -> list[str]:

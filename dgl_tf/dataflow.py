@@ -1,6 +1,6 @@
 """Training images: the release's augmentation, and tensorpack dataflows that feed it to a network.
 
-Images are read as OpenCV reads them, (H, W, 3) uint8 BGR with an EXIF rotation applied.
+Images are (H, W, 3) uint8 BGR as stored, like every data set's; the release's OpenCV turned them by their EXIF tag.
 """
 
 import itertools
@@ -20,13 +20,13 @@ WORKERS = 4
 """Processes that read images in the release."""
 
 
-def read_bgr(sample: Sample) -> np.ndarray:
-    """A sample's image.
+def read_bgr(sample: Sample, turn_by_exif: bool = False) -> np.ndarray:
+    """Read a sample's image, as stored or turned upright by its EXIF tag.
 
     Raises:
         ImageError: it is missing or none.
     """
-    return read_rgb(sample.path, orientation="apply")[..., ::-1]
+    return read_rgb(sample.path, "apply" if turn_by_exif else "ignore")[..., ::-1]
 
 
 def cropped(image: np.ndarray, size: int, top: int, left: int, flip: bool = False) -> np.ndarray:
@@ -68,15 +68,15 @@ class Shuffled(RNGDataFlow):
     image comes in its place, as [text]: an error that tensorpack's worker sends can be lost, since it ends right then.
     """
 
-    def __init__(self, samples: Sequence[Sample], size: int):
-        self.samples, self.size = samples, size
+    def __init__(self, samples: Sequence[Sample], size: int, turn_by_exif: bool = False):
+        self.samples, self.size, self.turn_by_exif = samples, size, turn_by_exif
 
     def __iter__(self) -> Iterator[list]:
         while True:
             for number in self.rng.permutation(len(self.samples)):
                 sample = self.samples[number]
                 try:
-                    image = read_bgr(sample)
+                    image = read_bgr(sample, self.turn_by_exif)
                 except UserError as problem:
                     yield [str(problem)]
                 else:
@@ -93,13 +93,15 @@ class Repeatable(DataFlow):
         start: how many images have been shown already.
         share: of several processes that take turns, this one's.
         turn: images of a turn.
+        turn_by_exif: see `read_bgr`.
     """
 
     def __init__(
-        self, samples: Sequence[Sample], size: int, seed: int, start: int = 0, share: Share = ALONE, turn: int = 1
-    ):
+        self, samples: Sequence[Sample], size: int, seed: int, start: int = 0, share: Share = ALONE, turn: int = 1,
+        turn_by_exif: bool = False,
+    ):  # fmt: skip
         self.samples, self.size, self.seed, self.start = samples, size, seed, start
-        self.share, self.turn = share, turn
+        self.share, self.turn, self.turn_by_exif = share, turn, turn_by_exif
 
     def _counts(self) -> Iterator[int]:
         for first in itertools.count(self.start + self.share.rank * self.turn, self.share.count * self.turn):
@@ -113,21 +115,21 @@ class Repeatable(DataFlow):
                 drawn, order = number, np.random.RandomState([self.seed, 0, number]).permutation(len(self.samples))
             sample = self.samples[order[place]]
             random = np.random.RandomState([self.seed, 1, count])
-            yield [augmented(read_bgr(sample), self.size, random), sample.label]
+            yield [augmented(read_bgr(sample, self.turn_by_exif), self.size, random), sample.label]
 
 
 class InOrder(DataFlow):
     """Samples once, in their own order, as [central crop, label]."""
 
-    def __init__(self, samples: Sequence[Sample], size: int):
-        self.samples, self.size = samples, size
+    def __init__(self, samples: Sequence[Sample], size: int, turn_by_exif: bool = False):
+        self.samples, self.size, self.turn_by_exif = samples, size, turn_by_exif
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __iter__(self) -> Iterator[list]:
         for sample in self.samples:
-            yield [centred(read_bgr(sample), self.size), sample.label]
+            yield [centred(read_bgr(sample, self.turn_by_exif), self.size), sample.label]
 
 
 class Readers(MultiProcessRunnerZMQ):
@@ -175,6 +177,7 @@ def training_flow(
     seed: int,
     start: int = 0,
     share: Share = ALONE,
+    turn_by_exif: bool = False,
 ) -> DataFlow:
     """Batches for ever: [images (N, size, size, 3) uint8 BGR, labels (N,)].
 
@@ -184,12 +187,14 @@ def training_flow(
         batch_size: N.
         workers: processes that read images; 0 reads in this one, repeatably.
         seed, start, share: as for `Repeatable`; processes take batches in turn.
+        turn_by_exif: see `read_bgr`.
     """
     if workers == 0:
-        return BatchData(Repeatable(samples, size, seed, start, share, turn=batch_size), batch_size)
-    return BatchData(Readers(Shuffled(samples, size), workers), batch_size)
+        flow = Repeatable(samples, size, seed, start, share, turn=batch_size, turn_by_exif=turn_by_exif)
+        return BatchData(flow, batch_size)
+    return BatchData(Readers(Shuffled(samples, size, turn_by_exif), workers), batch_size)
 
 
-def validation_flow(samples: Sequence[Sample], size: int, batch_size: int) -> DataFlow:
+def validation_flow(samples: Sequence[Sample], size: int, batch_size: int, turn_by_exif: bool = False) -> DataFlow:
     """Each image once, in batches, the last one shorter."""
-    return BatchData(InOrder(samples, size), batch_size, remainder=True)
+    return BatchData(InOrder(samples, size, turn_by_exif), batch_size, remainder=True)

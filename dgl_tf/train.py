@@ -17,7 +17,7 @@ from typing import Literal
 
 import tensorflow.compat.v1 as tf
 
-from common.datasets import Dataset, TrainingSource, trained
+from common.datasets import Dataset, TrainingSource, splits, trained
 from common.runs.provenance import note_process
 from common.system.errors import UserError, run_command
 from common.system.files import writing
@@ -49,7 +49,7 @@ from tensorpack.tfutils.sessinit import SaverRestore, SessionInit
 from tensorpack.train import trainers
 from tensorpack.utils import logger
 
-from dgl_tf.callbacks import AtEpochs, Final, Progress, Saver, Validated
+from dgl_tf.callbacks import BEST, AtEpochs, Final, Progress, Saver, Validated
 from dgl_tf.dataflow import WORKERS, Watched, training_flow, validation_flow
 from dgl_tf.training_graph import Classifier, Start
 
@@ -91,6 +91,8 @@ class Train:
     """Outputs of the network; by default the data set's classes, and 1000 for inceptionv3, as released."""
     final_size: int = config.FINAL_SIZE
     """Side of the crop."""
+    turn_by_exif: bool = False
+    """Turn training images as their EXIF tag says, as OpenCV does in the release; the test never does."""
     validate: Literal["no", "held", "val", "test"] = "no"
     """The split whose error is measured every 5 epochs and after the last; the best network is kept beside the last."""
     validate_every: int = config.VALIDATE_EVERY
@@ -184,6 +186,10 @@ def train(options: Train) -> Path:
     if share.rank == 0:
         note_process(options.out)
     validation = None if options.validate == "no" else options.data.at(options.validate).load()
+    if validation is not None and share.rank == 0:
+        trained.note_chosen(options.out, [BEST], validation)
+        if splits.is_evaluation(options.validate):
+            print(f"note: {BEST} is chosen on the {options.validate} split, so its figures there are an oracle's")
     with tf.Graph().as_default():
         tf.set_random_seed(options.seed + share.rank)  # each tower's dropout; the first one's weights reach all
         _run(options, dataset, validation, start, share)
@@ -229,7 +235,7 @@ def _run(
     tower_batch = options.batch_size // options.towers
     flow = training_flow(
         dataset.samples, options.final_size, tower_batch, options.workers, options.seed,
-        start=steps * tower_batch * options.towers, share=share,
+        start=steps * tower_batch * options.towers, share=share, turn_by_exif=options.turn_by_exif,
     )  # fmt: skip
     flow = Watched(flow)
     data = QueueInput(flow, tf.FIFOQueue(QUEUE, [tf.uint8, tf.int32]))
@@ -275,7 +281,7 @@ def _validation(options: Train, dataset: Dataset | None, batch_size: int) -> lis
         return []
     best = min(5, options.num_classes)
     runner = InferenceRunner(
-        validation_flow(dataset.samples, options.final_size, batch_size),
+        validation_flow(dataset.samples, options.final_size, batch_size, options.turn_by_exif),
         [
             ClassificationError("wrong-top1", "val-error-top1"),
             ClassificationError(f"wrong-top{best}", "val-error-top5"),

@@ -21,14 +21,14 @@ the map, background."""
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Habits of the released code that move pixels; each can be turned off."""
+    """Habits of the released code that move pixels, each with its own flag."""
 
     normalize_first: bool = True
     """Normalize, then resize, in float32. Otherwise resize the 8-bit image, then normalize."""
     crop_short_of_edge: bool = True
     """Random crops never touch the right and lower edge: offsets 0 to resize - crop - 1. Otherwise they may."""
-    turn_by_exif: bool = True
-    """Turn images as their EXIF tag says, as OpenCV does; annotations don't know of it. Otherwise as stored."""
+    turn_by_exif: bool = False
+    """Turn images as their EXIF tag says, as the release does; annotations don't know of it. Otherwise as stored."""
 
     def read(self, path: Path) -> np.ndarray:
         """An image file as (H, W, 3) uint8 RGB; raises `ImageError`."""

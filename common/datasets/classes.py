@@ -153,13 +153,6 @@ def _to_imagenet(dataset: Dataset, outputs: int) -> Matching:
 
 
 @functools.cache
-def imagenet_classes() -> tuple[str, ...]:
-    """ImageNet's 1000 synset ids, in the order of its heads."""
-    path = Path(__file__).with_name("imagenet_classes.txt")
-    return tuple(line.split()[0] for line in path.read_text(encoding="utf-8").splitlines())
-
-
-@functools.cache
 def imagenet_numbers() -> dict[str, int]:
     """Each synset id, and each name that one class alone has, in lower case, with the class's number."""
     path = Path(__file__).with_name("imagenet_classes.txt")

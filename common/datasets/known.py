@@ -5,7 +5,6 @@ The released code has thresholds for these two alone.
 
 import functools
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -14,29 +13,32 @@ from common.datasets.sample import Dataset
 Known = Literal["cub", "ilsvrc"]
 
 LIKENESS = 0.9
-"""Share of a data set's class names that must be of CUB's or ILSVRC's kind."""
-_DECLARED: dict[str, Known | None] = {"cub": "cub", "ilsvrc": "ilsvrc", "photographs": "ilsvrc", **dict.fromkeys((
+"""Share of a data set's files that must be called as ILSVRC's, where its class names say nothing."""
+_DECLARED: dict[str, Known | None] = {"photographs": "ilsvrc", **dict.fromkeys((
     "demo", "stanford-dogs", "stanford-cars", "fgvc-aircraft", "openimages", "imagenetv2",
 ))}  # fmt: skip
-"""Data sets by the name of a reader that is for one alone; the other readers read anything."""
+"""Data sets by the name of a reader that is for one alone; the others, CUB's and ILSVRC's too, read anything."""
 
 
 def known_as(dataset: Dataset) -> Known | None:
-    """Tell whether these are CUB's or ILSVRC's classes, or a part of them; None for anything else."""
+    """Tell whether these are CUB's or ILSVRC's classes, or a part of them; None for anything else.
+
+    Own data in CUB's or ILSVRC's layout are neither. Where classes have other names, ILSVRC's files show it.
+    """
     if dataset.name in _DECLARED:
         return _DECLARED[dataset.name]
-    names = [name for name in dataset.class_names if not name.isdigit()]
-    if names and _share(_is_bird(name) for name in names) >= LIKENESS:
+    names = dataset.class_names
+    if names and all(_is_bird(name) for name in names):
         return "cub"
-    if names and _share(_WNID(name) is not None for name in names) >= LIKENESS:
+    if names and all(name in _synsets() for name in names):
         return "ilsvrc"
-    files = [sample.image_id.rpartition("/")[2] for sample in dataset]
-    return "ilsvrc" if files and _share(_FILE(name) is not None for name in files) >= LIKENESS else None
+    like = [_is_of_ilsvrc(sample.image_id.rpartition("/")[2]) for sample in dataset]
+    return "ilsvrc" if like and sum(like) / len(like) >= LIKENESS else None
 
 
-def _share(each: Iterable[bool]) -> float:
-    verdicts = list(each)
-    return sum(verdicts) / len(verdicts)
+def _is_of_ilsvrc(file: str) -> bool:
+    found = _FILE(file)
+    return found is not None and (found["synset"] is None or found["synset"] in _synsets())
 
 
 def _is_bird(name: str) -> bool:
@@ -49,5 +51,16 @@ def _birds() -> frozenset[str]:
     return frozenset(Path(__file__).with_name("cub_classes.txt").read_text(encoding="utf-8").split())
 
 
-_WNID = re.compile(r"n\d{8}").fullmatch
-_FILE = re.compile(r"ILSVRC2012_(val|test)_\d{8}\.JPEG|n\d{8}_\d+\.JPEG", re.IGNORECASE).fullmatch
+@functools.cache
+def _synsets() -> frozenset[str]:
+    return frozenset(imagenet_classes())
+
+
+@functools.cache
+def imagenet_classes() -> tuple[str, ...]:
+    """ImageNet's 1000 synset ids, in the order of its heads."""
+    path = Path(__file__).with_name("imagenet_classes.txt")
+    return tuple(line.split()[0] for line in path.read_text(encoding="utf-8").splitlines())
+
+
+_FILE = re.compile(r"ILSVRC2012_(?:val|test)_\d{8}\.JPEG|(?P<synset>n\d{8})_\d+\.JPEG", re.IGNORECASE).fullmatch

@@ -1,5 +1,5 @@
-"""Images that a network was trained on: an identity for each, beside its checkpoints, and which of other images are
-among them.
+"""Images that a network was trained or chosen on: an identity for each, beside its checkpoints, and which of other images
+are among them.
 
 An image is known by its file's content, so that it is the same one in another folder and under another name; and by its
 id where the data set gives every image of all its splits an id of its own (CUB, ILSVRC), so that it is the same one
@@ -26,6 +26,8 @@ from common.system.progress import bar
 
 FILE = "trained_images.json"
 LOG, TRAINING = "log.jsonl", "training.json"
+CHOSEN = "chosen_images.json"
+"""Says which of a folder's checkpoints are the best of several on some images, and on which."""
 FORMAT = 1
 OWN_IDS = {"cub", "demo", "ilsvrc", "photographs", "stanford-dogs", "fgvc-aircraft", "openimages"}
 """Data sets in which no two images of any splits have the same id."""
@@ -34,7 +36,7 @@ _THREADS = 8
 _MANY = 2_000
 _READ: dict[tuple[Path, int, int], int] = {}
 """Contents by path, size and time of change: a command that is about several directories asks for each."""
-UNKNOWN: dict[str, Any] = {"known": False, "images": [], "evaluation_split": None}
+UNKNOWN: dict[str, Any] = {"known": False, "images": [], "evaluation_split": None, "chosen": []}
 """Result of `compared` for results that no checkpoint of ours stands behind."""
 
 
@@ -112,15 +114,31 @@ def note(
         return
     before = [record for record in earlier if record is not None]
     found = np.concatenate([identities(samples), *(record.identities for record in before)])
-    flagged = any(record.on_evaluation_split for record in before)
-    write_json(path, {
+    flagged = any(record.on_evaluation_split for record in before) or bool(trained_on.get("train_on_evaluation_split"))
+    write_json(path, _stored(TrainedImages(trained_on["name"], trained_on["split"], flagged, found)))
+
+
+def note_chosen(folder: Path, checkpoints: Sequence[str], dataset: Dataset) -> None:
+    """Write into a training's folder that checkpoints are chosen by their figures on a data set's images.
+
+    Args:
+        folder: the training's.
+        checkpoints: their names in it.
+        dataset: the images, of any split.
+    """
+    found = TrainedImages(dataset.name, dataset.split, False, identities(dataset.samples))
+    write_json(folder / CHOSEN, {**_stored(found), "checkpoints": list(checkpoints)})
+
+
+def _stored(images: TrainedImages) -> dict[str, Any]:
+    return {
         "format": FORMAT,
-        "name": trained_on["name"],
-        "split": trained_on["split"],
-        "on_evaluation_split": flagged or bool(trained_on.get("train_on_evaluation_split")),
-        "images": len(found),
-        "identities": base64.b64encode(found.astype("<u8").tobytes()).decode(),
-    })  # fmt: skip
+        "name": images.name,
+        "split": images.split,
+        "on_evaluation_split": images.on_evaluation_split,
+        "images": len(images.identities),
+        "identities": base64.b64encode(images.identities.astype("<u8").tobytes()).decode(),
+    }
 
 
 def place(checkpoint: Path | str) -> Path | None:
@@ -139,9 +157,26 @@ def read(checkpoint: Path | str) -> TrainedImages | None:
         UserError: a record that can't be read.
     """
     path = place(checkpoint)
-    if path is None:
+    return None if path is None else _read(path, read_json(path))
+
+
+def read_chosen(checkpoint: Path | str) -> TrainedImages | None:
+    """The images that a checkpoint is the best of several on; None where it was not chosen so.
+
+    Raises:
+        UserError: a record that can't be read.
+    """
+    path = Path(checkpoint).with_name(CHOSEN)
+    if str(checkpoint).startswith("imagenet:") or not path.is_file():
         return None
     stored = read_json(path)
+    names = stored.get("checkpoints") if isinstance(stored, dict) else None
+    if not isinstance(names, list):
+        raise UserError("no record of the checkpoints that were chosen", where=path, expected="their names")
+    return _read(path, stored) if {Path(checkpoint).name, Path(checkpoint).stem} & set(names) else None
+
+
+def _read(path: Path, stored: Any) -> TrainedImages:
     try:
         if stored["format"] != FORMAT:
             raise ValueError(f"format {stored['format']}")
@@ -185,16 +220,21 @@ def compared(dataset: Dataset, checkpoints: Iterable[Path | str | None]) -> dict
         checkpoints: of every network that has a part in the results; what lies beside them is looked for.
 
     Returns:
-        `known`, whether all of them have a record; `images`, ids of those trained on by any that has one; and
-        `evaluation_split`, the split that one was trained on though results are measured on it, or None.
+        `known`, whether all of them have a record; `images`, ids of those trained on by any that has one;
+        `evaluation_split`, the split that one was trained on though results are measured on it, or None; and `chosen`,
+        ids of those that one was chosen on, as the best of several.
     """
+    checkpoints = list(checkpoints)
     records = [None if checkpoint is None else read(checkpoint) for checkpoint in checkpoints]
     found = [record for record in records if record is not None]
     shared = {image_id for record in found for image_id in record.among(dataset)}
+    choices = [None if checkpoint is None else read_chosen(checkpoint) for checkpoint in checkpoints]
+    chosen = {image_id for record in choices if record is not None for image_id in record.among(dataset)}
     return {
         "known": bool(records) and len(found) == len(records),
         "images": [sample.image_id for sample in dataset if sample.image_id in shared],
         "evaluation_split": next((record.split for record in found if record.on_evaluation_split), None),
+        "chosen": [sample.image_id for sample in dataset if sample.image_id in chosen],
     }
 
 
@@ -207,6 +247,7 @@ def joined(parts: Iterable[Any]) -> dict[str, Any]:
         "known": bool(parts) and all(part["known"] for part in parts),
         "images": list(dict.fromkeys(image_id for part in parts for image_id in part["images"])),
         "evaluation_split": next((part["evaluation_split"] for part in parts if part["evaluation_split"]), None),
+        "chosen": list(dict.fromkeys(image_id for part in parts for image_id in part.get("chosen", ()))),
     }
 
 
@@ -215,4 +256,6 @@ def _is_comparison(part: Any) -> bool:
     right = isinstance(part, dict) and all(
         name in part and isinstance(part[name], kind) for name, kind in kinds.items()
     )
-    return right and all(isinstance(image_id, str) for image_id in part["images"])
+    if not right or not isinstance(part.get("chosen", []), list):
+        return False
+    return all(isinstance(image_id, str) for image_id in (*part["images"], *part.get("chosen", ())))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,12 +27,14 @@ from common.runs.evaluation import EvaluationOptions
 from common.runs.reader import Places, Predictions
 from common.runs.scoring import frame_of_truth
 from common.system.errors import UserError, inside, printable
-from common.system.files import holds_files, read_json, write_text, writing
+from common.system.files import holds_files, read_json, write_json, write_text, writing
 from common.system.locks import hold, release
 from common.system.progress import bar
 
 UNFINISHED, MADE = ".unfinished", ".exported"
 """Files that name what an export writes at the top of its folder: while it goes on, and once it is whole."""
+MANIFEST = "export.json"
+"""Says of each split whose predictions its boxes are, and which of its images the network was trained on."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def export_dataset(
     if kind in ("yolo", "voc", "labelme"):
         formats.check_names(ids, kind)
     review = Review.read(detection.review, {image_id for each in ids.values() for image_id in each})
-    top = [*formats.TOP[kind], *(ids if kind == "labelme" else ())]
+    top = [MANIFEST, *formats.TOP[kind], *(ids if kind == "labelme" else ())]
     _make_room(out, top, overwrite)
     write_text(unfinished, f"{json.dumps(top)}\n")
     left_out: dict[str, Counter[str]] = {split: Counter() for split in ids}
@@ -136,12 +138,30 @@ def export_dataset(
     found: dict[str, dict[Place, Found]] = {split: {} for split in ids}
     writer = formats.WRITERS[kind](out, splits[0].dataset.class_names, detection.images)
     formats.write_all(writer, _images(splits, review, left_out, found), counted)
+    write_json(out / MANIFEST, {"format": kind, "splits": {
+        split.dataset.split: {
+            **manifest(split.predictions), **counted.get(split.dataset.split, {"images": 0, "boxes": 0}),
+            "left_out": dict(left_out[split.dataset.split]), "threshold_from": split.rule.source,
+            "threshold": None if split.rule.extractor is None else split.rule.threshold,
+        }
+        for split in splits
+    }})  # fmt: skip
     write_text(made, f"{json.dumps(top)}\n")
     unfinished.unlink()
     release(out)
     said = [printable(line) for line in leakage.lines([split.predictions for split in splits])]
     measured = _measured(splits, found, detection) if detection.measure else []
     return [*_summary(splits, counted, left_out), *measured, *said]
+
+
+def manifest(predictions: Predictions) -> dict[str, Any]:
+    """Say whose predictions are exported, and what is known against them: which images were trained or chosen on."""
+    leak, stored = leakage.of(predictions), predictions.manifest
+    return {
+        "predictions": str(predictions.directory), "method": predictions.title, "checkpoint": stored.get("checkpoint"),
+        "data": {name: stored["data"].get(name) for name in ("name", "split", "fingerprint")},
+        "leakage": leak.text, "trained_on": list(leak.images), "chosen_on": list(leak.chosen),
+    }  # fmt: skip
 
 
 def _make_room(out: Path, top: list[str], overwrite: bool) -> None:

@@ -8,6 +8,8 @@
 | labelme | SPLIT/, a .json beside each image | labelme, X-AnyLabeling |
 | csv | images/SPLIT/, boxes.csv | spreadsheets; this project as `--data.name folder` |
 | wsoleval | images/SPLIT/, metadata/SPLIT/ | wsolevaluation; this project as `--data.name wsoleval` |
+
+Beside these lies export.json: whose predictions the boxes are, which images they were trained on, what was left out.
 """
 
 import csv

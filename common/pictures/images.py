@@ -62,7 +62,7 @@ def is_turned(path: Path) -> bool:
         ImageError: as `read_size`.
     """
     with _open(path) as image:
-        return image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+        return _orientation(image) in _TURNS
 
 
 def read_rgb(path: Path, orientation: str = "ignore") -> np.ndarray:
@@ -70,7 +70,8 @@ def read_rgb(path: Path, orientation: str = "ignore") -> np.ndarray:
 
     Args:
         path: of one of `FORMATS`.
-        orientation: `ignore` or `apply` the EXIF rotation; SPOL and DGL's training read with OpenCV, which applies it.
+        orientation: `ignore` or `apply` the EXIF rotation; OpenCV applies it, with which SPOL and DGL's
+            training read.
 
     Raises:
         ImageError: the file is missing, truncated, empty, not an image, or too large.
@@ -129,11 +130,15 @@ def upright(pixels: np.ndarray, path: Path) -> np.ndarray:
         ImageError: as `read_rgb`.
     """
     with _open(path) as image:
-        try:
-            turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-        except Exception:  # a damaged tag fails in many ways, and turns nothing
-            turn = None
+        turn = _TURNS.get(_orientation(image))
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # a damaged tag fails in many ways, and turns nothing
+        return 1
 
 
 def read_mask(path: Path) -> np.ndarray:

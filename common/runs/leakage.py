@@ -1,4 +1,4 @@
-"""Leaks that a result must not rest on: images that the network was trained on, or that its threshold was chosen on.
+"""Leaks that a result must not rest on: images that the network was trained or chosen on, or its threshold.
 
 A manifest says which of its images the networks behind it were trained on (`common.datasets.trained`), so a predictions
 directory tells it wherever it lies. Whether validation predictions share an image with the scored split is seen from
@@ -28,27 +28,37 @@ class Leakage:
         images: those of the split that were trained on, by id, as far as it is known.
         of: how many images the split has.
         evaluation_split: one that was trained on at the user's word though results are measured on it, or None.
+        chosen: images that the network was chosen on, as the best of several epochs.
     """
 
     known: bool
     images: tuple[str, ...]
     of: int
     evaluation_split: str | None
+    chosen: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """`none`, `unknown` or `trained on 12 of these 24 images`, and that an evaluation split was trained on."""
+        """`none`, `unknown` or `trained on 12 of these 24 images`, and that an evaluation split was trained on, or that
+        the network is the best of several on these images.
+        """
         parts = []
         if self.images:
             parts.append(f"trained on {'' if self.known else 'at least '}{len(self.images)} of these {self.of} images")
         if self.evaluation_split:
             parts.append(f"trained on the evaluation split {self.evaluation_split!r}")
+        if self.chosen:
+            parts.append(f"the best epoch was chosen on {len(self.chosen)} of these {self.of} images")
         return "; ".join(parts) or ("none" if self.known else "unknown")
 
     @property
     def remark(self) -> str:
         """Remark that follows a run's name in a table: empty where nothing is known against it."""
-        return f" ({self.text})" if self.images or self.evaluation_split else ""
+        return f" ({self.text})" if self.images or self.evaluation_split or self.chosen else ""
+
+    def of_image(self, image_id: str) -> bool | None:
+        """Whether one image was trained on; None where that is unknown."""
+        return True if image_id in self.images else False if self.known else None
 
 
 def of(predictions: Predictions) -> Leakage:
@@ -57,8 +67,8 @@ def of(predictions: Predictions) -> Leakage:
     said = trained.joined([data.get("trained_images")])
     present = [entry.image_id for entry in predictions.entries]
     among = set(present) | predictions.skipped.keys()
-    images = tuple(image_id for image_id in said["images"] if image_id in among)
-    return Leakage(said["known"], images, len(among), said["evaluation_split"])
+    images, chosen = (tuple(image_id for image_id in said[key] if image_id in among) for key in ("images", "chosen"))
+    return Leakage(said["known"], images, len(among), said["evaluation_split"], chosen)
 
 
 def lines(runs: Sequence[Predictions], validation: Iterable[Predictions | None] = ()) -> list[str]:
@@ -73,7 +83,7 @@ def lines(runs: Sequence[Predictions], validation: Iterable[Predictions | None] 
     for predictions, kind in [*((run, "") for run in runs), *((held, "validation ") for held in validation)]:
         leak = of(predictions)
         if leak.remark:
-            found.append(f"{kind}{predictions.directory}: {leak.text}{_named(leak.images)}")
+            found.append(f"{kind}{predictions.directory}: {leak.text}{_named(leak.images or leak.chosen)}")
         elif not leak.known:
             unknown.append(f"{kind}{predictions.directory}")
     if unknown:

@@ -25,7 +25,7 @@ def source(tmp_path):
 @pytest.fixture
 def exported(tmp_path, source):
     run = runs.write(tmp_path / "run", source, "resize 256 crop 224", misses=2)
-    options = Export((run,), out=tmp_path / "out")
+    options = Export((run,), out=tmp_path / "out", released_for="cub")
     (evaluation,), _ = evaluate(options)
     export(evaluation, options.out, options)
     return options, evaluation
@@ -117,7 +117,8 @@ def read_results(options):
 def test_boxes_at_a_chosen_threshold_say_so(tmp_path, source):
     """The stored box is the map's at 0.2; at the oracle's the map, 1 on a box and 0.1 elsewhere, gives the same one."""
     run = runs.write(tmp_path / "run", source, "resize 256 crop 224")
-    options = Export((run,), out=tmp_path / "out", boxes_at="released", boxes_of="spol", audit_pixels="original")
+    options = Export((run,), out=tmp_path / "out", boxes_at="released", boxes_of="spol", audit_pixels="original",
+                     released_for="cub")  # fmt: skip
     (evaluation,), _ = evaluate(options)
     export(evaluation, options.out, options)
     rows = read(options.out / "boxes.csv")
@@ -132,6 +133,26 @@ def test_boxes_at_a_chosen_threshold_say_so(tmp_path, source):
         assert [box[name] for name in ("x0", "y0", "x1", "y1")] == [row[name] for name in ("x0", "y0", "x1", "y1")]
     with pytest.raises(UserError, match="no validation threshold for spol"):
         boxes_to_export(evaluation, replace(options, boxes_at="validation"))
+
+
+@pytest.mark.parametrize(("known", "others"), [(True, "0"), (False, "")])
+def test_what_was_trained_on_stands_in_every_file(tmp_path, source, known, others):
+    """Two of six images were: 1 in their lines, 0 or nothing in the others', the count in all; and the same in JSON."""
+    images = [sample.image_id for sample in source.load()][:2]
+    said = {"known": known, "images": images, "evaluation_split": None, "chosen": images[:1]}
+    run = runs.write(tmp_path / "run", source, data={**source.described(source.load()), "trained_images": said})
+    options = Export((run,), out=tmp_path / "out")
+    (evaluation,), _ = evaluate(options)
+    export(evaluation, options.out, options)
+    text = f"trained on {'' if known else 'at least '}2 of these 6 images; the best epoch was chosen on 1 of these 6 images"
+    for name in ("audit.csv", "boxes.csv"):
+        for row in read(options.out / name):
+            assert (row["trained_on"], row["leakage"]) == ("1" if row["image_id"] in images else others, text)
+    results = read_results(options)
+    assert [result["trained_on"] for result in results] == [True, True, *[False if known else None] * 4]
+    assert json.loads((options.out / "coco.json").read_text())["info"]["leakage"] == text
+    split = json.loads((options.out / "export.json").read_text())["splits"]["test"]
+    assert (split["leakage"], split["trained_on"], split["chosen_on"]) == (text, images, images[:1])
 
 
 def test_metadata_holds_whole_numbers(tmp_path):
@@ -156,7 +177,7 @@ def test_the_command_names_its_files_and_does_not_overwrite(tmp_path, source):
     command = [sys.executable, "-m", "common.export", str(run), "--out", str(tmp_path / "out")]
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
-    assert len(first.stdout.splitlines()) == 5
+    assert len(first.stdout.splitlines()) == 6
     second = subprocess.run(command, capture_output=True, text=True)
     assert second.returncode == 2
     assert "there already" in second.stderr
@@ -172,7 +193,7 @@ def test_stored_boxes_are_audited_as_stored(tmp_path, source):
 
 def test_what_is_there_is_kept(tmp_path, exported):
     options, evaluation = exported
-    with pytest.raises(UserError, match=r"audit.csv: the file is there already"):
+    with pytest.raises(UserError, match=r"export.json: the file is there already"):
         export(evaluation, options.out, options)
 
 
@@ -186,7 +207,7 @@ def test_a_stopped_export_is_done_again(tmp_path, source, monkeypatch):
         export_all(evaluations, options)
     assert (tmp_path / "out/1-one/audit.csv").is_file()
     monkeypatch.undo()
-    assert len(export_all(evaluations, options)) == 10
-    with pytest.raises(UserError, match=r"1-one/audit.csv: the file is there already"):
+    assert len(export_all(evaluations, options)) == 12
+    with pytest.raises(UserError, match=r"1-one/export.json: the file is there already"):
         export_all(evaluations, options)
     assert not (tmp_path / "out/.unfinished").exists()

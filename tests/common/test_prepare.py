@@ -47,6 +47,25 @@ def test_masks_of_no_use_are_notes(root):
     assert "test: 1 of 6 images have no mask, which pixel metrics leave out" in found.notes
 
 
+def test_images_that_an_exif_tag_turns(root):
+    """Of 80 x 60 pixels stored, shown as 60 x 80: the box 0 2 30 42 fits both, 0 30 30 70 the picture on its side alone."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = root / "images/001.Red_Bird/bird_0.png"
+    Image.open(path).save(path, exif=exif)
+    told = ("train: 1 of 6 images have an EXIF tag that turns them in viewers, 001.Red_Bird/bird_0.png among them; they "
+            "are read as stored, and boxes are pixels of the stored picture")  # fmt: skip
+    for decode in ("all", "headers"):
+        found = report(root, decode=decode)
+        assert (found.problems, told in found.notes) == ([], True)
+    assert not any("EXIF" in note for note in report(root, splits=("test",)).notes)
+    boxes = root / "bounding_boxes.txt"
+    boxes.write_text(boxes.read_text().replace("1 0.0 2.0 30.0 40.0", "1 0.0 30.0 30.0 40.0", 1))
+    (problem,) = report(root).problems
+    assert problem == f"{path}: its boxes fit the picture as its EXIF tag turns it, not the 80 x 60 pixels stored; " \
+                      "save the picture turned, without the tag"  # fmt: skip
+
+
 def test_sizes_that_disagree_with_the_images(tmp_path, root):
     write_metadata(DataSource("cub", root, "test").load(), tmp_path / "metadata")
     sizes = tmp_path / "metadata/test/image_sizes.txt"

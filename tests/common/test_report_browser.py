@@ -32,7 +32,7 @@ def page_file(tmp_path_factory):
         for kind, frame in (("crop", "resize 256 crop 224"), ("squash", "resize 224"))
     )
     path = folder / "page.html"
-    path.write_text(build(Report(directories)))
+    path.write_text(build(Report(directories, released_for="cub")))
     return path
 
 

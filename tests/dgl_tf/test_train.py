@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from PIL import Image
 from tensorpack.tfutils.tower import TowerContext
 
-from common.datasets import DataSource
+from common.datasets import DataSource, Sample
 from common.system.errors import UserError
 from dgl_tf import callbacks, config, dataflow, processes, records, registry, sessions, train, training_graph, weights
 from dgl_tf.dataflow import Repeatable, cropped, training_flow, validation_flow
@@ -418,6 +419,27 @@ def test_processes_share_the_images_in_turns(whole):
     for source in (first, second, first, second):
         for found, expected in zip(next(source), next(alone), strict=True):
             np.testing.assert_array_equal(found, expected)
+
+
+def test_exif_turns_training_images_where_told(tmp_path):
+    """Orientation 6: the left half of the stored picture is the upper half of the upright one; told or not, by workers too."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    pixels[:, :32] = 255
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    samples = [Sample("turned.png", tmp_path / "turned.png", 0)]
+    for turn in (False, True):
+        flow = validation_flow(samples, 64, 1, *([turn] if turn else []))
+        flow.reset_state()
+        ((images, _),) = flow
+        upper_right, lower_left = images[0, 4, -4, 0], images[0, -4, 4, 0]
+        assert (upper_right, lower_left) == ((255, 0) if turn else (0, 255))
+        seen = dataflow.Repeatable(samples, 64, seed=0, turn_by_exif=turn), dataflow.Shuffled(samples, 64, turn)
+        for source in seen:
+            source.reset_state()
+            shown, _ = next(iter(source))  # mirrored or not, rows of one colour are those of the upright picture
+            assert bool((shown == shown[:, :1]).all()) is turn
 
 
 @pytest.mark.slow

@@ -62,13 +62,13 @@ def test_crops_stop_short_of_the_edge():
     assert offsets == [31, 32]
 
 
-def test_exif_turns_an_image_unless_told(tmp_path):
-    """Orientation 6: the stored 4 x 2 pixels stand upright as 2 x 4."""
+def test_exif_turns_an_image_where_told(tmp_path):
+    """Orientation 6: the stored 4 x 2 pixels stand upright as 2 x 4; images of a data set are read as stored."""
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (4, 2)).save(tmp_path / "turned.jpg", exif=exif)
-    assert Preprocessing().read(tmp_path / "turned.jpg").shape == (4, 2, 3)
-    assert Preprocessing(turn_by_exif=False).read(tmp_path / "turned.jpg").shape == (2, 4, 3)
+    assert Preprocessing().read(tmp_path / "turned.jpg").shape == (2, 4, 3)
+    assert Preprocessing(turn_by_exif=True).read(tmp_path / "turned.jpg").shape == (4, 2, 3)
 
 
 def test_targets_are_the_recorded_ones(golden):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from common.datasets import classes
+from common.datasets import classes, known
 from common.datasets.sample import Dataset, Sample
 from common.measuring.geometry import Frame
 from common.runs.reader import Predictions
@@ -73,7 +73,7 @@ def test_a_checkpoints_names_from_a_list_are_guesses():
 
 def test_imagenets_classes():
     """n02123045 is 281 and n07920052 967 in every list of ImageNet's classes; 134 and 517 are both called crane."""
-    assert (len(classes.imagenet_classes()), classes.imagenet_classes()[281]) == (1000, "n02123045")
+    assert (len(known.imagenet_classes()), known.imagenet_classes()[281]) == (1000, "n02123045")
     numbers = classes.imagenet_numbers()
     assert (numbers["n02123045"], numbers["n07920052"], numbers["tabby"], numbers["espresso"]) == (281, 967, 281, 967)
     assert "crane" not in numbers

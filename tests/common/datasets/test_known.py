@@ -12,8 +12,13 @@ def of(name, names, ids=()):
 
 
 @pytest.mark.parametrize(("dataset", "known"), [
-    (of("cub", ["a"]), "cub"),
-    (of("ilsvrc", ["a"]), "ilsvrc"),
+    (of("cub", ["001.Black_footed_Albatross", "002.Laysan_Albatross"]), "cub"),
+    (of("cub", ["001.cat", "002.dog"]), None),  # one's own data in CUB's layout
+    (of("cub", ["001.Black_footed_Albatross", "201.Dodo"]), None),
+    (of("ilsvrc", ["n01440764", "n02123045"]), "ilsvrc"),
+    (of("ilsvrc", ["n99999999"], ["n99999999/n99999999_1.JPEG"]), None),  # a class of the larger ImageNet
+    (of("folder", ["fish", "cat"], ["fish/n01440764_1.JPEG", "cat/n02123045_7.JPEG"]), "ilsvrc"),
+    (of("photographs", ["a"]), "ilsvrc"),
     (of("demo", ["001.Ember_Crested_Wren"]), None),
     (of("wsoleval", ["001.Black_footed_Albatross", "200.Common_Yellowthroat"]), "cub"),
     (of("folder", ["Cardinal", "Blue_Jay"]), "cub"),

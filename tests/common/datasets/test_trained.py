@@ -97,7 +97,9 @@ def test_what_a_manifest_says(tmp_path):
     assert other.described(other.load())["trained_images"] == trained.UNKNOWN
     flagged = {"known": True, "images": ["x"], "evaluation_split": "test"}
     joined = trained.joined([said, flagged])
-    assert joined == {"known": True, "images": [*said["images"], "x"], "evaluation_split": "test"}
+    assert joined == {"known": True, "images": [*said["images"], "x"], "evaluation_split": "test", "chosen": []}
+    assert trained.joined([said, {**flagged, "chosen": ["y"]}])["chosen"] == ["y"]
+    assert not trained.joined([{**said, "chosen": [1]}])["known"]
     assert trained.joined([said, None])["known"] is trained.joined([{**said, "images": [1]}])["known"] is False
 
 
@@ -117,6 +119,23 @@ def test_steps_of_a_training(tmp_path):
     said = source.described(source.load(), tmp_path / "torch/final.pth", "imagenet:mobilenet_v1", None)
     assert said["training_steps"] == [240, 0, None]
     assert alike({key: value for key, value in said.items() if key != "training_steps"}, said)
+
+
+def test_the_best_of_several_says_what_it_was_chosen_on(tmp_path):
+    """The checkpoints named in the record were, under any ending that TensorFlow takes; the last one was not."""
+    root = small_cub.make(tmp_path / "CUB")
+    source = DataSource("cub", root, "test")
+    trained.note_chosen(tmp_path / "run", ["best_top1.pth", "min-val-error-top1"], source.load().first_classes(2))
+    ids = [sample.image_id for sample in source.load().first_classes(2)]
+    for name in ("best_top1.pth", "min-val-error-top1", "min-val-error-top1.index"):
+        assert source.described(source.load(), tmp_path / "run" / name)["trained_images"]["chosen"] == ids
+    for name in ("final.pth", "min-val"):
+        assert source.described(source.load(), tmp_path / "run" / name)["trained_images"]["chosen"] == []
+    train = source.at("train")
+    assert train.described(train.load(), tmp_path / "run/best_top1.pth")["trained_images"]["chosen"] == []
+    (tmp_path / "run" / trained.CHOSEN).write_text('{"checkpoints": "best_top1.pth"}')
+    with pytest.raises(UserError, match="no record of the checkpoints that were chosen"):
+        trained.read_chosen(tmp_path / "run/best_top1.pth")
 
 
 def test_identities_are_read_back(tmp_path):

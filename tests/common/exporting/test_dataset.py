@@ -87,6 +87,12 @@ def test_coco_is_read_by_pycocotools(tmp_path, directories):
             assert (out / "images" / split / image["file_name"]).resolve().is_file()
         assert not expected
     assert not list(out.rglob("*.part"))
+    said = json.loads((out / "export.json").read_text())
+    for split, path in directories.items():
+        found = said["splits"][split]
+        assert [found[name] for name in ("predictions", "leakage", "images", "boxes", "threshold", "left_out")] == [
+            str(path), "unknown", 6, 6, 0.5, {}
+        ]  # fmt: skip
 
 
 def test_coco_is_read_by_torchvision(tmp_path, directories):
@@ -281,7 +287,13 @@ def test_overwriting_takes_away_what_the_last_export_wrote_and_nothing_else(tmp_
     (out / "notes.txt").write_text("mine")
     asked = Export((directories["train"],), out=out)
     export_dataset(asked, DetectionOptions(threshold=0.5), "coco", out, overwrite=True)
-    assert sorted(path.name for path in out.iterdir()) == [".exported", "annotations", "images", "notes.txt"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        ".exported",
+        "annotations",
+        "export.json",
+        "images",
+        "notes.txt",
+    ]
     assert not (out / "images" / "test").exists()
     (out / "labels").mkdir()
     with pytest.raises(UserError, match="labels: this was not written by an export"):

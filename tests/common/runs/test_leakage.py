@@ -96,4 +96,24 @@ def test_images_that_are_gone_are_told_apart_by_id(source):
 
 def test_parts_of_a_split_say_together_what_they_were_trained_on():
     parts = [{"known": True, "images": [name], "evaluation_split": None} for name in "ab"]
-    assert trained.joined(parts) == {"known": True, "images": ["a", "b"], "evaluation_split": None}
+    assert trained.joined(parts) == {"known": True, "images": ["a", "b"], "evaluation_split": None, "chosen": []}
+
+
+def test_a_network_that_was_chosen_on_these_images_says_so(tmp_path, source):
+    """As the best epoch on four of the six; by the label in every table, and by the line below."""
+    images = ids(source)[:4]
+    said = {"known": True, "images": [], "evaluation_split": None, "chosen": images}
+    data = {**source.described(source.load()), "trained_images": said}
+    path = runs.write(tmp_path / "best", source, data=data)
+    evaluations, baselines = evaluate(EvaluationOptions((path,), workers=1))
+    text = "the best epoch was chosen on 4 of these 6 images"
+    assert any(f"cam mobilenet_v1 ({text})" in row for row in side_by_side(evaluations, baselines))
+    assert without_thresholds(evaluations)[1][-1] == text
+    assert leakage_lines(evaluations) == [f"{path}: {text}: {', '.join(images)}"]
+
+
+def test_whether_one_image_was_trained_on(tmp_path, source):
+    found = leakage.of(Predictions.open(run(tmp_path, "run", source, ids(source)[:1])))
+    assert (found.of_image(ids(source)[0]), found.of_image(ids(source)[1])) == (True, False)
+    unknown = leakage.of(Predictions.open(run(tmp_path, "other", source, ids(source)[:1], known=False)))
+    assert (unknown.of_image(ids(source)[0]), unknown.of_image(ids(source)[1])) == (True, None)
