@@ -96,13 +96,14 @@ class Localized:
     """The hand-over files' lines about one image.
 
     Attributes:
-        top1, top5: whether the true class is among the best one and the best five; a tie counts as in.
+        top1, top5: whether the true class is among the best one and the best five; a tie counts as in. None where the
+            classifier's classes are not the data set's.
         predicted: the first of the best classes.
         boxes: x0, x1, y0, y1 at each threshold; zeros where nothing was found.
     """
 
-    top1: bool
-    top5: bool
+    top1: bool | None
+    top5: bool | None
     predicted: int
     boxes: tuple[tuple[int, int, int, int], ...]
 
@@ -281,7 +282,7 @@ def _localize_batch(
 
 def _localized(item: Views, seen: Seen, squashed: np.ndarray, labelled: bool) -> Localized:
     probabilities, label = seen.probabilities, item.sample.label
-    among = [labelled and in_top(probabilities, label, count) for count in (1, 5)]
+    among = [in_top(probabilities, label, count) if labelled else None for count in (1, 5)]
     return Localized(*among, int(probabilities.argmax()), boxes_of(squashed))
 
 
@@ -299,7 +300,7 @@ def _hand_over(options: Generate, dataset: Dataset, journal: Journal, matching: 
     rows = {sample.image_id: journal.rows[sample.image_id] for sample in dataset if sample.image_id in journal.rows}
     if not rows:
         raise UserError("no image could be used", where=options.out)
-    found = {name: (int(row.top1), int(row.top5), matching.label(row.predicted)) for name, row in rows.items()}
+    found = {name: (row.top1, row.top5, matching.label(row.predicted)) for name, row in rows.items()}
     handover.write_classes(options.classify_save_path, found, options.overwrite)
     handover.note_classifier(options.classify_save_path, options.mode, options.crops)
     for number, th in enumerate(THRESHOLDS):

@@ -1,6 +1,7 @@
 """The text files that GRCAM's four steps hand to each other, one line an image.
 
-class file                              `ILSVRC2012_val_00000001.JPEG,1,1,65`: Top-1, Top-5 correct, predicted class
+class file                              `ILSVRC2012_val_00000001.JPEG,1,1,65`: Top-1, Top-5 correct, predicted class;
+                                        `a.jpg,-,-,517` where the classifier's classes are not the data set's
 box file, one for each of nine th,      `ILSVRC2012_val_00000001.JPEG,12, 200, 30, 223`: x0, x1, y0, y1
     `<prefix>0.85.txt` ...
 pseudo-box file                         as a box file
@@ -20,10 +21,15 @@ from common.system.errors import UserError, inside
 from common.system.files import read_json, sha256, write_json, write_text
 from grcam.config import SIDE
 
+UNKNOWN = -1
+"""Top-1 and Top-5 where nobody knows whether the predicted class is right; `-` in the file."""
+
 
 @dataclass(frozen=True)
 class Row:
-    """An image's values in a file: (3,) of a class file, (4,) of a box file; and the 1-based line."""
+    """An image's values in a file: (3,) of a class file, (4,) of a box file; and the 1-based line. What a class file
+    calls unknown is `UNKNOWN`.
+    """
 
     line: int
     values: tuple[int, ...]
@@ -56,15 +62,16 @@ def trained_file(class_file: Path) -> Path:
     return class_file.with_name(f"{class_file.name}.{trained.FILE}")
 
 
-def write_classes(path: Path, rows: Mapping[str, tuple[int, int, int]], overwrite: bool = False) -> None:
+def write_classes(path: Path, rows: Mapping[str, tuple[int | None, int | None, int]], overwrite: bool = False) -> None:
     """Write a class file.
 
     Args:
         path: the file.
-        rows: Top-1 and Top-5 correct (0 or 1) and the predicted class, by image id.
+        rows: Top-1 and Top-5 correct (0 or 1, None where that is unknown) and the predicted class, by image id.
         overwrite: replace a file that says something else.
     """
-    _write(path, (f"{name},{','.join(map(str, values))}\n" for name, values in _checked(path, rows)), overwrite)
+    cells = {name: ["-" if value is None else str(int(value)) for value in values] for name, values in rows.items()}
+    _write(path, (f"{name},{','.join(each)}\n" for name, each in _checked(path, cells)), overwrite)
 
 
 def note_classifier(path: Path, name: str, crops: int) -> None:
@@ -121,7 +128,7 @@ def read_classes(path: Path, classes: int | None = None, doubled: bool = False) 
     """
     most = (1, 1, None if classes is None else classes - 1)
     names = ("Top-1 correct", "Top-5 correct", "the predicted class")
-    return _read(path, "name,top1,top5,class", list(zip(names, most, strict=True)), doubled)
+    return _read(path, "name,top1,top5,class", list(zip(names, most, strict=True)), doubled, may_be_unknown=2)
 
 
 def read_boxes(path: Path, doubled: bool = False) -> Table:
@@ -129,7 +136,7 @@ def read_boxes(path: Path, doubled: bool = False) -> Table:
     return _read(path, "name,x0, x1, y0, y1", [(name, SIDE - 1) for name in ("x0", "x1", "y0", "y1")], doubled)
 
 
-def _read(path: Path, form: str, fields: list[tuple[str, int | None]], doubled: bool) -> Table:
+def _read(path: Path, form: str, fields: list[tuple[str, int | None]], doubled: bool, may_be_unknown: int = 0) -> Table:
     rows: dict[str, list[Row]] = {}
     for line, text in lines(path, do="run the step that writes it"):
         name, *cells = text.rsplit(",", len(fields))
@@ -140,8 +147,10 @@ def _read(path: Path, form: str, fields: list[tuple[str, int | None]], doubled: 
             raise UserError(f"{name} stands here twice, first in line {rows[name][0].line}", where=path, line=line,
                             do="delete the file and run its step once, or say --doubled-lines best")  # fmt: skip
         values = tuple(
-            whole_number(cell.strip(), where=path, line=line, least=0, most=most, what=what)
-            for cell, (what, most) in zip(cells, fields, strict=True)
+            UNKNOWN
+            if cell.strip() == "-" and place < may_be_unknown
+            else whole_number(cell.strip(), where=path, line=line, least=0, most=most, what=what)
+            for place, (cell, (what, most)) in enumerate(zip(cells, fields, strict=True))
         )
         rows.setdefault(name, []).append(Row(line, values))
     if not rows:

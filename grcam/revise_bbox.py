@@ -23,8 +23,8 @@ from common.measuring.protocols import GRCAM
 from common.runs.reader import Places, Predictions
 from common.runs.record import MANIFEST, Prediction
 from common.runs.scoring import without_boxes
-from common.runs.writer import PredictionsWriter, finish
-from common.system.errors import UserError, run_command
+from common.runs.writer import PredictionsWriter, finish, left_out_lines
+from common.system.errors import UserError, run_command, say
 from common.system.files import read_json, sha256, write_json
 from common.system.options import parse
 from common.system.progress import bar
@@ -80,13 +80,13 @@ class Files:
 
     Attributes:
         samples: the data set's, N of them.
-        classified: (N, 3) Top-1 and Top-5 correct, predicted class.
+        classified: (N, 3) Top-1 and Top-5 correct, predicted class; `handover.UNKNOWN` for what is unknown.
         boxes: (9, N, L, 4) x0 y0 x1 y1; L is 1 unless lines are doubled.
         present: (9, N, L) False where an image has fewer than L boxes.
         pseudo: (N, 4) x0 y0 x1 y1.
         left_out: samples that are not among these, by the reason: no file speaks of them, or they have no true box.
-        classes_known: False where every predicted class is beyond the data set's and none is right, as of a classifier
-            of other classes: then no class is wrong either.
+        classes_known: False where the class file says so, or every predicted class is beyond the data set's and none is
+            right, as of a classifier of other classes: then no class is wrong either.
     """
 
     samples: tuple[Sample, ...]
@@ -132,6 +132,10 @@ def read_files(prefix: str, class_file: Path, pseudo_file: Path, source: DataSou
     ids = [sample.image_id for sample in samples]
     stacked, present = _stack(boxes, ids)
     classified = np.array([classes.first(name) for name in ids])
+    said = (classified[:, :2] != handover.UNKNOWN).all(axis=1)
+    if said.any() and not said.all():
+        raise UserError(f"Top-1 and Top-5 are unknown (-) of {ids[int(said.argmin())]}, and known of other images",
+                        where=class_file, do="write the whole file in one run of step 1")  # fmt: skip
     return Files(
         samples,
         classified,
@@ -139,7 +143,7 @@ def read_files(prefix: str, class_file: Path, pseudo_file: Path, source: DataSou
         present,
         from_x0x1y0y1([pseudo.first(name) for name in ids]),
         left_out,
-        bool(((classified[:, 2] < len(dataset.class_names)) | classified[:, :2].any(axis=1)).any()),
+        bool(said.all() and ((classified[:, 2] < len(dataset.class_names)) | classified[:, :2].any(axis=1)).any()),
     )
 
 
@@ -277,11 +281,10 @@ def _revise(options: Revise, source: DataSource) -> dict[str, Any]:
 
 
 def _print_table(files: Files, errors: Errors, form: str) -> None:
-    for reason, samples in files.left_out.items():
-        for sample in samples:
-            print(f"left out: {sample.image_id}: {reason}")
+    left_out = {reason: [sample.image_id for sample in samples] for reason, samples in files.left_out.items()}
+    say(left_out_lines(left_out, len(files.samples) + sum(map(len, left_out.values()))))
     if not files.classes_known:
-        print("note: every predicted class is one that the data set lacks, so no Top-1 and no Top-5 is shown")
+        print("note: the predicted classes are none that the data set has, so no Top-1 and no Top-5 is shown")
     print(f"{len(files.samples)} images, revision {form}; errors with it and, _o, without:")
     for number, th in enumerate(THRESHOLDS):
         at = {name: {key: values[number] for key, values in each.items()} for name, each in errors.items()}

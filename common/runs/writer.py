@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,11 +156,7 @@ class PredictionsWriter:
 
     def left_out(self) -> list[str]:
         """A line for each reason that images were skipped for, which names the first of them."""
-        return [
-            f"left out: {reason}: {len(image_ids)} of {len(self.done)} images, {', '.join(image_ids[:5])}"
-            f"{' ...' if len(image_ids) > 5 else ''}"
-            for reason, image_ids in self._skipped.items()
-        ]
+        return left_out_lines(self._skipped, len(self.done))
 
     def close(self) -> None:
         """Close the file without saying so, to continue another time."""
@@ -196,6 +192,16 @@ def skip(writers: Iterable[PredictionsWriter], image_id: str, reason: str) -> No
     for writer in writers:
         if image_id not in writer.done:
             writer.skip(image_id, reason)
+
+
+def left_out_lines(left_out: Mapping[str, Sequence[str]], total: int) -> list[str]:
+    """A line for each reason that some of `total` images were left out for, which names the first of them."""
+    return [
+        f"left out: {reason}: {len(image_ids)} of {total} images, {', '.join(image_ids[:5])}"
+        f"{' ...' if len(image_ids) > 5 else ''}"
+        for reason, image_ids in left_out.items()
+        if image_ids
+    ]
 
 
 def finish(writers: Iterable[PredictionsWriter]) -> list[Path]:

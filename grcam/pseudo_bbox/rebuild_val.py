@@ -35,8 +35,9 @@ class Rebuild:
     """The release's option: the folder that the class file's names are relative to. Without it, --data says where."""
     data: DataSource = DataSource("cub", Path("CUB_200_2011"))  # noqa: RUF009, it is frozen
     """The data set."""
-    classes: int = 1000
-    """Number of folders; one for each class, empty or not, as released."""
+    classes: int | None = None
+    """Number of folders, one for each class, empty or not; by default the release's 1000, or as many as the class file
+    speaks of."""
     copy: bool = False
     """Copy the images, as released, where a file system has no links."""
 
@@ -48,6 +49,7 @@ def rebuild(options: Rebuild) -> dict[str, Path]:
         UserError: an image is missing, a name leaves its folder, or the target holds something else.
     """
     table = handover.read_classes(options.classify_save_path, options.classes)
+    count = options.classes or max(1000, 1 + max(rows[0].values[2] for rows in table.rows.values()))
     sources, places, target = {}, {}, options.rebuild_val_save_path
     known = {} if options.image_path else {sample.image_id: sample.path for sample in options.data.load()}
     for name, rows in table.rows.items():
@@ -59,13 +61,13 @@ def rebuild(options: Rebuild) -> dict[str, Path]:
                             do="name the images' folder")  # fmt: skip
         sources[name] = source.resolve()
     _remove_others(target, set(places.values()))
-    for number in range(options.classes):
+    for number in range(count):
         (target / str(number)).mkdir(parents=True, exist_ok=True)
     for name, place in bar(places.items(), total=len(places), desc="grouping"):
         place.parent.mkdir(parents=True, exist_ok=True)
         _put(sources[name], place, options.copy)
     filled = len({rows[0].values[2] for rows in table.rows.values()})
-    print(f"{len(places)} images in {filled} of {options.classes} groups: {target}")
+    print(f"{len(places)} images in {filled} of {count} groups: {target}")
     return places
 
 

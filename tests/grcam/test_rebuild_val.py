@@ -2,6 +2,7 @@ import pytest
 
 from common.datasets import DataSource
 from common.system.errors import UserError
+from grcam import handover
 from grcam.pseudo_bbox.rebuild_val import Rebuild, rebuild
 from tests import small_cub
 from tests.grcam.released import golden
@@ -51,6 +52,14 @@ def test_links_or_copies_and_again(images, copy):
     assert (images / "images/three.jpg").read_text() == "three.jpg"
 
 
+def test_classes_beyond_the_releases_have_folders_too(images):
+    """A thousand by default; one of a classifier whose classes are not the data set's may be beyond."""
+    (images / "class.txt").write_text("a/one.jpg,-,-,1002\nthree.jpg,-,-,0\n")
+    rebuild(options(images, classes=None))
+    assert (images / "groups/1002/a/one.jpg").exists()
+    assert sum(path.is_dir() for path in (images / "groups").iterdir()) == 1003
+
+
 def test_links_become_copies_and_copies_links(images):
     for copy in (False, True, False):
         rebuild(options(images, copy=copy))
@@ -94,3 +103,14 @@ def test_images_of_a_data_set(tmp_path):
         file.write("other.jpg,1,1,0\n")
     with pytest.raises(UserError, match=r"class.txt:7: other.jpg is not in .*CUB"):
         rebuild(Rebuild(tmp_path / "groups", tmp_path / "class.txt", data=source))
+
+
+def test_unknown_classes_are_written_and_read_as_such(tmp_path):
+    """A class file holds `-` for what nobody knows, never 0 for wrong; the predicted class is always a number."""
+    handover.write_classes(tmp_path / "class.txt", {"a.jpg": (None, None, 7), "b.jpg": (True, 1, 2)})
+    assert (tmp_path / "class.txt").read_text() == "a.jpg,-,-,7\nb.jpg,1,1,2\n"
+    table = handover.read_classes(tmp_path / "class.txt")
+    assert (table.first("a.jpg"), table.first("b.jpg")) == ((handover.UNKNOWN, handover.UNKNOWN, 7), (1, 1, 2))
+    (tmp_path / "class.txt").write_text("a.jpg,0,0,-\n")
+    with pytest.raises(UserError, match="the predicted class is '-'"):
+        handover.read_classes(tmp_path / "class.txt")

@@ -11,6 +11,7 @@ from common.datasets import DataSource
 from common.evaluate import Evaluate
 from common.runs.evaluation import evaluate
 from common.runs.reader import Predictions
+from common.system import errors
 from common.system.errors import UserError
 from grcam.config import THRESHOLDS
 from grcam.revise_bbox import Revise, best_iou, correct_counts, read_files, revise_command, revised_boxes
@@ -153,6 +154,12 @@ def test_doubled_lines_as_released(released, tmp_path):
         revise_command(parse(moved, "--doubled-lines", "best", "--out", tmp_path / "out"))
 
 
+@pytest.fixture(autouse=True)
+def nothing_said(monkeypatch):
+    """Lines that are said once in a process may have been said in another test."""
+    monkeypatch.setattr(errors, "_SAID", set())
+
+
 def test_images_that_no_file_speaks_of_are_named(released, tmp_path, capsys):
     folder, recorded, arguments = released
     write_files(tmp_path, recorded)
@@ -162,7 +169,9 @@ def test_images_that_no_file_speaks_of_are_named(released, tmp_path, capsys):
              else argument for argument in arguments]  # fmt: skip
     report = revise_command(parse(moved, "--out", tmp_path / "out"))
     assert report["images"] == 23
-    assert "left out: ILSVRC2012_val_00000001.JPEG" in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert (told.out + told.err).count("ILSVRC2012_val_00000001.JPEG") == 1  # once, for the table and three directories
+    assert "left out: no file speaks of it: 1 of 24 images, ILSVRC2012_val_00000001.JPEG" in told.err
     assert Predictions.open(tmp_path / "out/revised").skipped == {
         "ILSVRC2012_val_00000001.JPEG": "no file speaks of it"
     }
@@ -179,7 +188,7 @@ def test_images_without_a_true_box_are_left_out_and_named(released, tmp_path, ca
     monkeypatch.setattr(DataSource, "load", bare)
     report = revise_command(parse(arguments, "--out", tmp_path / "out", "--mode", "vgg"))
     assert (report["images"], report["left_out"]) == (23, ["ILSVRC2012_val_00000001.JPEG"])
-    assert "left out: ILSVRC2012_val_00000001.JPEG: no ground-truth box" in capsys.readouterr().out
+    assert "left out: no ground-truth box: 1 of 24 images, ILSVRC2012_val_00000001.JPEG" in capsys.readouterr().err
     assert Predictions.open(tmp_path / "out/revised").skipped == {"ILSVRC2012_val_00000001.JPEG": "no ground-truth box"}
 
 
@@ -195,15 +204,25 @@ def test_one_path_without_the_other(released):
         revise_command(parse(arguments[2:]))
 
 
-def test_a_classifier_of_other_classes_is_not_called_wrong(released, tmp_path, capsys):
-    """Step 1 writes classes beyond the data set's where it knows none of them."""
+@pytest.mark.parametrize("line", ["-,-,1000", "0,0,1000"])
+def test_a_classifier_of_other_classes_is_not_called_wrong(released, tmp_path, capsys, line):
+    """Step 1 writes classes beyond the data set's where it knows none of them, and that Top-1 and Top-5 are unknown."""
     folder, _, arguments = released
     names = [line.split(",")[0] for line in (folder / "class.txt").read_text().splitlines()]
-    (tmp_path / "class.txt").write_text("".join(f"{name},0,0,1000\n" for name in names))
+    (tmp_path / "class.txt").write_text("".join(f"{name},{line}\n" for name in names))
     arguments = [str(tmp_path / "class.txt") if each == f"{folder}/class.txt" else each for each in arguments]
     report = revise_command(parse(arguments, "--out", tmp_path / "out", "--mode", "vgg"))
     assert report["revised"].keys() == report["oracle"]["revised"].keys() == {"gt_known"}
     said = capsys.readouterr().out
-    assert "every predicted class is one that the data set lacks" in said
+    assert "the predicted classes are none that the data set has" in said
     assert "err1" not in said
     assert all(entry.top5 is None for entry in Predictions.open(tmp_path / "out/revised").entries)
+
+
+def test_a_class_file_of_two_kinds_of_lines_is_refused(released, tmp_path):
+    folder, _, arguments = released
+    first, *others = (folder / "class.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "class.txt").write_text("".join([f"{first.split(',')[0]},-,-,1000\n", *others]))
+    arguments = [str(tmp_path / "class.txt") if each == f"{folder}/class.txt" else each for each in arguments]
+    with pytest.raises(UserError, match=r"Top-1 and Top-5 are unknown \(-\) of ILSVRC2012_val_\d+.JPEG, and known of"):
+        revise_command(parse(arguments))

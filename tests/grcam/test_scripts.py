@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.datasets import DataSource
+from common.datasets import DataSource, Sample
 from common.runs.reader import Predictions
 from common.system.errors import UserError
 from grcam import generate_predicted_bbox
 from grcam.generate_predicted_bbox import Generate, generate, in_top, localization_map
 from grcam.handover import read_boxes, read_classes
+from grcam.views import Seen, Views
 from tests import small_cub
 from tests.grcam import filled
 
@@ -133,6 +134,14 @@ def test_the_class_files_columns_are_the_predictions(made, tmp_path):
         assert table.first(entry.image_id) == (int(entry.top5[0] == entry.label), 1, entry.top5[0])
         found = [0, 0, 0, 0] if entry.box is None else entry.box[[0, 2, 1, 3]].tolist()
         assert list(boxes.first(entry.image_id)) == found
+
+
+def test_a_row_of_unknown_classes_is_neither_right_nor_wrong():
+    item, none = Views(Sample("a.jpg", Path("a.jpg"), 0)), np.empty((0, 7, 7))
+    seen = Seen(np.array([0.25, 0.75]), none, none)
+    for labelled, expected in ((True, (False, True, 1)), (False, (None, None, 1))):
+        row = generate_predicted_bbox._localized(item, seen, np.zeros((224, 224), np.float32), labelled)
+        assert (row.top1, row.top5, row.predicted) == expected
 
 
 @pytest.mark.slow
