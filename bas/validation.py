@@ -61,6 +61,7 @@ class Validation:
                             where=source.root, do="name their boxes, or train with --validate no")  # fmt: skip
         self.network, self.settings, self.first_epoch, self.folder = network, settings, first_epoch, folder
         self.device, self.workers, self.side = device, workers, side
+        self.counted = len(self.samples)
         if source.split == "test" and distributed.rank() == 0:
             print("note: the best epoch is chosen on the test split, so its figures are an oracle's")
 
@@ -75,7 +76,9 @@ class Validation:
                     checkpoints.write(self.folder / file, self._content(found))
             lines = [json.dumps(line) for line in (*earlier, found)]
             write_text(self.folder / LOG, "".join(f"{line}\n" for line in lines))
-            print(f"epoch {epoch}: Top-1 {found['top1']:.2f}, GT-known {found['gt']:.2f}")
+            missing = len(self.samples) - self.counted
+            told = f" (over all {len(self.samples)} images, {missing} unreadable as misses)" if missing else ""
+            print(f"epoch {epoch}: Top-1 {found['top1']:.2f}, GT-known {found['gt']:.2f}{told}")
         distributed.wait_for_all()
 
     def _earlier(self, epoch: int) -> list[dict[str, float]]:
@@ -112,6 +115,7 @@ class Validation:
                 localization_map = localizer.enlarge(raw, item.frames[0].size)
                 evaluator.accumulate(localization_map, item.frames[0], item.sample.boxes, item.sample.label, best)
         result = evaluator.compute()
+        self.counted = evaluator.seen
         share = evaluator.seen / len(self.samples)
         top1, gt = (float(np.nan_to_num(values[0, 0])) * share for values in (result.top1, result.gt_known))
         return {"top1": top1, "gt": gt, "loc": top1 + gt}

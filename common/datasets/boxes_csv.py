@@ -8,13 +8,14 @@
 |---|---|
 | head | any order, further columns; without one the five cells above, and perhaps a class name as sixth |
 | corners | `x0 y0 x1 y1`, `xmin ymin xmax ymax`, `x1 y1 x2 y2`, `left top right bottom` |
-| or sides | `x y width height`, `x y w h`, `left top width height`; `bbox_` may stand before any of these |
+| or sides | `x y`, `xmin ymin`, `x0 y0`, `x1 y1` or `left top`, and `width height` or `w h` |
+| before any of these | `bbox_`, which tells the box's columns from the image's `width` and `height` |
 | between cells | comma, semicolon, tab; `sep=;` as Excel writes it; with the last two also a decimal comma |
 | text | UTF-8, or UTF-16 with its mark; any line ends; `#` lines before the head |
 | paths | `/` or `\\`, `./` before them, either Unicode form of an accent |
 | split | a path from the root (`test/cat/1.jpg`), a column `split`, or a path from the split's folder |
 
-Coordinates that all lie within 0 to 1 are fractions of the image, and refused.
+Boxes that lie within 0 to 1 are fractions of the image, and refused; so are heads that fit two ways.
 """
 
 import csv
@@ -39,7 +40,11 @@ _PATH = ("path", "file_path", "filepath", "image_path", "img_path", "filename", 
          "image", "img", "image_id", "imageid", "name")  # fmt: skip
 _CORNERS = (("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"),
             ("x1", "y1", "x2", "y2"), ("left", "top", "right", "bottom"))  # fmt: skip
-_SIDES = (("x", "y", "width", "height"), ("x", "y", "w", "h"), ("left", "top", "width", "height"))
+_SIDES = tuple(
+    (*corner, *sides)
+    for corner in (("x", "y"), *(each[:2] for each in _CORNERS))
+    for sides in (("width", "height"), ("w", "h"))
+)
 _SPLIT = ("split", "subset")
 
 
@@ -97,10 +102,16 @@ def read(path: Path, on_problem: OnProblem = raise_problem) -> BoxTable:
                 seen.append((line, box))
         except UserError as problem:
             on_problem(problem)
+    if not seen and not table.negatives and not rows[first:]:
+        on_problem(UserError("no line with a box", where=path, expected=EXPECTED))
     if both := table.negatives & table.boxes.keys():
         on_problem(UserError(f"{min(both)} has a box in one line and none in another", where=path))
+    fractions = [line for line, box in seen if box.max() <= 1]
     try:
         refuse_fractions((box for _, box in seen), where=path, line=seen[0][0] if seen else None)
+        if fractions:
+            raise UserError(f"{len(fractions)} of {len(seen)} boxes lie within 0 to 1, as fractions of the image do",
+                            where=path, line=fractions[0], expected="pixels in every line")  # fmt: skip
     except UserError as problem:
         on_problem(problem)
         table.boxes.clear()
@@ -125,23 +136,44 @@ def _shape(path: Path, rows: Sequence[tuple[int, str]]) -> tuple[_Shape, int]:
             cells = _cells(path, line, text, delimiter)
         except UserError:
             continue
-        if (shape := _named(cells, delimiter)) is not None:
+        if (shape := _named(cells, delimiter, path, line)) is not None:
             return shape, first + 1
         if len(cells) >= 5 and (all(_is_number(cell) for cell in cells[1:5]) or not any(cells[1:5])):
             return _Shape(delimiter, 0, (1, 2, 3, 4), head=False), first
+    if not any(map(_is_number, _cells(path, line, text, default.delimiter))) and len(rows) > first + 1:
+        raise UserError(f"the head {text.strip()!r} names no box and its path", where=path, line=line,
+                        expected=f"{EXPECTED}, or path,x,y,width,height of its upper left corner")  # fmt: skip
     return default, first
 
 
-def _named(cells: Sequence[str], delimiter: str) -> _Shape | None:
-    """The shape that a head names, None where it is no head."""
-    names = [re.sub(r"[\s.\-]+", "_", cell.strip().lower()) for cell in cells]
-    names = [re.sub(r"^(bbox|box|bb)_", "", name) for name in names]
+def _named(cells: Sequence[str], delimiter: str, file: Path, line: int) -> _Shape | None:
+    """The shape that a head names, None where it is no head.
+
+    Raises:
+        UserError: it fits in two ways, as with the image's width and height beside the box's.
+    """
+    full = [re.sub(r"[\s.\-]+", "_", cell.strip().lower()) for cell in cells]
+    names = [re.sub(r"^(bbox|box|bb)_", "", name) for name in full]
     path = next((names.index(name) for name in _PATH if name in names), None)
     split = next((names.index(name) for name in _SPLIT if name in names), None)
-    for columns, sides in (*((each, False) for each in _CORNERS), *((each, True) for each in _SIDES)):
-        if path is not None and all(name in names for name in columns):
-            return _Shape(delimiter, path, tuple(names.index(name) for name in columns), sides, split)
+    if path is None:
+        return None
+    for kind, sides in ((_CORNERS, False), (_SIDES, True)):
+        found = [[_column(name, names, full) for name in each] for each in kind if set(each) <= set(names)]
+        marked = [sum(full[column] != names[column] for column in each) for each in found]
+        if found := [each for each, count in zip(found, marked, strict=True) if count == max(marked)]:
+            twice = any(names.count(names[column]) > 1 and full[column] == names[column] for column in found[0])
+            if len(found) > 1 or twice:
+                raise UserError(f"the head {delimiter.join(cells)!r} fits a box in two ways", where=file, line=line,
+                                do="write bbox_ before the names of the box's four columns")  # fmt: skip
+            return _Shape(delimiter, path, tuple(found[0]), sides, split)
     return None
+
+
+def _column(name: str, names: Sequence[str], full: Sequence[str]) -> int:
+    """The place of a column; one that has `bbox_` before its name comes first."""
+    places = [place for place, each in enumerate(names) if each == name]
+    return next((place for place in places if full[place] != name), places[0])
 
 
 def _cells(path: Path, line: int, text: str, delimiter: str) -> list[str]:

@@ -127,9 +127,8 @@ def fit(
                 if log is not None:
                     log.add(step, epoch, values)
                 progress.update()
-                progress.set_postfix(
-                    epoch=epoch + 1, **{name: f"{value:.3f}" for name, value in values.items()}, refresh=False
-                )
+                shown = {name: f"{value:.3f}" for name, value in values.items() if np.isfinite(value)}
+                progress.set_postfix(epoch=epoch + 1, **shown, refresh=False)
                 batch += 1
                 if runtime.save_every and (step + 1) % runtime.save_every == 0 and batch < batches:
                     save(epoch, batch)
@@ -248,5 +247,6 @@ class _Log:
 
     def add(self, step: int, epoch: int, values: dict[str, float]) -> None:
         with writing(self.path):
-            self._file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+            known = {name: value if np.isfinite(value) else None for name, value in values.items()}  # JSON has no NaN
+            self._file.write(json.dumps({"step": step, "epoch": epoch, **known}) + "\n")
             self._file.flush()

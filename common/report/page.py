@@ -101,7 +101,7 @@ def build(options: Report) -> str:
         full=in_full(evaluations, [*baselines, *seeds]) if scored else None,
         whiskers=[markupsafe.Markup(svg) for svg in _whisker_charts([*baselines, *seeds], evaluations)],
         comparisons=[matrix(comparison) for comparison in _comparisons(evaluations, options)],
-        published=_published(evaluations),
+        published=_published(evaluations, options.released_for),
         runs=_with_steps(without_thresholds(evaluations, options.resampling), evaluations),
         leaks=leakage_lines(evaluations),
         left_out=_left_out(evaluations),
@@ -164,9 +164,11 @@ def _title(evaluations: Sequence[Evaluation]) -> str:
     return "; ".join(names)
 
 
-def _published(evaluations: Sequence[Evaluation]) -> list[list[str]]:
+def _published(evaluations: Sequence[Evaluation], declared: str) -> list[list[str]]:
     table = [["method", "architecture", "Top-1", "Top-5", "GT-known", "printed in"]]
-    for name, classes in dict.fromkeys((known_as(e.dataset), len(e.dataset.class_names)) for e in evaluations):
+    known = [known_as(one.dataset) if declared == "auto" else declared for one in evaluations]
+    counts = [len(one.dataset.class_names) for one in evaluations]
+    for name, classes in dict.fromkeys(zip(known, counts, strict=True)):
         for row in published(name, classes):
             accuracies = [figure(value) for value in (row.top1, row.top5, row.gt_known)]
             table.append([row.method, row.architecture, *accuracies, row.source])

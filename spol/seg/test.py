@@ -144,8 +144,10 @@ def print_released_line(directory: Path, dataset: Dataset, options: Localize) ->
     lines = {}
     for counted in (options.count_missing, not options.count_missing):
         lines[counted] = score_boxes(predictions, dataset, counted, options.full_image_boxes)
+    unreadable = len(_misses(predictions, dataset))
+    every = "every image" if not unreadable else f"every image, {unreadable} that were left out as misses among them"
     for counted, line in lines.items():
-        what = "every image" if counted else "images with a contour and a true box left, as released"
+        what = every if counted else "images with a contour and a true box left, as released"
         where = "whole image" if options.full_image_boxes else "crop"
         top1, top5, gt_known = (figure(line[name], 5) for name in ("top1", "top5", "gt_known"))
         why = "; no image is counted" if line["count"] == 0 else "; nobody classified" if top1 == "-" else ""
@@ -162,7 +164,8 @@ def score_boxes(
     Args:
         predictions: in the frame `crop`.
         dataset: the annotations.
-        count_missing: images without a contour, without a true box left, or unreadable count as misses.
+        count_missing: images without a contour, without a true box left in the crop, or that were left out when
+            localizing count as misses; those that have no true box at all never count.
         full_image: predicted and true boxes are compared in the whole image, which no crop cuts.
 
     Returns:
@@ -179,11 +182,16 @@ def score_boxes(
         truth = samples[entry.image_id].boxes
         evaluator.accumulate_boxes([boxes], frame, truth, entry.label, entry.top5, entry.image_id)
     result = evaluator.compute()
-    unreadable = len(predictions.skipped) if count_missing else 0
+    unreadable = len(_misses(predictions, dataset)) if count_missing else 0
     count = int(result.counted[0]) + unreadable
     share = int(result.counted[0]) / count / 100 if count else float("nan")
     names = {"top1": result.top1, "top5": result.top5, "gt_known": result.gt_known}
     return {"count": count, **{name: float(values[0, 0]) * share for name, values in names.items()}}
+
+
+def _misses(predictions: Predictions, dataset: Dataset) -> list[str]:
+    """Ids of images that were left out when localizing, such as unreadable ones, and that have a true box."""
+    return [sample.image_id for sample in dataset if sample.image_id in predictions.skipped and len(sample.boxes)]
 
 
 def main() -> None:

@@ -177,6 +177,10 @@ def test_validation_keeps_the_best_epoch_and_the_last(root, tmp_path, capsys):
     assert best["config"]["chosen"] == max(lines, key=lambda line: line["loc"])
     assert (tmp_path / "final.pth").is_file()
     assert "an oracle's" in capsys.readouterr().out
+    test = DataSource("cub", root, "test")
+    for name, chosen in (("best_loc.pth", 6), ("final.pth", 0)):
+        said = test.described(test.load(), tmp_path / name)["trained_images"]
+        assert (len(said["chosen"]), len(said["images"])) == (chosen, 0)
 
 
 @pytest.mark.slow

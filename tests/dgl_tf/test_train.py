@@ -277,6 +277,10 @@ def test_validation_keeps_the_best(whole, tmp_path):
     out = tmp_path / "run"
     train.train(options(root, out, epochs=1, validate="test"))
     assert (out / "min-val-error-top1.index").is_file()
+    test = DataSource("cub", root, "test")
+    said = test.described(test.load(), out / "min-val-error-top1")["trained_images"]
+    assert (len(said["chosen"]), said["images"]) == (6, [])
+    assert test.described(test.load(), out)["trained_images"]["chosen"] == []  # final.npz, the last
     assert 0 <= json.loads((out / "stats.json").read_text())[-1]["val-error-top1"] <= 1
 
 

@@ -18,7 +18,7 @@ from common.system.errors import UserError
 from spol import verdicts
 from spol.models import enlarged
 from spol.options import Source
-from spol.seg.test import Localize, localize, score_boxes
+from spol.seg.test import Localize, localize, print_released_line, score_boxes
 from spol.segmentation import foreground, input_kind
 from spol.weights import write_released
 from tests import fill, runs, small_cub
@@ -150,3 +150,31 @@ def test_boxes_in_the_whole_image_by_hand(tmp_path):
         "top5": 0.0,
         "gt_known": 0.0,
     }
+
+
+def test_images_left_out_are_misses_of_every_image_and_said(tmp_path, capsys):
+    """Of three images one is found exactly, one could not be read, and one, unreadable too, has no true box: of every
+    image, 2, a half are hits; as released the one alone counts."""
+    root = small_cub.make(tmp_path / "CUB", height=256, width=256, train=1, test=1)
+    source = Source("cub", root).plain()
+    first, second, third = source.load().samples
+    dataset = replace(source.load(), samples=(first, second, replace(third, boxes=np.empty((0, 4)))))
+    crop = "resize 256 crop 224"
+    writer = PredictionsWriter(tmp_path / "run", runs.header(source, crop))
+    frame = Frame.of_kind(crop, first.size)
+    box = np.clip(frame.to_frame(first.boxes)[0], 0, 224)
+    writer.write(Prediction(first.image_id, first.label, first.size, frame, (first.label,), None, box, 0.2))
+    for sample in (second, third):
+        writer.skip(sample.image_id, "the file is empty")
+    writer.finish()
+    predictions = Predictions.open(tmp_path / "run")
+    assert score_boxes(predictions, dataset) == {"count": 1, "top1": 1.0, "top5": 1.0, "gt_known": 1.0}
+    assert score_boxes(predictions, dataset, count_missing=True) == {
+        "count": 2, "top1": 0.5, "top5": 0.5, "gt_known": 0.5
+    }  # fmt: skip
+    print_released_line(tmp_path / "run", dataset, Localize(data=Source("cub", root), snapshot=tmp_path, out=tmp_path))
+    told = capsys.readouterr().out
+    assert (
+        "count=2 | top1=0.50000 | top5=0.50000 | GT-Known=0.50000   (every image, 1 that were left out as misses"
+        in told
+    )

@@ -212,7 +212,7 @@ def test_quoted_commas(root):
     ("cat/1.jpg,1,2,3,4,5,6\n", "boxes.csv:1: 7 cells; expected path,x0,y0,x1,y1"),
     ("path,xmin,ymin,xmax,ymax\ncat/1.jpg,1,2,3\n", "boxes.csv:2: 4 cells; expected the cells that the head names"),
     ("path,x,y,width,height\ncat/1.jpg,1,2,0,9\n", "boxes.csv:2: the box 1 2 0 9 is empty"),
-    ("path,x_center,y_center,width,height\ncat/1.jpg,1,2,3,4\n", "boxes.csv:1: the box is 'x_center y_center"),
+    ("path,x_center,y_center,width,height\ncat/1.jpg,1,2,3,4\n", "boxes.csv:1: the head 'path,x_center,y_center,width,height' names no box"),
     ("cat/1.jpg,,2,3,4\n", "boxes.csv:1: the box is ' 2 3 4'; expected numbers"),
     ("cat/1.jpg,,,,\ncat/1.jpg,1,2,3,4\n", "cat/1.jpg has a box in one line and none in another"),
     ("cat/1.jpg,0.1,0.2,0.5,0.9\ndog/1.jpg,0,0,1,1\n", "boxes.csv:1: all boxes lie within 0 to 1: they are fractions"),

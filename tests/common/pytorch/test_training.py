@@ -62,6 +62,20 @@ def test_training_writes_what_it_says(root, tmp_path):
     assert set(checkpoints.read(final)) == {"format", "config", "model"}
 
 
+def test_a_figure_that_is_not_a_number_is_never_shown(root, tmp_path, capsys):
+    """Of two figures beside the loss one is NaN: the bar leaves it out, and the log, which is JSON, holds null."""
+
+    def loss(model, images, labels):
+        return {**losses(model, images, labels), "unknown": torch.tensor(float("nan")), "known": torch.tensor(0.5)}
+
+    train(root, tmp_path / "run", epochs=1, loss=loss)
+    assert "nan" not in capsys.readouterr().err.lower().replace(str(tmp_path), "")
+    log = [
+        json.loads(line, parse_constant=pytest.fail) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()
+    ]
+    assert [(line["unknown"], line["known"]) for line in log] == [(None, 0.5)] * 3
+
+
 class KilledError(Exception):
     pass
 
