@@ -204,7 +204,7 @@ def _annotated(dataset: Dataset) -> list[str]:
 
 @dataclass(frozen=True)
 class _Look:
-    """What a file holds: its size as stored, whether an EXIF tag turns it, what is wrong with it or with its mask."""
+    """Findings about a file: its size as stored, whether an EXIF tag turns it, what is wrong with it or its mask."""
 
     size: tuple[int, int] | None = None
     turned: bool = False

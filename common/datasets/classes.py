@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from common.datasets.known import known_as
+from common.datasets.known import imagenet_classes, known_as
 from common.datasets.sample import Dataset
 from common.datasets.text import lines
 from common.system.errors import UserError, say
@@ -160,7 +160,7 @@ def imagenet_numbers() -> dict[str, int]:
     words = [{_word(word) for word in row[1].split(", ")} for row in rows]
     shared = Counter(word for of_class in words for word in of_class)
     named = {word: place for place, of_class in enumerate(words) for word in of_class if shared[word] == 1}
-    return {**named, **{row[0]: place for place, row in enumerate(rows)}}
+    return {**named, **{synset: place for place, synset in enumerate(imagenet_classes())}}
 
 
 def _word(name: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.datasets import folder
-from common.datasets.classes import imagenet_classes
+from common.datasets.known import imagenet_classes
 from common.datasets.sample import Dataset, OnProblem, raise_problem
 from common.datasets.splits import WHOLE
 from common.system.errors import UserError

@@ -1,5 +1,5 @@
-"""Images that a network was trained or chosen on: an identity for each, beside its checkpoints, and which of other images
-are among them.
+"""Images that a network was trained or chosen on: an identity for each, beside its checkpoints, and which of other
+images are among them.
 
 An image is known by its file's content, so that it is the same one in another folder and under another name; and by its
 id where the data set gives every image of all its splits an id of its own (CUB, ILSVRC), so that it is the same one

@@ -100,7 +100,7 @@ class EvaluationOptions:
     pseudo: tuple[Path, ...] = ()
     """Pseudo boxes of the --validation images, as common.pseudo_boxes writes them, to choose thresholds on as well."""
     released_for: Literal["auto", "cub", "ilsvrc", "neither"] = "auto"
-    """Whose released thresholds and published figures are shown: what the classes show the data to be, or as said."""
+    """Data set whose released thresholds and published figures are shown: as its classes tell, or the one named."""
     count_missing: bool = False
     """Count as misses the images that a protocol leaves out of its denominator (SPOL quirk 2)."""
     incomplete: bool = False
