@@ -7,6 +7,7 @@ images without an object are left out and counted. A label map is drawn from the
 so that a small object on a large one is seen; pixels of a crowd are ignored.
 """
 
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -37,24 +38,34 @@ def load(root: Path, split: str, on_problem: OnProblem = raise_problem) -> Datas
         raise UserError("not a file of instances", where=path, expected="images, annotations and categories")
     names, number_of = _categories(content["categories"], path)
     objects = _objects(content["annotations"], number_of, path, on_problem)
-    samples, empty = [], 0
+    samples: list[Sample] = []
+    seen: dict[int | str, str] = {}
+    empty = 0
     for entry in content["images"]:
         try:
             key, name, size = _image(entry, path)
-            found = objects.get(key, [])
+            stem = name.rsplit(".", 1)[0]
+            for each in (key, stem):
+                if each in seen:
+                    raise UserError(
+                        f"{seen[each]} and {name} have the same {'id' if each == key else 'name'}", where=path
+                    )
+                seen[each] = name
+            found = [each for each in objects.get(key, []) if _fits(each, size, name, path, on_problem)]
             empty += not found
             if found:
                 labels = tuple(sorted({label for label, *_ in found}))
                 found.sort(key=lambda each: -each[3])
                 outlines = Outlines(size, tuple((label + 1, shape, crowd) for label, shape, crowd, _ in found))
                 place = inside(images, name, where=path)
-                stem = name.rsplit(".", 1)[0]
                 samples.append(Sample(stem, place, labels[0], labels=labels, truth=outlines, declared_size=size))
         except UserError as problem:
             on_problem(problem)
+    homeless = len(objects.keys() - seen.keys())
+    notes = (f"the objects of {homeless} images that the file does not list are passed over",) if homeless else ()
     samples.sort(key=lambda sample: sample.image_id)
     left_out = {"no object is annotated": empty} if empty else {}
-    return Dataset("coco", split, tuple(samples), names, left_out, multi_label=True)
+    return Dataset("coco", split, tuple(samples), names, left_out, notes=notes, multi_label=True)
 
 
 def _places(root: Path, split: str) -> tuple[Path, Path]:
@@ -68,9 +79,11 @@ def _places(root: Path, split: str) -> tuple[Path, Path]:
 
 def _categories(entries: list[Any], path: Path) -> tuple[tuple[str, ...], dict[int, int]]:
     try:
-        ordered = sorted((int(entry["id"]), str(entry["name"])) for entry in entries)
+        ordered = sorted((_whole(entry["id"]), str(entry["name"])) for entry in entries)
     except (TypeError, KeyError, ValueError) as error:
         raise UserError("a category has no id or name", where=path) from error
+    if len({key for key, _ in ordered}) != len(ordered):
+        raise UserError("two categories have the same id", where=path)
     if not 1 <= len(ordered) <= 254:
         raise UserError(f"{len(ordered)} categories", where=path, expected="1 to 254")
     return tuple(name for _, name in ordered), {key: number for number, (key, _) in enumerate(ordered)}
@@ -83,10 +96,12 @@ def _objects(
     found = defaultdict(list)
     for entry in entries:
         try:
-            label, image, area = number_of[entry["category_id"]], int(entry["image_id"]), float(entry.get("area", 0))
+            label, image, area = number_of[entry["category_id"]], _whole(entry["image_id"]), float(entry.get("area", 0))
+            if not math.isfinite(area):
+                raise ValueError(f"its area is {area}")
             shape = _outline(entry["segmentation"])
             found[image].append((label, shape, bool(entry.get("iscrowd", 0)), area))
-        except (TypeError, KeyError, ValueError, AttributeError) as error:
+        except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             number = entry.get("id") if isinstance(entry, dict) else entry
             on_problem(UserError(f"the annotation {str(number)[:60]} is not one of an object ({error})", where=path))
     return found
@@ -96,18 +111,43 @@ def _outline(value: Any) -> tuple:
     if isinstance(value, dict):
         if not isinstance(value["counts"], list):
             raise ValueError("compressed run lengths, expected plain ones")
-        return tuple(int(count) for count in value["counts"])
+        return tuple(_whole(count) for count in value["counts"])
     polygons = tuple(tuple(float(number) for number in polygon) for polygon in value)
-    if any(len(polygon) % 2 or len(polygon) < 6 or max(map(abs, polygon)) > 1e6 for polygon in polygons):
+    if any(len(polygon) % 2 or len(polygon) < 6 or not all(abs(x) <= 1e6 for x in polygon) for polygon in polygons):
         raise ValueError("a polygon of fewer than three points, or beyond any image")
     return polygons
 
 
 def _image(entry: Any, path: Path) -> tuple[int, str, tuple[int, int]]:
     try:
-        size = int(entry["width"]), int(entry["height"])
+        size = _whole(entry["width"]), _whole(entry["height"])
         if min(size) < 1 or size[0] * size[1] > 100_000_000:
             raise ValueError(f"its size is {size[0]}x{size[1]}")
-        return int(entry["id"]), str(entry["file_name"]), size
+        return _whole(entry["id"]), str(entry["file_name"]), size
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"an image's entry can't be read ({error})", where=path) from error
+
+
+def _whole(value: Any) -> int:
+    """A whole number, which some programs write with a fraction of 0.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{str(value)[:40]!r} is no whole number")
+    return value
+
+
+def _fits(
+    found: tuple[int, tuple, bool, float], size: tuple[int, int], name: str, path: Path, on_problem: OnProblem
+) -> bool:
+    """Whether run lengths are those of an image of this size; polygons may stick out."""
+    shape = found[1]
+    if not shape or isinstance(shape[0], tuple) or (min(shape) >= 0 and sum(shape) == size[0] * size[1]):
+        return True
+    on_problem(UserError(f"an object of {name} has run lengths of another size than the image's", where=path,
+                         expected=f"{size[0] * size[1]} pixels"))  # fmt: skip
+    return False

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from common.datasets import DataSource
+from common.datasets.label_maps import true_label_map
 from common.export import Export, boxes_to_export, coco
 from common.measuring.geometry import Frame
 from common.pictures.images import read_rgb, read_size
@@ -28,7 +29,7 @@ from common.runs.reader import Predictions, read_map
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError
 from common.system.files import read_json
-from tests import fill, official_sets, runs, small_cub
+from tests import fill, official_sets, runs, scenes, small_cub
 
 CORPUS = Path(__file__).parent / "corpus"
 FRAME = Frame.squash((80, 60))
@@ -159,6 +160,20 @@ def _official(name: str, split: str = "test") -> Callable[[Path], None]:
     return lambda world: DataSource(name, world / name, split).load().fingerprint()
 
 
+def _segmented(name: str) -> Callable[[Path], None]:
+    """Every sample of a split whose images show several classes, and its label map."""
+
+    def read(world: Path) -> None:
+        dataset = DataSource(name, world / name, "val").load(multi_label=True)
+        dataset.fingerprint()
+        for sample in dataset:
+            labels = true_label_map(sample, len(dataset.class_names))
+            assert labels.dtype == np.uint8
+            assert labels.shape[::-1] == tuple(sample.size)
+
+    return read
+
+
 def _devkit(world: Path) -> None:
     DataSource("ilsvrc", world / "devkit", "val").load().fingerprint()
 
@@ -248,6 +263,11 @@ READERS = [
     *(Reader(f"aircraft-{name}", f"fgvc-aircraft/data/{name}.txt", _official("fgvc-aircraft"),
              also=("fgvc-aircraft/data/images_variant_test.txt:",))
       for name in ("variants", "images_box", "images_variant_test")),
+    Reader("voc-list", "voc/ImageSets/Segmentation/val.txt", _segmented("voc"), also=("voc/Annotations/", "voc: ")),
+    Reader("voc-classes", "voc/classes.txt", _segmented("voc"), also=("voc/SegmentationClass/", "voc/classes.txt: ")),
+    Reader("voc-xml", "voc/Annotations/val_0.xml", _segmented("voc"), Names.FILE),
+    Reader("voc-labels", "voc/SegmentationClass/val_0.png", _segmented("voc"), Names.FILE),
+    Reader("coco-instances", "coco/annotations/instances_val2014.json", _segmented("coco"), Names.FILE, also=("coco: ",)),
     Reader("manifest", "run/manifest.json", _predictions, Names.FILE),
     Reader("manifest-evaluated", "run/manifest.json", _evaluated, Names.WORLD),
     Reader("manifest-resumed", "run/manifest.json", _resumed, Names.FILE),
@@ -315,6 +335,8 @@ def make_world(world: Path) -> Path:
     for name, make in (("stanford-dogs", official_sets.dogs), ("stanford-cars", official_sets.cars),
                        ("fgvc-aircraft", official_sets.aircraft), ("devkit", official_sets.devkit)):  # fmt: skip
         make(world / name)
+    scenes.write(world / "voc", {"val": 2})
+    _make_coco(world / "coco")
     np.save(world / "map.npy", np.zeros((224, 224), np.float32))
     _make_images(world)
     if TORCH:
@@ -322,6 +344,21 @@ def make_world(world: Path) -> Path:
     if TENSORFLOW:
         tensorflow_readers.make(world)
     return world
+
+
+def _make_coco(root: Path) -> None:
+    """Two images: objects as a polygon and as a crowd's run lengths, and none."""
+    (root / "annotations").mkdir(parents=True)
+    (root / "val2014").mkdir()
+    images = [{"id": number, "file_name": f"{number}.jpg", "width": 6, "height": 4} for number in (1, 2)]
+    objects = [
+        {"id": 1, "image_id": 1, "category_id": 3, "area": 6.0, "iscrowd": 0, "segmentation": [[0, 0, 3, 0, 3, 2, 0, 2]]},
+        {"id": 2, "image_id": 1, "category_id": 51, "area": 4.0, "iscrowd": 1,
+         "segmentation": {"counts": [16, 4, 4], "size": [4, 6]}},
+    ]  # fmt: skip
+    categories = [{"id": 3, "name": "car"}, {"id": 51, "name": "bowl"}]
+    content = {"images": images, "annotations": objects, "categories": categories}
+    (root / "annotations/instances_val2014.json").write_text(json.dumps(content))
 
 
 def _make_images(world: Path) -> None:

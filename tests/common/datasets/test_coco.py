@@ -55,6 +55,15 @@ def test_images_without_an_object_are_left_out_and_counted(tmp_path):
     ({"category_id": 4, "segmentation": SQUARE}, "the annotation 0 is not one of an object"),
     ({"category_id": 3, "segmentation": [[0, 0]]}, "a polygon of fewer than three points"),
     ({"category_id": 3, "segmentation": {"counts": "abc"}}, "compressed run lengths"),
+    ({"category_id": 3, "segmentation": [[0, 0, 3, 0, 3, float("nan"), 0, 2]]}, "or beyond any image"),
+    ({"category_id": 3, "segmentation": [[0, 0, 3, 0, 3, float("inf"), 0, 2]]}, "or beyond any image"),
+    ({"category_id": 3, "segmentation": {"counts": [16, 4, 5]}}, "000000000009.jpg has run lengths of another size than the image's; expected 24 pixels"),
+    ({"category_id": 3, "segmentation": {"counts": [16, 9, -1]}}, "run lengths of another size"),
+    ({"category_id": 3, "segmentation": {"counts": [16.5, 7.5]}}, "'16.5' is no whole number"),
+    ({"category_id": 3, "segmentation": SQUARE, "area": float("nan")}, "its area is nan"),
+    ({"category_id": 3, "segmentation": SQUARE, "image_id": 9.5}, "'9.5' is no whole number"),
+    ({"category_id": 3, "segmentation": SQUARE, "image_id": float("inf")}, "'inf' is no whole number"),
+    ({"category_id": 3, "segmentation": SQUARE, "image_id": True}, "'True' is no whole number"),
 ])  # fmt: skip
 def test_faulty_annotations_are_named(tmp_path, annotation, said):
     with pytest.raises(UserError, match=said):
@@ -69,5 +78,37 @@ def test_paths_stay_inside(tmp_path):
 
 def test_run_lengths_of_another_size(tmp_path):
     root = write(tmp_path, [{"category_id": 3, "segmentation": {"counts": [3, 4]}}])
-    with pytest.raises(UserError, match="run lengths of 7 pixels; expected 24"):
+    with pytest.raises(UserError, match="run lengths of another size than the image's; expected 24 pixels"):
         true_label_map(coco.load(root, "train").samples[0], 3)
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"width": float("inf")}, "an image's entry can't be read .'inf' is no whole number"),
+    ({"width": 6.5}, "'6.5' is no whole number"),
+    ({"file_name": "b.jpg"}, "COCO_train2014_000000000009.jpg and b.jpg have the same id"),
+    ({"id": 10, "file_name": "COCO_train2014_000000000009.png"}, "009.jpg and COCO_train2014_000000000009.png have the same name"),
+])  # fmt: skip
+def test_faulty_images_are_named(tmp_path, change, said):
+    root = write(tmp_path, [{"category_id": 3, "segmentation": SQUARE}], (IMAGE, {**IMAGE, **change}))
+    with pytest.raises(UserError, match=said):
+        coco.load(root, "train")
+
+
+def test_sizes_with_a_fraction_of_0_are_read(tmp_path):
+    root = write(tmp_path, [{"category_id": 3, "segmentation": SQUARE}], ({**IMAGE, "width": 6.0, "height": 4.0},))
+    assert coco.load(root, "train").samples[0].size == (6, 4)
+
+
+def test_categories_of_one_id_are_refused(tmp_path):
+    root = write(tmp_path, [{"category_id": 3, "segmentation": SQUARE}])
+    path = root / "annotations/instances_train2014.json"
+    path.write_text(path.read_text().replace('"id": 51', '"id": 3'))
+    with pytest.raises(UserError, match=f"{path}: two categories have the same id"):
+        coco.load(root, "train")
+
+
+def test_objects_of_images_that_are_not_listed_are_counted(tmp_path):
+    objects = [{"category_id": 3, "segmentation": SQUARE, "image_id": number} for number in (9, 12, 12)]
+    dataset = coco.load(write(tmp_path, objects), "train")
+    assert dataset.notes == ("the objects of 1 images that the file does not list are passed over",)
+    assert len(dataset) == 1
