@@ -26,6 +26,8 @@ import cv2
 import numpy as np
 
 CUTS = ("value", "grey", "stretched-grey", "cubehelix-grey")
+STRETCHING = ("stretched-grey", "cubehelix-grey")
+"""The cuts that begin with a min-max stretch of their own."""
 REGIONS = ("largest-component", "largest-contour", "every-contour")
 ENDS = ("exclusive", "clamped")
 
@@ -43,11 +45,16 @@ class Extractor:
             if getattr(self, name) not in choices:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}, expected one of {', '.join(choices)}")
 
+    @property
+    def stretches(self) -> bool:
+        """Whether the cut stretches the map to [0, 1] itself, so that a map of any finite values will do."""
+        return self.cut in STRETCHING
+
     def boxes(self, localization_map: np.ndarray, thresholds: Sequence[float]) -> list[np.ndarray]:
         """The boxes at each threshold.
 
         Args:
-            localization_map: (H, W) float in [0, 1], in the frame's size.
+            localization_map: (H, W) float in the frame's size; in [0, 1] unless the extractor `stretches`.
             thresholds: T numbers in [0, 1).
 
         Returns:
@@ -55,9 +62,9 @@ class Extractor:
             at most 1 unless the region rule is `every-contour`. Thresholds that cut alike share one array.
 
         Raises:
-            ValueError: the map is not two-dimensional, holds NaN, or leaves [0, 1].
+            ValueError: the map is not two-dimensional, holds NaN, or leaves [0, 1] where it may not.
         """
-        check_map(localization_map)
+        check_map(localization_map, bounded=not self.stretches)
         surface, levels_of = cutting(localization_map, self.cut)
         levels = levels_of(thresholds)
         region = _REGIONS[self.region]
@@ -78,11 +85,15 @@ LARGEST_COMPONENT = Extractor("value", "largest-component", "exclusive")
 """The rule of CAM (Zhou et al., CVPR 2016) and BAS: the largest component of what reaches the threshold."""
 
 
-def check_map(localization_map: np.ndarray) -> None:
+def check_map(localization_map: np.ndarray, bounded: bool = True) -> None:
     """Refuse what no evaluation may see.
 
+    Args:
+        localization_map: any object.
+        bounded: refuse values outside [0, 1] too, not only those that are not finite.
+
     Raises:
-        ValueError: not a two-dimensional float array, empty, NaN in it, or values outside [0, 1].
+        ValueError: not a two-dimensional float array, empty, NaN or infinity in it, or values outside [0, 1].
     """
     if not isinstance(localization_map, np.ndarray) or localization_map.ndim != 2 or localization_map.size == 0:
         raise ValueError(
@@ -91,8 +102,10 @@ def check_map(localization_map: np.ndarray) -> None:
     if localization_map.dtype.kind != "f":
         raise ValueError(f"a localization map is a floating-point array, not {localization_map.dtype}")
     low, high = localization_map.min(), localization_map.max()
-    if not (low >= 0.0 and high <= 1.0):  # NaN fails both
-        raise ValueError(f"the localization map holds NaN or leaves [0, 1]: least {low}, greatest {high}")
+    if not np.isfinite([low, high]).all():
+        raise ValueError(f"the localization map holds NaN or infinity: least {low}, greatest {high}")
+    if bounded and not (low >= 0.0 and high <= 1.0):
+        raise ValueError(f"the localization map leaves [0, 1]: least {low}, greatest {high}")
 
 
 def min_max(localization_map: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 from common.measuring.boxes import as_boxes, pairwise_iou
 from common.measuring.extraction import check_map
 from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
-from common.measuring.hits import Hits
+from common.measuring.hits import Hits, chunks
 from common.measuring.protocols import Protocol
 
 
@@ -98,6 +98,12 @@ class LocalizationResult:
     per_class: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))
     hits: Hits = field(default_factory=lambda: Hits(1, 1), compare=False, repr=False)
 
+    @property
+    def images_hit(self) -> np.ndarray:
+        """(criteria, thresholds) int: how many of the `counted` images have a right box, whatever their class says."""
+        hit = (self.hits.correct(chunk).sum(axis=0) for chunk in chunks(len(self.hits)))
+        return sum(hit, np.zeros(self.hits.shape, np.int64))
+
     def best(self) -> np.ndarray:
         """Index of the threshold of highest GT-known for each criterion, the first among equals."""
         return np.nanargmax(np.where(np.isnan(self.gt_known), -1.0, self.gt_known), axis=1)
@@ -174,7 +180,7 @@ class LocalizationEvaluator:
         """Score one image's map at every threshold.
 
         Args:
-            localization_map: (H, W) float in [0, 1], in the frame's size.
+            localization_map: (H, W) float in the frame's size; in [0, 1] unless the protocol's extractor `stretches`.
             frame: where the network input lies in the original image.
             ground_truth: (M, 4) boxes `x0 y0 x1 y1` in pixels of the original image.
             label: 0-based true class.
@@ -186,7 +192,7 @@ class LocalizationEvaluator:
         """
         if tuple(localization_map.shape[::-1]) != tuple(frame.size):
             raise ValueError(f"the map is {localization_map.shape[::-1]}, its frame {frame.size} (width, height)")
-        check_map(localization_map)
+        check_map(localization_map, bounded=not self.protocol.extractor.stretches)
         if self._takes(frame, image_id):
             boxes = self.protocol.extractor.boxes(localization_map, self.thresholds)
             self._tally(score_boxes(self.protocol, boxes, frame, ground_truth), label, top5, image_id)

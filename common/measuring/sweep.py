@@ -29,15 +29,16 @@ class Sweep:
     """One localization map; what protocols share of its cuts and regions is made once.
 
     Args:
-        localization_map: (H, W) float in [0, 1], in the frame's size.
+        localization_map: (H, W) float in the frame's size; in [0, 1] for the protocols that don't stretch it.
 
     Raises:
-        ValueError: a map that `check_map` refuses.
+        ValueError: a map that `check_map` refuses; here for any protocol, in `scores` for one.
     """
 
     def __init__(self, localization_map: np.ndarray):
-        check_map(localization_map)
+        check_map(localization_map, bounded=False)
         self._map = localization_map
+        self._bounded = bool(localization_map.min() >= 0 and localization_map.max() <= 1)
         self._planes: dict[tuple, _Plane] = {}
         self._cuts: dict[str, tuple] = {}
 
@@ -50,6 +51,8 @@ class Sweep:
             frame: where the map lies in the image.
             truth: (M, 4) in pixels of the original image.
         """
+        if not self._bounded:
+            check_map(self._map, bounded=not protocol.extractor.stretches)
         plane, index = self._plane(protocol.extractor.cut, thresholds)
         truth = GROUND_TRUTH_RULES[protocol.ground_truth](as_boxes(truth), frame)
         if len(truth) == 0:

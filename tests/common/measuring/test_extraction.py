@@ -150,6 +150,20 @@ def test_what_is_no_localization_map_is_refused(bad):
         VALUE.boxes(bad, [0.5])
 
 
+@pytest.mark.parametrize("cut", ["stretched-grey", "cubehelix-grey"])
+def test_cuts_that_stretch_take_maps_of_any_values(cut):
+    """A map and its double less 3 are stretched to the same one; not finite is refused as everywhere."""
+    picture = np.zeros((8, 8))
+    picture[2:5, 3:7], picture[3, 4] = 0.5, 1.0
+    rule = Extractor(cut, "largest-contour", "exclusive")
+    found = rule.boxes(picture * 2 - 3, [0.1, 0.6])
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate(rule.boxes(picture, [0.1, 0.6])))
+    assert found[0].tolist() == [[3, 2, 7, 5]]
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="holds NaN or infinity"):
+            rule.boxes(np.full((4, 4), bad), [0.5])
+
+
 def test_a_refused_shape_is_named():
     with pytest.raises(ValueError, match=r"two-dimensional array, not one of shape \(4, 4, 3\)"):
         VALUE.boxes(np.zeros((4, 4, 3)), [0.5])

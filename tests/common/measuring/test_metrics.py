@@ -92,6 +92,7 @@ def test_bas_means_over_classes_by_hand():
     assert result.gt_known[0, 0] == pytest.approx((100 + 100 / 3) / 2)
     assert result.gt_known_over_images[0, 0] == 50
     assert result.per_class[:, 0, 0].tolist() == pytest.approx([100, 100 / 3])
+    assert (result.images_hit.tolist(), result.counted.tolist()) == ([[2]], [4])
 
 
 def test_the_same_images_over_images_by_hand():

@@ -132,3 +132,12 @@ def test_a_clamped_box_ends_within_the_frame():
     assert clamped[0].tolist() == [[0, 0, 7, 4]]
     expected = score_boxes(WSOLEVAL_V1, clamped, frame, truth)
     assert Sweep(picture).scores(WSOLEVAL_V1, [0.5], frame, truth).iou == expected.iou
+
+
+def test_a_sweep_stretches_where_the_protocol_does():
+    picture, frame, truth = np.zeros((224, 224)), Frame.squash((224, 224)), np.array([[60.0, 60, 160, 160]])
+    picture[60:160, 60:160] = 1.0
+    sweep = Sweep(picture * 2 - 3)
+    np.testing.assert_array_equal(sweep.scores(PROTOCOLS["grcam"], (0.5,), frame, truth).iou, [1.0])
+    with pytest.raises(ValueError, match=r"leaves \[0, 1\]: least -3.0, greatest -1.0"):
+        sweep.scores(WSOLEVAL_V1, (0.5,), frame, truth)
