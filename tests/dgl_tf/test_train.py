@@ -107,7 +107,7 @@ def test_training_steps_are_the_recorded_ones(name):
         loose = number == 1 and normalized
         assert relative(found["cost"], expected["cost"]) < (2e-2 if loose else 4e-3 if number else 1e-5)
         assert relative(found["xentropy-loss"], expected["xent"]) < (2e-2 if loose else 4e-3 if number else 1e-5)
-        assert relative(found["logits"], expected["logits"]) < (4e-2 if loose else 4e-3 if number else 3e-5)
+        assert relative(found["logits"], expected["logits"]) < (4e-2 if loose else 4e-3 if number else 1e-5)
         if number == 1:
             continue
         np.testing.assert_array_equal(found["wrong-top1"], expected["wrong1"])
@@ -116,7 +116,7 @@ def test_training_steps_are_the_recorded_ones(name):
             assert found["cost"] - found["xentropy-loss"] == pytest.approx(float(expected["wd"]), rel=1e-5)
         assert sorted(found["gradients"]) == sorted(recorded["trainable"])
         norms = np.array([np.linalg.norm(found["gradients"][key].astype(np.float64)) for key in recorded["trainable"]])
-        np.testing.assert_allclose(norms, expected["gradnorm"], rtol=2e-2 if normalized else 2e-4, atol=1e-6)
+        np.testing.assert_allclose(norms, expected["gradnorm"], rtol=1e-2 if normalized else 2e-4, atol=1e-6)
         for key in (key for key in expected if key.startswith("grad ")):
             gradient = found["gradients"][key.removeprefix("grad ").replace(".", "/")]
             gradient, recorded_gradient = gradient.ravel(), expected[key].ravel()
@@ -133,7 +133,34 @@ def test_training_steps_are_the_recorded_ones(name):
             np.resize(value.ravel()[:4], 4) if value.size >= 4 else np.pad(value.ravel(), (0, 4 - value.size))
             for value in ordered
         ]
-        np.testing.assert_allclose(first, expected["after_first4"], atol=5e-4)
+        np.testing.assert_allclose(first, expected["after_first4"], rtol=0, atol=3e-4)
+
+
+FIRST_STEP = """
+import json, sys
+import numpy as np
+from tests.dgl_tf.test_train import RecordedStep, relative
+step = RecordedStep(sys.argv[1])
+_, found, _ = next(step.run())
+norms = np.array([np.linalg.norm(found["gradients"][name].astype(np.float64)) for name in step.recorded["trainable"]])
+expected = step.recorded["step0_gradnorm"]
+apart = np.maximum(np.abs(norms - expected) - 1e-6, 0) / np.maximum(expected, 1e-12)
+print(json.dumps([float(relative(found["logits"], step.recorded["step0_logits"])), float(apart.max())]))
+"""
+
+
+@pytest.mark.slow
+def test_a_step_with_onednns_kernels():
+    """TensorFlow's default where the processor allows it, and what users run: scores 3e-5, gradients' norms 2e-2.
+
+    tests/conftest.py turns them off for the other recorded steps, whose tolerances are the records' own.
+    """
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": "."}
+    done = subprocess.run([sys.executable, "-c", FIRST_STEP, "train_resnet50_noload"], env=environment,
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    scores, norms = json.loads(done.stdout.splitlines()[-1])
+    assert scores < 3e-5
+    assert norms < 2e-2
 
 
 @pytest.mark.parametrize("name", LOADED)

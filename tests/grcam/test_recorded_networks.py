@@ -161,10 +161,10 @@ def test_gradients_of_the_cost(run):
 def test_one_training_step(mode):
     """Training mode, Nesterov's momentum, weight decay: scores and losses 1e-4, gradients and changes 1e-3.
 
-    Through batch norm over two images rounding alone moves the gradients' norms: between oneDNN's and Eigen's kernels
-    single ones differ by 2 percent and lie on both sides of the recorded ones, the median by 5e-4.
+    Through batch norm over two images rounding alone moves the gradients' norms. The record of resnet50se is itself
+    6e-3 from the same step in float64; inceptionv3 is met to 1e-3 with AVX-512, and was seen 6e-3 off without.
     """
-    tolerance = 1e-3 if mode == "vgg" else 3e-2
+    tolerance = {"vgg": 1e-3, "resnet50se": 1.3e-2, "inceptionv3": 1e-2}[mode]
     recorded = golden(f"train_{mode}")
     from tests import fill
 
