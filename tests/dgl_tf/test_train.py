@@ -251,7 +251,7 @@ def test_killed_training_goes_on_to_the_same_weights(whole, tmp_path):
         "--steps-per-epoch", "2", "--workers", "0", "--threads", "1", "--base-lr", "0.001", "--out", out,
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 900
     while not (out / "model-2.index").is_file() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
