@@ -41,7 +41,37 @@ class Output(NamedTuple):
     background_activation: Tensor | None = None
 
 
-class Network(nn.Module):
+class CutInTwo(nn.Module):
+    """Classifier cut in two: f1 gives features F, f2 turns them into class maps, and runs frozen as well.
+
+    A subclass brings `extract` and `second_half`, and calls `_keep_second_half` once its layers are there.
+    """
+
+    SECOND_HALF: tuple[str, ...] = ()
+    """Beginnings of the names of f2's parameters, the head's apart."""
+    head_name = "classifier_cls"
+
+    def _keep_second_half(self) -> None:
+        self._half = (SecondHalf(self),)  # in a tuple, since a module's attribute would be a child of its own child
+
+    def extract(self, images: Tensor) -> Tensor:
+        """f1: normalized RGB images (B, 3, H, W) to F."""
+        raise NotImplementedError
+
+    def second_half(self, features: Tensor) -> Tensor:
+        """Turn F, or F masked, into what the head sees."""
+        raise NotImplementedError
+
+    def classify(self, features: Tensor) -> Tensor:
+        """f2: F to class maps (B, C, h, w)."""
+        return getattr(self, self.head_name)(self.second_half(features))
+
+    def classify_frozen(self, features: Tensor) -> Tensor:
+        """f2 with frozen weights; see `SecondHalf.frozen`."""
+        return self._half[0].frozen(features)
+
+
+class Network(CutInTwo):
     """Shared part of the four networks. A subclass brings `extract` and `second_half`.
 
     Args:
@@ -51,9 +81,6 @@ class Network(nn.Module):
         head_channels: of what the head sees.
         head_name: the head's name in the state dict.
     """
-
-    SECOND_HALF: tuple[str, ...] = ()
-    """Beginnings of the names of f2's parameters, the head's apart."""
 
     def __init__(
         self,
@@ -76,19 +103,7 @@ class Network(nn.Module):
             head.append(nn.ReLU())
         self.add_module(head_name, head)
         self.classifier_loc = nn.Sequential(nn.Conv2d(tap_channels, num_classes, 3, padding=1), nn.Sigmoid())
-        self._half = (SecondHalf(self),)  # in a tuple, since a module's attribute would be a child of its own child
-
-    def extract(self, images: Tensor) -> Tensor:
-        """f1: normalized RGB images (B, 3, H, W) to F."""
-        raise NotImplementedError
-
-    def second_half(self, features: Tensor) -> Tensor:
-        """Turn F, or F masked, into what the head sees."""
-        raise NotImplementedError
-
-    def classify(self, features: Tensor) -> Tensor:
-        """f2: F to class maps."""
-        return getattr(self, self.head_name)(self.second_half(features))
+        self._keep_second_half()
 
     def forward(self, images: Tensor, labels: Tensor, top_k: int | None = None) -> Output:
         """The passes of a training step: clean, under the foreground map, and with the foreground suppressed.
@@ -100,7 +115,7 @@ class Network(nn.Module):
         """
         clean = self.localize(images, labels, top_k)
         pooled = F.adaptive_avg_pool2d(clean.foreground_map, clean.class_maps.shape[2:])  # 2 x 2 means at even sizes
-        suppressed = self._half[0].frozen(clean.features.detach() * (1 - clean.foreground_map))
+        suppressed = self.classify_frozen(clean.features.detach() * (1 - clean.foreground_map))
         return clean._replace(
             guided_scores=(clean.class_maps * pooled).mean(dim=(2, 3)),
             activation=_of_label(clean.scores, labels),

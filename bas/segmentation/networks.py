@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bas.network import Output, SecondHalf
+from bas.network import CutInTwo, Output
 from common.pytorch import mobilenet_v1
 
 TRUNKS = ("resnet50", "mobilenet_v1")
@@ -99,33 +99,17 @@ def build_trunk(name: str, frozen_norm: bool = False) -> Trunk:
     return trunk.train()
 
 
-class BasNetwork(nn.Module):
-    """A trunk cut in two: the extractor gives features F, the second half turns them into class maps; the generator,
-    one convolution on F, gives each class a foreground map. Neither head has a bias. A subclass says where it is cut.
+class BasNetwork(CutInTwo):
+    """A trunk cut in two. Its class maps are not rectified, and neither head has a bias; the generator, one convolution
+    on F, gives each class a foreground map. A subclass says where the trunk is cut.
     """
-
-    SECOND_HALF: tuple[str, ...]
-    """Beginnings of the names of the second half's parameters, the head's apart."""
-    head_name = "classifier_cls"
 
     def _add_heads(self, num_classes: int, tap_channels: int, head_channels: int) -> None:
         self.num_classes = num_classes
         self.classifier_cls = nn.Conv2d(head_channels, num_classes, 1, bias=False)
         generator = nn.Conv2d(tap_channels, num_classes, 3, padding=1, bias=False)
         self.classifier_loc = nn.Sequential(generator, nn.Sigmoid())
-        self._half = (SecondHalf(self),)  # in a tuple, since a module's attribute would be a child of its own child
-
-    def extract(self, images: Tensor) -> Tensor:
-        """f1: images to F (B, channels, h, w)."""
-        raise NotImplementedError
-
-    def second_half(self, features: Tensor) -> Tensor:
-        """Turn F, or F masked, into what the head sees."""
-        raise NotImplementedError
-
-    def classify(self, features: Tensor) -> Tensor:
-        """f2: F to class maps (B, C, h, w), not rectified."""
-        return self.classifier_cls(self.second_half(features))
+        self._keep_second_half()
 
     def forward(self, images: Tensor, classes: Tensor) -> Output:
         """The passes of a training step: clean, and with one class's foreground suppressed.
@@ -138,7 +122,7 @@ class BasNetwork(nn.Module):
         class_maps = self.classify(features)
         scores = class_maps.mean(dim=(2, 3))
         foreground = _of_class(self.classifier_loc(features), classes)
-        suppressed = self._half[0].frozen(features.detach() * (1 - foreground)).mean(dim=(2, 3))
+        suppressed = self.classify_frozen(features.detach() * (1 - foreground)).mean(dim=(2, 3))
         return Output(
             scores,
             foreground,

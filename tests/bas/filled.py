@@ -17,12 +17,13 @@ NORM_KINDS = {"weight": "scale", "bias": "shift", "running_mean": "mean", "runni
 ALL = [(variant, arch) for variant in ("CUB", "ILSVRC", "EXT") for arch in ("vgg", "mobilenet", "resnet", "inception")]
 
 
+@torch.no_grad()
 def fill_network(network: nn.Module, seed: int, gain: float) -> None:
-    """Give every parameter and running statistic the values of its name."""
-    norms = {name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    """Give every parameter and running statistic the values of its name; IRN's stored mean shift stays as it is."""
+    norms = {name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d | nn.GroupNorm)}
     for name, tensor in network.state_dict().items():
         owner, _, leaf = name.rpartition(".")
-        if leaf == "num_batches_tracked":
+        if leaf == "num_batches_tracked" or owner == "mean_shift":
             continue
         shape = tuple(tensor.shape)
         if owner in norms:
@@ -47,7 +48,7 @@ def images(count: int, seed: int, side: int = 224) -> torch.Tensor:
     return normalized(pixels, IMAGENET_MEAN, IMAGENET_STD, torch.device("cpu"))
 
 
-def golden(name: str, prefix: str = "") -> dict[str, np.ndarray]:
+def golden(name: str, prefix: str = "", folder: Path = GOLDEN) -> dict[str, np.ndarray]:
     """The arrays of a file whose names begin with `prefix`, without it."""
-    with np.load(GOLDEN / f"{name}.npz") as file:
+    with np.load(folder / f"{name}.npz", allow_pickle=False) as file:
         return {key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)}

@@ -141,7 +141,7 @@ def test_the_suppressed_pass_sends_nothing_to_the_features(small):
     """f1 hears of L_BAS through the generator's input alone; with the map held fixed there is no gradient at all."""
     features = small.extract(filled.images(2, seed=3, side=64))
     mask = torch.rand(2, 1, *features.shape[2:], requires_grad=True)
-    maps = small._half[0].frozen(features.detach() * (1 - mask))
+    maps = small.classify_frozen(features.detach() * (1 - mask))
     small.zero_grad()
     maps.sum().backward()
     assert mask.grad.abs().sum() > 0

@@ -8,34 +8,21 @@ from torch import Tensor, nn
 
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from tests import fill
+from tests.bas.filled import fill_network
+from tests.bas.filled import golden as recorded
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden/bas_segmentation"
-NORM_KINDS = {"weight": "scale", "bias": "shift", "running_mean": "mean", "running_var": "var"}
 SEED, GAIN = 11, 1.2
 
 
 def golden(name: str, prefix: str = "") -> dict[str, np.ndarray]:
     """The arrays of a file whose names begin with `prefix`, without it."""
-    with np.load(GOLDEN / f"{name}.npz", allow_pickle=False) as file:
-        return {key.removeprefix(prefix): file[key] for key in file if key.startswith(prefix)}
+    return recorded(name, prefix, GOLDEN)
 
 
 def filled(network: nn.Module, dtype: torch.dtype = torch.float64, seed: int = SEED) -> nn.Module:
     """The network with the values of its tensors' names; the stored mean shift stays zero."""
-    norms = {name for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d | nn.GroupNorm)}
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            owner, _, leaf = name.rpartition(".")
-            if leaf == "num_batches_tracked" or owner == "mean_shift":
-                continue
-            shape = tuple(tensor.shape)
-            if owner in norms:
-                array = fill.values(name, shape, NORM_KINDS[leaf], seed)
-            elif len(shape) > 1:
-                array = fill.values(name, shape, "kernel", seed, GAIN, int(np.prod(shape[1:])))
-            else:
-                array = fill.values(name, shape, "bias", seed)
-            tensor.copy_(torch.from_numpy(array))
+    fill_network(network, seed, GAIN)
     return network.to(dtype)
 
 
