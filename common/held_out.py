@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
 from common.runs.evaluation import EvaluationOptions, evaluate
 from common.runs.held import SIZES, costs
 from common.runs.tables import render
@@ -22,6 +24,13 @@ from common.system.options import parse
 class HeldOut(EvaluationOptions):
     """Say what thresholds chosen on few held-out images cost."""
 
+    validation: tyro.conf.Suppress[tuple[Path, ...]] = ()
+    pseudo: tyro.conf.Suppress[tuple[Path, ...]] = ()
+    released_for: tyro.conf.Suppress[Literal["auto", "cub", "ilsvrc", "neither"]] = "auto"
+    resamples: int = 1000
+    """Draws of each number of images."""
+    seed: int = 0
+    """Seed of the draws."""
     sizes: tuple[int, ...] = SIZES
     """Numbers of held-out images; those beyond half of a run's images are passed over."""
     format: Literal["text", "markdown"] = "text"

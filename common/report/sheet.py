@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import tyro
 from PIL import Image
 
 from common.pictures.images import read_rgb
@@ -30,6 +31,8 @@ GAP, WORDS = 6, 18
 class Sheet(EvaluationOptions):
     """Draw the same images under several predictions directories into one picture."""
 
+    resamples: tyro.conf.Suppress[int] = 0
+    seed: tyro.conf.Suppress[int] = 0
     out: Path = Path("sheet.jpg")
     """The picture, in the format of its ending: .jpg, .png, or .pdf at 300 pixels an inch."""
     images: int = 6

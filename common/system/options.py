@@ -86,6 +86,11 @@ def _own_spellings(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
     return made
 
 
+def _is_list_that_must_be_given(field: dataclasses.Field, hint: Any) -> bool:
+    without = field.default is field.default_factory is dataclasses.MISSING
+    return without and get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis
+
+
 def grouped(values: Mapping[str, Any]) -> str:
     """Released values in words, each with what has it: "100 (CUB), 9 (ILSVRC, EXT ilsvrc)"; a common one alone."""
     names: dict[Any, list[str]] = {}
@@ -97,11 +102,13 @@ def grouped(values: Mapping[str, Any]) -> str:
 
 
 def _explain(options: type, released: Mapping[str, str]) -> None:
-    """Give every field whose default is None a hint in place of "(default: None)", in dataclasses of fields too."""
+    """Give every field without a value to name a hint in place of "(default: None)", in dataclasses of fields too."""
     for field in dataclasses.fields(options):  # type: ignore[arg-type]
         inner = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
-        if field.default is None:
-            hint = f"(default: {released[field.name]})" if field.name in released else "(optional)"
+        needed = _is_list_that_must_be_given(field, inner)
+        if needed or field.default is None or field.default in ((), ""):
+            hint = "(required)" if needed else "(optional)"
+            hint = f"(default: {released[field.name]})" if field.name in released else hint
             owner = next(base for base in options.__mro__ if field.name in inspect.get_annotations(base))
             plain = _PLAIN.setdefault((owner, field.name), owner.__annotations__[field.name])
             owner.__annotations__[field.name] = Annotated[plain, tyro.conf.arg(help_behavior_hint=hint)]

@@ -29,6 +29,8 @@ def test_help_names_what_applies(capsys, monkeypatch):
     class Command(Base):
         out: str | None = None
         """Another folder."""
+        runs: tyro.conf.Positional[tuple[str, ...]] = ()
+        """Folders."""
         lr: float = 0.5
         """Learning rate."""
         inner: Inner = field(default_factory=Inner)
@@ -38,6 +40,7 @@ def test_help_names_what_applies(capsys, monkeypatch):
     assert "Passes over the images. (default: 9)" in found
     assert "--epoch " in found
     assert "Another folder. (optional)" in found
+    assert "Folders. (optional)" in found
     assert "(default: 0.5)" in found
     assert "Seed of everything. (default: 6)" in found
     assert "default: None" not in found
@@ -48,3 +51,14 @@ def test_help_names_what_applies(capsys, monkeypatch):
 def test_released_values_are_grouped():
     assert grouped({"cub": 100, "ilsvrc": 9, "ext": 100}) == "100 (cub, ext), 9 (ilsvrc)"
     assert grouped({"cub": 0.1, "ilsvrc": 0.1}) == "0.1"
+
+
+def test_a_list_that_must_be_given_is_required(capsys, monkeypatch):
+    @dataclass(frozen=True)
+    class Command:
+        runs: tyro.conf.Positional[tuple[str, ...]]
+        """Folders."""
+
+    assert "Folders. (required)" in told(capsys, monkeypatch, Command)
+    monkeypatch.setattr("sys.argv", ["x", "a", "b"])
+    assert parse(Command, prog="x", description="") == Command(("a", "b"))
