@@ -13,7 +13,8 @@ Each result line names its protocol, its threshold and where that came from:
 Behind each figure stands its 95 % interval: Wilson's at a threshold that was fixed beforehand, a bootstrap's over
 images otherwise.
 
-Runs of a segmentation, of class maps or of masks, get their mean IoU instead, by class and by threshold.
+Runs of a segmentation, of class maps or of masks, get their mean IoU instead, by class and by threshold; with --full
+also CorLoc, where the annotations have boxes.
 """
 
 import json
@@ -31,6 +32,7 @@ from common.runs.segmentation import is_segmentation
 from common.runs.segmentation_scoring import (
     as_json,
     class_table,
+    corloc_lines,
     evaluate_segmentation,
     summary_table,
     threshold_table,
@@ -55,7 +57,7 @@ class Evaluate(EvaluationOptions):
     """Score predictions under every protocol that shares their frame, beside the trivial baselines."""
 
     full: bool = False
-    """Print every result line, every source of a threshold, classification and pixels too."""
+    """Print every result line, every source of a threshold, classification and pixels too; CorLoc of segmentations."""
     format: Literal["text", "markdown"] = "text"
     """Format of the printed table."""
     split: str | None = None
@@ -106,9 +108,12 @@ def _tables(evaluations: Sequence[Evaluation], baselines: Sequence[Row], options
 
 
 def _print_segmentation(options: Evaluate) -> None:
-    evaluations = evaluate_segmentation(options.runs, options.validation, options.root, options.workers, options.split)
+    evaluations = evaluate_segmentation(
+        options.runs, options.validation, options.root, options.workers, options.split, boxes=options.full
+    )
     tables = (summary_table(evaluations), class_table(evaluations), threshold_table(evaluations))
     print("\n\n".join(render(table, options.format) for table in tables if table))
+    print("".join(f"\n{line}\n" for line in corloc_lines(evaluations)), end="")
     for evaluation in evaluations:
         for reason, count in evaluation.left_out.items():
             print(f"{evaluation.predictions.directory}: {count} left out: {printable(reason)}")

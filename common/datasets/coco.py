@@ -17,6 +17,9 @@ from common.system.errors import UserError, inside
 from common.system.files import read_json
 
 YEARS = ("2014", "2017")
+Box = tuple[float, float, float, float]
+Object = tuple[int, tuple, bool, float, Box | None]
+"""Class, outline, whether it is a crowd, area, and box `x0 y0 x1 y1` of an object."""
 
 
 def load(root: Path, split: str, on_problem: OnProblem = raise_problem) -> Dataset:
@@ -56,9 +59,11 @@ def load(root: Path, split: str, on_problem: OnProblem = raise_problem) -> Datas
             if found:
                 labels = tuple(sorted({label for label, *_ in found}))
                 found.sort(key=lambda each: -each[3])
-                outlines = Outlines(size, tuple((label + 1, shape, crowd) for label, shape, crowd, _ in found))
+                outlines = Outlines(size, tuple((label + 1, shape, crowd) for label, shape, crowd, *_ in found))
+                boxes = tuple((label, box) for label, _, crowd, _, box in found if box is not None and not crowd)
                 place = inside(images, name, where=path)
-                samples.append(Sample(stem, place, labels[0], labels=labels, truth=outlines, declared_size=size))
+                samples.append(Sample(stem, place, labels[0], labels=labels, objects=boxes, truth=outlines,
+                                      declared_size=size))  # fmt: skip
         except UserError as problem:
             on_problem(problem)
     homeless = len(objects.keys() - seen.keys())
@@ -91,8 +96,8 @@ def _categories(entries: list[Any], path: Path) -> tuple[tuple[str, ...], dict[i
 
 def _objects(
     entries: list[Any], number_of: dict[int, int], path: Path, on_problem: OnProblem
-) -> dict[int, list[tuple[int, tuple, bool, float]]]:
-    """(class, outline, crowd, area) of every object, by its image."""
+) -> dict[int, list[Object]]:
+    """Every object, by its image."""
     found = defaultdict(list)
     for entry in entries:
         try:
@@ -100,11 +105,20 @@ def _objects(
             if not math.isfinite(area):
                 raise ValueError(f"its area is {area}")
             shape = _outline(entry["segmentation"])
-            found[image].append((label, shape, bool(entry.get("iscrowd", 0)), area))
+            found[image].append((label, shape, bool(entry.get("iscrowd", 0)), area, _box(entry.get("bbox"))))
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             number = entry.get("id") if isinstance(entry, dict) else entry
             on_problem(UserError(f"the annotation {str(number)[:60]} is not one of an object ({error})", where=path))
     return found
+
+
+def _box(value: Any) -> Box | None:
+    """COCO's `x y width height` as `x0 y0 x1 y1`; None where there is none that makes sense, as maps need none."""
+    if not isinstance(value, list) or len(value) != 4 or not all(type(each) in (int, float) for each in value):
+        return None
+    x, y, width, height = (float(each) for each in value)
+    sound = all(abs(each) <= 1e6 for each in (x, y, width, height)) and min(width, height) > 0
+    return (x, y, x + width, y + height) if sound else None
 
 
 def _outline(value: Any) -> tuple:
@@ -141,9 +155,7 @@ def _whole(value: Any) -> int:
     return value
 
 
-def _fits(
-    found: tuple[int, tuple, bool, float], size: tuple[int, int], name: str, path: Path, on_problem: OnProblem
-) -> bool:
+def _fits(found: Object, size: tuple[int, int], name: str, path: Path, on_problem: OnProblem) -> bool:
     """Whether run lengths are those of an image of this size; polygons may stick out."""
     shape = found[1]
     if not shape or isinstance(shape[0], tuple) or (min(shape) >= 0 and sum(shape) == size[0] * size[1]):

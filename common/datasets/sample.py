@@ -51,6 +51,8 @@ class Sample:
         masks: segmentation masks, where the data set has them; the object is their union.
         ignore: a mask of pixels that pixel metrics leave out.
         labels: all classes of an image that shows several, ascending, `label` the first of them; empty elsewhere.
+        objects: class and box of each object of such an image, where its annotation has boxes, without crowds and what
+            VOC calls difficult; not in the fingerprint, since no map is made of them.
         truth: where the label map of semantic segmentation comes from, see `label_maps`; None where there is none.
         declared_size: width and height by an annotation file, where there is one: what the boxes are pixels of, though
             the stored picture have another size.
@@ -64,6 +66,7 @@ class Sample:
     masks: tuple[Path, ...] = ()
     ignore: Path | None = None
     labels: tuple[int, ...] = ()
+    objects: tuple[tuple[int, tuple[float, float, float, float]], ...] = ()
     truth: "Path | Outlines | None" = None
     declared_size: tuple[int, int] | None = None
 

@@ -1,4 +1,4 @@
-"""PASCAL VOC's layout for semantic segmentation: image labels from XML, label maps as PNG.
+"""PASCAL VOC's layout for semantic segmentation: image labels and objects' boxes from XML, label maps as PNG.
 
     JPEGImages/<id>.jpg   Annotations/<id>.xml   SegmentationClass/<id>.png   ImageSets/Segmentation/<split>.txt
 
@@ -10,10 +10,13 @@ together from `train` and the images of SBD (Hariharan et al., ICCV 2011) that a
 import hashlib
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from xml.etree.ElementTree import ElementTree
 
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.text import lines, new_id
+from common.datasets.text import numbers as numbers_of
 from common.datasets.xml_files import parse_xml
 from common.system.errors import UserError
 
@@ -124,15 +127,16 @@ def _samples(
     samples, unlabelled = [], 0
     for image_id in ids:
         try:
-            labels = image_labels(root / "Annotations" / f"{image_id}.xml", classes)
+            tree = parse_xml(root / "Annotations" / f"{image_id}.xml")
         except UserError as problem:
             on_problem(problem)
             continue
+        labels = _labels(tree, classes)
         if not labels:
             unlabelled += 1
             continue
         samples.append(Sample(image_id, root / "JPEGImages" / f"{image_id}.jpg", labels[0], labels=labels,
-                              truth=_truth(root, image_id)))  # fmt: skip
+                              objects=_objects(tree, classes), truth=_truth(root, image_id)))  # fmt: skip
     return samples, unlabelled
 
 
@@ -142,9 +146,34 @@ def image_labels(path: Path, classes: tuple[str, ...] = CLASSES) -> tuple[int, .
     Raises:
         UserError: as `parse_xml`.
     """
+    return _labels(parse_xml(path), classes)
+
+
+def _labels(tree: ElementTree, classes: tuple[str, ...]) -> tuple[int, ...]:
     numbers = {name: number for number, name in enumerate(classes)}
-    named = {element.text for element in parse_xml(path).iter("name")}
+    named = {element.text for element in tree.iter("name")}
     return tuple(sorted(numbers[name] for name in named if name in numbers))
+
+
+def _objects(tree: ElementTree, classes: tuple[str, ...]) -> tuple[tuple[int, tuple[float, float, float, float]], ...]:
+    """Class and box of each object that is not called difficult; VOC's pixels count from 1, the last one included.
+
+    What has no box, or none that makes sense, is passed over: maps need none.
+    """
+    numbers = {name: number for number, name in enumerate(classes)}
+    found = []
+    for element in tree.iter("object"):
+        name, texts = element.findtext("name"), [element.findtext(f"bndbox/{corner}") or "" for corner in _CORNERS]
+        if name not in numbers or (element.findtext("difficult") or "").strip() == "1":
+            continue
+        with suppress(UserError):
+            x0, y0, x1, y1 = numbers_of(texts, where=Path(), what="the box").tolist()
+            if x0 <= x1 and y0 <= y1:
+                found.append((numbers[name], (x0 - 1, y0 - 1, x1, y1)))
+    return tuple(found)
+
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def _truth(root: Path, image_id: str) -> Path | None:

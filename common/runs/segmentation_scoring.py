@@ -10,7 +10,7 @@ Each result line says where its threshold came from:
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ import numpy as np
 
 from common.datasets import Sample
 from common.datasets.label_maps import true_label_map
-from common.measuring.segmentation import BACKGROUND, SWEEP, SegmentationEvaluator, SegmentationResult
+from common.measuring.extraction import largest_component
+from common.measuring.segmentation import BACKGROUND, SWEEP, SegmentationEvaluator, SegmentationResult, label_map
+from common.runs.box_quality import Found, Place, corloc
 from common.runs.segmentation import SegmentationPredictions, SegmentedImage
 from common.system.errors import UserError
 from common.system.parallel import in_processes
@@ -53,6 +55,8 @@ class SegmentationEvaluation:
         results: by threshold, or one for masks.
         rows: the result lines.
         left_out: number of images without a result, by reason.
+        corloc: CorLoc in percent, where it was asked for and there are true boxes.
+        pairs: of image and class that it is counted over.
     """
 
     predictions: SegmentationPredictions
@@ -60,6 +64,13 @@ class SegmentationEvaluation:
     results: list[SegmentationResult]
     rows: tuple[SegmentationRow, ...]
     left_out: dict[str, int]
+    corloc: float | None = None
+    pairs: int = 0
+
+    @property
+    def shown(self) -> SegmentationRow:
+        """The result line that stands for the run: the validation's threshold, else the first."""
+        return next((row for row in self.rows if row.source == "validation"), self.rows[0])
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,6 +84,7 @@ def evaluate_segmentation(
     root: Path | None = None,
     workers: int = 2,
     split: str | None = None,
+    boxes: bool = False,
 ) -> list[SegmentationEvaluation]:
     """Everything that `common.evaluate` says of segmentation runs.
 
@@ -82,6 +94,7 @@ def evaluate_segmentation(
         root: the data set's folder, where it has moved.
         workers: processes.
         split: score only the runs' images that this split of their data set has, such as train of train_aug's.
+        boxes: measure CorLoc too, of the box of each class's largest region at the threshold that stands for the run.
 
     Raises:
         UserError: a directory that is none, a validation run on the very images, or images without a label map.
@@ -90,7 +103,8 @@ def evaluate_segmentation(
     for path in validation:
         held = SegmentationPredictions.open(path)
         chosen[_key(held)] = (held, score_segmentation(held, root, workers))
-    return [_evaluation(SegmentationPredictions.open(path), chosen, root, workers, split) for path in runs]
+    found = [_evaluation(SegmentationPredictions.open(path), chosen, root, workers, split) for path in runs]
+    return [_with_corloc(each, root, workers, split) for each in found] if boxes else found
 
 
 def _key(predictions: SegmentationPredictions) -> tuple[str, str]:
@@ -153,6 +167,56 @@ def score_segmentation(
     return evaluator, dict(left_out)
 
 
+def _with_corloc(
+    evaluation: SegmentationEvaluation, root: Path | None, workers: int, split: str | None
+) -> SegmentationEvaluation:
+    """The same with CorLoc; an object's class whose region is nowhere is a miss."""
+    predictions = evaluation.predictions
+    dataset = predictions.dataset(root) if split is None else predictions.other_split(split, root)[1]
+    entries = {entry.image_id: entry for entry in predictions.entries}
+    truth: dict[Place, list] = {}
+    for sample in dataset:
+        for label, box in sample.objects if sample.image_id in entries else ():
+            truth.setdefault((sample.image_id, label), []).append(box)
+    if not truth:
+        return evaluation
+    wanted = [entries[image_id] for image_id in dict.fromkeys(image_id for image_id, _ in truth)]
+    chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
+    regions = in_processes(partial(_regions, predictions, evaluation.shown.result.threshold), chunks, workers)
+    found = {}
+    for part in bar(regions, total=len(chunks), desc="boxes", unit="chunk"):
+        found.update(part)
+    share = corloc(found, {place: np.array(boxes) for place, boxes in truth.items()})
+    return replace(evaluation, corloc=share, pairs=len(truth))
+
+
+def _regions(
+    predictions: SegmentationPredictions, threshold: float | None, entries: Sequence[SegmentedImage]
+) -> dict[Place, Found]:
+    """The box of each class's largest region in each image's label map."""
+    found = {}
+    for entry in entries:
+        if predictions.kind == "maps":
+            classes, _, high = predictions.maps(entry)
+            labels = label_map(high, classes, float(threshold or 0))
+        else:
+            labels = predictions.mask(entry)
+        for label in entry.labels:
+            boxes = largest_component((labels == label + 1).astype(np.uint8))
+            found[entry.image_id, label] = Found(boxes, np.ones(len(boxes)))
+    return found
+
+
+def corloc_lines(evaluations: Sequence[SegmentationEvaluation]) -> list[str]:
+    """CorLoc of each run that has it, a line each."""
+    return [
+        f"{each.predictions.directory}: CorLoc {each.corloc:.2f} of {each.pairs} pairs of image and class, the largest "
+        f"region of each class at the threshold from {each.shown.source}"
+        for each in evaluations
+        if each.corloc is not None
+    ]
+
+
 def _evaluator(predictions: SegmentationPredictions) -> SegmentationEvaluator:
     return SegmentationEvaluator(len(predictions.class_names), SWEEP if predictions.kind == "maps" else ())
 
@@ -204,7 +268,7 @@ def class_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[str]
     """IoU of every class in percent, a column a run: at the validation's threshold, else at the released one."""
     names = evaluations[0].names
     shown = [evaluation for evaluation in evaluations if evaluation.names == names]
-    rows = [next((row for row in each.rows if row.source == "validation"), each.rows[0]) for each in shown]
+    rows = [each.shown for each in shown]
     header = [f"{each.predictions.directory.name} ({row.source})" for each, row in zip(shown, rows, strict=True)]
     return [["IoU", *header]] + [
         [name, *(_percent(row.result.iou[number]) for row in rows)] for number, name in enumerate(names)
@@ -231,6 +295,7 @@ def as_json(evaluations: Sequence[SegmentationEvaluation]) -> list[dict[str, Any
             "kind": each.predictions.kind,
             "split": each.split,
             "left_out": each.left_out,
+            "corloc": each.corloc,
             "thresholds": [[result.threshold, _number(result.miou)] for result in each.results],
             "rows": [
                 {

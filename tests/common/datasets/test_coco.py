@@ -112,3 +112,16 @@ def test_objects_of_images_that_are_not_listed_are_counted(tmp_path):
     dataset = coco.load(write(tmp_path, objects), "train")
     assert dataset.notes == ("the objects of 1 images that the file does not list are passed over",)
     assert len(dataset) == 1
+
+
+def test_boxes_of_objects(tmp_path):
+    root = write(tmp_path, [
+        {"category_id": 3, "segmentation": SQUARE, "bbox": [0, 1, 3, 2.5], "area": 9},
+        {"category_id": 55, "segmentation": SQUARE, "bbox": [1, 1, 0, 2], "area": 8},
+        {"category_id": 55, "segmentation": SQUARE, "bbox": [1, float("nan"), 2, 2], "area": 7},
+        {"category_id": 55, "segmentation": SQUARE, "area": 6},
+        {"category_id": 51, "segmentation": {"counts": [16, 4, 4]}, "iscrowd": 1, "bbox": [4, 0, 1, 4], "area": 4},
+    ])  # fmt: skip
+    (sample,) = coco.load(root, "train")
+    assert sample.labels == (0, 1, 2)
+    assert sample.objects == ((0, (0, 1, 3, 3.5)),)

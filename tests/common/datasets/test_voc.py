@@ -120,3 +120,22 @@ def test_faults_are_named(root, spoil, said):
     spoil(root)
     with pytest.raises(UserError, match=said):
         voc.load(root, "val")
+
+
+def test_boxes_of_objects_count_from_0_and_end_exclusively(tmp_path):
+    """Pixels 1 to 64 and 1 to 48 are the whole of a 64 x 48 picture; what is difficult, of no class, or without a box
+    that makes sense has none, and parts of an object are no objects.
+    """
+    root = scenes.write(tmp_path / "voc", {"train": 1})
+    whole = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>64</xmax><ymax>48</ymax></bndbox>"
+    small = "<bndbox><ymin>11.0</ymin><xmin>5.5</xmin><xmax>20</xmax><ymax>30</ymax></bndbox>"
+    wrong = "<bndbox><xmin>9</xmin><ymin>1</ymin><xmax>4</xmax><ymax>48</ymax></bndbox>"
+    objects = [
+        f"<name>green</name><difficult>0</difficult>{whole}<part><name>head</name>{small}</part>", f"<name>red</name>{small}",
+        f"<name>green</name><difficult>1</difficult>{small}", f"<name>owl</name>{small}", f"<name>red</name>{wrong}", "<name>red</name>",
+    ]  # fmt: skip
+    texts = "".join(f"<object>{each}</object>" for each in objects)
+    (root / "Annotations/train_0.xml").write_text(f"<annotation>{texts}</annotation>")
+    (sample,) = DataSource("voc", root, "train").load(multi_label=True)
+    assert sample.labels == (0, 1)
+    assert sample.objects == ((1, (0, 0, 64, 48)), (0, (4.5, 10, 20, 30)))

@@ -6,6 +6,7 @@ import pytest
 from common.datasets import DataSource
 from common.datasets.label_maps import true_label_map
 from common.evaluate import Evaluate, main
+from common.measuring.extraction import largest_component
 from common.runs.reader import Predictions
 from common.runs.segmentation import SegmentationPredictions, SegmentationWriter, map_file
 from common.runs.segmentation_scoring import evaluate_segmentation
@@ -177,3 +178,48 @@ def test_the_page_shows_image_maps_mask_and_truth(root, tmp_path):
         for label in sample.labels:
             assert f'alt="{sample.image_id}: map of {scenes.NAMES[label]}"' in page
     assert "maps above 0.30 (released)" in page
+
+
+def with_boxes(root, split="train"):
+    """Every object gets the box of its class's pixels; one image's first class is said to lie elsewhere."""
+    pairs = 0
+    for number, sample in enumerate(DataSource("voc", root, split).load(multi_label=True)):
+        objects, truth = "", true_label_map(sample, 3)
+        for place, label in enumerate(sample.labels):
+            (box,) = largest_component((truth == label + 1).astype(np.uint8))
+            x0, y0, x1, y1 = (0, 0, 1, 1) if (number, place) == (0, 0) else box.astype(int)
+            corners = f"<xmin>{x0 + 1}</xmin><ymin>{y0 + 1}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax>"
+            objects += f"<object><name>{scenes.NAMES[label]}</name><bndbox>{corners}</bndbox></object>"
+            pairs += 1
+        (root / "Annotations" / f"{sample.image_id}.xml").write_text(f"<annotation>{objects}</annotation>")
+    return pairs
+
+
+@pytest.mark.parametrize("kind", ["maps", "masks"])
+def test_corloc_counts_each_class_of_an_image(root, tmp_path, kind, capsys, monkeypatch):
+    pairs = with_boxes(root)
+    directory = tmp_path / kind
+    if kind == "maps":
+        write(directory, root)
+    else:
+        writer = SegmentationWriter(directory, header(root, kind=kind))
+        for sample in DataSource("voc", root, "train").load(multi_label=True):
+            writer.write_mask(sample, true_label_map(sample, 3))
+        writer.end()
+    (evaluation,) = evaluate_segmentation([directory], workers=1, boxes=True)
+    assert (evaluation.pairs, evaluation.corloc) == (pairs, pytest.approx(100 * (pairs - 1) / pairs))
+    (plain,) = evaluate_segmentation([directory], workers=1)
+    assert plain.corloc is None
+    monkeypatch.setattr("sys.argv", ["evaluate", str(directory), "--workers", "1", "--full"])
+    main()
+    source = "released" if kind == "maps" else "none"
+    assert (
+        f"{directory}: CorLoc {100 * (pairs - 1) / pairs:.2f} of {pairs} pairs of image and class, the largest region of each class "
+        f"at the threshold from {source}\n"
+    ) in capsys.readouterr().out
+
+
+def test_no_boxes_no_corloc(root, tmp_path):
+    write(tmp_path / "maps", root)
+    (evaluation,) = evaluate_segmentation([tmp_path / "maps"], workers=1, boxes=True)
+    assert (evaluation.corloc, evaluation.pairs) == (None, 0)
