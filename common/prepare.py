@@ -38,6 +38,7 @@ from common.datasets.masks import object_and_ignore
 from common.measuring.geometry import Frame
 from common.measuring.segmentation import IGNORE
 from common.pictures.images import ImageError, is_turned, read_rgb, read_size
+from common.runs import leakage
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
 from common.system.options import parse
@@ -147,7 +148,7 @@ def check(options: Prepare) -> Report:
         report.rows.append(_row(dataset, sizes))
     _compare_with_known(options, report)
     if options.name != "photographs":  # five images of a thousand classes
-        _compare_splits(report, options.subset)
+        _compare_splits(report, options)
     _compare_lists(options, report)
     return report
 
@@ -156,8 +157,10 @@ def _read(options: Prepare, split: str, problems: list[str]) -> Dataset | None:
     """One split; every problem is noted once, though splits share files."""
 
     def note(problem: UserError) -> None:
-        if str(problem) not in problems:
-            problems.append(str(problem))
+        """With the options as this command has them."""
+        text = str(problem).replace("--data.split", "--splits").replace("--data.", "--")
+        if text not in problems:
+            problems.append(text)
 
     source = DataSource(
         options.name,
@@ -376,23 +379,26 @@ def _compare_classes(one: Dataset, other: Dataset, report: Report) -> None:
                             "the others are taken by name")  # fmt: skip
 
 
-def _compare_splits(report: Report, subset: bool) -> None:
+def _compare_splits(report: Report, options: Prepare) -> None:
     """Images that stand in two splits, splits that disagree on the classes, classes without an image."""
     loaded = list(report.splits.values())
     for position, one in enumerate(loaded):
-        paths = {sample.path for sample in one}
+        paths = {sample.path.resolve() for sample in one}
         for other in loaded[position + 1 :]:
             names = (one.split, other.split)
             if frozenset(names) in CONTAINED:
                 continue
-            if shared := sum(sample.path in paths for sample in other):
+            if shared := sum(sample.path.resolve() in paths for sample in other):
                 report.problems.append(f"{shared} images stand in both {names[0]} and {names[1]}")
+            elif options.decode != "none" and (copies := leakage.shared_images(other, one)):
+                report.notes.append(f"{len(copies)} images of {other.split} are in {one.split} too, by their files' "
+                                    f"content: {', '.join(copies[:3])}")  # fmt: skip
             _compare_classes(one, other, report)
     for dataset in loaded:
         labels = {label for sample in dataset for label in sample.labels or (sample.label,)}
         without = [name for label, name in enumerate(dataset.class_names) if label not in labels]
         if without:
-            (report.notes if subset else report.problems).append(
+            (report.notes if options.subset else report.problems).append(
                 f"{dataset.split}: no image of {len(without)} classes, {without[0]} among them"
             )
 

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from common.datasets import DataSource
+from common.datasets import DataSource, wsoleval
 from common.evaluate import Evaluate
 from common.merge import Merge, merge
 from common.runs.evaluation import evaluate
+from common.runs.reader import Predictions
 from common.system.errors import UserError
 from common.system.files import read_json, write_json
 from tests import runs, small_cub
@@ -109,3 +110,34 @@ def test_lines_that_are_missing_or_too_many_are_refused(parts, tmp_path):
         path.write_text("".join(edit(path.read_text().splitlines(keepends=True))))
         with pytest.raises(UserError, match=message):
             merge(Merge(directories, tmp_path / "out"))
+
+
+@pytest.mark.parametrize("option", ["boxes", "metadata", "list_file"])
+def test_annotations_that_moved_are_named(source, tmp_path, option):
+    """Boxes of class folders, metadata folders and lists each lie elsewhere by the time of merging."""
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    first.mkdir()
+    images, loaded = source.root / "images", source.load()
+    if option == "boxes":
+        for sample in loaded:
+            (first / "own/test" / sample.image_id).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(sample.path, first / "own/test" / sample.image_id)
+        rows = (f"{sample.image_id},{','.join(map(str, sample.boxes[0]))}\n" for sample in loaded)
+        (first / "boxes.csv").write_text("".join(rows))
+        shutil.move(first / "own", tmp_path / "own")
+        asked, place = DataSource("folder", tmp_path / "own", boxes=first / "boxes.csv"), "boxes.csv"
+    elif option == "metadata":
+        wsoleval.write(loaded, first / "meta")
+        asked, place = DataSource("wsoleval", images, metadata=first / "meta"), "meta"
+    else:
+        rows = (f"{sample.image_id},{sample.label},{' '.join(map(str, sample.boxes[0]))}\n" for sample in loaded)
+        (first / "list.txt").write_text("".join(rows))
+        asked, place = DataSource("list", images, list_file=first / "list.txt"), "list.txt"
+    halves = tuple(runs.write(tmp_path / f"{k}", replace(asked, shard=f"{k}/2"), maps=False) for k in (1, 2))
+    first.rename(moved)
+    with pytest.raises(UserError, match=f"Name it with --{option.replace('_', '-')}"):
+        merge(Merge(halves, tmp_path / "lost"))
+    merged = merge(Merge(halves, tmp_path / "merged", **{option: moved / place}))
+    predictions = Predictions.open(merged)
+    assert len(predictions.entries) == len(loaded)
+    assert getattr(predictions.source, option) == moved / place

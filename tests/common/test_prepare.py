@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -64,6 +65,33 @@ def test_images_that_an_exif_tag_turns(root):
     (problem,) = report(root).problems
     assert problem == f"{path}: its boxes fit the picture as its EXIF tag turns it, not the 80 x 60 pixels stored; " \
                       "save the picture turned, without the tag"  # fmt: skip
+
+
+def test_images_of_two_splits_are_found_behind_links_and_copies(tmp_path):
+    """test/ is a link to train/: the same files; with a copy of one of them in place of the link: the same content."""
+    images = small_cub.make(tmp_path / "CUB") / "images"
+    root = tmp_path / "own"
+    root.mkdir()
+    shutil.copytree(images, root / "train")
+    (root / "test").symlink_to("train")
+    assert "12 images stand in both train and test" in report(root, "folder").problems
+    (root / "test").unlink()
+    for number, name in enumerate(small_cub.CLASSES):
+        (root / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (30, 20), (number, 0, 0)).save(root / "test" / name / "new.png")
+    shutil.copy(root / "train/001.Red_Bird/bird_0.png", root / "test/002.Blue_Bird/copy.png")
+    found = report(root, "folder")
+    assert found.problems == []
+    assert "1 images of test are in train too, by their files' content: 002.Blue_Bird/copy.png" in found.notes
+
+
+def test_problems_name_this_commands_options(tmp_path):
+    """Other commands say --data.root, --data.split."""
+    small_cub.make(tmp_path / "CUB")
+    (tmp_path / "in").mkdir()
+    (problem,) = report(tmp_path / "in", "ilsvrc", splits=("val",)).problems
+    assert "--data." not in problem
+    assert "--root" in problem
 
 
 def test_sizes_that_disagree_with_the_images(tmp_path, root):
