@@ -9,6 +9,7 @@ import pytest
 from tests.mutation import campaign
 from tests.mutation.__main__ import check, main
 from tests.mutation.campaign import Mutant, Verdict
+from tests.mutation.imports import reached_by
 
 
 def functions(node: ast.AST, outer: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
@@ -42,32 +43,10 @@ def test_survivors_are_few_and_of_modules_that_are_checked():
     )
 
 
-def imported(module: str) -> set[str]:
-    """The project's modules that a module's source imports, inside functions too."""
-    path = campaign.ROOT / f"{module.replace('.', '/')}.py"
-    path = path if path.is_file() else path.with_suffix("") / "__init__.py"
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    places = (campaign.ROOT / name.replace(".", "/") for name in found)
-    return {
-        name
-        for name, place in zip(found, places, strict=True)
-        if name.split(".")[0] in campaign.PACKAGES and (place.is_dir() or place.with_suffix(".py").is_file())
-    }
-
-
 @pytest.mark.parametrize("module", campaign.MODULES)
 def test_modules_that_are_checked_are_what_commands_run(module):
     """One that stands beside the code that runs, as an own reference of it, guards nothing."""
-    reached, new = set(), {campaign.COMMANDS[module]}
-    while new:
-        reached |= new
-        new = {name for one in new for name in imported(one)} - reached
-    assert module in reached
+    assert module in reached_by(campaign.COMMANDS[module])
 
 
 def mutated(tmp_path, codes):

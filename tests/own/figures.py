@@ -13,6 +13,7 @@ from common.measuring.extraction import CUTS, ENDS, REGIONS, Extractor, min_max
 from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import PROTOCOLS
+from common.measuring.sweep import Sweep
 from common.pictures.images import resize, ten_crops
 from tests import fill
 
@@ -39,8 +40,12 @@ def truths(size: tuple[int, int], seed: int) -> np.ndarray:
     return np.concatenate([corners.min(axis=1) * 0.5, 0.5 + corners.max(axis=1) * 0.5], axis=1) * [*size, *size]
 
 
-def protocols() -> Figures:
-    """GT-known, Top-1 and Top-5 at nine thresholds, and the best over all, under every protocol."""
+def protocols(sweeping: bool = False) -> Figures:
+    """GT-known, Top-1 and Top-5 at nine thresholds, and the best over all, under every protocol.
+
+    Args:
+        sweeping: by `Sweep`, as `common.evaluate` scores many images, and not box by box, as it scores few.
+    """
     figures: Figures = {}
     for name, protocol in PROTOCOLS.items():
         evaluator = LocalizationEvaluator(protocol)
@@ -48,7 +53,12 @@ def protocols() -> Figures:
             size = SIZES[number % len(SIZES)]
             frame = Frame.of_kind(protocol.frame, size)
             top5 = [number % 3, 7, 8, 1, 9]
-            evaluator.accumulate(localization_map, frame, truths(size, number), number % 2, top5)
+            truth = truths(size, number)
+            if sweeping:
+                scores = Sweep(localization_map).scores(protocol, evaluator.thresholds, frame, truth)
+                evaluator.accumulate_scores(scores, frame, number % 2, top5)
+            else:
+                evaluator.accumulate(localization_map, frame, truth, number % 2, top5)
         result = evaluator.compute()
         shown = np.linspace(0, len(result.thresholds) - 1, 9).astype(int)
         for accuracy in ("gt_known", "top1", "top5"):
@@ -153,6 +163,24 @@ GROUPS: dict[str, tuple[str | None, tuple[Callable[[], Figures], ...]]] = {
     "tensorflow": ("tensorflow", (dgl,)),
 }
 """Groups of figures, and the package that they need."""
+
+
+_SCORING = ("common.measuring.metrics.score_boxes", "common.measuring.metrics.LocalizationEvaluator._tally")
+PATHS: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{f"{name}: ": ("common.evaluate", _SCORING) for name in PROTOCOLS},
+    "boxes ": ("common.evaluate", ("common.measuring.extraction.Extractor.boxes",)),
+    "resize pillow": ("bas.inference", ("common.pictures.images.resize",)),
+    "resize opencv": ("spol.seg.test", ("common.pictures.images.resize",)),
+    "resize tensorflow1": ("dgl_tf.test", ("common.pictures.images.resize",)),
+    "ten crops": ("dgl_tf.test", ("common.pictures.images.ten_crops",)),
+    "BAS ": ("bas.train", ("bas.losses.total", "bas.network.Network.forward")),
+    "SPOL cam": ("spol.cam.test", ("spol.models.MffNet.forward",)),
+    "SPOL seg": ("spol.seg.test", ("spol.models.MffNet.forward",)),
+    "SPOL pseudo masks": ("spol.cam.test", ("spol.pseudo_masks.write",)),  # of which `pseudo_mask` is the first half
+    "DGL ": ("dgl_tf.test", ("dgl_tf.localization.dual_gradients",)),
+    "GRCAM": ("grcam.generate_predicted_bbox", ("grcam.graph.maps",)),
+}
+"""By the beginning of figures' names: the command whose results they guard, and what of their path it runs too."""
 
 
 def compute() -> dict[str, Figures]:
