@@ -29,7 +29,8 @@ def _decoder(method: str) -> tuple[tf.Session, tf.Tensor, tf.Tensor]:
         content = tf.placeholder(tf.string, [])
         dct = {"fast": "INTEGER_FAST", "accurate": "INTEGER_ACCURATE"}[method]
         decoded = tf.image.decode_jpeg(content, channels=3, dct_method=dct)
-        config = tf.ConfigProto(device_count={"GPU": 0}, intra_op_parallelism_threads=1)
+        # No number of threads: the first session of a process fixes it for all, and this may be the first.
+        config = tf.ConfigProto(device_count={"GPU": 0})
         return tf.Session(graph=graph, config=config), content, decoded
 
 

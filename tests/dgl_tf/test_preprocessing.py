@@ -60,3 +60,9 @@ def test_damaged_images_tell_their_problem(tmp_path, samples):
     assert [one.crops.shape for one in good] == [(10, 224, 224, 3)] * 2
     assert good[0].frame.kind == "resize 256 crop 224"
     np.testing.assert_allclose(good[0].pixels, good[0].crops[4], atol=1e-4)
+
+
+def test_reading_an_image_leaves_the_threads_to_the_network():
+    """The first session of a process fixes its threads within an operation: one that decodes must not ask for any."""
+    session, _, _ = preprocessing._decoder("fast")
+    assert session._config.intra_op_parallelism_threads == 0
