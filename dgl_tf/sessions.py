@@ -5,6 +5,31 @@ from contextlib import contextmanager
 
 import tensorflow.compat.v1 as tf
 
+from common.system.errors import UserError
+
+VERSIONS = ((2, 15), (2, 21))
+"""The first and the last TensorFlow that the recorded numbers were compared on."""
+
+
+def check_version(version: str) -> None:
+    """Refuse a TensorFlow that this code was never run on.
+
+    Args:
+        version: such as `2.15.1`.
+
+    Raises:
+        UserError: an older one than the first of `VERSIONS`, or a newer one than the last.
+    """
+    first, last = VERSIONS
+    if not first <= tuple(int(part) for part in version.split(".")[:2]) <= last:
+        raise UserError(
+            f"TensorFlow {version} is installed",
+            expected=f"{first[0]}.{first[1]} to {last[0]}.{last[1]}, which the recorded numbers were compared on",
+            do="make the environment with environments/create.sh dgl_tf, or use --framework torch for GRCAM's maps",
+        )
+
+
+check_version(tf.__version__)
 tf.logging.set_verbosity(tf.logging.ERROR)
 tf.disable_v2_behavior()
 

@@ -1,10 +1,3 @@
 """GRCAM: Gradient-based Refined Class Activation Map (Hui et al., Pattern Recognition 2022)."""
 
-import importlib.util
-import os
-
-import common  # noqa: F401, before TensorFlow: a command that is stopped while it imports says so in a line
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported: warnings and errors only
-# tensorpack's layers, which nothing here uses, are Keras 2's: TensorFlow's own up to 2.15, tf_keras with a newer one.
-os.environ["TF_USE_LEGACY_KERAS"] = "1" if importlib.util.find_spec("tf_keras") else "0"
+import dgl_tf  # noqa: F401, it says how TensorFlow is to be imported, and imports none itself

@@ -98,8 +98,8 @@ def run_command(main: Callable[[], int | None]) -> NoReturn:
 
 
 def end_when_stopped() -> None:
-    """Let Ctrl-C and SIGTERM end the process with one line from here on, in place of a traceback from wherever its
-    imports are. `run_command` takes the signals over as long as it lasts.
+    """Let Ctrl-C, SIGTERM and what a user can mend end the process with one line from here on, in place of a traceback
+    from wherever its imports are. `run_command` takes over as long as it lasts.
     """
 
     def stop(number: int, _frame: Any) -> None:
@@ -107,6 +107,14 @@ def end_when_stopped() -> None:
         os.write(2, f"{STOPPED}\n".encode())
         os._exit(128 + number)
 
+    def ended(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        if not isinstance(error, UserError):
+            sys.__excepthook__(kind, error, trace)
+            return
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(2)
+
+    sys.excepthook = ended
     for each in _STOPPING:
         if signal.getsignal(each) != signal.SIG_IGN:
             signal.signal(each, stop)

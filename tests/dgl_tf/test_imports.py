@@ -1,6 +1,12 @@
+import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
+
+from common.system.errors import UserError
+from dgl_tf import sessions
 from tests.absent import without
 
 BLOCKED = without("torch", "torchvision")
@@ -22,3 +28,27 @@ def test_tensorflow_and_tensorpack_work_together_here():
         "    assert abs(session.run(x) - 0.6) < 1e-6\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("version", ["2.14.1", "1.15.5", "2.22.0", "3.0.0-rc1"])
+def test_a_tensorflow_that_was_never_tried_is_refused(version):
+    with pytest.raises(UserError, match=f"TensorFlow {version} is installed; expected 2.15 to 2.21"):
+        sessions.check_version(version)
+
+
+def test_the_first_and_the_last_tensorflow_are_taken():
+    sessions.check_version("2.15.0")
+    sessions.check_version("2.21.0")
+
+
+def test_a_command_refuses_it_in_a_line(tmp_path):
+    fake = tmp_path / "tensorflow" / "compat" / "v1"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").write_text("__version__ = '2.14.1'\ndef __getattr__(name):\n    return object\n")
+    (fake.parent / "__init__.py").write_text("")
+    (fake.parents[1] / "__init__.py").write_text("")
+    done = subprocess.run([sys.executable, "-m", "dgl_tf.sessions"], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": f"{tmp_path}"}, cwd=Path(__file__).parents[2])  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: TensorFlow 2.14.1 is installed")
+    assert done.stderr.count("\n") == 1
