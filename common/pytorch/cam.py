@@ -27,6 +27,7 @@ from common.pytorch.runtime import Runtime, for_inference, for_training, pick_de
 from common.pytorch.training import fit
 from common.runs.localizing import Box
 from common.runs.provenance import training_of
+from common.system.architectures import canonical
 from common.system.errors import UserError, run_command
 from common.system.files import sha256
 from common.system.options import parse
@@ -210,9 +211,10 @@ def load_classifier(
         UserError: no such checkpoint, or a stride for a trained one.
     """
     if checkpoint.startswith("imagenet:"):
-        architecture = checkpoint.removeprefix("imagenet:")
+        architecture = canonical(checkpoint.removeprefix("imagenet:"))
         model = backbones.imagenet(architecture, stride)
-        record = {"name": checkpoint, "sha256": None, "stride": stride or backbones.strides(architecture)[0]}
+        name, stride = f"imagenet:{architecture}", stride or backbones.strides(architecture)[0]
+        record = {"name": name, "sha256": None, "stride": stride}
         fixed = getattr(model.features, "fixed_size", None)
         if fixed and fixed[0] != SIDE:
             record["input_size"] = fixed[0]

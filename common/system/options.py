@@ -73,17 +73,23 @@ def _literals(hint: Any) -> Iterator[Any]:
 
 def _own_spellings(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
     """Spell architectures as the command does, wherever an option that names one has a value."""
-    options = [f"--{name}" for name in ARCHITECTURE_FIELDS]
     made: list[str] = []
     for text in arguments:
         option, equals, value = text.partition("=")
-        if made and made[-1] in options and not text.startswith("-"):
-            made.append(spelled_for(known, text))
-        elif option in options and equals:
-            made.append(f"{option}={spelled_for(known, value)}")
+        if made and not text.startswith("-"):
+            made.append(_own_spelling(made[-1], text, known))
         else:
-            made.append(text)
+            made.append(f"{option}={_own_spelling(option, value, known)}" if equals else text)
     return made
+
+
+def _own_spelling(option: str, value: str, known: Sequence[str]) -> str:
+    name = option.removeprefix("--")
+    if option.startswith("--") and name in ARCHITECTURE_FIELDS:
+        return spelled_for(known, value)
+    if option == "--load" and value.startswith("imagenet:"):
+        return f"imagenet:{spelled_for(known, value.removeprefix('imagenet:'))}"
+    return value
 
 
 def _is_list_that_must_be_given(field: dataclasses.Field, hint: Any) -> bool:

@@ -8,6 +8,7 @@ from torch import nn
 
 from common.datasets import classes
 from common.pytorch import checkpoints
+from common.system.architectures import spelled_for
 from common.system.errors import UserError
 from common.system.files import sha256
 from spol.cls import networks
@@ -50,9 +51,9 @@ def load(checkpoint: str, least: int, arch: str = "efficientnet-b7", padded_for:
         UserError: not such a file, or fewer classes than the data set has.
     """
     if checkpoint.startswith("imagenet:"):
-        arch = checkpoint.removeprefix("imagenet:")
+        arch = spelled_for(networks.ARCHITECTURES, checkpoint.removeprefix("imagenet:"))
         network = networks.imagenet(arch, padded_for or networks.PADDED_FOR)
-        return Classifier(network, arch, {"name": checkpoint, "sha256": None}, None)
+        return Classifier(network, arch, {"name": f"imagenet:{arch}", "sha256": None}, None)
     path, config = Path(checkpoint), {}
     content = checkpoints.read(path)
     if checkpoints.is_own(content):

@@ -46,6 +46,7 @@ def test_architectures_in_a_command_line(monkeypatch):
         arch: Literal["vgg", "mobilenet", "inception"] | None = None
         mode: Literal["train", "val"] = "train"
         out: str = ""
+        load: str = ""
 
     @dataclass(frozen=True)
     class Free:
@@ -54,6 +55,7 @@ def test_architectures_in_a_command_line(monkeypatch):
     several = Annotated[Chosen, tyro.conf.subcommand("one")] | Annotated[Free, tyro.conf.subcommand("other")]
     assert parsed(monkeypatch, Chosen, "--arch", "mobilenet_v1", "--out", "vgg16") == Chosen("mobilenet", out="vgg16")
     assert parsed(monkeypatch, Chosen, "--arch=inception_v3", "--mode", "val") == Chosen("inception", "val")
+    assert parsed(monkeypatch, Chosen, "--load", "imagenet:mobilenet_v1") == Chosen(load="imagenet:mobilenet")
     assert parsed(monkeypatch, several, "one", "--arch", "VGG16") == Chosen("vgg")
     assert parsed(monkeypatch, Free, "--arch", "vgg", architectures=["mobilenet_v1", "vgg16"]) == Free("vgg16")
     assert parsed(monkeypatch, Free, "--arch", "timm:vgg", architectures=["vgg16"]) == Free("timm:vgg")
