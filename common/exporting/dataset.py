@@ -135,7 +135,7 @@ def export_dataset(
     write_text(unfinished, f"{json.dumps(top)}\n")
     left_out: dict[str, Counter[str]] = {split: Counter() for split in ids}
     counted: dict[str, dict[str, int]] = {}
-    found: dict[str, dict[Place, Found]] = {split: {} for split in ids}
+    found: dict[str, dict[Place, Found]] = {split: {} for split in ids if detection.measure}
     writer = formats.WRITERS[kind](out, splits[0].dataset.class_names, detection.images)
     formats.write_all(writer, _images(splits, review, left_out, found), counted)
     write_json(out / MANIFEST, {"format": kind, "splits": {
@@ -204,7 +204,8 @@ def _images(
             for number, image in enumerate(
                 labelled_images(split.predictions, split.dataset, split.rule, review, left_out[name]), start=1
             ):
-                found[name][image.sample.image_id, image.sample.label] = Found(image.boxes, image.scores)
+                if name in found:
+                    found[name][image.sample.image_id, image.sample.label] = Found(image.boxes, image.scores)
                 yield name, image
                 seen = number + sum(left_out[name].values())
                 progress.update(seen - before)
