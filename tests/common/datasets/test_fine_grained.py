@@ -8,6 +8,7 @@ from common.datasets import DataSource, TrainingSource
 from common.datasets.classes import imagenet_classes, match
 from common.datasets.fine_grained import COUNTS
 from common.datasets.known import known_as
+from common.datasets.trained import TrainedImages, identities
 from common.prepare import KNOWN, Prepare, check
 from common.system.errors import UserError
 from tests import official_sets
@@ -250,3 +251,15 @@ def test_the_bytes_of_a_picture_with_its_banner_are_what_is_read(tmp_path):
     """Nothing is cut off an aircraft: sizes are the stored picture's, whose boxes they are."""
     sample = DataSource("fgvc-aircraft", official_sets.aircraft(tmp_path)).load().samples[0]
     assert sample.size == (80, 60)
+
+
+def test_what_was_trained_on_is_known_by_ids_that_are_one_images_own(tmp_path):
+    """A dog encoded anew is the same one. Cars of both splits are called 00001.jpg, and are not the same."""
+    for name, make, shared in (("stanford-cars", official_sets.cars, 0), ("stanford-dogs", official_sets.dogs, 4)):
+        root = make(tmp_path / name)
+        train, test = (DataSource(name, root, split).load() for split in ("train", "test"))
+        record = TrainedImages(name, "train", False, identities(train.samples))
+        assert record.among(test) == []
+        for sample in train:
+            official_sets.picture(sample.path, 99)
+        assert len(record.among(DataSource(name, root, "train").load())) == shared
