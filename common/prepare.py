@@ -157,7 +157,7 @@ def _read(options: Prepare, split: str, problems: list[str]) -> Dataset | None:
     """One split; every problem is noted once, though splits share files."""
 
     def note(problem: UserError) -> None:
-        """With the options as this command has them."""
+        """Note it with the options as this command has them."""
         text = str(problem).replace("--data.split", "--splits").replace("--data.", "--")
         if text not in problems:
             problems.append(text)
