@@ -161,7 +161,7 @@ def make_maps(options: MakeMaps) -> Path:
         "kind": "maps",
         "method": "bas-segmentation",
         "architecture": loaded[0].architecture,
-        "data": options.data.described(dataset),
+        "data": options.data.described(dataset, options.bas, *((options.cam,) if options.merge == "cam" else ())),
         "classes": list(dataset.class_names),
         "checkpoint": loaded[0].record,
         "options": {

@@ -19,6 +19,7 @@ from bas.segmentation import weights
 from bas.segmentation.affinity import random_walk
 from bas.segmentation.config import MASK_POWER, MASK_THRESHOLD, WALK_BETA, WALK_EXPONENT, WALK_RADIUS
 from bas.segmentation.maps import image_loader
+from common.datasets import trained
 from common.measuring.segmentation import label_map
 from common.pictures.images import ImageError
 from common.pytorch.runtime import for_inference, pick_device
@@ -108,6 +109,8 @@ def make_masks(options: MakeMasks) -> Path:
     if options.split is not None and options.split != dataset.split:
         source, dataset = predictions.other_split(options.split, options.root)
         data = source.described(dataset)
+    of_maps = predictions.manifest["data"].get("trained_images")
+    data = {**data, "trained_images": trained.joined([of_maps, trained.compared(dataset, [options.irn])])}
     device = pick_device(options.device)
     loaded = weights.load_irn(options.irn)
     header = {

@@ -29,6 +29,7 @@ from common.datasets import ilsvrc
 from common.datasets.sample import Dataset, OnProblem, Sample, fit_or_held, raise_problem
 from common.datasets.text import class_number, lines, new_id, not_inside_out, numbers
 from common.measuring.boxes import as_boxes, from_xywh
+from common.pictures.files import is_image_name
 from common.system.errors import UserError, inside
 from common.system.files import write_atomically, write_text
 
@@ -85,7 +86,9 @@ def load(
     kept = fit_or_held(samples, split, held_per_class)
     shared = len(set(names.values())) < len(names)  # a folder of the split, not of a class
     class_names = tuple(str(label) if shared else names.get(label, str(label)) for label in range(classes))
-    return Dataset("list", split, kept, class_names, names_known=False)
+    first = min((sample.label for sample in samples), default=0)
+    notes = (f"{file}: no image is of class 0; labels are counted from 0, and go from {first} to {classes - 1} here",)
+    return Dataset("list", split, kept, class_names, names_known=False, notes=notes if first else ())
 
 
 def read_bas(list_file: Path, box_file: Path | None, on_problem: OnProblem = raise_problem) -> list[Entry]:
@@ -149,6 +152,10 @@ def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Pat
                 if with_boxes or not blank or not label.isdigit():
                     raise UserError(f"{text!r} is no line of SPOL's", where=path, line=line,
                                     expected="path,label,xmin ymin xmax ymax or path label")  # fmt: skip
+                if not is_image_name(image_id) and re.search(r"\s[\d.+-]+$", image_id):
+                    raise UserError(f"{text!r} has numbers between path and label", where=path, line=line,
+                                    expected="path label", do="say --data.list-format ts-cam where they are corners of "
+                                    "a box, adl-cub where they are x y width height")  # fmt: skip
                 box = np.empty(0)
             new_id(image_id, seen, where=path, line=line)
             number = class_number(label, where=path, line=line, most=len(wnids) - 1 if wnids else None)

@@ -34,6 +34,10 @@ GALLERY_ORDER = ("bas", "wsoleval-v1", "spol", "grcam", "dgl", "adl", "bas-exten
 """Protocols whose boxes stand for a run where there can be one alone: the first that was evaluated in its frame."""
 
 
+MANY_OUT = 0.05
+"""Share of images whose boxes may stick out by more than a pixel before a note says so; few of CUB's do."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One result line.
@@ -219,6 +223,7 @@ def _measure(
     dataset = load(source)
     _same_annotations(predictions, dataset, source.root)
     dataset = _with_sizes(dataset, predictions)
+    say(_sticking_out(dataset, directory))
     samples = {sample.image_id: sample for sample in dataset}
     without = sum(len(sample.boxes) == 0 for sample in dataset)
     if without == len(dataset) and (any(sample.masks for sample in dataset) or not need_boxes):
@@ -288,6 +293,19 @@ def _with_sizes(dataset: Dataset, predictions: Predictions) -> Dataset:
         for sample in dataset
     )
     return replace(dataset, samples=tuple(samples))
+
+
+def _sticking_out(dataset: Dataset, directory: Path) -> list[str]:
+    """A note where so many true boxes leave their image that they may be of another form than they were read as."""
+    boxed = [sample for sample in dataset if len(sample.boxes) and sample.declared_size]
+    out = [sample for sample in boxed if (sample.boxes[:, 2:] > np.array(sample.declared_size) + 1).any()]
+    if len(out) <= MANY_OUT * len(boxed):
+        return []
+    text = (
+        f"note: {directory}: the true boxes of {len(out)} of {len(boxed)} images stick out of the image, of "
+        f"{out[0].image_id} among them, as corners do that are read as a corner and sides, or pixels of another size"
+    )
+    return [text]
 
 
 def _rows(

@@ -13,6 +13,7 @@ import numpy as np
 
 from common.datasets import Dataset, trained
 from common.runs.reader import Predictions
+from common.runs.segmentation import SegmentationPredictions
 from common.system.errors import UserError
 
 SHOWN = 5
@@ -61,7 +62,7 @@ class Leakage:
         return True if image_id in self.images else False if self.known else None
 
 
-def of(predictions: Predictions) -> Leakage:
+def of(predictions: Predictions | SegmentationPredictions) -> Leakage:
     """Read what the manifest of predictions says; unknown where it says nothing, as of other people's code."""
     data = predictions.manifest.get("data") or {}
     said = trained.joined([data.get("trained_images")])

@@ -21,6 +21,7 @@ from common.datasets import Sample
 from common.datasets.label_maps import true_label_map
 from common.measuring.extraction import largest_component
 from common.measuring.segmentation import BACKGROUND, SWEEP, SegmentationEvaluator, SegmentationResult, label_map
+from common.runs import leakage
 from common.runs.box_quality import Found, Place, corloc
 from common.runs.segmentation import SegmentationPredictions, SegmentedImage
 from common.system.errors import UserError
@@ -241,7 +242,7 @@ def _count(
 def summary_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[str]]:
     """Every result line as cells; shares in percent."""
     shown = ("run", "method", "split", "N", "left out", "threshold", "from", "mIoU", "background among foreground",
-             "background missed", "classes missed", "classes too much")  # fmt: skip
+             "background missed", "classes missed", "classes too much", "trained on these")  # fmt: skip
     table = [list(shown)]
     for evaluation in evaluations:
         for row in evaluation.rows:
@@ -251,7 +252,8 @@ def summary_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[st
                       _mean(result.false_negatives[1:]), _mean(result.false_positives[1:]))  # fmt: skip
             predictions, left_out = evaluation.predictions, str(sum(evaluation.left_out.values()))
             cells = [str(predictions.directory), predictions.title, evaluation.split, str(result.images), left_out]
-            table.append([*cells, threshold, row.source, *map(_percent, shares)])
+            leak = leakage.of(predictions).text
+            table.append([*cells, threshold, row.source, *map(_percent, shares), leak])
     return table
 
 

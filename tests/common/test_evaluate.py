@@ -250,6 +250,21 @@ def test_tables_render_as_text_and_markdown():
     assert render(table, "markdown") == "| a      | b |\n| ------ | - |\n| longer | 1 |"
 
 
+def test_boxes_that_leave_many_images_are_said(tmp_path, source, capsys):
+    """Corners 30 20 70 50 read as a corner and sides, 30 20 100 70, leave the 80 x 60 pixels; one of six is enough."""
+    boxes = source.root / "bounding_boxes.txt"
+    rows = boxes.read_text().splitlines()
+    boxes.write_text("".join(f"{row}\n" for row in [*rows[:2], "3 30 20 70 50", *rows[3:]]))
+    run = runs.write(tmp_path / "corners", source)
+    evaluate(Evaluate((run,), protocols=("grcam",), workers=1))
+    assert (
+        "the true boxes of 1 of 6 images stick out of the image, of 001.Red_Bird/bird_2.png" in capsys.readouterr().err
+    )
+    boxes.write_text("".join(f"{row}\n" for row in rows))
+    evaluate(Evaluate((runs.write(tmp_path / "right", source),), protocols=("grcam",), workers=1))
+    assert "stick out" not in capsys.readouterr().err
+
+
 def test_full_lines_are_sorted_by_protocol(both):
     evaluations, baselines = evaluate(Evaluate(both))
     names = [row[0] for row in in_full(evaluations, baselines)[1:]]

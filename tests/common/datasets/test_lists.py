@@ -264,3 +264,25 @@ def test_boxes_that_are_fractions_of_the_image_are_refused(tmp_path, file_format
     pixels = "\t".join(("0", "0", "40", "50")) if "\t" in box else "0 0 40 50"
     write(tmp_path, text.format(box) + text.replace("a/1", "a/2").format(pixels))
     assert len(source.load()) == 2
+
+
+def test_numbers_between_path_and_label_are_no_part_of_the_path(tmp_path):
+    """SPOL's `path label` would take a line of ADL's for the path `a/1.jpg 0 27 0 65` of class 47; blanks are fine."""
+    (tmp_path / "list.txt").write_text("a/1.jpg 0 27 0 65 47\n")
+    with pytest.raises(UserError, match=r"list.txt:1: 'a/1.jpg 0 27 0 65 47' has numbers between path and label"):
+        lists.read_spol(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("a/my photo 1.jpg 0\na/2 3.png 1\n")
+    assert [entry[:2] for entry in lists.read_spol(tmp_path / "list.txt")] == [
+        ("a/my photo 1.jpg", 0),
+        ("a/2 3.png", 1),
+    ]
+
+
+def test_labels_that_do_not_begin_at_0_are_said(tmp_path):
+    (tmp_path / "list.txt").write_text("a/1.jpg 1\nb/2.jpg 2\n")
+    dataset = lists.load(tmp_path, tmp_path / "list.txt", "spol", "train")
+    assert dataset.class_names == ("0", "a", "b")
+    assert dataset.notes == (f"{tmp_path / 'list.txt'}: no image is of class 0; labels are counted from 0, and go from 1 "
+                             "to 2 here",)  # fmt: skip
+    (tmp_path / "list.txt").write_text("a/1.jpg 0\nb/2.jpg 2\n")
+    assert lists.load(tmp_path, tmp_path / "list.txt", "spol", "train").notes == ()

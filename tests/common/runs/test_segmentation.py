@@ -9,7 +9,7 @@ from common.evaluate import Evaluate, main
 from common.measuring.extraction import largest_component
 from common.runs.reader import Predictions
 from common.runs.segmentation import SegmentationPredictions, SegmentationWriter, map_file
-from common.runs.segmentation_scoring import evaluate_segmentation
+from common.runs.segmentation_scoring import evaluate_segmentation, summary_table
 from common.system.errors import UserError
 from tests import scenes
 
@@ -72,6 +72,15 @@ def test_perfect_maps_have_an_miou_of_one_below_their_value(root, tmp_path):
     by_threshold = {result.threshold: result.miou for result in evaluation.results}
     assert all((miou == 1.0) == (threshold < 0.35) for threshold, miou in by_threshold.items())
     assert [row.source for row in evaluation.rows] == ["released", "oracle"]
+
+
+def test_the_table_says_what_was_trained_on(root, tmp_path):
+    said = {"known": True, "images": ["train_0"], "evaluation_split": None, "chosen": []}
+    data = {**header(root)["data"], "trained_images": said}
+    runs_of = [write(tmp_path / "known", root, data=data), write(tmp_path / "theirs", root)]
+    table = summary_table(evaluate_segmentation(runs_of, workers=1))
+    assert table[0][-1] == "trained on these"
+    assert [row[-1] for row in table[1:]] == [*["trained on 1 of these 3 images"] * 2, *["unknown"] * 2]
 
 
 def test_the_threshold_is_chosen_on_the_validation_run(root, tmp_path):
