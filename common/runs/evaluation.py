@@ -235,8 +235,10 @@ def _measure(
     protocols = [protocol for protocol in wanted if protocol.frame == predictions.manifest["frame"]]
     if not protocols:
         raise UserError(
-            f"no protocol asked for measures in the frame {predictions.manifest['frame']!r}", where=directory
-        )
+            f"no protocol asked for measures in the frame {predictions.manifest['frame']!r}", where=directory,
+            expected=", ".join(name for name, each in PROTOCOLS.items() if each.frame == predictions.manifest["frame"])
+            or "predictions in another frame",
+        )  # fmt: skip
     results, pixels = score(predictions, dataset, protocols, options.count_missing, options.workers)
     return Evaluation(predictions, samples, dataset, results, pixels, ())
 
