@@ -1,7 +1,7 @@
 """Boxes drawn without looking at the image, which stand beside every result."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -29,7 +29,8 @@ class TrivialBaselines:
         whole_image: of the whole frame as the box.
         centred_box: of the best centred box, its side chosen on the same images (an oracle).
         centred_side: that side, as a share of the frame.
-        images: how many images.
+        images: how many images are in the denominator.
+        left_out: how many are not, by reason.
         whole_interval, centred_interval: 95 % intervals of the two.
     """
 
@@ -39,6 +40,7 @@ class TrivialBaselines:
     images: int
     whole_interval: Interval | None = None
     centred_interval: Interval | None = None
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 def trivial_baselines(
@@ -59,7 +61,8 @@ def trivial_baselines(
         whole_image=float(result.gt_known[:, -1].mean()),
         centred_box=result.max_box_acc,
         centred_side=float(result.thresholds[result.best()].mean()),
-        images=result.seen,
+        images=int(result.counted[-1]),
+        left_out=dict(result.left_out),
         whole_interval=intervals(result, last, how).get("gt_known"),
         centred_interval=intervals(result, None, how).get("gt_known"),
     )

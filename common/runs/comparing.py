@@ -15,7 +15,7 @@ from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import Evaluation, Row, indices_of
 from common.runs.intervals import Interval, Resampling, draws, less_optimism, percentiles, resampled
-from common.system.errors import UserError
+from common.system.errors import UserError, say
 
 SOURCES = ("validation", "pseudo", "released", "oracle", "stored")
 """Sources of the thresholds that are compared at: the first that all runs have."""
@@ -139,7 +139,7 @@ def mcnemar(only_one: int, only_other: int) -> float:
 
 
 def compare(evaluations: Sequence[Evaluation], how: Resampling) -> list[Comparison]:
-    """Compare runs under every protocol that at least two of them were scored under.
+    """Compare runs under every protocol that at least two of them were scored under, and say where no image counts.
 
     Raises:
         UserError: runs on other images or annotations.
@@ -154,6 +154,9 @@ def compare(evaluations: Sequence[Evaluation], how: Resampling) -> list[Comparis
             if other.dataset.fingerprint() != first.dataset.fingerprint():
                 raise UserError("the runs are of other images or annotations", where=other.predictions.directory,
                                 expected=f"those of {first.predictions.directory}")  # fmt: skip
+        if not set.intersection(*(set(one.results[name].hits.ids) for one in scored)):
+            say([f"note: no image was counted for all runs under {name}, so they are not compared under it"])
+            continue
         sides, source = _sides(scored, name)
         comparisons.append(_compared(sides, source, how))
     return comparisons
@@ -174,8 +177,6 @@ def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison
     protocol = sides[0].row.protocol
     ranked = sorted(sides, key=lambda side: -side.row.gt_known)
     ids = sorted(set.intersection(*(set(side.result.hits.ids) for side in sides)))
-    if not ids:
-        raise UserError(f"no image was counted for all runs under {protocol}")
     places = [{image_id: place for place, image_id in enumerate(side.result.hits.ids)} for side in ranked]
     orders = [np.array([place[image_id] for image_id in ids]) for place in places]
     by_class = PROTOCOLS[protocol].mean_over == "classes"

@@ -371,7 +371,7 @@ def _known(value: float) -> float | None:
 
 def _baseline_rows(protocol: str, trivial: TrivialBaselines) -> list[Row]:
     def row(method: str, source: str, gt_known: float, interval: Interval | None) -> Row:
-        figures = (trivial.images, {}, None, None, gt_known, None)
+        figures = (trivial.images, trivial.left_out, None, None, gt_known, None)
         known = {} if interval is None else {"gt_known": interval}
         return Row("", method, protocol, None, source, "none", *figures, label=method, intervals=known)
 

@@ -364,7 +364,9 @@ def test_trivial_baselines_leave_out_what_the_protocol_leaves_out():
     """The crop's left upper corner ends at 16; an image whose box lies outside counts only where it is asked for."""
     hit, outside = Still([16, 16, 240, 240], (256, 256)), Still([0, 0, 9, 9], (256, 256))
     found = trivial_baselines(SPOL, [hit, outside])
-    assert (found.whole_image, found.images) == (100, 2)
+    assert (found.whole_image, found.images) == (100, 1)
+    assert found.left_out == {"no ground-truth box left in the frame": 1}
+    assert trivial_baselines(SPOL, [hit, outside], count_missing=True).images == 2
     assert trivial_baselines(SPOL, [hit, outside], count_missing=True).whole_image == 50
     by_name = Still([16, 16, 20, 20], (256, 256), f"val/{SPOL.left_out[0]}")
     assert trivial_baselines(SPOL, [hit, by_name]).whole_image == 100

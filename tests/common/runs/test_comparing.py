@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from common.datasets import DataSource
@@ -75,6 +76,18 @@ def test_runs_of_other_images_are_refused(tmp_path, source):
     evaluations, _ = evaluate(Evaluate(made, protocols=("grcam",)))
     with pytest.raises(UserError, match="of other images or annotations"):
         compare(evaluations, Resampling(10))
+
+
+def test_a_protocol_that_counts_no_image_is_passed_over_and_said(tmp_path, source, capsys):
+    """Boxes of 4 x 3 in the corner lie outside the centre crop: SPOL leaves all out, BAS clips them and counts misses."""
+    rows = (source.root / "bounding_boxes.txt").read_text().splitlines()
+    (source.root / "bounding_boxes.txt").write_text("".join(f"{row.split()[0]} 0 0 4 3\n" for row in rows))
+    hits = {sample.image_id: np.array([[20, 20, 60, 50]]) for sample in source.load()}
+    made = [runs.write(tmp_path / name / "crop", source, "resize 256 crop 224", boxes=hits) for name in ("a", "b")]
+    evaluations, baselines = evaluate(Evaluate(tuple(made), protocols=("spol", "bas"), workers=1))
+    assert [comparison.protocol for comparison in compare(evaluations, Resampling(10))] == ["bas"]
+    assert "no image was counted for all runs under spol, so they are not compared under it" in capsys.readouterr().err
+    assert {row.protocol: row.images for row in baselines} == {"bas": 15, "spol": 0}
 
 
 def test_the_command(tmp_path, source):
