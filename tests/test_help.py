@@ -45,6 +45,7 @@ def test_no_default_is_none(module, capsys, monkeypatch):
         assert "usage: " in said
         words = " ".join(said.replace("│", " ").split())
         assert "default: None" not in words
+        assert "{None" not in words
         assert "(default: )" not in words
         return said
 

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
@@ -97,6 +98,20 @@ def _is_list_that_must_be_given(field: dataclasses.Field, hint: Any) -> bool:
     return without and get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis
 
 
+def _metavar(hint: Any) -> str | None:
+    """Stand-in for an optional value in `--help`: PATH for `Path | None`, the choices of a literal's."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    words = [_word(kind) for kind in kinds]
+    return "|".join(filter(None, words)) if len(kinds) < len(get_args(hint)) and all(words) else None
+
+
+def _word(kind: Any) -> str | None:
+    if get_origin(kind) is Literal or kind is bool:
+        return f"{{{','.join(map(str, get_args(kind) or (True, False)))}}}"
+    parts = get_args(kind) if get_origin(kind) is tuple else (kind,)
+    return " ".join(part.__name__.upper() for part in parts) if set(parts) <= {int, float, str, Path} else None
+
+
 def grouped(values: Mapping[str, Any]) -> str:
     """Released values in words, each with what has it: "100 (CUB), 9 (ILSVRC, EXT ilsvrc)"; a common one alone."""
     names: dict[Any, list[str]] = {}
@@ -117,6 +132,8 @@ def _explain(options: type, released: Mapping[str, str]) -> None:
             hint = f"(default: {released[field.name]})" if field.name in released else hint
             owner = next(base for base in options.__mro__ if field.name in inspect.get_annotations(base))
             plain = _PLAIN.setdefault((owner, field.name), owner.__annotations__[field.name])
-            owner.__annotations__[field.name] = Annotated[plain, tyro.conf.arg(help_behavior_hint=hint)]
+            owner.__annotations__[field.name] = Annotated[
+                plain, tyro.conf.arg(help_behavior_hint=hint, metavar=_metavar(inner))
+            ]
         elif isinstance(inner, type) and dataclasses.is_dataclass(inner):
             _explain(inner, released)

@@ -41,6 +41,7 @@ def test_help_names_what_applies(capsys, monkeypatch):
     assert "--epoch " in found
     assert "Another folder. (optional)" in found
     assert "Folders. (optional)" in found
+    assert "--out STR Another folder. (optional)" in found
     assert "(default: 0.5)" in found
     assert "Seed of everything. (default: 6)" in found
     assert "default: None" not in found
