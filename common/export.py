@@ -86,6 +86,9 @@ class Export(EvaluationOptions):
     predictions directory is a split."""
     detection: tyro.conf.OmitArgPrefixes[DetectionOptions] = field(default_factory=DetectionOptions)
     """Rules by which boxes are made with another --format."""
+    measure: bool = False
+    """Compare a detector's data set with the true boxes of images that have some: CorLoc, whether scores sort good
+    boxes from bad, and with --regions all average precision, for which pycocotools must be installed."""
     boxes_at: Literal["auto", "stored", "validation", "released", "oracle"] = "auto"
     """Boxes that are written: those stored with the predictions, or a protocol's at its threshold from this source.
     auto: validation for a detector's data set, else stored."""
@@ -350,9 +353,13 @@ def main() -> None:
                 options.overwrite,
                 boxes_at,
                 options.boxes_of,
+                options.measure,
             )
         )
         return
+    if options.measure:
+        raise UserError("--measure without a detector's --format", expected="--format coco, yolo, voc ...",
+                        do="take common.evaluate for the accuracies of these predictions")  # fmt: skip
     evaluations, _ = evaluate(options, need_boxes=False)
     say(leakage_lines(evaluations))
     for path in export_all(evaluations, options):

@@ -55,9 +55,6 @@ class DetectionOptions:
     """A JSON file of image ids, {"keep": [...], "drop": [...]}: leave out what is dropped, or not kept."""
     images: formats.Transfer = "link"
     """Link to the images, or copy them."""
-    measure: bool = False
-    """Also compare the boxes with the true ones of images that have some: CorLoc, whether scores sort good boxes from
-    bad, and with --regions all average precision, for which pycocotools must be installed."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +109,7 @@ def _rule(predictions: Predictions, detection: DetectionOptions, boxes_at: str, 
 
 def export_dataset(
     options: EvaluationOptions, detection: DetectionOptions, kind: str, out: Path, overwrite: bool,
-    boxes_at: str = "validation", protocol: str | None = None,
+    boxes_at: str = "validation", protocol: str | None = None, measure: bool = False,
 ) -> list[str]:  # fmt: skip
     """Write the data set below `out`, and say in lines what is in it.
 
@@ -122,7 +119,7 @@ def export_dataset(
         UserError: what can't be exported, or `out` holds something else.
     """
     splits = splits_of(options, detection, boxes_at, protocol)
-    if detection.measure:
+    if measure:
         _need_truth(splits, detection)
     hold(out)
     unfinished, made = out / UNFINISHED, out / MADE
@@ -135,7 +132,7 @@ def export_dataset(
     write_text(unfinished, f"{json.dumps(top)}\n")
     left_out: dict[str, Counter[str]] = {split: Counter() for split in ids}
     counted: dict[str, dict[str, int]] = {}
-    found: dict[str, dict[Place, Found]] = {split: {} for split in ids if detection.measure}
+    found: dict[str, dict[Place, Found]] = {split: {} for split in ids if measure}
     writer = formats.WRITERS[kind](out, splits[0].dataset.class_names, detection.images)
     formats.write_all(writer, _images(splits, review, left_out, found), counted)
     write_json(out / MANIFEST, {"format": kind, "splits": {
@@ -150,7 +147,7 @@ def export_dataset(
     unfinished.unlink()
     release(out)
     said = [printable(line) for line in leakage.lines([split.predictions for split in splits])]
-    measured = _measured(splits, found, detection) if detection.measure else []
+    measured = _measured(splits, found, detection) if measure else []
     return [*_summary(splits, counted, left_out), *measured, *said]
 
 

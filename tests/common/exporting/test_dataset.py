@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from common.datasets import DataSource
-from common.export import Export
+from common.export import Export, main
 from common.exporting import formats
 from common.exporting.dataset import DetectionOptions, export_dataset
 from common.exporting.detections import Review, class_probability, large_regions
@@ -48,11 +48,11 @@ def directories(tmp_path, birds) -> dict[str, Path]:
     return {split: runs.write(tmp_path / "runs" / split, source) for split, source in sources.items()}
 
 
-def exported(directories, tmp_path, kind, **options) -> tuple[Path, list[str]]:
+def exported(directories, tmp_path, kind, measure=False, **options) -> tuple[Path, list[str]]:
     out = tmp_path / "out"
     asked = Export(tuple(directories.values()), out=out)
     detection = DetectionOptions(**{"threshold": 0.5, **options})
-    return out, export_dataset(asked, detection, kind, out, overwrite=False)
+    return out, export_dataset(asked, detection, kind, out, overwrite=False, measure=measure)
 
 
 def truth(split: str) -> dict[str, tuple[int, tuple]]:
@@ -386,3 +386,9 @@ def test_measuring_without_truth_is_refused_before_anything_is_written(tmp_path,
     with pytest.raises(UserError, match=f"{run}: --measure where no image has a true box"):
         exported({"test": run}, tmp_path, "csv", measure=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_measuring_is_for_a_detectors_data_set(directories, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["export", str(directories["test"]), "--measure", "--out", str(tmp_path / "out")])
+    with pytest.raises(UserError, match="^--measure without a detector's --format; expected --format coco"):
+        main()
