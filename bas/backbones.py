@@ -1,5 +1,7 @@
 """The four classifiers that BAS comes with, cut in two as `bas.network` needs them."""
 
+from collections.abc import Callable
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -153,7 +155,12 @@ class Inception(Network):
         return self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(features)))
 
 
-NETWORKS: dict[str, type[Network]] = {"vgg": VGG, "mobilenet": MobileNet, "resnet": ResNet, "inception": Inception}
+NETWORKS: dict[str, Callable[..., Network]] = {
+    "vgg": VGG,
+    "mobilenet": MobileNet,
+    "resnet": ResNet,
+    "inception": Inception,
+}
 
 
 def build(arch: str, variant: str = "CUB", num_classes: int | None = None, slim: bool = False) -> Network:

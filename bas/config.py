@@ -5,6 +5,7 @@ version. They are one code here; what differs stands in these records.
 """
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from common.system.options import grouped
 
@@ -118,7 +119,7 @@ def released_values() -> dict[str, str]:
               for (variant, dataset), table in RECIPES.items()}  # fmt: skip
     words = {}
     for field in fields(Recipe):
-        values = {}
+        values: dict[str, Any] = {}
         for name, table in tables.items():
             found = {arch: getattr(recipe, field.name) for arch, recipe in table.items()}
             found = {arch: "gt" if value is None else value for arch, value in found.items()}

@@ -99,7 +99,7 @@ def series(mask: np.ndarray, steps: int) -> tuple[list[int | str], np.ndarray]:
     names: list[int | str] = ["empty", *range(-steps, steps + 1), "full"]
     masks = []
     for name in names:
-        if name == "empty" or name == "full":
+        if isinstance(name, str):
             masks.append(np.full_like(mask, name == "full"))
         elif name == 0:
             masks.append(mask)
@@ -123,7 +123,8 @@ def measure(
         pool: `average` or `nearest`.
     """
     features = network.extract(image)
-    size = features.shape[2:]
+    height, width = features.shape[2:]
+    size = (height, width)
     small = masks[:, None]
     small = F.adaptive_avg_pool2d(small, size) if pool == "average" else F.interpolate(small, size, mode="nearest")
     values = []

@@ -48,7 +48,8 @@ def area_constraint(foreground_map: Tensor) -> Tensor:
 
 def total(output: Output, labels: Tensor, variant: Variant, arch: str, alpha: float, beta: float) -> dict[str, Tensor]:
     """Every loss by name, and `loss`, what training minimizes; with alpha 0, L_FRG is left out."""
-    ratio = background_ratio(output.activation, output.background_activation, variant, arch)
+    guided_scores, activation, background_activation = output.of_step()
+    ratio = background_ratio(activation, background_activation, variant, arch)
     losses = {
         "cls": classification(output.scores, labels),
         "bas": background_activation_suppression(ratio),
@@ -56,6 +57,6 @@ def total(output: Output, labels: Tensor, variant: Variant, arch: str, alpha: fl
     }
     losses["loss"] = losses["cls"] + losses["bas"] + beta * losses["area"]
     if alpha:
-        losses["frg"] = foreground_region_guidance(output.guided_scores, labels)
+        losses["frg"] = foreground_region_guidance(guided_scores, labels)
         losses["loss"] = losses["loss"] + alpha * losses["frg"]
     return losses

@@ -7,7 +7,7 @@ released checkpoints' keys; f2's second, frozen pass takes f2's own weights with
 The four classifiers are in `bas.backbones`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,16 @@ class Output(NamedTuple):
     guided_scores: Tensor | None = None
     activation: Tensor | None = None
     background_activation: Tensor | None = None
+
+    def of_step(self) -> tuple[Tensor, Tensor, Tensor]:
+        """`guided_scores`, `activation` and `background_activation`, as a training step has them.
+
+        Raises:
+            ValueError: there are none, as from `localize`.
+        """
+        if self.guided_scores is None or self.activation is None or self.background_activation is None:
+            raise ValueError("the output of localize has no losses")
+        return self.guided_scores, self.activation, self.background_activation
 
 
 class CutInTwo(nn.Module):
@@ -114,7 +124,8 @@ class Network(CutInTwo):
             top_k: None takes the label's foreground map, as training does; k the mean of the k best classes' maps.
         """
         clean = self.localize(images, labels, top_k)
-        pooled = F.adaptive_avg_pool2d(clean.foreground_map, clean.class_maps.shape[2:])  # 2 x 2 means at even sizes
+        height, width = clean.class_maps.shape[2:]
+        pooled = F.adaptive_avg_pool2d(clean.foreground_map, (height, width))  # 2 x 2 means at even sizes
         suppressed = self.classify_frozen(clean.features.detach() * (1 - clean.foreground_map))
         return clean._replace(
             guided_scores=(clean.class_maps * pooled).mean(dim=(2, 3)),
@@ -144,6 +155,8 @@ class Network(CutInTwo):
     def foreground_map(self, features: Tensor, scores: Tensor, labels: Tensor | None, top_k: int | None) -> Tensor:
         """M_fg (B, 1, h, w) of features; the arguments are those of `localize`."""
         if top_k is None:
+            if labels is None:
+                raise ValueError("the label's map needs labels")
             return self._map_of(features, labels)
         return self._mean_map(features, scores.sort(dim=1, descending=True, stable=True).indices[:, :top_k])
 
@@ -154,7 +167,7 @@ class Network(CutInTwo):
         The other classes' weights get a gradient of zeros, not None, so that they decay and keep their momentum. A
         product picks the label's: its gradient is summed in one order, that of `weight[labels]` as threads come.
         """
-        generator = self.classifier_loc[0]
+        generator: Any = self.classifier_loc[0]
         height, width = features.shape[2:]
         picked = F.one_hot(labels, self.num_classes).to(generator.weight.dtype) @ generator.weight.flatten(1)
         weights = picked.view(len(labels), -1, 9).flip(2)  # (B, channels, 9), turned round for `fold`
@@ -182,7 +195,9 @@ class SecondHalf(nn.Module):
             own, named `network.*`.
     """
 
-    def __init__(self, network: nn.Module):
+    network: CutInTwo
+
+    def __init__(self, network: CutInTwo):
         super().__init__()
         self.network = network
 

@@ -92,8 +92,9 @@ class Validation:
                             do="delete it; the best epoch is then chosen among those to come") from error  # fmt: skip
 
     def _content(self, found: dict[str, float]) -> dict:
-        config = checkpoints.latest_step(self.folder)["config"]
-        return {"config": {**config, "chosen": found}, "model": self.network.state_dict()}
+        step = checkpoints.latest_step(self.folder)
+        assert step is not None  # the epoch's own
+        return {"config": {**step["config"], "chosen": found}, "model": self.network.state_dict()}
 
     @torch.inference_mode()
     def measure(self) -> dict[str, float]:

@@ -107,7 +107,9 @@ def tf_slim_state(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     slim, _, _ = from_tf_slim(arrays)
     state = {}
     for name, value in slim.items():
-        kind, number, part, leaf = re.fullmatch(r"(\w+?)_(\d+)\.(\d)\.(\w+)", name).groups()
+        found = re.fullmatch(r"(\w+?)_(\d+)\.(\d)\.(\w+)", name)
+        assert found is not None  # the names are ours
+        kind, number, part, leaf = found.groups()
         offset = 3 if kind == "pointwise" else 0
         state[f"model.{number}.{int(part) + offset}.{leaf}"] = value.clone()
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -146,7 +148,8 @@ def load(path: Path, arch: str | None = None, variant: str | None = None) -> Loa
         UserError: not such a file, or not what `arch` and `variant` say.
     """
     content = checkpoints.read(path)
-    config, class_names = {}, None
+    config: dict[str, Any] = {}
+    class_names: tuple[str, ...] | None = None
     if checkpoints.is_own(content):
         config, state = checkpoints.read_trained(path, METHOD)
         checkpoints.need(config, path, "class_names", "architecture", "variant")

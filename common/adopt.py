@@ -228,7 +228,7 @@ def _prediction(options: Adopt, sample: Sample, frame: Frame, localization_map: 
     return Prediction(
         image_id=sample.image_id,
         label=sample.label,
-        size=tuple(frame.original),
+        size=frame.original,
         frame=frame,
         top5=None,
         top5_scores=None,

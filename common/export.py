@@ -235,7 +235,9 @@ def coco(evaluation: Evaluation, boxes: Boxes) -> tuple[dict[str, Any], list[dic
 
     Categories are the data set's classes, and any other class that was predicted.
     """
-    images, annotations, results = [], [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
     leak = leakage.of(evaluation.predictions)
     numbers = {image_id: number for number, image_id in enumerate(evaluation.samples, start=1)}
     for image_id, sample in evaluation.samples.items():

@@ -297,7 +297,7 @@ def _check_boxes(dataset: Dataset, sizes: dict[str, tuple[int, int]], notes: lis
     problems, outside = [], 0
     for sample in dataset:
         found = sizes.get(sample.image_id, sample.declared_size)
-        if sample.declared_size != found and sample.declared_size is not None:
+        if sample.declared_size is not None and found is not None and sample.declared_size != found:
             problems.append(f"{sample.path}: {found[0]} x {found[1]} pixels; image_sizes.txt says "
                             f"{sample.declared_size[0]} x {sample.declared_size[1]}")  # fmt: skip
         for box in sample.boxes:
@@ -447,6 +447,7 @@ def write_lists(options: Prepare, splits: dict[str, Dataset]) -> list[Path]:
     words = ilsvrc.class_words(options.root) if style == "ilsvrc" else None
     for split, dataset in named.items():  # before anything is written
         wsoleval.texts(replace(dataset, split=split))
+    assert options.lists is not None  # main asked for no lists without
     written = lists.write_all(named, options.lists, style, words)
     for split, dataset in named.items():
         written.append(wsoleval.write(replace(dataset, split=split), options.lists / "wsoleval"))

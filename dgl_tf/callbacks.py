@@ -76,7 +76,7 @@ class Progress(Callback):
 
     def __init__(self, epochs: int, folder: Path):
         self.epochs, self.folder = epochs, folder
-        self.bar = None
+        self.bar: Any = None
 
     def _setup_graph(self) -> None:
         self.fetches = [self.trainer.tower_func.towers.training()[0].get_tensor("xentropy-loss:0")]

@@ -108,7 +108,7 @@ class Repeatable(DataFlow):
             yield from range(first, first + self.turn)
 
     def __iter__(self) -> Iterator[list]:
-        drawn, order = -1, None
+        drawn, order = -1, np.empty(0, int)
         for count in self._counts():
             number, place = divmod(count, len(self.samples))
             if number != drawn:

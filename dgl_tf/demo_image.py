@@ -95,7 +95,8 @@ def demo(options: Demo) -> list[Path]:
             "cam": localization.class_activation(network, localization.best_classes(probabilities)),
         }  # fmt: skip
         registry.load(session, network, checkpoint)
-        written, failed = [], 0
+        written: list[Path] = []
+        failed = 0
         for path in bar(paths, total=len(paths), desc="drawing"):
             folder = options.out if len(paths) == 1 else options.out / path.name
             try:

@@ -188,7 +188,8 @@ def layer_names(arch: str, layers: Sequence[str]) -> list[str]:
     Raises:
         UserError: the architecture has no such layer, or one is named twice.
     """
-    known, names = LAYERS[arch], []
+    known = LAYERS[arch]
+    names: list[str] = []
     for layer in layers:
         if layer == "all":
             names += known

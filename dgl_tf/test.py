@@ -35,6 +35,7 @@ tf = sessions.tf
 
 SIDE = 224
 """Side of the frames that maps are stored in, whatever the network's input."""
+FrameName = Literal["squash", "crop"]
 THRESHOLD = min(GRCAM.sweep, key=lambda threshold: abs(threshold - 0.15))
 """Threshold of the box that is stored beside each map; the release gives none of its own."""
 
@@ -62,7 +63,7 @@ class Localize:
     map_class: Literal["label", "predicted"] | None = None
     """Class whose map is made: the true class's, as GT-known asks, or the best one's of the whole image, as the demo
     shows; by default the true class's, where it is among the network's classes."""
-    frames: tuple[Literal["squash", "crop"], ...] = ("squash",)
+    frames: tuple[FrameName, ...] = ("squash",)
     """squash: the whole image, for protocols dgl and grcam. crop: resize 256, centre crop 224, for adl and others."""
     crops: Literal[1, 10] = 10
     """Crops for classification: the mean of ten crops' probabilities, or the first frame alone."""
@@ -119,7 +120,7 @@ def mapper(network_of, options: Localize, layers: Sequence[str]) -> Mapper:
     best = localization.best_classes(probabilities)
     one_hot = tf.one_hot(classes, int(network.logits.shape[1]))
     wanted = tf.where(tf.broadcast_to(classes[:, None] >= 0, tf.shape(best)), one_hot, best)
-    maps = {}
+    maps: dict[str, Any] = {}
     if "dgl" in options.methods:
         found = localization.dual_gradients(network, layers, wanted, options.pa, options.gradient)
         maps |= {_run_name("dgl", one.layer): one.localization for one in found}
@@ -232,7 +233,7 @@ def _writer(
 ) -> PredictionsWriter:
     method, _, layer = run.partition("-") if not run.startswith("grad-cam") else ("grad-cam", "", run[9:])
     kept = ("map_class", "image_size", "scales", "close", "decode", "maps")
-    header = {
+    header: dict[str, Any] = {
         "method": method,
         "architecture": f"{arch} {layer}".strip(),
         "checkpoint": {
@@ -278,18 +279,20 @@ def _known_classes(options: Localize, checkpoint, dataset: Dataset, matching: Ma
 
 def _look(
     session, graph: Mapper, options: Localize, items: Sequence[Views], known: dict[str, Prediction] | None
-) -> tuple[dict[tuple[str, str], np.ndarray], list[Classes]]:
+) -> tuple[dict[tuple[str, FrameName], np.ndarray], list[Classes]]:
     """Each run's maps (N, 224, 224), summed over scales, by its name and frame, and the classes of some images."""
     labels = [item.sample.label if options.map_class == "label" else -1 for item in items]
-    summed, probabilities = {}, None
+    summed: dict[tuple[str, FrameName], np.ndarray] = {}
+    probabilities: np.ndarray = np.empty(0)
     for number in range(len(items[0].views)):
         frame = options.frames[number // len(options.scales)]
-        pixels = np.stack([item.views[number].pixels for item in items])
+        views = [item.views[number].pixels for item in items]
+        pixels = np.stack([view for view in views if view is not None])
         found, seen = session.run((graph.maps, graph.probabilities), {graph.images: pixels, graph.classes: labels})
-        probabilities = seen if probabilities is None else probabilities
+        probabilities = seen if number == 0 else probabilities
         for name, maps in found.items():
             stretched = np.stack([localization.enlarged(raw, (SIDE, SIDE)) for raw in maps])
-            summed[name, frame] = summed.get((name, frame), 0) + stretched
+            summed[name, frame] = summed[name, frame] + stretched if (name, frame) in summed else stretched
     return summed, _classified(session, graph, options, items, probabilities, known)
 
 

@@ -11,9 +11,9 @@ stopped goes on from its last whole epoch when the same command is given again.
 
 import logging
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import tensorflow.compat.v1 as tf
 
@@ -113,28 +113,42 @@ class Train:
     """CPU threads of TensorFlow; by default its own choice."""
 
 
-def resolved(options: Train, dataset: Dataset, share: processes.Share = processes.ALONE) -> Train:
+@dataclass(frozen=True)
+class Resolved(Train):
+    """The options of a training in which nothing that was released, or hangs on the data, is left open."""
+
+    epochs: int = 0
+    batch_size: int = 0
+    base_lr: float = 0.0
+    steps_per_epoch: int = 0
+    weight_decay: float = 0.0
+    num_classes: int = 0
+    towers: int = 0
+
+
+def resolved(options: Train, dataset: Dataset, share: processes.Share = processes.ALONE) -> Resolved:
     """The options with every released value filled in."""
     recipe = config.recipe(options.arch)
     names = ("epochs", "batch_size", "base_lr", "weight_decay")
-    filled = {name: getattr(recipe, name) for name in names if getattr(options, name) is None}
-    options = replace(options, **filled)
-    _check(options)
-    if options.steps_per_epoch is None:
-        steps = config.steps_per_epoch(dataset.name, len(dataset), options.batch_size)
-        options = replace(options, steps_per_epoch=steps)
-    if options.num_classes is None:
-        # Every released Inception has 1000 outputs, on CUB too.
-        options = replace(options, num_classes=1000 if options.arch == "inceptionv3" else len(dataset.class_names))
-    if options.num_classes < len(dataset.class_names):
-        raise UserError(f"--num-classes {options.num_classes}", expected=f"{len(dataset.class_names)} or more")
+    filled: dict[str, Any] = dict(vars(options))
+    filled |= {name: getattr(recipe, name) for name in names if filled[name] is None}
+    _check(Train(**filled))
+    batch_size: int = filled["batch_size"]
+    steps = options.steps_per_epoch
+    if steps is None:
+        steps = config.steps_per_epoch(dataset.name, len(dataset), batch_size)
+    classes = options.num_classes
+    if classes is None:  # every released Inception has 1000 outputs, on CUB too
+        classes = 1000 if options.arch == "inceptionv3" else len(dataset.class_names)
+    if classes < len(dataset.class_names):
+        raise UserError(f"--num-classes {classes}", expected=f"{len(dataset.class_names)} or more")
     if options.horovod and options.towers not in (None, share.count):
         raise UserError(f"--towers {options.towers} of {share.count} processes", do="leave --towers out")
     alone = max(1, len(tf.config.list_physical_devices("GPU")))
     towers = options.towers or (share.count if options.horovod else alone)
-    if options.batch_size < towers:
-        raise UserError(f"--batch-size {options.batch_size} for {towers} towers", expected="at least one image each")
-    return replace(options, towers=towers)
+    if batch_size < towers:
+        raise UserError(f"--batch-size {batch_size} for {towers} towers", expected="at least one image each")
+    return Resolved(**{**filled, "steps_per_epoch": steps, "num_classes": classes, "towers": towers})
 
 
 def _check(options: Train) -> None:
@@ -146,9 +160,9 @@ def _check(options: Train) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise UserError(f"--{name.replace('_', '-')} {value}", expected="1 or more")
-    if not options.base_lr > 0:
+    if options.base_lr is not None and not options.base_lr > 0:
         raise UserError(f"--base-lr {options.base_lr}", expected="more than 0")
-    if options.weight_decay < 0:
+    if options.weight_decay is not None and options.weight_decay < 0:
         raise UserError(f"--weight-decay {options.weight_decay}", expected="0 or more")
     if list(options.drops) != sorted(set(options.drops)) or any(drop < 1 for drop in options.drops):
         raise UserError(f"--drops {' '.join(map(str, options.drops))}", expected="rising epoch numbers from 1")
@@ -198,7 +212,7 @@ def train(options: Train) -> Path:
     return final
 
 
-def _record(options: Train, dataset: Dataset, start: weights.Checkpoint | None) -> records.Training:
+def _record(options: Resolved, dataset: Dataset, start: weights.Checkpoint | None) -> records.Training:
     """Record of what the weights depend on; how often they are looked at, and by what hardware, is not part of it."""
     values = asdict(options)
     for name in ("data", "out", "arch", "validate", "validate_every", "gpu", "horovod", "threads"):
@@ -210,7 +224,7 @@ def _record(options: Train, dataset: Dataset, start: weights.Checkpoint | None) 
 
 
 def _run(
-    options: Train,
+    options: Resolved,
     dataset: Dataset,
     validation: Dataset | None,
     start: weights.Checkpoint | None,
@@ -276,7 +290,7 @@ def schedule(base: float, drops: tuple[int, ...]) -> list[tuple[int, float]]:
     return [(epoch, config.learning_rate(epoch + 1, base, drops)) for epoch in (0, *drops)]
 
 
-def _validation(options: Train, dataset: Dataset | None, batch_size: int) -> list[Callback]:
+def _validation(options: Resolved, dataset: Dataset | None, batch_size: int) -> list[Callback]:
     if dataset is None:
         return []
     best = min(5, options.num_classes)
@@ -317,12 +331,12 @@ def _quiet_logger(folder: Path | None) -> None:
 
 def _completed(record: logging.LogRecord) -> bool:
     """Mend tensorpack's message of a failed training: its number has no place in it, and logging shows a traceback."""
-    if record.args and "%" not in str(record.msg):
+    if isinstance(record.args, tuple) and record.args and "%" not in str(record.msg):
         record.msg, record.args = f"{record.msg}{record.args[0]}", ()
     return True
 
 
-def _announcement(options: Train, dataset: Dataset, epoch: int) -> str:
+def _announcement(options: Resolved, dataset: Dataset, epoch: int) -> str:
     going_on = f"continuing at epoch {epoch + 1}: " if epoch else ""
     return (
         f"{going_on}DGL {options.arch} on {dataset.name} {dataset.split}: {len(dataset)} images, "

@@ -116,6 +116,7 @@ class Start(SessionInit):
         self.model, self.checkpoint = model, checkpoint
 
     def _run_init(self, session: tf.Session) -> None:
+        assert self.model.network is not None  # by then it is built
         load_start(session, self.model.network, self.checkpoint)
 
 

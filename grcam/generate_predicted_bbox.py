@@ -161,7 +161,12 @@ def localization_map(raw: np.ndarray) -> np.ndarray:
 def boxes_of(squashed: np.ndarray) -> tuple[tuple[int, int, int, int], ...]:
     """x0, x1, y0, y1 at each of the nine thresholds, of a localization map (224, 224); zeros where nothing is found."""
     found = GRCAM.extractor.boxes(squashed, GRCAM.sweep)
-    return tuple(tuple(int(value) for value in boxes[0][[0, 2, 1, 3]]) if len(boxes) else (0,) * 4 for boxes in found)
+    return tuple(_x0x1y0y1(boxes[0]) if len(boxes) else (0, 0, 0, 0) for boxes in found)
+
+
+def _x0x1y0y1(box: np.ndarray) -> tuple[int, int, int, int]:
+    x0, y0, x1, y1 = (int(value) for value in box)
+    return x0, x1, y0, y1
 
 
 def generate(options: Generate) -> list[Path]:
@@ -208,7 +213,7 @@ def _classifier(options: Generate) -> "Classifier | TorchClassifier":
     return Classifier(*arguments)
 
 
-def _jpeg(options: Generate) -> str:
+def _jpeg(options: Generate) -> Literal["fast", "accurate"]:
     if options.jpeg != "auto":
         return options.jpeg
     if options.framework == "torch" and not has_fast_decoder():
@@ -262,10 +267,10 @@ def _localize_batch(
     classifier: "Classifier | TorchClassifier",
     run: Localizing[str],
     journal: Journal,
-    map_class: str,
+    map_class: str | None,
     labelled: bool,
 ) -> None:
-    samples, views = [item.sample for item in items], [item.views for item in items]
+    samples, views = [item.sample for item in items], [item.views for item in items if item.views is not None]
     labels = [sample.label for sample in samples]
     if map_class == "predicted":
         labels = [int(seen.probabilities.argmax()) for seen in classifier.look(views, [0] * len(views), layout)]
@@ -282,8 +287,8 @@ def _localize_batch(
 
 def _localized(item: Views, seen: Seen, squashed: np.ndarray, labelled: bool) -> Localized:
     probabilities, label = seen.probabilities, item.sample.label
-    among = [in_top(probabilities, label, count) if labelled else None for count in (1, 5)]
-    return Localized(*among, int(probabilities.argmax()), boxes_of(squashed))
+    first, five = (in_top(probabilities, label, count) if labelled else None for count in (1, 5))
+    return Localized(first, five, int(probabilities.argmax()), boxes_of(squashed))
 
 
 def _names(load: str) -> tuple[str, ...] | None:

@@ -100,7 +100,7 @@ def write_boxes(path: Path, rows: Mapping[str, Iterable[int]], overwrite: bool =
     )
 
 
-def _checked(path: Path, rows: Mapping) -> Iterable[tuple[str, Iterable[int]]]:
+def _checked(path: Path, rows: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     for name, values in rows.items():
         if "\n" in name or "\r" in name:
             raise UserError(f"the image id {name!r} does not fit on a line", where=path, do="rename the image")

@@ -244,6 +244,7 @@ def check(options: Revise, source: DataSource) -> dict[str, Any]:
 def _read_validation(options: Revise, source: DataSource) -> "Files":
     """The hand-over files of held-out images, read with the split that they were made from."""
     folder = options.validation
+    assert folder is not None  # or there are no such files to read
     if not (folder / CLASS_FILE).is_file():
         raise UserError(
             "no such file", where=folder / CLASS_FILE, do="fill the folder with run_test.sh, on held-out images"
@@ -350,6 +351,7 @@ def _write_predictions(
         "frame": GRCAM.frame,
         "options": {"th": None if name == "pseudo" else th, "th_from": origin, **files_read},
     }
+    assert options.out is not None  # or nothing is to be written
     writer = PredictionsWriter(options.out / name, header, options.overwrite)
     for sample, classified, box in zip(files.samples, files.classified, boxes, strict=True):
         if sample.image_id not in writer.done:

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from common.datasets import Sample
 from common.measuring.geometry import Frame
 from common.pictures.images import ImageError
-from common.pytorch.data import EpochBatches, channels_first, end_when_unsent
+from common.pytorch.data import EpochBatches, TrainingLoader, channels_first, end_when_unsent
 from common.system.errors import UserError, inside
 from spol.preprocessing import Geometry, Preprocessing, nearest, read_pseudo_mask, target
 
@@ -64,15 +64,15 @@ class TrainingImages(Dataset):
         geometry = Geometry.draw(uniform, self.resize, self.crop, self.preprocessing.crop_short_of_edge)
         try:
             image = self.preprocessing.read(sample.path)
-            wanted = torch.tensor(sample.label) if self.masks is None else self._target(sample, geometry)
+            wanted = torch.tensor(sample.label) if self.masks is None else self._target(self.masks, sample, geometry)
         except UserError as problem:
             return problem
         image = geometry.cut(self.preprocessing.squash(image, (self.resize, self.resize)))
         return channels_first(image), wanted
 
-    def _target(self, sample: Sample, geometry: Geometry) -> Tensor:
+    def _target(self, masks: Path, sample: Sample, geometry: Geometry) -> Tensor:
         """Codes (crop, crop) uint8, in the image's own crop."""
-        paths = [mask_path(self.masks, sample.image_id, ending) for ending in MASK_ENDINGS]
+        paths = [mask_path(masks, sample.image_id, ending) for ending in MASK_ENDINGS]
         for path in paths:
             mask = read_pseudo_mask(path)
             if mask is not None:
@@ -85,9 +85,9 @@ class TrainingImages(Dataset):
         raise UserError("no pseudo mask", where=paths[0], do="run spol.cam.test on these images")
 
 
-def training_loader(images: TrainingImages, batch_size: int, workers: int) -> DataLoader:
+def training_loader(images: TrainingImages, batch_size: int, workers: int) -> TrainingLoader:
     """Batches of (images (B, 3, H, W), labels (B,) or targets (B, H, W)) for `common.pytorch.training.fit`."""
-    return DataLoader(
+    return TrainingLoader(
         images,
         batch_sampler=EpochBatches(len(images), images.seed, batch_size),
         num_workers=workers,

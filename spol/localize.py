@@ -104,7 +104,7 @@ class Predictor:
     def classify(self, image: np.ndarray) -> dict[str, Any]:
         """`class` and `score` of the best class, or nothing without a classifier."""
         scores = self.probabilities(image)
-        if scores is None:
+        if scores is None or self.classifier is None:
             return {}
         best, names = int(scores.argmax()), self.classifier.class_names
         return {"class": names[best] if names else best, "score": round(float(scores[best]), 6)}

@@ -5,8 +5,8 @@ f'_k = g_k * f_k, the multiplicative feature fusion (MFF) into F = p_5 * p_4 * p
 concatenate, so that what one depth does not see is gone. State dicts have the released checkpoints' keys.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,18 @@ class Fusion(NamedTuple):
     deep: Tensor
 
 
+class Trunk(nn.Module):
+    """Images to (f3, f4, f5).
+
+    Attributes:
+        CHANNELS: of the three.
+        STEM: how the names of the parameters begin that the release does not train on CUB.
+    """
+
+    CHANNELS: tuple[int, int, int]
+    STEM: tuple[str, ...]
+
+
 class MffNet(nn.Module):
     """The network of both stages.
 
@@ -42,7 +54,9 @@ class MffNet(nn.Module):
         head_relu: a ReLU on the maps, before anything takes their mean: the cam stage.
     """
 
-    def __init__(self, trunk: nn.Module, channels: Sequence[int], outputs: int, head_relu: bool):
+    bkbone: Trunk
+
+    def __init__(self, trunk: Trunk, channels: Sequence[int], outputs: int, head_relu: bool):
         super().__init__()
         self.outputs, self.head_relu = outputs, head_relu
         self.bkbone = trunk
@@ -58,7 +72,8 @@ class MffNet(nn.Module):
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("bkbone."):
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def attend(self, features: Sequence[Tensor]) -> tuple[list[Tensor], Tensor]:
         """MCA: gates g_k = sigmoid(W_k2 v + b), one vector v = a_5 * a_4 * a_3 for all three.
@@ -119,7 +134,8 @@ class MffNet(nn.Module):
     def label_maps(self, images: Tensor, labels: Tensor) -> Tensor:
         """The cam stage's map of one class an image, (B, H / 8, W / 8), without computing the other classes'."""
         features = self.dropout(self.fuse(images).fused)
-        weights, biases = self.linear.weight[labels], self.linear.bias[labels]
+        linear: Any = self.linear
+        weights, biases = linear.weight[labels], linear.bias[labels]
         maps = torch.einsum("bkyx,bk->byx", features, weights[:, :, 0, 0]) + biases[:, None, None]
         return F.relu(maps) if self.head_relu else maps
 
@@ -129,7 +145,7 @@ def enlarged(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps, size=tuple(size), mode="bilinear", align_corners=True)
 
 
-class MobileNetTrunk(nn.Module):
+class MobileNetTrunk(Trunk):
     """TF-Slim's MobileNetV1, an extension; gives the outputs of blocks 5, 11 and 13.
 
     Images come normalized with ImageNet's mean and deviation; the network itself expects [-1, 1].
@@ -138,6 +154,8 @@ class MobileNetTrunk(nn.Module):
     CHANNELS = (256, 512, 1024)
     STEM = ("features.conv_0.",)
     TAPS = ("pointwise_5", "pointwise_11", "pointwise_13")
+    scale: Tensor
+    shift: Tensor
 
     def __init__(self):
         super().__init__()
@@ -156,13 +174,13 @@ class MobileNetTrunk(nn.Module):
         return tuple(taps)
 
 
-def _resnet(*blocks: int) -> nn.Module:
+def _resnet(*blocks: int) -> Trunk:
     from spol.resnet import ResNetTrunk  # and with it torchvision, which takes as long to import as PyTorch
 
     return ResNetTrunk(blocks)
 
 
-BACKBONES = {
+BACKBONES: dict[str, Callable[[], Trunk]] = {
     "resnet50": lambda: _resnet(3, 4, 6, 3),
     "resnet101": lambda: _resnet(3, 4, 23, 3),
     "resnet152": lambda: _resnet(3, 8, 36, 3),

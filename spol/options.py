@@ -142,8 +142,8 @@ class InferenceOptions:
 
     data: Source
     """The images."""
-    snapshot: Annotated[Path, also("checkpoint")]
-    """A final.pth or model-<number> of the train command, or an authors' file."""
+    snapshot: Any
+    """The checkpoint; each command says which files it takes."""
     out: Annotated[Path, also("savepath")]
     """Folder for what is written."""
     recipe: Literal["cub", "imagenet"] | None = None

@@ -76,12 +76,15 @@ def pictures(options: Pictures) -> list[Path]:
     written = []
     for sample in bar(chosen, total=len(chosen), desc="drawing"):
         path = options.out / f"{sample.image_id.replace('/', '__')}.jpg"
-        content = encode_jpeg(strip(sample, cam, predictor, options.height))
-        write_atomically(path, lambda file, content=content: file.write(content))
+        _save(path, encode_jpeg(strip(sample, cam, predictor, options.height)))
         written.append(path)
     if not written:
         raise UserError("no picture was asked for", expected="--count 1 or more")
     return written
+
+
+def _save(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda file: file.write(content))
 
 
 @torch.inference_mode()
@@ -89,7 +92,7 @@ def strip(sample: Sample, cam: weights.Loaded, predictor: Predictor, height: int
     """One image's four pictures side by side, (height, W, 3) uint8 RGB."""
     preprocessing = predictor.options.preprocessing
     image = preprocessing.read(sample.path)
-    size, side = image.shape[1::-1], cam.options.get("resize", 256)
+    size, side = (image.shape[1], image.shape[0]), cam.options.get("resize", 256)
     seen = channels_first(preprocessing.view(image, Frame.squash(size, side)))[None]
     raw = cam.network.label_maps(seen, torch.tensor([sample.label]))[0].float().numpy()
     codes = target(*np.moveaxis(pseudo_mask(raw, size), -1, 0))

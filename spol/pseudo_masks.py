@@ -83,7 +83,7 @@ def _fit(contour: np.ndarray, band: np.ndarray) -> Gaussian:
     """Means and sharpened covariance of the band on and inside a contour, weighted with the band's values."""
     x, y, width, height = cv2.boundingRect(contour)
     inside = np.zeros((height, width), np.uint8)
-    cv2.drawContours(inside, [contour], 0, 1, thickness=-1, offset=(-x, -y))
+    cv2.drawContours(inside, [contour], 0, (1,), thickness=-1, offset=(-x, -y))
     weights = band[y : y + height, x : x + width].astype(np.float64) * inside
     columns, rows = np.arange(x, x + width, dtype=np.float64), np.arange(y, y + height, dtype=np.float64)
     weights /= weights.sum()

@@ -1,13 +1,14 @@
 """Foreground and box of a photograph, as the seg stage's network sees it."""
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from common.measuring.geometry import Size
-from spol.models import MffNet, enlarged
+from spol.models import enlarged
 
 RESIZE, CROP = 256, 224
 """The release's: squashed to 256, the central 224 segmented."""
@@ -27,7 +28,7 @@ def input_kind(frame_kind: str, trained_resize: int = RESIZE) -> str:
 
 
 @torch.no_grad()
-def foreground(network: MffNet, images: Tensor, size: Size) -> np.ndarray:
+def foreground(network: Callable[[Tensor], Tensor], images: Tensor, size: Size) -> np.ndarray:
     """Foreground probability, (B, height, width) float32: the sigmoid of the enlarged logits.
 
     Args:

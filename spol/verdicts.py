@@ -16,7 +16,7 @@ import io
 import pickle
 import pickletools
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ class Verdicts:
             where nothing does.
     """
 
-    by_image: dict[str, Verdict | tuple[bool, bool]]
+    by_image: Mapping[str, Verdict | tuple[bool, bool]]
     classifier: str
     record: dict[str, Any]
     skipped: dict[str, str] = field(default_factory=dict)
@@ -114,7 +114,7 @@ def read(path: Path) -> Verdicts:
         predictions = Predictions.open(path)
         if any(entry.top5 is None for entry in predictions.entries):
             raise UserError("predictions without a classifier", where=path)
-        found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in predictions.entries}
+        found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in predictions.entries if entry.top5}
         name = (predictions.manifest.get("classifier") or {}).get("name", "unknown")
         said = (predictions.manifest.get("data") or {}).get("trained_images")
         return Verdicts(found, name, {"name": path.name, "classifier": name}, predictions.skipped, said)
@@ -155,7 +155,9 @@ def write_results(
         header: of the run, for the record.
         skipped: why an image could not be classified, by image id.
     """
-    images = {name: {"top5": list(verdict.top5), "scores": list(verdict.scores)} for name, verdict in verdicts.items()}
+    images = {
+        name: {"top5": list(verdict.top5), "scores": list(verdict.scores or ())} for name, verdict in verdicts.items()
+    }
     content = {"format": FORMAT, "classifier": classifier, "run": header, "images": images, "skipped": skipped}
     write_json(path, content)
 

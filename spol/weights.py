@@ -106,7 +106,7 @@ def load(path: Path, stage: str | None = None) -> Loaded:
     config: dict[str, Any] = {}
     if checkpoints.is_own(content) and isinstance(content["config"], dict):
         stage_of = {method: name for name, method in METHODS.items()}
-        found = stage_of.get(content["config"].get("method"))
+        found = stage_of.get(str(content["config"].get("method")))
         if found is None:
             raise UserError(f"a checkpoint of {content['config'].get('method')!r}", where=path,
                             expected=f"one of {' or '.join(METHODS.values())}")  # fmt: skip

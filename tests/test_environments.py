@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+import setuptools
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
@@ -96,6 +97,19 @@ def test_the_opencv_that_runs_is_the_one_asked_for():
     asked = pins(ROOT / os.environ.get("WSOL_OPENCV", "environments/pins.txt"))["opencv-python-headless"]
     assert asked.startswith(f"{cv2.__version__}.")
     assert importlib.metadata.version("opencv-python-headless") == asked
+
+
+def test_the_packages_ship_their_types_and_data(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    distribution = setuptools.Distribution({"script_name": "-"})
+    distribution.parse_config_files()
+    command = distribution.get_command_obj("build_py")
+    command.ensure_finalized()
+    shipped = {f"{source}/{name}" for _, source, _, names in command.data_files for name in names}
+    tops = {package.split(".")[0] for package in command.packages}
+    assert tops == {"common", "wsol", "bas", "dgl_tf", "grcam", "spol"}
+    assert {f"{top}/py.typed" for top in tops} <= shipped
+    assert {"common/report/templates/report.html.j2", "common/datasets/imagenet_classes.txt"} <= shipped
 
 
 # ------------------------------------------------------------------------------------------------------- create.sh

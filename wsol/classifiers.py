@@ -1,7 +1,7 @@
 """Classifiers of one's own: a library's network or a function that builds one, and a plain state dict for it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,12 +12,15 @@ from torch import Tensor, nn
 
 from common.pytorch import checkpoints, maps
 from common.pytorch.data import normalized
+from common.pytorch.maps.reshape import Reshape
 from common.pytorch.runtime import for_inference, pick_device
 from common.system.errors import UserError, printable
 from wsol.torch_methods import ByMaps, imagenet_names
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-TOKENS = {"VisionTransformer": maps.tokens, "SwinTransformer": lambda: maps.channels_last}
+TOKENS: dict[str, Callable[[], Reshape]] = {
+    "VisionTransformer": maps.tokens, "SwinTransformer": lambda: maps.channels_last,
+}  # fmt: skip
 """Reshapes by class of timm's and torchvision's networks without maps; others are refused by the maps themselves."""
 
 
@@ -121,7 +124,7 @@ def _timm(name: str, outputs: int | None) -> Own:
     except ImportError as error:
         raise UserError("timm is not installed here", do="pip install timm") from error
     try:
-        options = {} if outputs is None else {"num_classes": outputs}
+        options: dict[str, Any] = {} if outputs is None else {"num_classes": outputs}
         model = timm.create_model(name, pretrained=outputs is None, **options)
     except Exception as error:  # timm passes on whatever its hub client raises
         raise UserError(f"timm can't make {name!r} ({type(error).__name__}: {printable(str(error))[:200]})",

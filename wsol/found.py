@@ -111,7 +111,7 @@ class Found:
 
     def classified(self) -> dict[str, Any]:
         """The best class and its score, as `boxes.jsonl` has them; nothing without a classifier."""
-        if self.probabilities is None:
+        if self.probabilities is None or self.score is None:
             return {}
         return {"class": self.class_name, "score": round(self.score, 6)}
 

@@ -163,7 +163,7 @@ def _look(localizer: Localizer, items: Sequence[_Loaded], numbers: dict[int, int
     rest = [place for place in range(len(items)) if place not in set(known)]
     for places, labels in ((known, [numbers[items[place].sample.label] for place in known]), (rest, None)):
         if places:
-            pixels = [items[place].pixels for place in places]
+            pixels = [image for place in places if (image := items[place].pixels) is not None]
             seen |= dict(zip(places, localizer.method.look(pixels, localizer.kind, labels), strict=True))
     return [seen[place] for place in range(len(items))]
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from common.system.architectures import canonical, spelled_for
 from common.system.errors import UserError
@@ -25,7 +25,7 @@ def load(
     class_names: Sequence[str] | str | Path | None = None,
     classifier: str | None = None,
     variant: str | None = None,
-    recipe: str = "cub",
+    recipe: Literal["cub", "imagenet"] = "cub",
     top_k: int | None = None,
     frame: str = "squash",
     threshold: float | None = None,
@@ -160,7 +160,7 @@ def _of_torch(
     names: tuple[str, ...] | None,
     classifier: str | None,
     variant: str | None,
-    recipe: str,
+    recipe: Literal["cub", "imagenet"],
     top_k: int | None,
     device: str,
 ) -> Method:

@@ -34,15 +34,17 @@ class Method(Protocol):
     Attributes:
         name, architecture: what it is.
         class_names: of its classes; None where they are unknown.
-        num_classes: K; None without a classifier.
         box: how a box is made, by default.
     """
 
     name: str
     architecture: str
     class_names: tuple[str, ...] | None
-    num_classes: int | None
     box: Box
+
+    @property
+    def num_classes(self) -> int | None:
+        """K; None without a classifier."""
 
     def read(self, path: Path) -> np.ndarray:
         """Decode a photograph as the method does, turned upright: (H, W, 3) uint8 RGB."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ class Dgl(TensorflowReader):
             self.session = sessions.session()
             registry.load(self.session, network, opened)
 
-    def _maps(self, network: registry.Network) -> "tf.Tensor":
+    def _maps(self, network: registry.Network) -> Any:
         best = localization.best_classes(tf.nn.softmax(network.logits))
         one_hot = tf.one_hot(self.classes, self.num_classes)
         classes = tf.where(tf.broadcast_to(self.classes[:, None] >= 0, tf.shape(best)), one_hot, best)

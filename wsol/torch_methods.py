@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class ByLocalizer(UprightReader):
         frames = _frames(images, kind)
         localizer = self.of_choice if labels is None else self.of_label
         scores, features = localizer.look(_pixels(images, frames).to(self.device))
-        wanted = None if labels is None else torch.tensor(labels, device=self.device)
+        wanted: Any = None if labels is None else torch.tensor(labels, device=self.device)
         raw = localizer.maps(features, scores, wanted).float().cpu().numpy()
         made = [localizer.enlarge(one, frame.size) for one, frame in zip(raw, frames, strict=True)]
         return _seen(frames, made, scores.softmax(dim=1))
@@ -103,7 +103,7 @@ class Spol(UprightReader):
 
     name = "spol"
 
-    def __init__(self, checkpoint: Path, classifier: str | None, recipe: str, device: str):
+    def __init__(self, checkpoint: Path, classifier: str | None, recipe: Literal["cub", "imagenet"], device: str):
         from spol.localize import LocalizeImages, Predictor
 
         options = LocalizeImages((), checkpoint, Path(), classifier, recipe, device=device)

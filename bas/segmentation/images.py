@@ -5,19 +5,19 @@ colour; every random choice is drawn from one generator in the release's order.
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from common.datasets import Sample
 from common.datasets.label_maps import read_label_map
 from common.measuring.segmentation import IGNORE
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, read_rgb
-from common.pytorch.data import EpochBatches, end_when_unsent
+from common.pytorch.data import EpochBatches, TrainingLoader, end_when_unsent
 from common.system.errors import UserError
 
 LABEL_STRIDE = 4
@@ -29,7 +29,7 @@ def normalized(image: np.ndarray) -> np.ndarray:
     return ((image / 255.0 - np.array(IMAGENET_MEAN)) / np.array(IMAGENET_STD)).astype(np.float32)
 
 
-def scaled_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
+def scaled_size(size: tuple[int, ...], factor: float) -> tuple[int, int]:
     """Height and width times a factor, halves rounded to even."""
     return round(size[0] * factor), round(size[1] * factor)
 
@@ -75,7 +75,7 @@ def random_crop(size: tuple[int, int], side: int, rng: random.Random) -> CropBox
     return CropBox(top, bottom, left, right, from_top, from_bottom, from_left, from_right)
 
 
-def top_left_crop(size: tuple[int, int], side: int) -> CropBox:
+def top_left_crop(size: tuple[int, ...], side: int) -> CropBox:
     """The upper left `side` x `side` of an image."""
     height, width = min(size[0], side), min(size[1], side)
     return CropBox(0, height, 0, width, 0, height, 0, width)
@@ -102,7 +102,7 @@ class Augmentation:
     factor: tuple[float, float] | None = None
     """Range of the factor of both sides."""
 
-    def size(self, size: tuple[int, int], rng: random.Random) -> tuple[int, int]:
+    def size(self, size: tuple[int, ...], rng: random.Random) -> tuple[int, int]:
         """The (height, width) that an image is resized to."""
         if self.resize is not None:
             return self.resize, self.resize
@@ -111,7 +111,8 @@ class Augmentation:
         if self.factor is not None:
             low, high = self.factor
             return scaled_size(size, low + rng.random() * (high - low))
-        return size
+        height, width = size
+        return height, width
 
     def apply(
         self, image: np.ndarray, rng: random.Random, labels: np.ndarray | None = None
@@ -143,7 +144,7 @@ def multi_hot(labels: Sequence[int], num_classes: int) -> Tensor:
     return vector
 
 
-class TrainingImages(Dataset):
+class TrainingImages(Dataset[Any]):
     """Augmented images (3, crop, crop) float32 with their labels: multi-hot (C,), or reduced label maps.
 
     What happens to an image depends on the seed, the epoch and the image alone, so a resumed run sees what the
@@ -175,15 +176,16 @@ class TrainingImages(Dataset):
                 pixels, _ = self.augmentation.apply(image, rng)
                 return torch.from_numpy(pixels), multi_hot(sample.labels, self.num_classes)
             labels = read_label_map(self.label_maps[index], image.shape[1::-1], self.num_classes)
-            pixels, labels = self.augmentation.apply(image, rng, labels)
-            return torch.from_numpy(pixels), torch.from_numpy(reduced(labels).astype(np.int64))
+            pixels, augmented = self.augmentation.apply(image, rng, labels)
+            assert augmented is not None  # with labels come labels
+            return torch.from_numpy(pixels), torch.from_numpy(reduced(augmented).astype(np.int64))
         except UserError as problem:
             return problem
 
 
-def training_loader(images: TrainingImages, batch_size: int, workers: int) -> DataLoader:
+def training_loader(images: TrainingImages, batch_size: int, workers: int) -> TrainingLoader:
     """Batches of (images (B, 3, crop, crop), labels); the last, incomplete one of an epoch is left out, as released."""
-    return DataLoader(
+    return TrainingLoader(
         images,
         batch_sampler=EpochBatches(len(images), images.seed, batch_size, drop_last=True),
         num_workers=workers,

@@ -6,7 +6,7 @@ Two thresholds give two label maps, each sharpened by the CRF. What the high one
 call background is background. The CRF is pydensecrf2's: `pip install pydensecrf2` (it needs a C++ compiler).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from bas.segmentation.config import SEED_BACKGROUND, SEED_FOREGROUND
+from common.measuring.arrays import Indices
 from common.measuring.segmentation import IGNORE, top_class
 from common.pictures.images import ImageError, read_rgb
 from common.runs.segmentation import SegmentationPredictions, SegmentationWriter
@@ -84,7 +85,7 @@ def without_crf(image: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray
 def ir_label(
     image: np.ndarray,
     maps: np.ndarray,
-    classes: Sequence[int],
+    classes: Indices,
     foreground: float = SEED_FOREGROUND,
     background: float = SEED_BACKGROUND,
     refine: Refine = dense_crf,
@@ -99,14 +100,14 @@ def ir_label(
         refine: what sharpens the labels.
     """
     places, values = top_class(maps, np.arange(len(maps)))
-    passes = []
-    for threshold in (foreground, background):
-        given = np.where(values > np.float32(threshold), places, 0)
-        passes.append(refine(image, given, len(maps) + 1))
-    return combined(*passes, classes)
+    over, under = (
+        refine(image, np.where(values > np.float32(threshold), places, 0), len(maps) + 1)
+        for threshold in (foreground, background)
+    )
+    return combined(over, under, classes)
 
 
-def combined(foreground: np.ndarray, background: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+def combined(foreground: np.ndarray, background: np.ndarray, classes: Indices) -> np.ndarray:
     """Two passes' places, 0 for background and k for `classes[k - 1]`, as one label map (H, W) uint8."""
     labels = np.concatenate([[0], np.asarray(classes, np.int64) + 1])
     found = np.where((foreground == 0) & (background == 0), 0, IGNORE)

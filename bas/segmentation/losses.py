@@ -52,7 +52,8 @@ def foreground_region_guidance(guided_scores: Tensor, classes: Tensor, labels: T
 
 def ratio(output: Output) -> Tensor:
     """S_bg / S (B,), both rectified, S detached; 1, without a gradient, where S_bg exceeds S."""
-    return background_ratio(output.activation, output.background_activation, VARIANTS["EXT"], "resnet")
+    _, activation, background_activation = output.of_step()
+    return background_ratio(activation, background_activation, VARIANTS["EXT"], "resnet")
 
 
 def total(
@@ -69,7 +70,7 @@ def total(
     """
     losses = {
         "cls": multi_label(output.scores, labels),
-        "frg": foreground_region_guidance(output.guided_scores, classes, labels, frg),
+        "frg": foreground_region_guidance(output.of_step()[0], classes, labels, frg),
         "bas": background_activation_suppression(ratio(output)),
         "area": area_constraint(output.foreground_map),
     }

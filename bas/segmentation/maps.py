@@ -10,7 +10,7 @@ in [0, 1]. The directory is scored by `python -m common.evaluate`.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -56,9 +56,10 @@ def several_scales(
         classes: K of them.
         size: height and width of the image.
     """
-    strided_size = tuple(-(-side // 4) for side in size)
-    padded_size = tuple(-(-side // 16) * 16 for side in size)
-    strided, high = 0, 0
+    height, width = size
+    strided_size = (-(-height // 4), -(-width // 4))
+    padded_size = (-(-height // 16) * 16, -(-width // 16) * 16)
+    strided, high = torch.tensor(0.0), torch.tensor(0.0)
     for pair in pairs:
         maps = network(pair)[list(classes)][None].float()
         strided = strided + _enlarged(maps, strided_size)
@@ -113,7 +114,7 @@ class MakeMaps:
     """Replace another run's maps."""
 
 
-class ScaledPairs(Dataset):
+class ScaledPairs(Dataset[Any]):
     """A sample, and its image as a pair at each scale, or what is wrong with it; then its size."""
 
     def __init__(self, samples: Sequence[Sample], scales: Sequence[float]):
@@ -129,7 +130,8 @@ class ScaledPairs(Dataset):
         except ImageError as problem:
             return sample, problem, (0, 0)
         scales = [scale for scale in self.scales if round(min(image.shape[:2]) * scale) >= 1]
-        return sample, [flipped_pair(image, scale) for scale in scales], image.shape[:2]
+        height, width = image.shape[:2]
+        return sample, [flipped_pair(image, scale) for scale in scales], (height, width)
 
 
 def image_loader(samples: Sequence[Sample], scales: Sequence[float], workers: int) -> DataLoader:
@@ -152,10 +154,11 @@ def make_maps(options: MakeMaps) -> Path:
         raise UserError(f"--scales {' '.join(map(str, options.scales))}", expected="factors above 0, up to 8")
     dataset = options.data.load(multi_label=True)
     device = pick_device(options.device)
-    loaded = [weights.load_bas(options.bas)]
-    if options.merge == "cam":
+    paths, loaded = [options.bas], [weights.load_bas(options.bas)]
+    if options.merge == "cam" and options.cam is not None:
+        paths.append(options.cam)
         loaded.append(weights.load_cam(options.cam))
-    for each, path in zip(loaded, (options.bas, options.cam), strict=False):
+    for each, path in zip(loaded, paths, strict=True):
         weights.check_classes(each, dataset.class_names, path)
     header = {
         "kind": "maps",

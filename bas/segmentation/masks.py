@@ -6,7 +6,6 @@ For every image `masks/<id>.png` holds 0 for background and class + 1, 8 bits a 
 reads. The directory is scored by `python -m common.evaluate`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from bas.segmentation.affinity import random_walk
 from bas.segmentation.config import MASK_POWER, MASK_THRESHOLD, WALK_BETA, WALK_EXPONENT, WALK_RADIUS
 from bas.segmentation.maps import image_loader
 from common.datasets import trained
+from common.measuring.arrays import Indices
 from common.measuring.segmentation import label_map
 from common.pictures.images import ImageError
 from common.pytorch.runtime import for_inference, pick_device
@@ -64,7 +64,7 @@ def walked(maps: Tensor, edges: Tensor, size: tuple[int, int], walk: Walk = Walk
     return enlarged / greatest if greatest > 0 else torch.zeros_like(enlarged)
 
 
-def mask(maps: Tensor, edges: Tensor, classes: Sequence[int], size: tuple[int, int], walk: Walk = Walk()) -> np.ndarray:
+def mask(maps: Tensor, edges: Tensor, classes: Indices, size: tuple[int, int], walk: Walk = Walk()) -> np.ndarray:
     """The label map (H, W) of one image; arguments as `walked`. Maps of zeros give background."""
     return label_map(walked(maps, edges, size, walk).cpu().numpy(), classes, walk.threshold)
 

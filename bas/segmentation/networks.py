@@ -5,6 +5,7 @@ image of side n gives maps of side ceil(n / 16). Images are normalized float RGB
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +54,8 @@ class ResNetTrunk(Trunk):
     """ResNet50 whose last stage has stride 1; its keys are torchvision's."""
 
     CHANNELS = (64, 256, 512, 1024, 2048)
+    conv1: nn.Module
+    bn1: nn.Module
 
     def __init__(self):
         super().__init__()
@@ -184,7 +187,7 @@ class BasMobileNet(MobileNetTrunk, BasNetwork):
         return self.model[self.tap + 1 :](features)
 
 
-def build_bas(trunk: str, num_classes: int, tap: int | None = None) -> BasNetwork:
+def build_bas(trunk: str, num_classes: int, tap: int | None = None) -> "BasResNet | BasMobileNet":
     """A freshly initialized BAS network: Xavier's uniform convolutions, batch norm 1 and 0.
 
     Args:
@@ -192,7 +195,8 @@ def build_bas(trunk: str, num_classes: int, tap: int | None = None) -> BasNetwor
         num_classes: C.
         tap: MobileNetV1's block that F follows, by default 7.
     """
-    network = {"resnet50": BasResNet, "mobilenet_v1": BasMobileNet}[trunk](num_classes, tap)
+    kinds: dict[str, type[BasResNet] | type[BasMobileNet]] = {"resnet50": BasResNet, "mobilenet_v1": BasMobileNet}
+    network = kinds[trunk](num_classes, tap)
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.xavier_uniform_(module.weight)
@@ -213,7 +217,8 @@ class CamNetwork(nn.Module):
         self.trunk_name, self.num_classes = trunk, num_classes
         self.add_module(trunk, build_trunk(trunk, frozen_norm=True))
         self.classifier = nn.Conv2d(self.trunk.CHANNELS[-1], num_classes, 1, bias=False)
-        stem = (self.trunk.conv1, self.trunk.bn1) if trunk == "resnet50" else self.trunk.model[:1]
+        made: Any = self.trunk
+        stem = (made.conv1, made.bn1) if trunk == "resnet50" else made.model[:1]
         for module in stem:
             module.requires_grad_(False)
 
@@ -234,6 +239,8 @@ class CamNetwork(nn.Module):
 
 class MeanShift(nn.Module):
     """Takes a stored mean off in eval mode; the identity in training."""
+
+    running_mean: Tensor
 
     def __init__(self, channels: int):
         super().__init__()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from bas.segmentation import affinity, losses, weights
 from bas.segmentation.config import ALPHA, BETA, IRN_RADIUS, RECIPES, Recipe, released_values
 from bas.segmentation.images import TrainingImages, cropped, normalized, top_left_crop, training_loader
-from bas.segmentation.networks import BasNetwork, CamNetwork, IrnNetwork, build_bas
+from bas.segmentation.networks import BasMobileNet, BasNetwork, BasResNet, CamNetwork, IrnNetwork, build_bas
 from common.datasets import Sample, TrainingSource
 from common.pictures.images import read_rgb
 from common.pytorch import distributed
@@ -114,7 +114,7 @@ def resolved(options: TrainOptions, kind: str) -> Recipe:
     given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
     recipe = replace(released, **given)
     if options.crop is not None:
-        grown = {"resize": options.crop * 8 // 7} if released.augmentation.resize else {}
+        grown: dict[str, Any] = {"resize": options.crop * 8 // 7} if released.augmentation.resize else {}
         recipe = replace(recipe, augmentation=replace(released.augmentation, crop=options.crop, **grown))
     for name in ("epochs", "batch_size", "poly_world"):
         if getattr(recipe, name) < 1:
@@ -204,7 +204,7 @@ class IrnLosses:
         return affinity.losses(edges.float(), displacements.float(), labels, IRN_RADIUS, self.classes)
 
 
-def train(options: TrainOptions) -> Path:
+def train(options: TrainBas | TrainCam | TrainIrn) -> Path:
     """Train, and return the path of `final.pth`."""
     with distributed.processes(pick_device(options.runtime.device)) as device:
         if isinstance(options, TrainIrn):
@@ -220,21 +220,23 @@ def _train_on_labels(options: TrainBas | TrainCam, device: torch.device) -> Path
     images = TrainingImages(dataset.samples, recipe.augmentation, seed, len(dataset.class_names))
     rates = [recipe.lr, recipe.lr * recipe.head_factor]
     schedule = poly(rates, decay_steps(recipe, len(dataset)) or 1)
+    network: nn.Module
+    loss: LossFunction
     if isinstance(options, TrainCam):
-        network = CamNetwork(options.backbone, len(dataset.class_names))
-        groups, loss = cam_groups(network), cam_losses
+        network = cam = CamNetwork(options.backbone, len(dataset.class_names))
+        trunk, groups, loss, extra = cam.trunk, cam_groups(cam), cam_losses, {}
     else:
-        network = _bas_network(options, len(dataset.class_names))
-        groups, loss = bas_groups(network, options.train_bias), BasLosses(options)
-        schedule = _with_beginning(schedule, loss, recipe.labels_only_epochs)
+        network = trunk = _bas_network(options, len(dataset.class_names))
+        groups, extra = bas_groups(network, options.train_bias), _extra(options)
+        loss = suppression = BasLosses(options)
+        schedule = _with_beginning(schedule, suppression, recipe.labels_only_epochs)
     if options.pretrained == "imagenet":
-        weights.start_from_imagenet(network if kind == "bas" else network.trunk)
-    extra = _extra(options) if kind == "bas" else {}
+        weights.start_from_imagenet(trunk)
     config = _config(options, recipe, kind, dataset.class_names, options.data.identity(dataset), extra)
     return _fit(network, groups, images, loss, schedule, recipe, options, config, device)
 
 
-def _bas_network(options: TrainBas, classes: int) -> BasNetwork:
+def _bas_network(options: TrainBas, classes: int) -> BasResNet | BasMobileNet:
     if options.tap is not None and (options.backbone == "resnet50" or not 6 <= options.tap <= 12):
         raise UserError(f"--tap {options.tap} on {options.backbone}", expected="6 to 12, on mobilenet_v1")
     network = build_bas(options.backbone, classes, options.tap)

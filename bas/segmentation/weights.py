@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -60,7 +60,7 @@ class Loaded:
     """A network read from a checkpoint.
 
     Attributes:
-        network: on the CPU.
+        network: a `BasNetwork`, `CamNetwork` or `IrnNetwork`, on the CPU.
         kind: `bas`, `cam` or `irn`.
         trunk: its name.
         record: what a manifest says of the file.
@@ -68,9 +68,9 @@ class Loaded:
         num_classes: C; None for IRN, which knows no classes.
     """
 
-    network: nn.Module
+    network: Any
     kind: str
-    trunk: str
+    trunk: Literal["resnet50", "mobilenet_v1"]
     record: dict[str, Any]
     class_names: tuple[str, ...] | None
     num_classes: int | None
@@ -111,7 +111,8 @@ def _classes(state: dict[str, Tensor], head: str, where: Path) -> int:
 
 def _load(path: Path, kind: str, build: Callable[[dict[str, Tensor], dict[str, Any], str], nn.Module]) -> Loaded:
     content = checkpoints.read(path)
-    config, class_names = {}, None
+    config: dict[str, Any] = {}
+    class_names: tuple[str, ...] | None = None
     if isinstance(content, dict) and "config" in content:
         config, state = checkpoints.read_trained(path, METHODS[kind])
         checkpoints.need(config, path, "class_names", "architecture")
@@ -139,7 +140,7 @@ def check_classes(loaded: Loaded, class_names: tuple[str, ...], path: Path) -> N
 
 def aliases(names: list[str], kind: str) -> dict[str, str]:
     """The further names of an authors' file, each with the canonical name whose tensor it repeats."""
-    found = {}
+    found: dict[str, str] = {}
     stages = {"cam": _CAM_STAGES, "irn": _IRN_STAGES}[kind]
     for name in names:
         module, _, rest = name.removeprefix("resnet50.").partition(".")

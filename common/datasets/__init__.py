@@ -193,7 +193,9 @@ class DataSource:
         if wrong:
             raise UserError(f"the data set's {wrong[0]} is {str(stored[wrong[0]])[:80]!r}", where=where,
                             do="localize again")  # fmt: skip
-        values = {key: Path(value) if key in PLACES and value is not None else value for key, value in stored.items()}
+        values: dict[str, Any] = {
+            key: Path(value) if key in PLACES and value is not None else value for key, value in stored.items()
+        }
         values["leave_out"] = tuple(values.get("leave_out") or ())
         return cls(**values)
 

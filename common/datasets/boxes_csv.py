@@ -35,7 +35,7 @@ from common.measuring.boxes import from_xywh
 from common.system.errors import UserError, inside
 
 EXPECTED = "path,x0,y0,x1,y1"
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS: tuple[str, ...] = (",", ";", "\t")
 _PATH = ("path", "file_path", "filepath", "image_path", "img_path", "filename", "file_name", "image_name", "file",
          "image", "img", "image_id", "imageid", "name")  # fmt: skip
 _CORNERS = (("x0", "y0", "x1", "y1"), ("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"),
@@ -54,7 +54,7 @@ class _Shape:
 
     delimiter: str
     path: int
-    box: tuple[int, int, int, int]
+    box: tuple[int, ...]
     sides: bool = False
     split: int | None = None
     head: bool = True

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from common.datasets.known import imagenet_classes, known_as
 from common.datasets.sample import Dataset
@@ -254,7 +254,11 @@ def names_of(config: dict[str, Any]) -> tuple[str, ...] | None:
     return None if guessed or not names else tuple(names)
 
 
-def which_map(asked: str | None, matching: Matching) -> str:
+MapClass = Literal["label", "predicted"]
+"""Class whose map is made: the true one, or the best-scoring one."""
+
+
+def which_map(asked: MapClass | None, matching: Matching) -> MapClass:
     """Class whose map is made, `label` or `predicted`: as asked for, by default the true class's where there is one.
 
     Raises:

@@ -50,7 +50,8 @@ def load(
     box_rows = _table(root / "bounding_boxes.txt", 4, on_problem)
 
     wanted = "0" if split == "test" else "1"
-    samples, seen = [], {}
+    samples: list[Sample] = []
+    seen: dict[str, int] = {}
     for number, (line, (image_id,)) in _table(root / "images.txt", 1, on_problem).items():
         where = root / "images.txt"
         try:

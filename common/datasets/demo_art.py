@@ -162,19 +162,19 @@ class _Canvas:
 
     def __init__(self, height: int, width: int, rng: np.random.Generator):
         self.height, self.width, self.rng = height, width, rng
-        self.pixels = np.zeros((height, width, 3), np.float32)
+        self.pixels: np.ndarray = np.zeros((height, width, 3), np.float32)
         sky, ground, leaf, bright = _SCENES[rng.choice(list(_SCENES))]
         self.sky, self.ground, self.leaf_colours = np.array(sky), np.array(ground), (np.array(leaf), np.array(bright))
 
     def polygon(self, points: np.ndarray, opacity: float = 1.0) -> _Shape:
         """The antialiased inside of a polygon (N, 2) in pixels."""
-        return self._draw(points, 1, opacity, lambda mask, path: cv2.fillPoly(mask, path, 255, cv2.LINE_AA, shift=4))
+        return self._draw(points, 1, opacity, lambda mask, path: cv2.fillPoly(mask, path, (255,), cv2.LINE_AA, shift=4))
 
     def stroke(self, points: np.ndarray, thickness: float, opacity: float = 1.0) -> _Shape:
         """An antialiased line through points (N, 2)."""
         pen = max(1, round(thickness))
         return self._draw(
-            points, pen, opacity, lambda mask, path: cv2.polylines(mask, path, False, 255, pen, cv2.LINE_AA, shift=4)
+            points, pen, opacity, lambda mask, path: cv2.polylines(mask, path, False, (255,), pen, cv2.LINE_AA, shift=4)
         )
 
     def _draw(self, points: np.ndarray, margin: int, opacity: float, draw) -> _Shape:
@@ -199,7 +199,7 @@ class _Canvas:
             return cv2.resize(grid, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
         side = int(np.hypot(self.height, self.width)) + 1
         field = cv2.resize(grid, (side, side), interpolation=cv2.INTER_LINEAR)
-        turn = cv2.getRotationMatrix2D((side / 2, side / 2), -np.degrees(angle), 1.0)
+        turn: np.ndarray = cv2.getRotationMatrix2D((side / 2, side / 2), -np.degrees(angle), 1.0)
         turn[:, 2] += (np.array([self.width, self.height]) - side) / 2
         return cv2.warpAffine(field, turn, (self.width, self.height), borderMode=cv2.BORDER_REFLECT)
 
@@ -236,8 +236,8 @@ class _Canvas:
 
     def distractors(self, unit: float) -> None:
         """Sprigs with berries or blossoms in the species' own colours, and stones on the ground."""
-        colours = [colour for species in SPECIES for _, colour in (species.crest, species.bill, species.face)]
-        colours = [np.array(colour) for colour in colours if colour != BLACK]
+        marks = [mark for species in SPECIES for mark in (species.crest, species.bill, species.face)]
+        colours = [np.array(colour) for _, colour in marks if colour != BLACK]
         for _ in range(int(self.rng.integers(0, 4))):
             centre = self.rng.uniform((0, 0.86 * self.height), (self.width, 1.05 * self.height))
             grey = np.array([0.5, 0.48, 0.45]) * self.rng.uniform(0.6, 1.2)
@@ -288,7 +288,7 @@ class _Canvas:
         x = np.linspace(-1, 1, self.width, dtype=np.float32)[None]
         light = 1.0 + np.float32(0.18) * (x * self.rng.normal(0, 0.5) - y * 0.5) - 0.14 * (x * x + y * y)
         tint = (1.0 + self.rng.normal(0, 0.03, 3)) * self.rng.uniform(0.85, 1.12)
-        pixels = self.pixels * light[..., None].astype(np.float32) * tint.astype(np.float32)
+        pixels: np.ndarray = self.pixels * light[..., None].astype(np.float32) * tint.astype(np.float32)
         pixels += 0.012 * self.rng.standard_normal(pixels.shape, dtype=np.float32)
         return (np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 

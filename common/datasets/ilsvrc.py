@@ -315,7 +315,8 @@ def _tiny_validation(
     image_root: Path, label_of: dict[str, int], beside: _Beside, on_problem: OnProblem
 ) -> tuple[Sample, ...]:
     """Tiny ImageNet's: `val/images/` and `val/val_annotations.txt` of `file wnid x0 y0 x1 y1` between tabs."""
-    path, samples, seen = image_root / "val_annotations.txt", [], {}
+    path, samples = image_root / "val_annotations.txt", []
+    seen: dict[str, int] = {}
     for line, text in lines(path):
         try:
             cells = text.split("\t")
@@ -434,7 +435,7 @@ def read_annotation(path: Path) -> list[tuple[str, np.ndarray]]:
         UserError: missing, malformed, an entity declaration in it, or a box that is not four finite numbers.
     """
     tree = parse_xml(path)
-    objects = []
+    objects: list[tuple[str, np.ndarray]] = []
     for element in tree.iter("object"):
         texts = [element.findtext(f"bndbox/{corner}") or "" for corner in ("xmin", "ymin", "xmax", "ymax")]
         box = numbers(texts, where=path, what=f"bndbox {len(objects) + 1}")

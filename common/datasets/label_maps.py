@@ -11,7 +11,7 @@ from common.pictures.images import read_labels
 from common.system.errors import UserError
 
 
-def read_label_map(path: Path, size: tuple[int, int], num_classes: int) -> np.ndarray:
+def read_label_map(path: Path, size: tuple[int, ...], num_classes: int) -> np.ndarray:
     """A label map file, checked: (H, W) uint8.
 
     Args:
@@ -63,5 +63,5 @@ def _covered(shape: tuple, width: int, height: int) -> np.ndarray:
         return np.repeat(flags, shape).reshape(width, height).T.astype(bool)
     for polygon in shape:
         points = np.round(np.array(polygon).reshape(-1, 2)).astype(np.int32)
-        cv2.fillPoly(covered, [points], 1)
+        cv2.fillPoly(covered, [points], (1,))
     return covered.astype(bool)

@@ -137,7 +137,9 @@ def _bas_boxes(text: str, image_id: str, path: Path, line: int) -> np.ndarray:
 def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Path | None = None) -> list[Entry]:
     """SPOL's CUB lists (with a box) or ImageNet lists (without, or with those of an XML file for each image)."""
     wnids = ilsvrc.class_wnids(box_folder.parent) if box_folder else ()
-    entries, seen, rows = [], {}, list(lines(path))
+    entries: list[Entry] = []
+    seen: dict[str, int] = {}
+    rows = list(lines(path))
     with_boxes = any(_SPOL_CUB.fullmatch(text) for _, text in rows)
     for line, text in rows:
         try:
@@ -184,7 +186,8 @@ def read_dgl(
         several: a line may hold several boxes, as TS-CAM's ILSVRC lists do.
         doubtful: refuse boxes, since nobody said which of the two they are: DGL trains from lists of both kinds.
     """
-    entries, seen = [], {}
+    entries: list[Entry] = []
+    seen: dict[str, int] = {}
     expected = "2 and 4 for each box" if several else "2 or 6"
     for line, text in lines(path):
         try:

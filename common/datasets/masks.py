@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from common.datasets.sample import Sample
-from common.measuring.geometry import Frame, Size
+from common.measuring.geometry import Frame
 from common.pictures.images import ImageError, read_stored
 from common.system.errors import UserError
 
@@ -68,7 +68,7 @@ def read_object(path: Path, mask_over: int) -> tuple[np.ndarray, np.ndarray | No
     return coloured & ~void, void if void.any() else None
 
 
-def same_proportions(size: Size, other: Size) -> bool:
+def same_proportions(size: tuple[int, ...], other: tuple[int, ...]) -> bool:
     """Whether pictures of two sizes can show the same: one side scaled as the other, give or take a pixel."""
     (width, height), (other_width, other_height) = size, other
     apart = abs(width * other_height - other_width * height)

@@ -206,7 +206,7 @@ def hold_out(samples: Iterable[Sample], per_class: int) -> tuple[tuple[Sample, .
     by_class: dict[int, list[Sample]] = {}
     for sample in samples:
         by_class.setdefault(sample.label, []).append(sample)
-    held = set()
+    held: set[str] = set()
     for label, members in by_class.items():
         if per_class >= len(members):
             raise UserError(

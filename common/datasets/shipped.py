@@ -7,6 +7,7 @@ ones, boxes were drawn for this project. scikit-image and matplotlib have the ph
 import importlib.util
 import shutil
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from common.system.errors import UserError
@@ -55,7 +56,7 @@ def gather(root: Path) -> None:
     for photograph, source in zip(PHOTOGRAPHS, sources, strict=True):
         target = root / "val" / photograph.wnid / source.name
         with open(source, "rb") as image:
-            write_atomically(target, lambda file, image=image: shutil.copyfileobj(image, file))
+            write_atomically(target, partial(shutil.copyfileobj, image))
         write_text(root / "Annotations/CLS-LOC/val" / f"{source.stem}.xml", _annotation(photograph))
     # Last, since without it the folder is no data set.
     write_text(root / "LOC_synset_mapping.txt", "".join(f"{wnid} {words[wnid]}\n" for wnid in wnids))
@@ -70,7 +71,8 @@ def _annotation(photograph: Photograph) -> str:
 def _shipped(package: str, path: str) -> Path:
     """A file of an installed package, which is not imported: timm would bring PyTorch with it."""
     found = importlib.util.find_spec(package)
-    file = Path(found.submodule_search_locations[0]) / path if found else None
+    folders = found.submodule_search_locations if found else None
+    file = Path(folders[0]) / path if folders else None
     if file is None or not file.is_file():
         raise UserError(f"{package} with {path} is not installed", do="make the environment `all`, which has it")
     return file

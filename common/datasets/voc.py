@@ -111,7 +111,8 @@ def _sbd_ids(root: Path, on_problem: OnProblem) -> list[str]:
 
 
 def _listed(path: Path, on_problem: OnProblem) -> list[str]:
-    ids, seen = [], {}
+    ids: list[str] = []
+    seen: dict[str, int] = {}
     for number, text in lines(path):
         try:
             ids.append(new_id(text.split()[0], seen, where=path, line=number))

@@ -138,7 +138,7 @@ def _labels(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str,
 
 def _sizes(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str, tuple[int, int]]:
     """Width and height by id; training splits, and images that the file does not name, have none."""
-    sizes = {}
+    sizes: dict[str, tuple[int, int]] = {}
     for line, text in lines(path) if os.path.lexists(path) else ():
         try:
             image_id, cells = _cells(path, line, text, ids, (2,))

@@ -104,7 +104,8 @@ def _rule(predictions: Predictions, detection: DetectionOptions, boxes_at: str, 
         return Rule(STORED, detection.threshold, "as asked for", *common)
     if boxes_at == "stored":
         return Rule(None, float("nan"), "stored", *common)
-    return Rule(*rule_on_validation(predictions, chosen), *common)
+    extractor, threshold, source = rule_on_validation(predictions, chosen)
+    return Rule(extractor, threshold, source, *common)
 
 
 def export_dataset(

@@ -142,8 +142,8 @@ def labelled_images(
 ) -> Iterator[LabelledImage]:
     """Images that get a box, one after another; the others are counted by reason in `left_out`."""
     samples = {sample.image_id: sample for sample in dataset}
-    for reason in predictions.skipped.values():
-        left_out[f"skipped by the method: {reason}"] += 1
+    for skipped in predictions.skipped.values():
+        left_out[f"skipped by the method: {skipped}"] += 1
     for entry in predictions.entries:
         sample = samples[entry.image_id]
         reason = review.says_no(entry.image_id) or _unfit(sample)
@@ -172,14 +172,16 @@ def boxes_of(predictions: Predictions, entry: Prediction, rule: Rule) -> tuple[n
         raise UserError("these predictions have no maps", where=predictions.directory,
                         do="localize again with maps, or take --boxes-at stored --regions one")  # fmt: skip
     localization_map = predictions.map(entry) if needs_map else None
-    if rule.extractor is None and rule.regions == "one":
-        found = entry.boxes
-    elif rule.regions == "one":
-        (found,) = rule.extractor.boxes(localization_map, [rule.threshold])
-        found = found[:1]
-    else:
+    if localization_map is None:
+        return in_image(entry.boxes, entry.frame), np.full(len(entry.boxes), class_probability(entry))
+    if rule.regions == "all":
         threshold = entry.threshold if rule.extractor is None else rule.threshold
         found = large_regions(localization_map, rule.extractor or STORED, threshold, rule.share)
+    elif rule.extractor is None:
+        found = entry.boxes
+    else:
+        (found,) = rule.extractor.boxes(localization_map, [rule.threshold])
+        found = found[:1]
     if rule.score == "map":
         scores = np.array([_mean_within(localization_map, box) for box in found])
     else:

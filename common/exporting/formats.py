@@ -13,14 +13,13 @@ Beside these lies export.json: whose predictions the boxes are, which images the
 """
 
 import csv
-import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol
+from typing import Any, BinaryIO, Literal, Protocol
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -55,7 +54,7 @@ def put_image(source: Path, target: Path, transfer: Transfer) -> None:
         write_atomically(target, lambda file: shutil.copyfileobj(image, file))
 
 
-def check_names(splits: dict[str, Sequence[str]], kind: str) -> None:
+def check_names(splits: Mapping[str, Sequence[str]], kind: str) -> None:
     """Refuse image ids that a format, whose annotations are files of the same name, can't tell apart or list.
 
     Raises:
@@ -118,7 +117,7 @@ class Coco:
             for part in parts.values():
                 part.close()
 
-            def write(file: io.BufferedIOBase, split: str = split) -> None:
+            def write(file: BinaryIO, split: str = split) -> None:
                 file.write(b'{"info": {"description": "boxes predicted by weakly supervised localization"},\n')
                 for kind in ("images", "annotations"):
                     file.write(f'"{kind}": [\n'.encode())
@@ -233,8 +232,10 @@ class Labelme:
             for box, score in zip(image.boxes, image.scores, strict=True)
         ]  # fmt: skip
         width, height = image.size
-        content = {"version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": target.name, "imageData": None,
-                   "imageHeight": height, "imageWidth": width}  # fmt: skip
+        content: dict[str, Any] = {
+            "version": "5.4.1", "flags": {}, "shapes": shapes, "imagePath": target.name, "imageData": None,
+            "imageHeight": height, "imageWidth": width,
+        }  # fmt: skip
         write_text(target.with_suffix(".json"), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
     def finish(self) -> None:

@@ -13,11 +13,14 @@ convention by name:
 """
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from common.measuring.arrays import Boxes
 
 IOU_CONVENTIONS = ("continuous", "inclusive", "inclusive-proper")
 
 
-def as_boxes(boxes) -> np.ndarray:
+def as_boxes(boxes: ArrayLike) -> Boxes:
     """`boxes` as a float64 array of shape (N, 4); one box of shape (4,) becomes (1, 4), an empty list (0, 4)."""
     array = np.asarray(boxes, dtype=np.float64)
     if array.size == 0:
@@ -29,23 +32,23 @@ def as_boxes(boxes) -> np.ndarray:
     return array
 
 
-def from_xywh(boxes) -> np.ndarray:
+def from_xywh(boxes: ArrayLike) -> Boxes:
     """`x y width height` (CUB's own files) to `x0 y0 x1 y1` with `x1 = x + width`, nothing else changed."""
     boxes = as_boxes(boxes)
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
-def from_x0x1y0y1(boxes) -> np.ndarray:
+def from_x0x1y0y1(boxes: ArrayLike) -> Boxes:
     """`x0 x1 y0 y1` (GRCAM's files) to `x0 y0 x1 y1`."""
     return as_boxes(boxes)[:, [0, 2, 1, 3]]
 
 
-def to_x0x1y0y1(boxes) -> np.ndarray:
+def to_x0x1y0y1(boxes: ArrayLike) -> Boxes:
     """`x0 y0 x1 y1` to `x0 x1 y0 y1` (GRCAM's files)."""
     return as_boxes(boxes)[:, [0, 2, 1, 3]]
 
 
-def pairwise_iou(boxes_a, boxes_b, convention: str = "continuous") -> np.ndarray:
+def pairwise_iou(boxes_a: ArrayLike, boxes_b: ArrayLike, convention: str = "continuous") -> NDArray[np.float64]:
     """IoU of every box of `boxes_a` (N, 4) with every box of `boxes_b` (M, 4).
 
     Args:
@@ -61,7 +64,7 @@ def pairwise_iou(boxes_a, boxes_b, convention: str = "continuous") -> np.ndarray
     return aligned_iou(as_boxes(boxes_a)[:, None], as_boxes(boxes_b)[None], convention)
 
 
-def aligned_iou(boxes_a, boxes_b, convention: str = "continuous") -> np.ndarray:
+def aligned_iou(boxes_a: ArrayLike, boxes_b: ArrayLike, convention: str = "continuous") -> NDArray[np.float64]:
     """IoU of boxes that lie at the same place in two arrays (..., 4), which are broadcast against each other.
 
     Args, conventions and errors are those of `pairwise_iou`; gives float64 (...).

@@ -18,9 +18,11 @@ Planes are padded by one pixel, so that no neighbour lies outside.
 import numpy as np
 from numba import njit
 
+from common.measuring.arrays import Floats, Integers
+
 
 @njit(cache=True)
-def value_ranks(values, thresholds):
+def value_ranks(values: Floats, thresholds: Floats) -> Integers:
     """Number of the ascending thresholds that lie below each value: (H, W) int32."""
     height, width = values.shape
     count = len(thresholds)
@@ -38,7 +40,7 @@ def value_ranks(values, thresholds):
 
 
 @njit(cache=True)
-def _by_rank(ranks, levels):
+def _by_rank(ranks: Integers, levels: int) -> tuple[Integers, Integers]:
     """Places of pixels in a padded plane by rank, in raster order within one; rank k's begin at start[k]."""
     height, width = ranks.shape
     start = np.zeros(levels + 2, np.int64)
@@ -58,7 +60,7 @@ def _by_rank(ranks, levels):
 
 
 @njit(cache=True)
-def filled(ranks, levels):
+def filled(ranks: Integers, levels: int) -> Integers:
     """Ranks with the holes of every level filled: the least, over ways to the border, of the greatest rank on the way.
 
     Args:
@@ -91,7 +93,7 @@ def filled(ranks, levels):
 
 
 @njit(cache=True, inline="always")
-def _root(parent, p):
+def _root(parent: Integers, p: int) -> int:
     while parent[p] != p:
         parent[p] = parent[parent[p]]
         p = parent[p]
@@ -99,12 +101,12 @@ def _root(parent, p):
 
 
 @njit(cache=True, inline="always")
-def _put(boxes, row, x0, y0, x1, y1):
+def _put(boxes: Integers, row: int, x0: int, y0: int, x1: int, y1: int) -> None:
     boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3] = x0, y0, x1, y1
 
 
 @njit(cache=True)
-def largest(ranks, levels, by_polygon):
+def largest(ranks: Integers, levels: int, by_polygon: bool) -> Integers:
     """The box of the largest region at each level, (levels, 4) int32 `x0 y0 x1 y1`, end-exclusive.
 
     Args:
@@ -184,7 +186,7 @@ def largest(ranks, levels, by_polygon):
 
 
 @njit(cache=True)
-def regions_and_holes(ranks, levels):
+def regions_and_holes(ranks: Integers, levels: int) -> tuple[Integers, Integers, Integers]:
     """Boxes of all regions and holes, a line for each stretch of levels over which one stands unchanged.
 
     A hole's box is that of its border, which runs through the region's pixels around it.
@@ -261,7 +263,7 @@ def regions_and_holes(ranks, levels):
 
 
 @njit(cache=True)
-def greatest(values, low, high, levels):
+def greatest(values: Floats, low: Integers, high: Integers, levels: int) -> Floats:
     """The greatest of (N,) values that stand at each level, from their `low` to their `high`; -1 where none does."""
     found = np.full(levels, -1.0)
     for i in range(len(values)):

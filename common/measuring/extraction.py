@@ -21,9 +21,12 @@ OpenCV finds contours and components; versions 4.11 and 5.0 gave the same boxes 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
+
+from common.measuring.arrays import Array, Boxes, Bytes, Floats, Thresholds
 
 CUTS = ("value", "grey", "stretched-grey", "cubehelix-grey")
 STRETCHING = ("stretched-grey", "cubehelix-grey")
@@ -50,7 +53,7 @@ class Extractor:
         """Whether the cut stretches the map to [0, 1] itself, so that a map of any finite values will do."""
         return self.cut in STRETCHING
 
-    def boxes(self, localization_map: np.ndarray, thresholds: Sequence[float]) -> list[np.ndarray]:
+    def boxes(self, localization_map: Floats, thresholds: Thresholds) -> list[Boxes]:
         """The boxes at each threshold.
 
         Args:
@@ -68,13 +71,13 @@ class Extractor:
         surface, levels_of = cutting(localization_map, self.cut)
         levels = levels_of(thresholds)
         region = _REGIONS[self.region]
-        found: dict[float, np.ndarray] = {}
+        found: dict[float, Boxes] = {}
         for level in levels:
             if level not in found:
                 found[level] = self.finish(region((surface > level).view(np.uint8)), surface.shape)
         return [found[level] for level in levels]
 
-    def finish(self, boxes: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    def finish(self, boxes: Boxes, shape: tuple[int, ...]) -> Boxes:
         """End boxes (K, 4), which end one past their last pixel, as `end` says; in place, for a (height, width)."""
         if self.end == "clamped":
             boxes[:, 2:] = np.minimum(boxes[:, 2:], np.array(shape[::-1]) - 1)
@@ -85,7 +88,7 @@ LARGEST_COMPONENT = Extractor("value", "largest-component", "exclusive")
 """The rule of CAM (Zhou et al., CVPR 2016) and BAS: the largest component of what reaches the threshold."""
 
 
-def check_map(localization_map: np.ndarray, bounded: bool = True) -> None:
+def check_map(localization_map: Floats, bounded: bool = True) -> None:
     """Refuse what no evaluation may see.
 
     Args:
@@ -108,7 +111,7 @@ def check_map(localization_map: np.ndarray, bounded: bool = True) -> None:
         raise ValueError(f"the localization map leaves [0, 1]: least {low}, greatest {high}")
 
 
-def min_max(localization_map: np.ndarray) -> np.ndarray:
+def min_max(localization_map: Floats) -> Floats:
     """The map stretched to [0, 1]: `(map - min) / (max - min)`; a constant map becomes all zero.
 
     The released codes divide zero by zero there. The NaN that results is never above a threshold, so all zero is
@@ -122,10 +125,11 @@ def min_max(localization_map: np.ndarray) -> np.ndarray:
         raise ValueError("the map to be stretched holds NaN or infinity")
     if high == low:
         return np.zeros_like(localization_map)
-    return (localization_map - low) / (high - low)
+    stretched: Floats = (localization_map - low) / (high - low)
+    return stretched
 
 
-def cutting(localization_map: np.ndarray, cut: str) -> tuple[np.ndarray, Callable[[Sequence[float]], list]]:
+def cutting(localization_map: Floats, cut: str) -> tuple[Array, Callable[[Thresholds], list[Any]]]:
     """The surface that is compared, and the function from thresholds to the levels that it has to exceed."""
     if cut == "value":
         # The threshold takes the map's dtype first, as numpy < 2 and torch do when a Python number meets an array.
@@ -141,7 +145,7 @@ def cutting(localization_map: np.ndarray, cut: str) -> tuple[np.ndarray, Callabl
     return surface, lambda thresholds: [int(threshold * greatest) for threshold in thresholds]
 
 
-def _cubehelix_grey(localization_map: np.ndarray) -> np.ndarray:
+def _cubehelix_grey(localization_map: Floats) -> Bytes:
     """ADL's detour: stretched, painted, the colours truncated to 8 bits and turned to grey.
 
     The colours are cubehelix, the default of the tensorpack function that ADL calls, not jet: only they give ADL's
@@ -149,18 +153,20 @@ def _cubehelix_grey(localization_map: np.ndarray) -> np.ndarray:
     """
     stretched = min_max(localization_map.astype(np.float64))
     colours = _cubehelix_table()[np.minimum((stretched * 256).astype(int), 255)]
-    return cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY)
+    grey: Bytes = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+    return grey
 
 
 @lru_cache(maxsize=1)
-def _cubehelix_table() -> np.ndarray:
+def _cubehelix_table() -> Bytes:
     """matplotlib's cubehelix as 256 RGB bytes."""
     from matplotlib import colormaps  # slow to import, and one protocol needs it
 
-    return (colormaps["cubehelix"](np.arange(256))[:, :3].astype(np.float32) * 255.0).astype(np.uint8)
+    colours: Bytes = (colormaps["cubehelix"](np.arange(256))[:, :3].astype(np.float32) * 255.0).astype(np.uint8)
+    return colours
 
 
-def largest_component(mask: np.ndarray) -> np.ndarray:
+def largest_component(mask: Bytes) -> Boxes:
     """Box of the 8-connected component with the most pixels; (1, 4), or (0, 4) when the mask is empty.
 
     Args:
@@ -177,7 +183,7 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     return np.array([[x, y, x + width, y + height]], dtype=np.float64)
 
 
-def largest_contour(mask: np.ndarray) -> np.ndarray:
+def largest_contour(mask: Bytes) -> Boxes:
     """Box of the contour with the largest polygon area; (1, 4), or (0, 4) when the mask is empty.
 
     The polygon runs through pixel centres, so one pixel or a line one pixel wide has area 0. Among contours of one
@@ -193,22 +199,22 @@ def largest_contour(mask: np.ndarray) -> np.ndarray:
     return _bounding_boxes([max(contours, key=cv2.contourArea)]) if contours else np.empty((0, 4))
 
 
-def every_contour(mask: np.ndarray) -> np.ndarray:
+def every_contour(mask: Bytes) -> Boxes:
     """Boxes (K, 4) of all contours in OpenCV's order, the borders of holes included; see `largest_contour`."""
     return _bounding_boxes(_contours(mask))
 
 
-def _contours(mask: np.ndarray) -> Sequence[np.ndarray]:
+def _contours(mask: Bytes) -> Sequence[Array]:
     return cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[-2]
 
 
-def _bounding_boxes(contours: Sequence[np.ndarray]) -> np.ndarray:
+def _bounding_boxes(contours: Sequence[Array]) -> Boxes:
     rectangles = np.array([cv2.boundingRect(contour) for contour in contours], dtype=np.float64).reshape(-1, 4)
     rectangles[:, 2:] += rectangles[:, :2]
     return rectangles
 
 
-_REGIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+_REGIONS: dict[str, Callable[[Bytes], Boxes]] = {
     "largest-component": largest_component,
     "largest-contour": largest_contour,
     "every-contour": every_contour,

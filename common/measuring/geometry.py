@@ -8,9 +8,12 @@ clamps, rounding and what happens to boxes the crop leaves empty: these are the 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from common.measuring.arrays import Boxes
 from common.measuring.boxes import as_boxes
 from common.system.errors import UserError
 
@@ -39,18 +42,20 @@ class Frame:
             raise ValueError(f"a frame needs sides of at least one pixel, got {self}")
 
     @classmethod
-    def squash(cls, original: Size, side: int = 224) -> "Frame":
+    def squash(cls, original: tuple[int, ...], side: int = 224) -> "Frame":
         """The whole image resized to `side` x `side`: GRCAM, DGL, wsolevaluation."""
-        return cls(tuple(original), (side, side), (0, 0, side, side))
+        width, height = original
+        return cls((width, height), (side, side), (0, 0, side, side))
 
     @classmethod
-    def centre_crop(cls, original: Size, resize: int = 256, crop: int = 224) -> "Frame":
+    def centre_crop(cls, original: tuple[int, ...], resize: int = 256, crop: int = 224) -> "Frame":
         """Resized to `resize` x `resize`, central `crop` x `crop` taken: BAS, SPOL, ADL."""
         offset = (resize - crop) // 2
-        return cls(tuple(original), (resize, resize), (offset, offset, crop, crop))
+        width, height = original
+        return cls((width, height), (resize, resize), (offset, offset, crop, crop))
 
     @classmethod
-    def of_kind(cls, kind: str, original: Size) -> "Frame":
+    def of_kind(cls, kind: str, original: tuple[int, ...]) -> "Frame":
         """The frame of an image by its kind: `resize 224` or `resize 256 crop 224`; see `kind`.
 
         Raises:
@@ -74,25 +79,25 @@ class Frame:
         text = f"resize {_side(self.resized)}"
         return text if squashed else f"{text} crop {_side(self.size)}"
 
-    def to_frame(self, boxes) -> np.ndarray:
+    def to_frame(self, boxes: ArrayLike) -> Boxes:
         """Boxes (N, 4) in pixels of the original image to pixels of the frame; nothing is clipped or rounded."""
-        return as_boxes(boxes) * np.tile(self.resized, 2) / np.tile(self.original, 2) - np.tile(self.crop[:2], 2)
+        return as_boxes(boxes) * _twice(self.resized) / _twice(self.original) - _twice(self.crop[:2])
 
-    def to_original(self, boxes) -> np.ndarray:
+    def to_original(self, boxes: ArrayLike) -> Boxes:
         """Boxes (N, 4) in pixels of the frame to pixels of the original image; nothing is clipped or rounded."""
-        return (as_boxes(boxes) + np.tile(self.crop[:2], 2)) * np.tile(self.original, 2) / np.tile(self.resized, 2)
+        return (as_boxes(boxes) + _twice(self.crop[:2])) * _twice(self.original) / _twice(self.resized)
 
-    def clip(self, boxes) -> np.ndarray:
+    def clip(self, boxes: ArrayLike) -> Boxes:
         """Boxes (N, 4) of the frame cut at its edges; what lies outside becomes empty, never inside out."""
         boxes = as_boxes(boxes)
-        return np.clip(boxes, 0.0, np.tile(self.size, 2).astype(float))
+        return np.clip(boxes, 0.0, _twice(self.size))
 
     def to_json(self) -> dict[str, list[int]]:
         """Plain lists, for a predictions file."""
         return {"original": list(self.original), "resized": list(self.resized), "crop": list(self.crop)}
 
     @classmethod
-    def from_json(cls, fields: dict) -> "Frame":
+    def from_json(cls, fields: Any) -> "Frame":
         """The inverse of `to_json`.
 
         Raises:
@@ -113,11 +118,15 @@ class Frame:
         return frame
 
 
+def _twice(pair: tuple[int, int]) -> NDArray[np.float64]:
+    return np.tile(np.array(pair, np.float64), 2)
+
+
 def _side(size: Size) -> str:
     return str(size[0]) if size[0] == size[1] else f"{size[0]}x{size[1]}"
 
 
-def clip_one_sided(boxes: np.ndarray, frame: Frame) -> np.ndarray:
+def clip_one_sided(boxes: Boxes, frame: Frame) -> Boxes:
     """BAS: the first corner is raised to the crop's, the second lowered to it, and nothing else.
 
     A box outside the crop ends up inside out and stays in the list, where it can never be hit (BAS quirk Q12).
@@ -126,32 +135,33 @@ def clip_one_sided(boxes: np.ndarray, frame: Frame) -> np.ndarray:
     return np.concatenate([np.maximum(boxes[:, :2], 0.0), np.minimum(boxes[:, 2:], frame.size)], axis=1)
 
 
-def clip_one_sided_to_pixels(boxes: np.ndarray, frame: Frame) -> np.ndarray:
+def clip_one_sided_to_pixels(boxes: Boxes, frame: Frame) -> Boxes:
     """BAS's later re-release: as `clip_one_sided`, but to the last pixel, and truncated to whole numbers."""
     boxes = frame.to_frame(boxes)
     last = np.array(frame.size) - 1
-    return np.trunc(np.concatenate([np.maximum(boxes[:, :2], 0.0), np.minimum(boxes[:, 2:], last)], axis=1))
+    clipped: Boxes = np.concatenate([np.maximum(boxes[:, :2], 0.0), np.minimum(boxes[:, 2:], last)], axis=1)
+    return np.trunc(clipped)
 
 
-def clip_and_drop_empty(boxes: np.ndarray, frame: Frame) -> np.ndarray:
+def clip_and_drop_empty(boxes: Boxes, frame: Frame) -> Boxes:
     """SPOL: clipped to the image's last pixel, moved, clipped to the frame; boxes without area left are dropped."""
-    last = np.tile(frame.original, 2) - 1.0
+    last = _twice(frame.original) - 1.0
     boxes = frame.clip(frame.to_frame(np.clip(as_boxes(boxes), 0.0, last)))
     return boxes[(boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])]
 
 
-def round_half_even(boxes: np.ndarray, frame: Frame) -> np.ndarray:
+def round_half_even(boxes: Boxes, frame: Frame) -> Boxes:
     """GRCAM, DGL: multiplied by the factor 224/side and rounded half to even; nothing is clipped."""
-    factor = np.tile(frame.resized, 2) / np.tile(frame.original, 2)
-    return np.round(as_boxes(boxes) * factor) - np.tile(frame.crop[:2], 2)
+    factor = _twice(frame.resized) / _twice(frame.original)
+    return np.round(as_boxes(boxes) * factor) - _twice(frame.crop[:2])
 
 
-def truncate(boxes: np.ndarray, frame: Frame) -> np.ndarray:
+def truncate(boxes: Boxes, frame: Frame) -> Boxes:
     """wsolevaluation, ADL: truncated towards zero; nothing is clipped."""
     return np.trunc(frame.to_frame(boxes))
 
 
-GROUND_TRUTH_RULES: dict[str, Callable[[np.ndarray, Frame], np.ndarray]] = {
+GROUND_TRUTH_RULES: dict[str, Callable[[Boxes, Frame], Boxes]] = {
     "clip-one-sided": clip_one_sided,
     "clip-one-sided-to-pixels": clip_one_sided_to_pixels,
     "clip-and-drop-empty": clip_and_drop_empty,

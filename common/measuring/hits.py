@@ -3,9 +3,11 @@
 50,000 images under every protocol of a frame take some 40 MB.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
+
+from common.measuring.arrays import Flags, Indices, Integers
 
 CHUNK = 2048
 """Images whose bits are unpacked at a time."""
@@ -28,7 +30,7 @@ class Hits:
     def __len__(self) -> int:
         return len(self._labels)
 
-    def add(self, image_id: str, label: int, correct: np.ndarray, counted: np.ndarray, first: bool, five: bool) -> None:
+    def add(self, image_id: str, label: int, correct: Flags, counted: Flags, first: bool, five: bool) -> None:
         """Add one image.
 
         Args:
@@ -53,40 +55,40 @@ class Hits:
             getattr(self, name).extend(getattr(other, name))
 
     @property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Integers:
         """(N,) classes."""
         return np.array(self._labels, dtype=np.int64)
 
     @property
-    def first(self) -> np.ndarray:
+    def first(self) -> Flags:
         """(N,) bool, whether the best class is right."""
         return np.frombuffer(bytes(self._first), np.uint8).astype(bool)
 
     @property
-    def five(self) -> np.ndarray:
+    def five(self) -> Flags:
         """(N,) bool, whether one of the best five classes is right."""
         return np.frombuffer(bytes(self._five), np.uint8).astype(bool)
 
-    def order(self) -> np.ndarray:
+    def order(self) -> Integers:
         """(N,) positions sorted by id, so that shards which were merged in any order count as one run does."""
         return np.array(sorted(range(len(self)), key=self.ids.__getitem__), dtype=np.int64)
 
-    def correct(self, images: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def correct(self, images: Integers | slice = slice(None)) -> Flags:
         """(n, criteria, T) bool of some images."""
         width = self.shape[0] * self.shape[1]
         return _unpacked(self._correct, len(self), width, images).reshape(-1, *self.shape)
 
-    def counted(self, images: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def counted(self, images: Integers | slice = slice(None)) -> Flags:
         """(n, T) bool of some images."""
         return _unpacked(self._counted, len(self), self.shape[1], images)
 
-    def at(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, indices: Indices) -> tuple[Flags, Flags]:
         """Hits and denominators of every image, each criterion at its own threshold index: (N, criteria) bool each."""
-        rows, indices = np.arange(self.shape[0]), np.asarray(indices)
+        rows, columns = np.arange(self.shape[0]), np.asarray(indices)
         correct, counted = np.empty((2, len(self), self.shape[0]), bool)
         for chunk in chunks(len(self)):
-            correct[chunk] = self.correct(chunk)[:, rows, indices]
-            counted[chunk] = self.counted(chunk)[:, indices]
+            correct[chunk] = self.correct(chunk)[:, rows, columns]
+            counted[chunk] = self.counted(chunk)[:, columns]
         return correct, counted
 
 
@@ -95,6 +97,6 @@ def chunks(images: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK, images)) for start in range(0, images, CHUNK))
 
 
-def _unpacked(packed: bytearray, images: int, width: int, some: np.ndarray | slice) -> np.ndarray:
+def _unpacked(packed: bytearray, images: int, width: int, some: Integers | slice) -> Flags:
     rows = np.frombuffer(packed, np.uint8).reshape(images, -1)[some]
     return np.unpackbits(rows, axis=1, count=width).astype(bool)

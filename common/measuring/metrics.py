@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from common.measuring.arrays import Array, Boxes, Flags, Floats, Integers
 from common.measuring.boxes import as_boxes, pairwise_iou
 from common.measuring.extraction import check_map
 from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
@@ -29,13 +30,13 @@ class ImageScores:
         counted: (T,) False where the protocol leaves the image out of the denominator.
     """
 
-    ground_truth: np.ndarray
-    boxes: list[np.ndarray | None]
-    iou: np.ndarray
-    counted: np.ndarray
+    ground_truth: Boxes
+    boxes: list[Boxes | None]
+    iou: Floats
+    counted: Array
 
 
-def score_boxes(protocol: Protocol, boxes: Sequence[np.ndarray], frame: Frame, ground_truth: np.ndarray) -> ImageScores:
+def score_boxes(protocol: Protocol, boxes: Sequence[Boxes], frame: Frame, ground_truth: Boxes) -> ImageScores:
     """Compare the boxes found in one image at each threshold with its ground truth.
 
     Args:
@@ -49,7 +50,7 @@ def score_boxes(protocol: Protocol, boxes: Sequence[np.ndarray], frame: Frame, g
     stand_in = protocol.missing_box(frame)
     distinct = {id(found): found for found in boxes}
     candidates = {key: found if len(found) or stand_in is None else stand_in for key, found in distinct.items()}
-    closest: dict[int, tuple[np.ndarray | None, float, bool]] = {}
+    closest: dict[int, tuple[Boxes | None, float, bool]] = {}
     if len(truth):
         best = pairwise_iou(np.concatenate(list(candidates.values())), truth, protocol.iou).max(axis=1)
     start = 0
@@ -87,32 +88,34 @@ class LocalizationResult:
     """
 
     protocol: Protocol
-    thresholds: np.ndarray
-    gt_known: np.ndarray
-    top1: np.ndarray
-    top5: np.ndarray
-    gt_known_over_images: np.ndarray
-    counted: np.ndarray
+    thresholds: Floats
+    gt_known: Floats
+    top1: Floats
+    top5: Floats
+    gt_known_over_images: Floats
+    counted: Array
     seen: int
     left_out: dict[str, int] = field(default_factory=dict)
-    per_class: np.ndarray = field(default_factory=lambda: np.empty((0, 0, 0)))
+    per_class: Floats = field(default_factory=lambda: np.empty((0, 0, 0)))
     hits: Hits = field(default_factory=lambda: Hits(1, 1), compare=False, repr=False)
 
     @property
-    def images_hit(self) -> np.ndarray:
+    def images_hit(self) -> Integers:
         """(criteria, thresholds) int: how many of the `counted` images have a right box, whatever their class says."""
         hit = (self.hits.correct(chunk).sum(axis=0) for chunk in chunks(len(self.hits)))
-        return sum(hit, np.zeros(self.hits.shape, np.int64))
+        counts: Integers = sum(hit, np.zeros(self.hits.shape, np.int64))
+        return counts
 
-    def best(self) -> np.ndarray:
+    def best(self) -> Integers:
         """Index of the threshold of highest GT-known for each criterion, the first among equals."""
-        return np.nanargmax(np.where(np.isnan(self.gt_known), -1.0, self.gt_known), axis=1)
+        best: Integers = np.nanargmax(np.where(np.isnan(self.gt_known), -1.0, self.gt_known), axis=1)
+        return best
 
-    def nearest(self, threshold: float) -> np.ndarray:
+    def nearest(self, threshold: float) -> Integers:
         """Index of the threshold closest to `threshold`, once for each criterion."""
         return np.full(len(self.gt_known), int(np.abs(self.thresholds - threshold).argmin()))
 
-    def at(self, indices: np.ndarray) -> dict[str, float]:
+    def at(self, indices: Integers) -> dict[str, float]:
         """The three accuracies and errors, mean over criteria, each criterion read at its own threshold index."""
         rows = np.arange(len(indices))
         values = {name: float(getattr(self, name)[rows, indices].mean()) for name in ("gt_known", "top1", "top5")}
@@ -170,9 +173,9 @@ class LocalizationEvaluator:
 
     def accumulate(
         self,
-        localization_map: np.ndarray,
+        localization_map: Floats,
         frame: Frame,
-        ground_truth: np.ndarray,
+        ground_truth: Boxes,
         label: int,
         top5: Sequence[int] | None = None,
         image_id: str = "",
@@ -204,9 +207,9 @@ class LocalizationEvaluator:
 
     def accumulate_boxes(
         self,
-        boxes: Sequence[np.ndarray],
+        boxes: Sequence[Boxes],
         frame: Frame,
-        ground_truth: np.ndarray,
+        ground_truth: Boxes,
         label: int,
         top5: Sequence[int] | None = None,
         image_id: str = "",
@@ -274,11 +277,11 @@ class LocalizationEvaluator:
         shape = (len(self.protocol.criteria), len(self.thresholds))
         counted = sum((tally.counted for tally in tallies), np.zeros(shape[1], np.int64))
 
-        def over_images(name: str) -> np.ndarray:
+        def over_images(name: str) -> Floats:
             hits = sum((getattr(tally, name) for tally in tallies), np.zeros(shape, np.int64))
             return _percent(hits, counted)
 
-        def over_classes(name: str) -> np.ndarray:
+        def over_classes(name: str) -> Floats:
             each = np.array([_percent(getattr(tally, name), tally.counted) for tally in tallies])
             return _mean_ignoring_nan(each) if tallies else np.full(shape, np.nan)
 
@@ -303,7 +306,7 @@ class LocalizationEvaluator:
         )
 
 
-def _refuse_outside(boxes: Sequence[np.ndarray], frame: Frame) -> None:
+def _refuse_outside(boxes: Sequence[Boxes], frame: Frame) -> None:
     """Refuse (`ValueError`) boxes (K, 4) or (4,) that leave their frame, such as ones in pixels of the image."""
     distinct = {id(found): as_boxes(found) for found in boxes}
     corners = np.concatenate([*distinct.values(), np.zeros((0, 4))]).reshape(-1, 2)
@@ -320,7 +323,7 @@ class _ClassTally:
         self.gt_known, self.top1, self.top5 = (np.zeros((criteria, thresholds), np.int32) for _ in range(3))
         self.counted = np.zeros(thresholds, np.int32)
 
-    def add(self, correct: np.ndarray, counted: np.ndarray, first: bool, five: bool) -> None:
+    def add(self, correct: Flags, counted: Flags, first: bool, five: bool) -> None:
         self.gt_known += correct
         self.top1 += correct & first
         self.top5 += correct & five
@@ -331,12 +334,12 @@ class _ClassTally:
             getattr(self, name)[...] += getattr(other, name)
 
 
-def _percent(hits: np.ndarray, counted: np.ndarray) -> np.ndarray:
+def _percent(hits: Array, counted: Array) -> Floats:
     share = np.full(hits.shape, np.nan)
     return np.divide(hits * 100.0, counted, out=share, where=np.broadcast_to(counted > 0, hits.shape))
 
 
-def _mean_ignoring_nan(values: np.ndarray) -> np.ndarray:
+def _mean_ignoring_nan(values: Floats) -> Floats:
     present = ~np.isnan(values)
     total = np.where(present, values, 0.0).sum(axis=0)
     share = np.full(total.shape, np.nan)
@@ -362,7 +365,7 @@ class PixelResult:
     mean_iou: float
     images: int
     left_out: dict[str, int] = field(default_factory=dict)
-    by_image: np.ndarray = field(default_factory=lambda: np.zeros((0, 2, 1), np.uint32), compare=False, repr=False)
+    by_image: Integers = field(default_factory=lambda: np.zeros((0, 2, 1), np.uint32), compare=False, repr=False)
 
     def __str__(self) -> str:
         left_out = f", {sum(self.left_out.values())} left out" if self.left_out else ""
@@ -395,10 +398,10 @@ class PixelEvaluator:
         self._iou_sum = np.zeros(bins)
         self._images = 0
         self._coarse = [*range(0, bins - 2, max(1, (bins - 2) // COARSE_BINS)), bins - 2]
-        self._by_image: list[np.ndarray] = []
+        self._by_image: list[Integers] = []
         self.left_out: Counter[str] = Counter()
 
-    def accumulate(self, localization_map: np.ndarray, mask: np.ndarray, ignore: np.ndarray | None = None) -> None:
+    def accumulate(self, localization_map: Floats, mask: Array, ignore: Array | None = None) -> None:
         """Add one image.
 
         Args:
@@ -452,16 +455,17 @@ class PixelEvaluator:
         )
 
 
-def area_under_precision_recall(object_bins: np.ndarray, background_bins: np.ndarray) -> np.ndarray:
+def area_under_precision_recall(object_bins: Array, background_bins: Array) -> Floats:
     """PxAP as a share, of histograms (..., bins) of map values: precision times the step in recall, summed (...)."""
     true_positive = object_bins[..., ::-1].cumsum(axis=-1)
     predicted = true_positive + background_bins[..., ::-1].cumsum(axis=-1)
     precision = np.divide(true_positive, predicted, out=np.zeros(predicted.shape), where=predicted > 0)
     recall = true_positive / object_bins.sum(axis=-1, keepdims=True)
-    return np.where(predicted[..., 1:] > 0, precision[..., 1:] * np.diff(recall, axis=-1), 0.0).sum(axis=-1)
+    area: Floats = np.where(predicted[..., 1:] > 0, precision[..., 1:] * np.diff(recall, axis=-1), 0.0).sum(axis=-1)
+    return area
 
 
-def iou_by_threshold(object_bins: np.ndarray, background_bins: np.ndarray) -> np.ndarray:
+def iou_by_threshold(object_bins: Array, background_bins: Array) -> Floats:
     """tp / (tp + fp + fn) (..., bins) with the highest bins predicted first; 0 without an object and a prediction."""
     true_positive = object_bins[..., ::-1].cumsum(axis=-1)
     union = object_bins.sum(axis=-1, keepdims=True) + background_bins[..., ::-1].cumsum(axis=-1)

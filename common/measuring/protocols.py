@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from common.measuring.arrays import Boxes, Flags, Floats
 from common.measuring.extraction import LARGEST_COMPONENT, Extractor
 from common.measuring.geometry import CENTRE_CROP, GROUND_TRUTH_RULES, SQUASH, Frame
 
@@ -72,12 +73,12 @@ class Protocol:
         ]
         return max(matching)[-1] if matching else None  # a backbone's own row outranks the general one
 
-    def correct(self, iou: np.ndarray) -> np.ndarray:
+    def correct(self, iou: Floats) -> Flags:
         """Whether each IoU meets each criterion: (..., number of criteria) bool."""
         criteria = np.asarray(self.criteria)
         return iou[..., None] > criteria if self.strict else iou[..., None] >= criteria
 
-    def missing_box(self, frame: Frame) -> np.ndarray | None:
+    def missing_box(self, frame: Frame) -> Boxes | None:
         """The box (1, 4) that stands in for a missing one, None when the image is left out."""
         width, height = frame.size
         corner = {"whole frame": (width, height), "zero box": (0, 0), "unit box": (1, 1)}.get(self.missing)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.measuring.arrays import Array, Floats, Indices, Integers
+
 IGNORE = 255
 BACKGROUND = "background"
 SWEEP = tuple(round(0.20 + 0.01 * number, 2) for number in range(25))
@@ -24,12 +26,12 @@ class SegmentationResult:
         images: how many were looked at.
     """
 
-    confusion: np.ndarray
+    confusion: Integers
     threshold: float | None
     images: int
 
     @property
-    def iou(self) -> np.ndarray:
+    def iou(self) -> Floats:
         """(C + 1,) float64; NaN for a class that is neither there nor predicted."""
         return _share(np.diag(self.confusion), self._union)
 
@@ -40,12 +42,12 @@ class SegmentationResult:
         return float(found.mean()) if len(found) else float("nan")
 
     @property
-    def false_positives(self) -> np.ndarray:
+    def false_positives(self) -> Floats:
         """(C + 1,): pixels wrongly predicted as a class, by its union."""
         return _share(self._union - self.confusion.sum(axis=1), self._union)
 
     @property
-    def false_negatives(self) -> np.ndarray:
+    def false_negatives(self) -> Floats:
         """(C + 1,): pixels of a class that were missed, by its union."""
         return _share(self._union - self.confusion.sum(axis=0), self._union)
 
@@ -56,11 +58,12 @@ class SegmentationResult:
         return float(_share(predicted[0].sum(), predicted.sum()))
 
     @property
-    def _union(self) -> np.ndarray:
-        return self.confusion.sum(axis=0) + self.confusion.sum(axis=1) - np.diag(self.confusion)
+    def _union(self) -> Integers:
+        union: Integers = self.confusion.sum(axis=0) + self.confusion.sum(axis=1) - np.diag(self.confusion)
+        return union
 
 
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _share(part: Array, whole: Array) -> Floats:
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
@@ -84,7 +87,7 @@ class SegmentationEvaluator:
         self.confusions = np.zeros((max(1, len(self.thresholds)), size, size), np.int64)
         self.images = 0
 
-    def accumulate(self, prediction: np.ndarray, truth: np.ndarray) -> None:
+    def accumulate(self, prediction: Integers, truth: Integers) -> None:
         """Count one image's label map.
 
         Args:
@@ -101,7 +104,7 @@ class SegmentationEvaluator:
         self._count(self.confusions[0], truth, prediction)
         self.images += 1
 
-    def accumulate_maps(self, maps: np.ndarray, classes: np.ndarray, truth: np.ndarray) -> None:
+    def accumulate_maps(self, maps: Floats, classes: Indices, truth: Integers) -> None:
         """Count one image's class maps at every threshold: a pixel is its greatest map's class where that is above the
         threshold, else background. Each map is looked at once.
 
@@ -126,14 +129,14 @@ class SegmentationEvaluator:
             self.confusions[number] += shown
         self.images += 1
 
-    def _check(self, labels: np.ndarray, truth: np.ndarray) -> None:
+    def _check(self, labels: Integers, truth: Integers) -> None:
         if labels.shape != truth.shape:
             raise ValueError(f"the prediction is {labels.shape[::-1]}, the truth {truth.shape[::-1]}")
         for name, values in (("predicted", labels), ("true", truth[truth != IGNORE])):
             if values.size and int(values.max()) > self.num_classes:
                 raise ValueError(f"{name} label {int(values.max())}, expected 0 to {self.num_classes}")
 
-    def _count(self, confusion: np.ndarray, truth: np.ndarray, labels: np.ndarray) -> None:
+    def _count(self, confusion: Array, truth: Integers, labels: Integers) -> None:
         size, counted = self.num_classes + 1, truth != IGNORE
         keys = truth[counted].astype(np.int64) * size + labels[counted]
         confusion += np.bincount(keys, minlength=size * size).reshape(size, size)
@@ -154,7 +157,7 @@ class SegmentationEvaluator:
         ]
 
 
-def top_class(maps: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def top_class(maps: Floats, classes: Indices) -> tuple[Integers, Floats]:
     """The label (class + 1) and the value of the greatest map at each pixel, (H, W) both; the first of equal ones."""
     if len(maps) == 0:
         raise ValueError("no class maps")
@@ -163,7 +166,7 @@ def top_class(maps: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.nda
     return labels, np.take_along_axis(maps, best[None], axis=0)[0].astype(np.float32)
 
 
-def label_map(maps: np.ndarray, classes: np.ndarray, threshold: float) -> np.ndarray:
+def label_map(maps: Floats, classes: Indices, threshold: float) -> Integers:
     """Class maps (K, H, W) as a label map (H, W) int64: background where no map is above `threshold`."""
     labels, values = top_class(maps, classes)
     return np.where(values > np.float32(threshold), labels, 0)

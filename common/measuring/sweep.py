@@ -5,11 +5,13 @@ are cut threshold by threshold. Both give the same boxes, which `tests/common/me
 """
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
+from common.measuring.arrays import Array, Boxes, Floats, Integers, Thresholds
 from common.measuring.boxes import as_boxes, pairwise_iou
 from common.measuring.extraction import Extractor, check_map, cutting
 from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
@@ -35,14 +37,14 @@ class Sweep:
         ValueError: a map that `check_map` refuses; here for any protocol, in `scores` for one.
     """
 
-    def __init__(self, localization_map: np.ndarray):
+    def __init__(self, localization_map: Floats):
         check_map(localization_map, bounded=False)
         self._map = localization_map
         self._bounded = bool(localization_map.min() >= 0 and localization_map.max() <= 1)
-        self._planes: dict[tuple, _Plane] = {}
-        self._cuts: dict[str, tuple] = {}
+        self._planes: dict[tuple[str | bytes, ...], _Plane] = {}
+        self._cuts: dict[str, tuple[Array, Callable[[Thresholds], list[Any]]]] = {}
 
-    def scores(self, protocol: Protocol, thresholds: Sequence[float], frame: Frame, truth: np.ndarray) -> ImageScores:
+    def scores(self, protocol: Protocol, thresholds: Sequence[float], frame: Frame, truth: Boxes) -> ImageScores:
         """Scores as `score_boxes` gives them of the boxes at each threshold; the boxes themselves are not kept.
 
         Args:
@@ -68,7 +70,7 @@ class Sweep:
         index = np.minimum(index, plane.levels)
         return ImageScores(truth, [], iou[index], counted[index])
 
-    def _plane(self, cut: str, thresholds: Sequence[float]) -> tuple["_Plane", np.ndarray]:
+    def _plane(self, cut: str, thresholds: Sequence[float]) -> tuple["_Plane", Integers]:
         """The map as ranks, and each threshold's level."""
         from common.measuring import component_tree
 
@@ -78,7 +80,7 @@ class Sweep:
         if cut == "value":
             levels = np.array(levels_of(thresholds))
             steps, index = np.unique(levels, return_inverse=True)
-            key: tuple = (cut, steps.tobytes())
+            key: tuple[str | bytes, ...] = (cut, steps.tobytes())
             if key not in self._planes:
                 self._planes[key] = _Plane(component_tree.value_ranks(surface, steps))
         else:
@@ -90,26 +92,30 @@ class Sweep:
 
 
 @lru_cache(maxsize=4096)
-def _grey_levels(thresholds: tuple[float, ...], greatest: int) -> np.ndarray:
+def _grey_levels(thresholds: tuple[float, ...], greatest: int) -> Integers:
     return np.array([int(threshold * greatest) for threshold in thresholds])
 
 
 class _Plane:
     """A map as ranks, with the boxes of its levels once somebody has asked for them."""
 
-    def __init__(self, ranks: np.ndarray):
+    def __init__(self, ranks: Integers):
         self.ranks, self.levels = ranks, int(ranks.max())
-        self._found: dict[str, tuple[np.ndarray, ...]] = {}
+        self._found: dict[str, tuple[Array, ...]] = {}
 
-    def best_iou(self, protocol: Protocol, truth: np.ndarray) -> np.ndarray:
+    def best_iou(self, protocol: Protocol, truth: Boxes) -> Floats:
         """(levels,) the best IoU at each level."""
         from common.measuring import component_tree
 
         boxes, *stretches = self._regions(protocol.extractor)
-        iou = pairwise_iou(boxes, truth, protocol.iou).max(axis=1)
-        return component_tree.greatest(iou, *stretches, self.levels) if stretches else iou
+        iou: Floats = pairwise_iou(boxes, truth, protocol.iou).max(axis=1)
+        if not stretches:
+            return iou
+        low, high = stretches
+        best: Floats = component_tree.greatest(iou, low, high, self.levels)
+        return best
 
-    def _regions(self, extractor: Extractor) -> tuple[np.ndarray, ...]:
+    def _regions(self, extractor: Extractor) -> tuple[Array, ...]:
         from common.measuring import component_tree
 
         if extractor.region not in self._found:

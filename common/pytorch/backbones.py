@@ -202,7 +202,7 @@ def _convolution(channels_in: int, channels_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.ReLU())
 
 
-def _timm(name: str, num_classes: int, pretrained: bool) -> CamClassifier:
+def _timm(name: str, num_classes: int, pretrained: bool) -> "TimmClassifier":
     try:
         import timm
     except ImportError as error:
@@ -235,7 +235,9 @@ class TimmClassifier(CamClassifier):
         UserError: the network is of another kind, with what it is.
     """
 
-    def __init__(self, trunk: nn.Module, name: str, num_classes: int, pretrained: bool):
+    features: "_TimmFeatures"
+
+    def __init__(self, trunk: Any, name: str, num_classes: int, pretrained: bool):
         head = _linear(trunk, name)
         if pretrained and num_classes == 1000 != len(head.weight):
             raise UserError(f"timm's {name!r} has a head of {len(head.weight)} classes", expected="ImageNet's 1000",
@@ -267,7 +269,7 @@ class _Norm:
 class _TimmFeatures(nn.Module):
     """Images to a map (B, C, h, w) whose mean, through a norm at most, goes into the classifier."""
 
-    def __init__(self, trunk: nn.Module, name: str, head: nn.Linear):
+    def __init__(self, trunk: Any, name: str, head: nn.Linear):
         super().__init__()
         config = trunk.default_cfg
         self.name, self.channels = name, head.weight.shape[1]
@@ -310,12 +312,12 @@ class _TimmFeatures(nn.Module):
         """Weights (B, C) behind the norm as weights before it, up to one positive factor an image."""
         if not (self.norm and self.norm.pooled):
             return rows
-        norm = self.trunk.get_submodule(self.norm.name)
+        norm: Any = self.trunk.get_submodule(self.norm.name)
         scaled = rows if norm.weight is None else rows * norm.weight
         return scaled - scaled.mean(dim=1, keepdim=True)
 
 
-def _linear(trunk: nn.Module, name: str) -> nn.Linear:
+def _linear(trunk: Any, name: str) -> nn.Linear:
     """The classifier as a linear layer with a bias, a copy; a 1 x 1 convolution is one."""
     classifier = trunk.get_classifier()
     pointwise = isinstance(classifier, nn.Conv2d) and classifier.kernel_size == (1, 1) and classifier.groups == 1
@@ -346,7 +348,7 @@ def _channels_last(features: Any, channels: int, name: str) -> bool:
     return features.shape[1] != channels
 
 
-def _norm_of(trunk: nn.Module, features: Tensor, name: str) -> _Norm | None:
+def _norm_of(trunk: Any, features: Tensor, name: str) -> _Norm | None:
     """The norm between features and classifier; other layers with weights there are no matter for CAM."""
     seen: list[tuple[str, nn.Module, Tensor]] = []
     classifier = trunk.get_classifier()

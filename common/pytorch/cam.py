@@ -16,11 +16,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from torch import Tensor, nn
+from torch import Tensor
 
 from common.datasets import TrainingSource, classes
 from common.measuring.extraction import LARGEST_COMPONENT, min_max
 from common.pytorch import backbones, checkpoints, distributed, localization
+from common.pytorch.backbones import CamClassifier
 from common.pytorch.data import SIDE, Augmentation, normalized, training_loader
 from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import Runtime, for_inference, for_training, pick_device, seed_everything
@@ -140,7 +141,7 @@ def warmup_then_cosine(step: int, steps: int, warmup_steps: int) -> float:
     return 0.5 * (1.0 + float(np.cos(np.pi * share)))
 
 
-def _losses(model: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+def _losses(model: CamClassifier, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
     output = model(normalized(images, model.mean, model.std, images.device, torch.preserve_format))
     accuracy = (output.scores.argmax(dim=1) == labels).float().mean()
     return {"loss": F.cross_entropy(output.scores.float(), labels), "accuracy": accuracy}
@@ -167,7 +168,8 @@ class CamLocalizer:
 
     def enlarge(self, raw: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Bilinear, then min-max stretched."""
-        return min_max(cv2.resize(raw, size, interpolation=cv2.INTER_LINEAR))
+        enlarged: np.ndarray = cv2.resize(raw, size, interpolation=cv2.INTER_LINEAR)
+        return min_max(enlarged)
 
 
 def localize(options: Localize, localizer: type[CamLocalizer] = CamLocalizer, method: str = METHOD) -> list[Path]:
@@ -214,7 +216,7 @@ def load_classifier(
         architecture = canonical(checkpoint.removeprefix("imagenet:"))
         model = backbones.imagenet(architecture, stride)
         name, stride = f"imagenet:{architecture}", stride or backbones.strides(architecture)[0]
-        record = {"name": name, "sha256": None, "stride": stride}
+        record: dict[str, Any] = {"name": name, "sha256": None, "stride": stride}
         fixed = getattr(model.features, "fixed_size", None)
         if fixed and fixed[0] != SIDE:
             record["input_size"] = fixed[0]

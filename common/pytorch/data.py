@@ -31,7 +31,7 @@ class Augmentation:
     method: str = "pillow"
 
 
-class TrainingImages(Dataset):
+class TrainingImages(Dataset[Any]):
     """Augmented training images as uint8 (3, crop, crop) RGB with their labels.
 
     What happens to an image depends on the seed, the epoch and the image alone, never on the worker that loads it or
@@ -60,7 +60,7 @@ class TrainingImages(Dataset):
         return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1), sample.label
 
 
-class EpochBatches(Sampler):
+class EpochBatches(Sampler[list[tuple[int, int]]]):
     """Batches of (epoch, index) keys in the epoch's own shuffled order; of several processes each takes its share.
 
     A last batch of one image is left out of every epoch, which is said: batch norm has nothing to compare one image
@@ -109,14 +109,21 @@ def end_when_unsent(_number: int) -> None:
     def end(_error: Exception, _item: Any) -> None:
         os._exit(1)
 
-    Queue._on_queue_feeder_error = staticmethod(end)
+    Queue._on_queue_feeder_error = staticmethod(end)  # type: ignore[attr-defined]  # private, so without a type
+
+
+class TrainingLoader(DataLoader[Any]):
+    """Batches in the order of `EpochBatches`, of images that are `samples`."""
+
+    batch_sampler: EpochBatches
+    dataset: Any
 
 
 def training_loader(
     samples: Sequence[Sample], augmentation: Augmentation, batch_size: int, seed: int, workers: int
-) -> DataLoader:
+) -> TrainingLoader:
     """Batches of (images (B, 3, H, W) uint8, labels (B,)); set `loader.batch_sampler.epoch` before each pass."""
-    return DataLoader(
+    return TrainingLoader(
         TrainingImages(samples, augmentation, seed),
         batch_sampler=EpochBatches(len(samples), seed, batch_size),
         num_workers=workers,
@@ -155,7 +162,7 @@ class LocalizationItem:
     problem: str | None = None
 
 
-class LocalizationImages(Dataset):
+class LocalizationImages(Dataset[LocalizationItem]):
     """Images in one or more frames, and their ten crops."""
 
     def __init__(
@@ -213,7 +220,7 @@ def localization_loader(
     workers: int,
     method: str = "pillow",
     side: int = SIDE,
-) -> DataLoader:
+) -> DataLoader[LocalizationItem]:
     """Lists of `LocalizationItem`, in order."""
     return DataLoader(
         LocalizationImages(samples, kinds, crops, method, side),

@@ -175,18 +175,21 @@ def _look(
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Class probabilities (B, classes), and each frame's scores and features."""
     seen: dict[str, tuple[Tensor, Tensor]] = {}
-    probabilities = None
+    probabilities: Tensor | None = None
     if options.crops == 10:
         each, centre = [], []
         for item in items:  # ten at a time: larger batches outgrow a CPU's cache and gain a GPU little
+            assert item.crops is not None  # the loader was asked for ten
             scores, features = look(item.crops.to(device))
             each.append(scores.softmax(dim=1).mean(dim=0))
             centre.append((scores[CENTRE_CROP], features[CENTRE_CROP]))
         probabilities = torch.stack(each)
-        seen["crop"] = tuple(torch.stack(parts) for parts in zip(*centre, strict=True))
+        all_scores, all_features = (torch.stack(parts) for parts in zip(*centre, strict=True))
+        seen["crop"] = all_scores, all_features
     for number, name in enumerate(options.frames):
         if name not in seen:
             seen[name] = look(torch.stack([item.views[number] for item in items]).to(device))
         if probabilities is None:
             probabilities = seen[name][0].softmax(dim=1)
+    assert probabilities is not None  # there is a frame
     return probabilities, [seen[name] for name in options.frames]

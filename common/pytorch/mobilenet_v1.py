@@ -35,9 +35,9 @@ class SameConv(nn.Conv2d):
         return F.conv2d(F.pad(images, padding), self.weight, self.bias, self.stride, 0, 1, self.groups)
 
 
-def same_padding(images: Tensor, kernel: tuple[int, int], stride: tuple[int, int]) -> list[int]:
+def same_padding(images: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> list[int]:
     """Left, right, top and bottom of TensorFlow's SAME padding: what is odd is padded behind."""
-    padding = []
+    padding: list[int] = []
     for size, length, step in zip(images.shape[:1:-1], kernel[::-1], stride[::-1], strict=True):
         total = max((-(-size // step) - 1) * step + length - size, 0)
         padding += [total // 2, total - total // 2]

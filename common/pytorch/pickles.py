@@ -7,6 +7,7 @@ there, and a hundred thousand numbers of one hash are compared with each other. 
 import pickle
 import pickletools
 import struct
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 DEEPEST = 200
@@ -36,7 +37,7 @@ def check(content: bytes | BinaryIO) -> None:
     marked: list[list[int]] = []
     memo: dict[int, int] = {}
     keys = 0
-    for opcode, argument, _ in pickletools.genops(content):
+    for opcode, argument, _ in _genops(content):
         name = opcode.name
         try:
             if name == "MARK":
@@ -91,14 +92,14 @@ def _depth(name: str, taken: list[int]) -> int:
     return 1 + max(taken, default=-1)
 
 
-def global_names(content: bytes) -> list[str]:
+def global_names(content: bytes | BinaryIO) -> list[str]:
     """Names of the classes and functions that a pickle asks for, each once, in its order."""
     found: dict[str, None] = {}
     texts: list[str] = []
     memo: dict[int, str] = {}
     memoized = 0
     last: Any = None
-    for opcode, argument, _ in pickletools.genops(content):
+    for opcode, argument, _ in _genops(content):
         if opcode.name == "GLOBAL":
             found[argument.replace(" ", ".", 1)] = None
         elif opcode.name == "STACK_GLOBAL" and len(texts) > 1:
@@ -149,9 +150,10 @@ def as_protocol_2(content: bytes) -> bytes:
             standing.append(texts[argument])
             continue
         elif name == "STACK_GLOBAL":
-            if len(standing) < 2 or None in standing[-2:] or any("\n" in text for text in standing[-2:]):
+            names = [text for text in standing[-2:] if text is not None]
+            if len(names) < 2 or any("\n" in text for text in names):
                 raise ValueError("a class that is not named by two texts")
-            made[-2:] = [pickle.GLOBAL + "\n".join([*standing[-2:], ""]).encode()]
+            made[-2:] = [pickle.GLOBAL + "\n".join([*names, ""]).encode()]
             del standing[-2:]
         else:
             made.append(content[start:end])
@@ -161,9 +163,15 @@ def as_protocol_2(content: bytes) -> bytes:
 
 def _instructions(content: bytes) -> list[tuple[pickletools.OpcodeInfo, Any, int, int]]:
     """Opcode, argument, first byte and the byte behind, of each instruction."""
-    found = list(pickletools.genops(content))
+    found = list(_genops(content))
     ends = [start for _, _, start in found[1:]] + [len(content)]
     return [(*instruction, end) for instruction, end in zip(found, ends, strict=True)]
+
+
+def _genops(content: bytes | BinaryIO) -> Iterator[tuple[pickletools.OpcodeInfo, Any, int]]:
+    """`pickletools.genops`, whose argument is of the instruction's own kind."""
+    instructions: Iterator[Any] = pickletools.genops(content)
+    return instructions
 
 
 def _text(text: str) -> bytes:

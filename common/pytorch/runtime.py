@@ -67,7 +67,8 @@ def precision(device: torch.device, amp: str) -> torch.autocast:
 
 def for_inference(network: Network, device: torch.device) -> Network:
     """The same network in eval mode on a device, its weights laid out by pixel, as convolutions are fastest."""
-    return network.to(device, memory_format=torch.channels_last).eval()
+    # Of the two at once torch has no type.
+    return network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
 
 def training_layout(device: torch.device) -> torch.memory_format:
@@ -80,7 +81,7 @@ def training_layout(device: torch.device) -> torch.memory_format:
 
 def for_training(network: Network, device: torch.device) -> Network:
     """The same network in training mode on a device, its weights laid out as `training_layout` says."""
-    return network.to(device, memory_format=training_layout(device)).train()
+    return network.to(device, memory_format=training_layout(device)).train()  # type: ignore[call-overload]
 
 
 def compiled(look: Callable) -> Callable:

@@ -5,6 +5,7 @@ guessed.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def _scalar(dtype: _Dtype, data: bytes) -> float:
     return np.frombuffer(data, kind)[0].item()
 
 
-NUMPY_SCALARS = [
+NUMPY_SCALARS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_scalar, "numpy.core.multiarray.scalar"), (_scalar, "numpy._core.multiarray.scalar"), (_Dtype, "numpy.dtype"),
 ]  # fmt: skip
 """Stand-ins that `torch.serialization.safe_globals` puts in the place of numpy's functions."""

@@ -6,17 +6,17 @@ A method brings its model, its parameter groups and one function from a batch to
 import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from common.datasets import alike, trained
 from common.datasets.trained import TrainedImages
 from common.pytorch import checkpoints, distributed
+from common.pytorch.data import TrainingLoader
 from common.pytorch.runtime import Runtime, precision, training_layout
 from common.runs.provenance import TRAINING, note_process
 from common.system.errors import UserError
@@ -27,14 +27,14 @@ from common.system.progress import bar
 FINAL = "final.pth"
 
 
-LossFunction = Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]]
+LossFunction = Callable[[Any, Tensor, Tensor], dict[str, Tensor]]
 """(model, images on the device in `training_layout`, labels) to scalars; `loss` is minimized, the others are shown."""
 
 
 def fit(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    loader: DataLoader,
+    loader: TrainingLoader,
     losses: LossFunction,
     learning_rates: Callable[[int, int], Sequence[float]],
     epochs: int,
@@ -156,7 +156,7 @@ class _Step(nn.Module):
 
 def _parallel(step: nn.Module, device: torch.device, runtime: Runtime) -> nn.Module:
     if runtime.compile:
-        step = torch.compile(step)
+        step = cast(nn.Module, torch.compile(step))
     if distributed.world_size() == 1:
         return step
     return DistributedDataParallel(step, device_ids=[device.index] if device.type == "cuda" else None)
@@ -217,7 +217,7 @@ def _refuse_other(stored: dict[str, Any], config: dict[str, Any], folder: Path) 
 
 
 def _random_state() -> dict[str, Any]:
-    state = {"torch": torch.get_rng_state()}
+    state: dict[str, Any] = {"torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state

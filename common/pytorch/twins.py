@@ -9,6 +9,7 @@ the first kernel is turned round when it is read. Modules are called as the rele
 
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ def variables(model: nn.Module) -> dict[str, str]:
 
 
 def _named(module: nn.Module, names: dict[str, str]) -> nn.Module:
-    module.tensorflow_names = names
+    cast(Any, module).tensorflow_names = names
     return module
 
 
@@ -187,7 +188,8 @@ def _unit(
 
 
 def _vgg() -> nn.Sequential:
-    layers, channels = OrderedDict(), 3
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = 3
     for row in VGG_LAYERS:
         name, *filters = row.split()
         if filters:
@@ -209,16 +211,14 @@ class Bottleneck(nn.Module):
         self.convshortcut = None
         if channels != 4 * width:
             self.convshortcut = _unit(channels, 4 * width, 1, stride, f"{scope}/convshortcut", "tensorpack", relu=False)
-        self.fc1 = self.fc2 = None
-        if squeeze:
-            self.fc1 = _linear(4 * width, width // 4, f"{scope}/fc1")
-            self.fc2 = _linear(width // 4, 4 * width, f"{scope}/fc2")
+        self.fc1 = _linear(4 * width, width // 4, f"{scope}/fc1") if squeeze else None
+        self.fc2 = _linear(width // 4, 4 * width, f"{scope}/fc2") if squeeze else None
 
     def forward(self, values: Tensor) -> Tensor:
         """(N, C, H, W) to (N, 4 width, H / stride, W / stride), after its ReLU."""
         shortcut = values if self.convshortcut is None else self.convshortcut(values)
         values = self.conv3(self.conv2(self.conv1(values)))
-        if self.fc1 is not None:
+        if self.fc1 is not None and self.fc2 is not None:
             excited = self.fc2(self.fc1(values.mean(dim=(2, 3))).relu()).sigmoid()
             values = values * excited[:, :, None, None]
         return (values + shortcut).relu()
@@ -229,10 +229,13 @@ def _linear(channels_in: int, channels_out: int, scope: str) -> nn.Module:
 
 
 def _resnet(squeeze: bool) -> nn.Sequential:
-    layers = OrderedDict(conv0=_unit(3, 64, 7, 2, "conv0", "tensorpack"), pool0=SameMaxPool(2))
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv0=_unit(3, 64, 7, 2, "conv0", "tensorpack"), pool0=SameMaxPool(2)
+    )
     channels = 64
     for group, (blocks, stride) in enumerate(zip(RESNET_BLOCKS, RESNET_STRIDES, strict=True)):
-        width, made = 64 * 2**group, OrderedDict()
+        made: OrderedDict[str, nn.Module] = OrderedDict()
+        width = 64 * 2**group
         for block in range(blocks):
             scope = f"group{group}/block{block}"
             made[f"block{block}"] = Bottleneck(channels, width, stride if block == 0 else 1, scope, squeeze)
@@ -264,7 +267,8 @@ def _slim_unit(channels: int, scope: str, row: str) -> tuple[nn.Sequential, int]
 def _mixed(channels: int, block: str, branches: list[list[str]]) -> tuple[Mixed, int]:
     made, total = [], 0
     for number, branch in enumerate(branches):
-        layers, through = [], channels
+        layers: list[nn.Module] = []
+        through = channels
         for row in branch:
             if row == "average":
                 layers.append(nn.AvgPool2d(3, 1, 1, count_include_pad=False))
@@ -279,7 +283,8 @@ def _mixed(channels: int, block: str, branches: list[list[str]]) -> tuple[Mixed,
 
 
 def _inception(head_batch_norm: bool) -> nn.Sequential:
-    layers, channels = OrderedDict(), 3
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    channels = 3
     for row in INCEPTION_STEM:
         name = row.split()[0]
         if name.startswith("Max"):
@@ -298,6 +303,7 @@ def _inception(head_batch_norm: bool) -> nn.Sequential:
 def _mobilenet() -> MobileNetV1Features:
     features = MobileNetV1Features(output_stride=16)
     for name, unit in features.named_children():
+        assert isinstance(unit, nn.Sequential)
         kind, number = name.split("_")
         scope = "MobilenetV1/Conv2d_0" if kind == "conv" else f"MobilenetV1/Conv2d_{number}_{kind}"
         _named(unit[0], {"weight": f"{scope}/{'depthwise_weights' if kind == 'depthwise' else 'weights'}"})

@@ -251,14 +251,15 @@ def _iou_charts(judged: Sequence[JudgedRun]) -> list[str]:
 
 def _per_class(judged: Sequence[JudgedRun]) -> list[list[str]]:
     """GT-known by class: a line a class, a column a run, at the thresholds the gallery opens with."""
-    scored = [run for run in judged if run.measure.protocol]
+    scored = [(run, run.measure.protocol.name) for run in judged if run.measure.protocol]
     if not scored:
         return []
-    names = scored[0].evaluation.dataset.shown_names
-    counts = np.bincount([sample.label for sample in scored[0].evaluation.samples.values()], minlength=len(names))
-    heads = [f"{run.evaluation.label}, {run.measure.protocol.name}" for run in scored]
+    first = scored[0][0].evaluation
+    names = first.dataset.shown_names
+    counts = np.bincount([sample.label for sample in first.samples.values()], minlength=len(names))
+    heads = [f"{run.evaluation.label}, {protocol}" for run, protocol in scored]
     table = [["class", "images", *heads]]
-    columns = [_class_hits(run, len(names)) for run in scored]
+    columns = [_class_hits(run, len(names)) for run, _ in scored]
     for label, name in enumerate(names):
         cells = ["-" if np.isnan(column[label]) else f"{column[label]:.1f}" for column in columns]
         table.append([name, str(counts[label]), *cells])

@@ -101,6 +101,7 @@ def _of_run(picture: np.ndarray, evaluation: SegmentationEvaluation, entry: Segm
     names, threshold = predictions.class_names, row.result.threshold
     shown = [Shown(f"map of {names[label]}", _address(heated(picture, values)))
              for label, values in zip(classes, high, strict=True)]  # fmt: skip
+    assert threshold is not None  # of class maps each result has one
     labels = label_map(high, classes, threshold)
     return [*shown, Shown(f"maps above {threshold:.2f} ({row.source})", _address(coloured(picture, labels)))]
 

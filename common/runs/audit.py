@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.datasets import Sample
+from common.measuring.arrays import Flags
 from common.measuring.metrics import ImageScores, score_boxes
 from common.measuring.protocols import Protocol
 from common.runs.reader import Predictions
@@ -28,8 +29,8 @@ class Judged:
 
     entry: Prediction
     scores: ImageScores
-    counted: np.ndarray
-    correct: np.ndarray
+    counted: Flags
+    correct: Flags
 
 
 def judge(
@@ -52,7 +53,7 @@ def judge(
     """
     if not predictions.has_maps:
         thresholds = (float("nan"),)
-    jobs = []
+    jobs: list[_Job] = []
     for chunk in predictions.chunks():
         wanted = [samples[entry.image_id] for entry in chunk.entries]
         jobs.append((chunk, wanted, protocol, tuple(thresholds), count_missing))
@@ -62,7 +63,10 @@ def judge(
             yield from chunk
 
 
-def _judge_chunk(job: tuple) -> list[Judged]:
+_Job = tuple[Predictions, list[Sample], Protocol, tuple[float, ...], bool]
+
+
+def _judge_chunk(job: _Job) -> list[Judged]:
     predictions, samples, protocol, thresholds, count_missing = job
     judged = []
     for entry, sample in zip(predictions.entries, samples, strict=True):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from common.datasets.sample import Sample
+from common.measuring.arrays import Boxes
 from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import Protocol
@@ -15,7 +16,7 @@ CENTRED_SIDES = tuple(round(0.05 * k, 2) for k in range(1, 21))
 """Sides tried for the best fixed centred box; the last, 1.0, is the whole image."""
 
 
-def centred_boxes(frame: Frame, sides: Iterable[float]) -> list[np.ndarray]:
+def centred_boxes(frame: Frame, sides: Iterable[float]) -> list[Boxes]:
     """Boxes (1, 4) around the frame's centre, one for each side given as a share of the frame's width and height."""
     size = np.array(frame.size, dtype=np.float64)
     return [np.concatenate([size * (1 - side) / 2, size * (1 + side) / 2])[None] for side in sides]

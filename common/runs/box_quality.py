@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.measuring.arrays import Boxes, Flags, Floats
 from common.measuring.boxes import as_boxes, pairwise_iou
 from common.system.errors import UserError
 
@@ -29,8 +30,8 @@ class Found:
         scores: (N,).
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
+    boxes: Boxes
+    scores: Floats
 
 
 @dataclass(frozen=True)
@@ -48,17 +49,18 @@ class Sorting:
     all: tuple[float, ...]
 
 
-def closest_iou(boxes: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def closest_iou(boxes: Boxes, truth: Boxes) -> Floats:
     """(N,) IoU of each box (N, 4) with the true box (M, 4) that it overlaps most; M is at least 1."""
-    return pairwise_iou(boxes, truth).max(axis=1)
+    best: Floats = pairwise_iou(boxes, truth).max(axis=1)
+    return best
 
 
-def _reach(ious: np.ndarray, criteria: np.ndarray | float) -> np.ndarray:
+def _reach(ious: Floats, criteria: Floats | float) -> Flags:
     """Whether an IoU reaches a criterion, what was lost to the union's 1e-12 and to rounding given back."""
     return ious >= criteria - 1e-9
 
 
-def corloc(found: Mapping[Place, Found], truth: Mapping[Place, np.ndarray], criterion: float = 0.5) -> float:
+def corloc(found: Mapping[Place, Found], truth: Mapping[Place, Boxes], criterion: float = 0.5) -> float:
     """CorLoc in percent (Deselaers et al., IJCV 2012): the share of images whose first box reaches the criterion.
 
     Args:
@@ -76,7 +78,7 @@ def corloc(found: Mapping[Place, Found], truth: Mapping[Place, np.ndarray], crit
     return 100.0 * hits / len(truth)
 
 
-def sorting(found: Mapping[Place, Found], truth: Mapping[Place, np.ndarray]) -> Sorting:
+def sorting(found: Mapping[Place, Found], truth: Mapping[Place, Boxes]) -> Sorting:
     """Measure how well scores sort the boxes of those images and classes that have true ones.
 
     Boxes of one score at the border between the halves count in part, as if they were drawn from at random.
@@ -87,7 +89,7 @@ def sorting(found: Mapping[Place, Found], truth: Mapping[Place, np.ndarray]) -> 
     return shares(ious, scores)
 
 
-def shares(ious: np.ndarray, scores: np.ndarray) -> Sorting:
+def shares(ious: Floats, scores: Floats) -> Sorting:
     """Measure it of IoUs (N,) and scores (N,); of an odd number the middle one counts half."""
     if len(ious) == 0:
         return Sorting(0, (float("nan"),) * len(CRITERIA), (float("nan"),) * len(CRITERIA))
@@ -97,16 +99,17 @@ def shares(ious: np.ndarray, scores: np.ndarray) -> Sorting:
     return Sorting(len(ious), tuple((100.0 * half).tolist()), tuple((100.0 * reached.mean(axis=0)).tolist()))
 
 
-def _upper_half(scores: np.ndarray) -> np.ndarray:
+def _upper_half(scores: Floats) -> Floats:
     """(N,) weights that sum to N / 2: 1 above the median, 0 below, and what is left over to those that equal it."""
     count = len(scores) / 2
     border = np.sort(scores)[::-1][int(np.ceil(count)) - 1]
     above, equal = scores > border, scores == border
-    return above + equal * (count - above.sum()) / equal.sum()
+    weights: Floats = above + equal * (count - above.sum()) / equal.sum()
+    return weights
 
 
 def average_precision(
-    found: Mapping[Place, Found], truth: Mapping[Place, np.ndarray], sizes: Mapping[str, tuple[int, int]]
+    found: Mapping[Place, Found], truth: Mapping[Place, Boxes], sizes: Mapping[str, tuple[int, int]]
 ) -> float:
     """COCO's average precision at IoU 0.5 in percent, the mean over classes, by pycocotools.
 
@@ -167,13 +170,13 @@ def need_pycocotools() -> None:
         ) from error
 
 
-def _as_coco(box: np.ndarray) -> dict[str, object]:
+def _as_coco(box: Boxes) -> dict[str, object]:
     x0, y0, x1, y1 = (float(value) for value in box)
     return {"bbox": [x0, y0, x1 - x0, y1 - y0], "area": (x1 - x0) * (y1 - y0)}
 
 
 def lines(
-    found: Mapping[Place, Found], truth: Mapping[Place, np.ndarray], sizes: Mapping[str, tuple[int, int]] | None = None
+    found: Mapping[Place, Found], truth: Mapping[Place, Boxes], sizes: Mapping[str, tuple[int, int]] | None = None
 ) -> Sequence[str]:
     """Describe the boxes of one split, a line each; with average precision where `sizes` are given."""
     counted = f"{len(truth)} images" if len({image_id for image_id, _ in truth}) == len(truth) else (

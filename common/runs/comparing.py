@@ -11,6 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
+from common.measuring.arrays import Floats, Integers
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import Evaluation, Row, indices_of
@@ -38,7 +39,7 @@ class Side:
     result: LocalizationResult
 
     @property
-    def indices(self) -> np.ndarray:
+    def indices(self) -> Integers:
         """The threshold of each criterion, as an index."""
         return indices_of(self.result, self.row)
 
@@ -200,12 +201,12 @@ def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison
     return Comparison(protocol, source, len(ids), order, tuple(pairs))
 
 
-def _resampled(side: Side, times: np.ndarray, order: np.ndarray) -> np.ndarray:
+def _resampled(side: Side, times: Integers, order: Integers) -> Floats:
     indices = None if side.row.source == "oracle" else side.indices
     return resampled(side.result, indices, times, order)["gt_known"] if len(times) else np.empty(0)
 
 
-def _interval(values: np.ndarray, difference: float, source: str) -> Interval | None:
+def _interval(values: Floats, difference: float, source: str) -> Interval | None:
     if len(values) == 0:
         return None
     ends = percentiles(values)

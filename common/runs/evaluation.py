@@ -20,6 +20,7 @@ import tyro
 
 from common.datasets import Dataset, DataSource, Sample
 from common.datasets.known import known_as
+from common.measuring.arrays import Boxes, Integers
 from common.measuring.metrics import LocalizationResult, PixelResult
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs import leakage, pseudo
@@ -196,7 +197,7 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
     return evaluations, [row for rows in baselines.values() for row in rows]
 
 
-def indices_of(result: LocalizationResult, row: Row) -> np.ndarray:
+def indices_of(result: LocalizationResult, row: Row) -> Integers:
     """The threshold of each criterion that a result line was read at, as an index into the curve."""
     if np.isnan(result.thresholds).any():  # stored boxes
         return np.zeros(len(row.thresholds), int)
@@ -244,7 +245,7 @@ def _measure(
 
 
 def _with_pseudo(
-    held: Evaluation, rough: Mapping[str, np.ndarray], wanted: Sequence[Protocol], options: EvaluationOptions
+    held: Evaluation, rough: Mapping[str, Boxes], wanted: Sequence[Protocol], options: EvaluationOptions
 ) -> Evaluation:
     """The same with the curves against pseudo boxes, where there are any."""
     if not rough:
@@ -329,7 +330,7 @@ def _rows(
     return rows
 
 
-def _row(measured: Evaluation, result: LocalizationResult, indices: np.ndarray, source: str, how: Resampling) -> Row:
+def _row(measured: Evaluation, result: LocalizationResult, indices: Integers, source: str, how: Resampling) -> Row:
     manifest, values = measured.predictions.manifest, result.at(indices)
     stored = [entry.threshold for entry in measured.predictions.entries]
     threshold = float(np.mean(stored)) if source == "stored" else float(result.thresholds[indices].mean())
@@ -371,9 +372,9 @@ def _known(value: float) -> float | None:
 
 def _baseline_rows(protocol: str, trivial: TrivialBaselines) -> list[Row]:
     def row(method: str, source: str, gt_known: float, interval: Interval | None) -> Row:
-        figures = (trivial.images, trivial.left_out, None, None, gt_known, None)
         known = {} if interval is None else {"gt_known": interval}
-        return Row("", method, protocol, None, source, "none", *figures, label=method, intervals=known)
+        return Row("", method, protocol, None, source, "none", trivial.images, trivial.left_out, None, None, gt_known,
+                   None, label=method, intervals=known)  # fmt: skip
 
     return [
         row("whole image", "-", trivial.whole_image, trivial.whole_interval),

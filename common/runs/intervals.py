@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from common.measuring.arrays import Bytes, Flags, Floats, Indices, Integers
 from common.measuring.hits import Hits, chunks
 from common.measuring.metrics import LocalizationResult, PixelResult, area_under_precision_recall, iou_by_threshold
 
@@ -46,13 +47,13 @@ def wilson(hits: int, images: int) -> Interval:
     return 100.0 * float(found.low), 100.0 * float(found.high)
 
 
-def percentiles(values: np.ndarray) -> Interval:
+def percentiles(values: Floats) -> Interval:
     """The interval that holds the middle 95 % of resampled values."""
     low, high = np.nanpercentile(values, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
 
 
-def draws(labels: np.ndarray | None, images: int, how: Resampling) -> np.ndarray:
+def draws(labels: Integers | None, images: int, how: Resampling) -> Bytes:
     """Number of times that each image is in each resample, (resamples, images) uint8.
 
     Args:
@@ -62,7 +63,7 @@ def draws(labels: np.ndarray | None, images: int, how: Resampling) -> np.ndarray
     """
     random = np.random.default_rng(how.seed)
     if labels is None:
-        order, start, size = np.arange(images), np.zeros(images), np.full(images, images)
+        order, start, size = np.arange(images), np.zeros(images, np.int64), np.full(images, images)
     else:
         order = np.argsort(labels, kind="stable")
         _, first, inverse, count = np.unique(labels[order], return_index=True, return_inverse=True, return_counts=True)
@@ -74,7 +75,7 @@ def draws(labels: np.ndarray | None, images: int, how: Resampling) -> np.ndarray
     return times
 
 
-def intervals(result: LocalizationResult, indices: Sequence[int] | None, how: Resampling) -> dict[str, Interval]:
+def intervals(result: LocalizationResult, indices: Indices | None, how: Resampling) -> dict[str, Interval]:
     """The 95 % interval of each of `MEASURES`, by the rules above; of Top-1 and Top-5 none where nobody classified.
 
     Args:
@@ -94,7 +95,7 @@ def intervals(result: LocalizationResult, indices: Sequence[int] | None, how: Re
     if indices is not None and len(indices) == 1:
         exact = ["over_images"] if result.protocol.mean_over == "classes" else names
         correct, counted = (each[:, 0] for each in hits.at(indices))
-        right = {"gt_known": True, "over_images": True, "top1": hits.first, "top5": hits.five}
+        right: dict[str, bool | Flags] = {"gt_known": True, "over_images": True, "top1": hits.first, "top5": hits.five}
         found = {name: wilson((correct & right[name]).sum(), counted.sum()) for name in exact}
     rest = [name for name in names if name not in found]
     if rest and how.resamples:
@@ -103,7 +104,7 @@ def intervals(result: LocalizationResult, indices: Sequence[int] | None, how: Re
 
 
 def _bootstrapped(
-    result: LocalizationResult, indices: Sequence[int] | None, names: Sequence[str], how: Resampling
+    result: LocalizationResult, indices: Indices | None, names: Sequence[str], how: Resampling
 ) -> dict[str, Interval]:
     by_class = result.protocol.mean_over == "classes"
     order = result.hits.order()
@@ -111,7 +112,7 @@ def _bootstrapped(
     times = draws(labels, len(order), how)
     values = resampled(result, indices, times, order, names)
     images = int(result.counted.max())
-    groups = len(np.unique(labels)) if by_class else 1
+    groups = 1 if labels is None else len(np.unique(labels))
     found = {name: _widened(percentiles(each), each, len(order), groups) for name, each in values.items()}
     if indices is None:
         best = result.at(result.best())
@@ -122,7 +123,7 @@ def _bootstrapped(
     return found
 
 
-def _widened(found: Interval, values: np.ndarray, images: int, groups: int) -> Interval:
+def _widened(found: Interval, values: Floats, images: int, groups: int) -> Interval:
     """The interval as wide as it would be had each group's variance been divided by its images less one.
 
     A bootstrap within classes of few images is too narrow without it.
@@ -134,7 +135,7 @@ def _widened(found: Interval, values: np.ndarray, images: int, groups: int) -> I
     return low, high
 
 
-def less_optimism(found: Interval, values: np.ndarray, estimate: float, scale: Interval = (0.0, 100.0)) -> Interval:
+def less_optimism(found: Interval, values: Floats, estimate: float, scale: Interval = (0.0, 100.0)) -> Interval:
     """The interval moved down by twice what choosing the threshold adds: once in the estimate, again in a resample.
 
     What it adds is the mean of the resamples less the estimate. Without this the interval of an oracle lies too high,
@@ -147,11 +148,11 @@ def less_optimism(found: Interval, values: np.ndarray, estimate: float, scale: I
 
 def resampled(
     result: LocalizationResult,
-    indices: Sequence[int] | None,
-    times: np.ndarray,
-    order: np.ndarray,
+    indices: Indices | None,
+    times: Integers,
+    order: Integers,
     names: Sequence[str] = ("gt_known",),
-) -> dict[str, np.ndarray]:
+) -> dict[str, Floats]:
     """The accuracies of each resample in percent, (R,) each, means over the criteria.
 
     Args:
@@ -177,14 +178,14 @@ def resampled(
     return values
 
 
-def accuracies(result: LocalizationResult, times: np.ndarray, order: np.ndarray) -> np.ndarray:
+def accuracies(result: LocalizationResult, times: Integers, order: Integers) -> Floats:
     """GT-known at every threshold of weighted images, (R, criteria, T) in percent; arguments as `resampled`."""
     over = _over_classes if result.protocol.mean_over == "classes" else _over_images
     criteria, thresholds = result.gt_known.shape
     return over(result.hits, times, order, np.tile(np.arange(thresholds), (criteria, 1)), "gt_known")
 
 
-def _columns(result: LocalizationResult) -> np.ndarray:
+def _columns(result: LocalizationResult) -> Integers:
     """(criteria, columns) indices of the thresholds that can be the best of a resample; all of them for class means."""
     criteria, thresholds = result.gt_known.shape
     if result.protocol.mean_over == "classes":
@@ -195,14 +196,12 @@ def _columns(result: LocalizationResult) -> np.ndarray:
     return np.sort(np.argsort(~near, axis=1, kind="stable")[:, :width], axis=1)
 
 
-def _weights(times: np.ndarray, hits: Hits, images: np.ndarray, name: str) -> np.ndarray:
+def _weights(times: Integers, hits: Hits, images: Integers, name: str) -> Floats:
     weights = times.astype(np.float32)
     return weights if name == "gt_known" else weights * getattr(hits, {"top1": "first", "top5": "five"}[name])[images]
 
 
-def _sums(
-    hits: Hits, times: np.ndarray, images: np.ndarray, columns: np.ndarray, name: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _sums(hits: Hits, times: Integers, images: Integers, columns: Integers, name: str) -> tuple[Floats, Floats]:
     """Hits and denominators (R, criteria, columns) of some images; sums of whole numbers, exact in float32."""
     correct, counted = hits.correct(images), hits.counted(images)
     rows = np.arange(len(columns))[:, None]
@@ -216,7 +215,7 @@ def _sums(
     return found.reshape(shape), total
 
 
-def _over_images(hits: Hits, times: np.ndarray, order: np.ndarray, columns: np.ndarray, name: str) -> np.ndarray:
+def _over_images(hits: Hits, times: Integers, order: Integers, columns: Integers, name: str) -> Floats:
     shape = (len(times), *columns.shape)
     found, total = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for chunk in chunks(len(order)):
@@ -226,7 +225,7 @@ def _over_images(hits: Hits, times: np.ndarray, order: np.ndarray, columns: np.n
     return _percent(found, total)
 
 
-def _over_classes(hits: Hits, times: np.ndarray, order: np.ndarray, columns: np.ndarray, name: str) -> np.ndarray:
+def _over_classes(hits: Hits, times: Integers, order: Integers, columns: Integers, name: str) -> Floats:
     labels = hits.labels[order]
     shape = (len(times), *columns.shape)
     total, classes = np.zeros(shape), np.zeros(shape)
@@ -239,7 +238,7 @@ def _over_classes(hits: Hits, times: np.ndarray, order: np.ndarray, columns: np.
     return np.divide(total, classes, out=np.full(shape, np.nan), where=classes > 0)
 
 
-def _percent(found: np.ndarray, total: np.ndarray) -> np.ndarray:
+def _percent(found: Floats, total: Floats) -> Floats:
     return np.divide(100.0 * found, total, out=np.full(found.shape, np.nan), where=total > 0)
 
 
@@ -254,7 +253,7 @@ def pixel_intervals(result: PixelResult, how: Resampling) -> dict[str, Interval]
     times = draws(None, len(images), how).astype(np.float64)
     each = iou_by_threshold(images[:, 0], images[:, 1])
 
-    def measured(weights: np.ndarray) -> dict[str, np.ndarray]:
+    def measured(weights: Floats) -> dict[str, Floats]:
         inside, outside = weights @ images[:, 0], weights @ images[:, 1]
         return {
             "pxap": 100 * area_under_precision_recall(inside, outside),

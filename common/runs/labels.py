@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from common.runs.reader import Predictions
 
@@ -32,7 +33,7 @@ def _joins(one: Predictions, members: Sequence[Predictions]) -> bool:
     return new and _identity(one) == _identity(members[0])
 
 
-def _identity(one: Predictions) -> tuple:
+def _identity(one: Predictions) -> tuple[Any, ...]:
     checkpoint = one.manifest.get("checkpoint") or {}
     data = one.manifest.get("data") or {}
     shared = tuple(one.manifest.get(name) for name in SAME_RUN)

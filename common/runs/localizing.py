@@ -15,6 +15,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from common.datasets import Dataset, Sample
+from common.measuring.arrays import Boxes, Floats
 from common.measuring.extraction import Extractor
 from common.measuring.geometry import Frame
 from common.runs.record import Prediction
@@ -42,7 +43,7 @@ class Box:
     extractor: Extractor
     threshold: float
 
-    def of(self, localization_map: np.ndarray) -> np.ndarray | None:
+    def of(self, localization_map: Floats) -> Boxes | None:
         """Find the box (4,) of a map (H, W), or None where there is none."""
         (boxes,) = self.extractor.boxes(localization_map, [self.threshold])
         return boxes[0] if len(boxes) else None
@@ -130,7 +131,7 @@ class Localizing(Generic[Run]):
         return sample.image_id in self.writers[run].done
 
     def write(
-        self, run: Run, sample: Sample, frame: Frame, classes: Classes, localization_map: np.ndarray | None = None
+        self, run: Run, sample: Sample, frame: Frame, classes: Classes, localization_map: Floats | None = None
     ) -> None:
         """Write an image's line with the box of its map, unless it stands there.
 
@@ -161,7 +162,7 @@ class Localizing(Generic[Run]):
         return finish(self.writers.values())
 
 
-def best_classes(probabilities: np.ndarray, samples: Sequence[Sample]) -> list[Classes]:
+def best_classes(probabilities: Floats, samples: Sequence[Sample]) -> list[Classes]:
     """Find the five best classes of each image; of equal ones the first.
 
     Args:

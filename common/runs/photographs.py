@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from common.measuring.arrays import Boxes, Bytes, Floats
 from common.measuring.geometry import Frame
 from common.pictures.images import ImageError
 from common.pictures.overlays import draw, encode_jpeg
@@ -30,8 +31,8 @@ class Found:
     """
 
     frame: Frame
-    localization_map: np.ndarray
-    box: np.ndarray | None
+    localization_map: Floats
+    box: Boxes | None
     threshold: float
     classified: dict[str, Any]
 
@@ -40,8 +41,8 @@ def localize_photographs(
     paths: Sequence[Path],
     out: Path,
     overwrite: bool,
-    read: Callable[[Path], np.ndarray],
-    find: Callable[[np.ndarray], Found],
+    read: Callable[[Path], Bytes],
+    find: Callable[[Bytes], Found],
 ) -> list[dict[str, Any]]:
     """Write `<name>.jpg` overlays and `boxes.jsonl`; gives its records.
 
@@ -85,7 +86,7 @@ def check_photographs(paths: Sequence[Path], out: Path, overwrite: bool) -> None
         raise UserError("there are boxes already", where=out, do="choose another --out, or say --overwrite")
 
 
-def _record(path: Path, image: np.ndarray, found: Found, out: Path) -> dict[str, Any]:
+def _record(path: Path, image: Bytes, found: Found, out: Path) -> dict[str, Any]:
     size = image.shape[1::-1]
     _, overlay = draw(image, found.frame, found.localization_map, found.box, np.empty((0, 4)), longest=max(size))
     write_atomically(out / f"{path.name}.jpg", lambda file: file.write(encode_jpeg(overlay)))

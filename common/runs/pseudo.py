@@ -16,6 +16,7 @@ import numpy as np
 
 from common.datasets import Dataset
 from common.datasets.text import csv_rows, lines, numbers, whole_number
+from common.measuring.arrays import Boxes, Bytes, Floats
 from common.measuring.boxes import as_boxes, from_x0x1y0y1
 from common.measuring.geometry import Frame
 from common.pictures.overlays import rescaled
@@ -29,7 +30,7 @@ DESCRIPTOR_SIDE = 224
 """Side of the frame that GRCAM's pseudo boxes are in."""
 
 
-def proposals(image: np.ndarray) -> np.ndarray:
+def proposals(image: Bytes) -> Boxes:
     """Boxes (N, 4) that Selective Search (Uijlings et al., IJCV 2013, fast) proposes, in pixels of the image.
 
     Args:
@@ -47,11 +48,12 @@ def proposals(image: np.ndarray) -> np.ndarray:
     search.setBaseImage(np.ascontiguousarray(small[..., ::-1]))
     search.switchToSelectiveSearchFast()
     found = np.asarray(search.process(), dtype=np.float64).reshape(-1, 4)
-    scale = np.tile([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]], 2)
-    return np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1) * scale
+    scale = np.tile(np.array([image.shape[1] / small.shape[1], image.shape[0] / small.shape[0]]), 2)
+    boxes: Boxes = np.concatenate([found[:, :2], found[:, :2] + found[:, 2:]], axis=1) * scale
+    return boxes
 
 
-def most_agreeing(localization_map: np.ndarray, boxes: np.ndarray) -> int | None:
+def most_agreeing(localization_map: Floats, boxes: Boxes) -> int | None:
     """Index of the box, (N, 4) in pixels of the map (H, W), that agrees most with it: mean inside less that outside.
 
     None where no box covers a pixel without covering all.
@@ -71,7 +73,7 @@ def most_agreeing(localization_map: np.ndarray, boxes: np.ndarray) -> int | None
     return int(contrast.argmax())
 
 
-def read_descriptor_boxes(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, np.ndarray]:
+def read_descriptor_boxes(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Boxes]:
     """GRCAM's `name,x0, x1, y0, y1` of step 3 as boxes (4,) in pixels of the original images, whose sizes are given."""
     found = {}
     for line, text in lines(path):
@@ -85,7 +87,7 @@ def read_descriptor_boxes(path: Path, sizes: Mapping[str, tuple[int, int]]) -> d
     return found
 
 
-def write(path: Path, boxes: Mapping[str, np.ndarray]) -> None:
+def write(path: Path, boxes: Mapping[str, Boxes]) -> None:
     """Write boxes (4,) by image id as `path,x0,y0,x1,y1`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -94,7 +96,7 @@ def write(path: Path, boxes: Mapping[str, np.ndarray]) -> None:
     write_text(path, text.getvalue())
 
 
-def read(path: Path) -> dict[str, np.ndarray]:
+def read(path: Path) -> dict[str, Boxes]:
     """The boxes (4,) by image id that `write` wrote.
 
     Raises:
@@ -113,7 +115,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
-def with_boxes(dataset: Dataset, boxes: Mapping[str, np.ndarray]) -> Dataset:
+def with_boxes(dataset: Dataset, boxes: Mapping[str, Boxes]) -> Dataset:
     """The data set with pseudo boxes in place of whatever boxes and masks it has; images without one have none."""
     none = np.empty((0, 4))
     samples = (

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from common.datasets import DESCRIBED, DataSource
+from common.measuring.arrays import Array, Floats
 from common.measuring.extraction import check_map
 from common.measuring.geometry import Frame
 from common.runs.record import (
@@ -42,7 +43,7 @@ _KINDS = {
 }  # fmt: skip
 
 
-def read_map(path: Path, frame: Frame) -> np.ndarray:
+def read_map(path: Path, frame: Frame) -> Floats:
     """One map, checked: float32 or float64 (H, W) in [0, 1], of the frame's size.
 
     Half precision, and the other byte order, are widened and turned without loss.
@@ -63,7 +64,7 @@ def read_map(path: Path, frame: Frame) -> np.ndarray:
     return np.array(localization_map, np.float64 if localization_map.dtype.itemsize == 8 else np.float32)
 
 
-def open_map(path: Path) -> np.ndarray:
+def open_map(path: Path) -> Array:
     """An `.npy` file's array of whatever shape and type, mapped and not read.
 
     A wrong shape can be refused before any memory is taken, and pickled objects can't be mapped.
@@ -73,7 +74,8 @@ def open_map(path: Path) -> np.ndarray:
     """
     need_file(path)
     try:
-        return np.lib.format.open_memmap(path, mode="r")
+        array: Array = np.lib.format.open_memmap(path, mode="r")  # type: ignore[no-untyped-call]  # numpy 1.26
+        return array
     except FileNotFoundError as error:
         raise UserError("no such map", where=path, do="localize again with maps saved") from error
     except Exception as error:  # numpy parses the header as Python, and fails as variously as Python's parser
@@ -249,10 +251,11 @@ class Predictions:
 
     def accuracy(self, among: int) -> float | None:
         """Percent of images whose true class is among the classifier's first `among`; None where nobody classified."""
-        if not self.entries or any(entry.top5 is None for entry in self.entries):
+        ranked = [(entry.label, entry.top5) for entry in self.entries if entry.top5 is not None]
+        if not ranked or len(ranked) < len(self.entries):
             return None
-        return 100.0 * sum(entry.label in entry.top5[:among] for entry in self.entries) / len(self.entries)
+        return 100.0 * sum(label in top5[:among] for label, top5 in ranked) / len(ranked)
 
-    def map(self, entry: Prediction) -> np.ndarray:
+    def map(self, entry: Prediction) -> Floats:
         """The entry's localization map; see `read_map`."""
         return read_map(map_path(self.directory, entry.image_id), entry.frame)

@@ -8,7 +8,7 @@ A run that is stopped continues after the last whole line. wsolevaluation reads 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from common.datasets.text import undecodable_line
+from common.measuring.arrays import Boxes
 from common.measuring.geometry import Frame
 from common.system.errors import UserError, inside
 from common.system.files import need_file, parse_json
@@ -52,11 +53,11 @@ class Prediction:
     frame: Frame
     top5: tuple[int, ...] | None
     top5_scores: tuple[float, ...] | None
-    box: np.ndarray | None
+    box: Boxes | None
     threshold: float
 
     @property
-    def boxes(self) -> np.ndarray:
+    def boxes(self) -> Boxes:
         """`box` as (1, 4), or (0, 4) where there is none."""
         return np.empty((0, 4)) if self.box is None else self.box[None]
 
@@ -119,8 +120,9 @@ def parse(record: dict[str, Any], where: Path, line: int) -> Prediction:
     def refuse(name: str, expected: str) -> UserError:
         return UserError(f"{name} is {shorten(record.get(name))}", where=where, line=line, expected=expected)
 
-    label, size, top5, box = (record.get(name) for name in ("label", "size", "top5", "box"))
-    scores, threshold = record.get("top5_scores"), record.get("threshold")
+    told: Callable[[str], Any] = record.get
+    label, size, top5, box = map(told, ("label", "size", "top5", "box"))
+    scores, threshold = map(told, ("top5_scores", "threshold"))
     if type(label) is not int or label < 0:
         raise refuse("label", "a whole number from 0")
     if not _is_numbers(size, 2, int) or min(size) < 1:
@@ -134,7 +136,7 @@ def parse(record: dict[str, Any], where: Path, line: int) -> Prediction:
     if not _is_numbers([threshold], 1, int | float):
         raise refuse("threshold", "a number")
     try:
-        frame = Frame.from_json(record.get("frame"))
+        frame = Frame.from_json(told("frame"))
     except ValueError as error:
         raise UserError(str(error), where=where, line=line) from error
     if tuple(frame.original) != tuple(size):

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
-
 from common.datasets import Dataset, Sample
 from common.datasets.masks import object_and_ignore, why_not
+from common.measuring.arrays import Boxes, Floats
 from common.measuring.extraction import Extractor
 from common.measuring.geometry import Frame
 from common.measuring.metrics import (
@@ -53,7 +52,7 @@ class Tally:
         """Add what was counted on other images."""
         for ours, theirs in zip(self.boxes, other.boxes, strict=True):
             ours.merge(theirs)
-        if self.pixels is not None:
+        if self.pixels is not None and other.pixels is not None:
             self.pixels.merge(other.pixels)
 
 
@@ -93,8 +92,10 @@ def score(
             total.merge(tally)
             progress.update(len(job.samples))
     results = {evaluator.protocol.name: evaluator.compute() for evaluator in total.boxes}
+    if total.pixels is None:
+        return results, None
     try:
-        return results, None if total.pixels is None else total.pixels.compute()
+        return results, total.pixels.compute()
     except ValueError as error:
         reasons = "".join(f"; {count} images: {reason}" for reason, count in total.pixels.left_out.items())
         problem = f"{error}{reasons}"
@@ -122,7 +123,7 @@ def _score_chunk(job: Job, masks: bool) -> Tally:
         else:
             for evaluator in tally.boxes:
                 evaluator.leave_out(without_boxes(sample))
-        if tally.pixels is not None:
+        if tally.pixels is not None and localization_map is not None:
             _score_pixels(tally.pixels, localization_map, sample, frame, job.mask_over)
     return tally
 
@@ -130,14 +131,14 @@ def _score_chunk(job: Job, masks: bool) -> Tally:
 def _scores(
     evaluators: Sequence[LocalizationEvaluator],
     job: Job,
-    localization_map: np.ndarray | None,
+    localization_map: Floats | None,
     entry: Prediction,
-    truth: np.ndarray,
+    truth: Boxes,
     frame: Frame,
 ) -> Iterator[tuple[LocalizationEvaluator, ImageScores]]:
     """One image's scores under each evaluator's protocol; what protocols share is found once."""
     sweep = Sweep(localization_map) if job.sweeping and localization_map is not None else None
-    found: dict[tuple[Extractor, tuple[float, ...]], list[np.ndarray]] = {}
+    found: dict[tuple[Extractor, tuple[float, ...]], list[Boxes]] = {}
     for evaluator in evaluators:
         protocol = evaluator.protocol
         if sweep is not None:
@@ -152,7 +153,7 @@ def _scores(
 
 
 def _score_pixels(
-    evaluator: PixelEvaluator, localization_map: np.ndarray, sample: Sample, frame: Frame, mask_over: int
+    evaluator: PixelEvaluator, localization_map: Floats, sample: Sample, frame: Frame, mask_over: int
 ) -> None:
     if not sample.masks:
         evaluator.left_out["no mask"] += 1

@@ -9,9 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
+from common.measuring.arrays import Floats
 from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import Evaluation, Row, indices_of
 from common.runs.intervals import LEVEL, MEASURES, Interval, Resampling, draws, resampled
@@ -19,7 +21,7 @@ from common.runs.intervals import LEVEL, MEASURES, Interval, Resampling, draws, 
 
 def groups(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
     """The runs of one method, frame, split and recipe that were trained with different seeds, two or more of each."""
-    found: dict[str, dict[int, Evaluation]] = {}
+    found: dict[str, dict[Any, Evaluation]] = {}
     for evaluation in evaluations:
         manifest = evaluation.predictions.manifest
         training = manifest["checkpoint"].get("training")
@@ -33,7 +35,8 @@ def groups(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
 
 def seed_rows(evaluations: Sequence[Evaluation], how: Resampling) -> list[Row]:
     """A result line for each method of several seeds, protocol and source of the threshold."""
-    rows, named = [], Counter()
+    rows: list[Row] = []
+    named: Counter[tuple[str, Any]] = Counter()
     for members in groups(evaluations):
         first = members[0]
         name = f"{first.predictions.title}, {len(members)} seeds"
@@ -41,10 +44,11 @@ def seed_rows(evaluations: Sequence[Evaluation], how: Resampling) -> list[Row]:
         number = named[name, first.predictions.manifest.get("frame")]
         name += "" if number == 1 else f" #{number}"
         for row in first.rows:
-            same = [next((other for other in member.rows
-                          if (other.protocol, other.source) == (row.protocol, row.source)), None)
-                    for member in members]  # fmt: skip
-            if all(same):
+            found = [next((other for other in member.rows
+                           if (other.protocol, other.source) == (row.protocol, row.source)), None)
+                     for member in members]  # fmt: skip
+            same = [other for other in found if other is not None]
+            if len(same) == len(members):
                 rows.append(replace(_together(members, same, how), label=name))
     return rows
 
@@ -54,18 +58,19 @@ def _together(members: Sequence[Evaluation], rows: Sequence[Row], how: Resamplin
     known = [name for name in MEASURES if all(getattr(row, name) is not None for row in rows)]
     each = {name: np.array([getattr(row, name) for row in rows]) for name in known}
     drawn = _drawn(members, rows, known, how)
+    means: dict[str, Any] = {name: float(values.mean()) for name, values in each.items()}
     return replace(
         first,
         run="",
-        threshold=float(np.mean([row.threshold for row in rows])),
+        threshold=float(np.mean([row.threshold for row in rows if row.threshold is not None])),
         seeds=len(rows),
         spread={name: float(values.std(ddof=1)) for name, values in each.items()},
         intervals={name: both_sources(each[name], drawn[name]) for name in known if how.resamples},
-        **{name: float(values.mean()) for name, values in each.items()},
+        **means,
     )
 
 
-def both_sources(seeds: np.ndarray, drawn: np.ndarray) -> Interval:
+def both_sources(seeds: Floats, drawn: Floats) -> Interval:
     """The 95 % interval of a mean over seeds.
 
     Args:
@@ -83,7 +88,7 @@ def both_sources(seeds: np.ndarray, drawn: np.ndarray) -> Interval:
 
 def _drawn(
     members: Sequence[Evaluation], rows: Sequence[Row], names: Sequence[str], how: Resampling
-) -> dict[str, np.ndarray]:
+) -> dict[str, Floats]:
     """The mean over seeds of each accuracy in each resample of the images, (R,)."""
     if not how.resamples:
         return {}

@@ -10,16 +10,17 @@ Nothing is pickled. A run that is stopped continues after the last whole line.
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from common.datasets import DESCRIBED, Dataset, DataSource, Sample
 from common.datasets.label_maps import read_label_map
+from common.measuring.arrays import Array, Bytes, Floats, Integers
 from common.runs.reader import need_directory
 from common.runs.record import LINES, MAPS, MASKS, read_lines, shorten
 from common.runs.writer import PredictionsWriter
@@ -42,20 +43,20 @@ class SegmentationWriter(PredictionsWriter):
     def __init__(self, directory: Path, header: dict[str, Any], overwrite: bool = False):
         super().__init__(directory, {"task": TASK, "frame": "original", **header}, overwrite)
 
-    def write_maps(self, sample: Sample, strided: np.ndarray, high: np.ndarray) -> None:
+    def write_maps(self, sample: Sample, strided: Floats, high: Floats) -> None:
         """Write one image's class maps (K, h, w) and (K, H, W), float32 or float16, and its line."""
         arrays = {"keys": np.array(sample.labels, np.int64), "cam": strided, "high_res": high}
         self._write(sample, map_file(self.directory, sample.image_id), high.shape[:0:-1],
                     lambda file: np.savez(file, **arrays))  # fmt: skip
 
-    def write_mask(self, sample: Sample, labels: np.ndarray) -> None:
+    def write_mask(self, sample: Sample, labels: Integers) -> None:
         """Write one image's label map (H, W), and its line."""
         content = io.BytesIO()
         Image.fromarray(labels.astype(np.uint8)).save(content, format="PNG")
         path = mask_file(self.directory, sample.image_id)
         self._write(sample, path, labels.shape[::-1], lambda file: file.write(content.getbuffer()))
 
-    def _write(self, sample: Sample, path: Path, size: tuple[int, int], write) -> None:
+    def _write(self, sample: Sample, path: Path, size: tuple[int, ...], write: Callable[[BinaryIO], object]) -> None:
         if sample.image_id in self.done:
             raise ValueError(f"{sample.image_id} has been written already")
         with writing(path):
@@ -141,7 +142,7 @@ class SegmentationPredictions:
     @property
     def kind(self) -> str:
         """`maps`, `masks` or `ir-labels`."""
-        return self.manifest["kind"]
+        return str(self.manifest["kind"])
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -159,9 +160,8 @@ class SegmentationPredictions:
         Raises:
             UserError: the manifest doesn't say, or the data set has changed since.
         """
-        data = self.manifest.get("data")
         dataset = self.source(root).load(multi_label=True)
-        if data.get("fingerprint") not in (None, dataset.fingerprint()):
+        if self.manifest["data"].get("fingerprint") not in (None, dataset.fingerprint()):
             raise UserError("the data set is not the one that was predicted on: its fingerprint differs",
                             where=self.directory, do="name the right folder with --root")  # fmt: skip
         return dataset
@@ -183,7 +183,7 @@ class SegmentationPredictions:
         source = replace(self.source(root), split=split)
         return source, source.load(multi_label=True)
 
-    def maps(self, entry: SegmentedImage) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def maps(self, entry: SegmentedImage) -> tuple[Integers, Floats, Floats]:
         """`keys` (K,), `cam` (K, h, w) and `high_res` (K, H, W) float32 of an image.
 
         Raises:
@@ -200,7 +200,7 @@ class SegmentationPredictions:
                 raise UserError("the maps hold values outside 0 to 1", where=path, do="run its command again")
         return keys, strided.astype(np.float32), high.astype(np.float32)
 
-    def mask(self, entry: SegmentedImage) -> np.ndarray:
+    def mask(self, entry: SegmentedImage) -> Bytes:
         """The label map (H, W) uint8 of an image; errors as `read_label_map`."""
         return read_label_map(mask_file(self.directory, entry.image_id), entry.size, len(self.class_names))
 
@@ -215,7 +215,8 @@ def is_segmentation(directory: Path) -> bool:
 
 
 def _parse(record: dict[str, Any], classes: int, where: Path, line: int) -> SegmentedImage:
-    size, labels = record.get("size"), record.get("labels")
+    told: Callable[[str], Any] = record.get
+    size, labels = told("size"), told("labels")
     if not _are_whole(size, 1) or len(size) != 2 or size[0] * size[1] > 1e9:
         raise UserError(f"size is {shorten(size)}", where=where, line=line, expected="width and height")
     if not _are_whole(labels, 0) or not labels or labels != sorted(set(labels)) or labels[-1] >= classes:
@@ -228,17 +229,18 @@ def _are_whole(values: Any, least: int) -> bool:
     return isinstance(values, list) and all(type(value) is int and value >= least for value in values)
 
 
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+_FORMAT: Any = np.lib.format  # which numpy 1.26 does not type
+_HEADERS = {(1, 0): _FORMAT.read_array_header_1_0, (2, 0): _FORMAT.read_array_header_2_0}
 
 
-def _read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> Iterator[np.ndarray]:
+def _read_arrays(path: Path, shapes: dict[str, tuple[int, ...]]) -> Iterator[Array]:
     """The arrays of an .npz file by name, each of the shape expected; a wrong one takes no memory."""
     need_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             for name, shape in shapes.items():
                 with archive.open(f"{name}.npy") as file:
-                    version = np.lib.format.read_magic(file)
+                    version = _FORMAT.read_magic(file)
                     found, _, dtype = _HEADERS[version](file)
                 if tuple(found) != shape or dtype.kind not in "fi" or dtype.itemsize > 8:
                     raise UserError(f"{name} is {dtype} {tuple(found)}", where=path, expected=f"numbers {shape}")

@@ -19,6 +19,7 @@ import numpy as np
 
 from common.datasets import Sample
 from common.datasets.label_maps import true_label_map
+from common.measuring.arrays import Floats
 from common.measuring.extraction import largest_component
 from common.measuring.segmentation import BACKGROUND, SWEEP, SegmentationEvaluator, SegmentationResult, label_map
 from common.runs import leakage
@@ -100,7 +101,7 @@ def evaluate_segmentation(
     Raises:
         UserError: a directory that is none, a validation run on the very images, or images without a label map.
     """
-    chosen = {}
+    chosen: _Chosen = {}
     for path in validation:
         held = SegmentationPredictions.open(path)
         chosen[_key(held)] = (held, score_segmentation(held, root, workers))
@@ -113,8 +114,12 @@ def _key(predictions: SegmentationPredictions) -> tuple[str, str]:
     return str(predictions.manifest.get("checkpoint")), str(predictions.manifest.get("options"))
 
 
+_Chosen = dict[tuple[str, str], tuple[SegmentationPredictions, tuple[SegmentationEvaluator, dict[str, int]]]]
+"""By `_key`, the validation run with its counts and what is not in them."""
+
+
 def _evaluation(
-    predictions: SegmentationPredictions, chosen: dict, root: Path | None, workers: int, split: str | None
+    predictions: SegmentationPredictions, chosen: _Chosen, root: Path | None, workers: int, split: str | None
 ) -> SegmentationEvaluation:
     evaluator, left_out = score_segmentation(predictions, root, workers, split)
     results = evaluator.compute()
@@ -175,7 +180,7 @@ def _with_corloc(
     predictions = evaluation.predictions
     dataset = predictions.dataset(root) if split is None else predictions.other_split(split, root)[1]
     entries = {entry.image_id: entry for entry in predictions.entries}
-    truth: dict[Place, list] = {}
+    truth: dict[Place, list[tuple[float, ...]]] = {}
     for sample in dataset:
         for label, box in sample.objects if sample.image_id in entries else ():
             truth.setdefault((sample.image_id, label), []).append(box)
@@ -257,7 +262,7 @@ def summary_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[st
     return table
 
 
-def _mean(values: np.ndarray) -> float:
+def _mean(values: Floats) -> float:
     found = values[~np.isnan(values)]
     return float(found.mean()) if len(found) else float("nan")
 

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from common.datasets import Sample, alike
 from common.datasets.classes import Matching
+from common.measuring.arrays import Floats
 from common.measuring.extraction import check_map
 from common.runs.provenance import provenance
 from common.runs.record import (
@@ -68,7 +69,7 @@ class PredictionsWriter:
         self.changed: Counter[str] = Counter()
         self._skipped: dict[str, list[str]] = {}
         self._processes: list[dict[str, Any]] = list(processes)
-        self._file = None
+        self._file: TextIO | None = None
         hold(directory)
         manifest = directory / MANIFEST
         if manifest.is_file() and not overwrite:
@@ -107,7 +108,7 @@ class PredictionsWriter:
             if "skipped" in record:
                 self._skipped.setdefault(str(record["skipped"]), []).append(record["image_id"])
 
-    def write(self, prediction: Prediction, localization_map: np.ndarray | None = None) -> None:
+    def write(self, prediction: Prediction, localization_map: Floats | None = None) -> None:
         """Write one image's line, and before it its map.
 
         Raises:
@@ -140,16 +141,22 @@ class PredictionsWriter:
         self._skipped.setdefault(reason, []).append(image_id)
         self._append({"image_id": image_id, "skipped": reason})
 
+    @property
+    def _lines(self) -> TextIO:
+        if self._file is None:
+            raise ValueError(f"{self.directory} is closed, or was finished before")
+        return self._file
+
     def _append(self, record: dict[str, Any]) -> None:
         with writing(self.directory / LINES):
-            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
-            self._file.flush()
+            self._lines.write(json.dumps(record, ensure_ascii=False) + "\n")
+            self._lines.flush()
         self.done.add(record["image_id"])
 
     def finish(self) -> None:
         """Say that everything is written."""
         with writing(self.directory / LINES):
-            os.fsync(self._file.fileno())
+            os.fsync(self._lines.fileno())
         self._write_manifest(complete=True)
         self.close()
         self.complete = True

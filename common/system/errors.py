@@ -186,7 +186,7 @@ def mendable(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.errno in _DISK:
-        return str(UserError(error.strerror, where=error.filename, do=f"mend that, then {AGAIN}"))
+        return str(UserError(error.strerror or str(error), where=error.filename, do=f"mend that, then {AGAIN}"))
     if isinstance(error, BrokenProcessPool) or (isinstance(error, RuntimeError) and _LOST_WORKER.match(str(error))):
         return str(UserError("one of the command's other processes was killed, or could not send what it made",
                              expected="enough memory for all, in /dev/shm too",

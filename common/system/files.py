@@ -30,7 +30,7 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Give `write` a file to fill, then put it in the place of `path`; folders are made as needed.
 
     A process that is killed in between leaves `path` as it was, and at worst a `.part` file that the next write takes

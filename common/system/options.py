@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import tyro
 
@@ -19,6 +19,7 @@ _PLAIN: dict[tuple[type, str], Any] = {}
 """Annotations as they were written, by class and field."""
 
 
+@overload
 def parse(
     options: type[Options],
     *,
@@ -26,7 +27,24 @@ def parse(
     description: str | None,
     released: Mapping[str, str] | None = None,
     architectures: Sequence[str] = (),
-) -> Options:
+) -> Options: ...
+@overload
+def parse(
+    options: Any,
+    *,
+    prog: str,
+    description: str | None,
+    released: Mapping[str, str] | None = None,
+    architectures: Sequence[str] = (),
+) -> Any: ...
+def parse(
+    options: Any,
+    *,
+    prog: str,
+    description: str | None,
+    released: Mapping[str, str] | None = None,
+    architectures: Sequence[str] = (),
+) -> Any:
     """Parse the command line into a frozen dataclass.
 
     Args:
@@ -124,7 +142,7 @@ def grouped(values: Mapping[str, Any]) -> str:
 
 def _explain(options: type, released: Mapping[str, str]) -> None:
     """Give every field without a value to name a hint in place of "(default: None)", in dataclasses of fields too."""
-    for field in dataclasses.fields(options):  # type: ignore[arg-type]
+    for field in dataclasses.fields(options):
         inner = get_args(field.type)[0] if get_origin(field.type) is Annotated else field.type
         needed = _is_list_that_must_be_given(field, inner)
         if needed or field.default is None or field.default in ((), ""):

@@ -6,12 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from typing import TypeVar
 
-Job, Result = TypeVar("Job"), TypeVar("Result")
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 AHEAD = 4
 """Jobs a process that are given out before their results are read."""
@@ -29,7 +30,7 @@ def in_processes(work: Callable[[Job], Result], jobs: Sequence[Job], workers: in
         yield from map(work, jobs)
     else:
         with pool_of(min(workers, len(jobs))) as pool:
-            given = deque()
+            given: deque[Future[Result]] = deque()
             for job in jobs:
                 given.append(pool.submit(work, job))
                 if len(given) > AHEAD * workers:  # `pool.map` keeps whatever its reader has not taken yet

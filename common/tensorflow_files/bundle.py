@@ -12,7 +12,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -135,6 +135,7 @@ def read_values(array: Array) -> np.ndarray:
         ValueError: the bytes are not those that were written.
     """
     if array.place is None:
+        assert array.values is not None  # one of the two is there
         return array.values.reshape(array.shape)
     with open(array.place.file, "rb") as file:
         file.seek(array.place.offset)
@@ -212,7 +213,7 @@ def _announced(described, saved) -> Array:
     return Array(shape, kind, values=values)
 
 
-def _message(kind: type, content: bytes, longest: int = _LONGEST):
+def _message(kind: Any, content: bytes, longest: int = _LONGEST):
     if len(content) > longest:
         raise ValueError(f"a message of {len(content):,} bytes")
     try:

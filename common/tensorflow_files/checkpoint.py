@@ -68,7 +68,7 @@ class Checkpoint:
         Raises:
             UserError: there is none of this architecture, or several.
         """
-        found = [name for name in _CLASSIFIERS[arch] if self._kernel(name) is not None]
+        found = {name: kernel for name in _CLASSIFIERS[arch] if (kernel := self._kernel(name)) is not None}
         if len(found) != 1:
             raise UserError(
                 f"{len(found)} of the classifiers that {arch} may have are in the file", where=self.name,
@@ -76,10 +76,11 @@ class Checkpoint:
                 do="check the architecture" if not found else "delete the others",
             )  # fmt: skip
         batch_norm = arch == "inceptionv3" and "InceptionV3/Logits/add1/BatchNorm/beta" in self.shapes
-        shape = self.shapes[self._kernel(found[0])]
+        ((classifier, kernel),) = found.items()
+        shape = self.shapes[kernel]
         if not shape or not 1 <= shape[-1] <= MAX_CLASSES:
-            raise UserError(f"{found[0]} has shape {shape}", where=self.name, expected="an output for each class")
-        return Head(found[0], shape[-1], batch_norm)
+            raise UserError(f"{classifier} has shape {shape}", where=self.name, expected="an output for each class")
+        return Head(classifier, shape[-1], batch_norm)
 
     def _kernel(self, classifier: str) -> str | None:
         return next(

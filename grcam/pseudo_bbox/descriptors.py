@@ -160,8 +160,10 @@ def pseudo_boxes(
     direction, drift = group.direction().float(), group.drift().float()
     seen = {name for some in kept for name in some}
     rest = [name for name in names if name not in seen]
-    again = ((some, maps - group.shift[:, None, None]) for some, maps in (features(rest) if rest else ()))
-    boxes = {}
+    shift = group.shift
+    assert shift is not None  # there are descriptors
+    again = ((some, maps - shift[:, None, None]) for some, maps in (features(rest) if rest else ()))
+    boxes: dict[str, tuple[int, int, int, int]] = {}
     for some, maps in chain(zip(kept, group.kept, strict=True), again):
         scores = torch.einsum("nchw,c->nhw", maps - drift[:, None, None], direction).cpu().numpy()
         boxes.update(zip(some, map(box_of_scores, scores), strict=True))

@@ -179,7 +179,11 @@ def _finished(path: Path, header: dict[str, Any]) -> dict[str, Box] | None:
         return None
     if read_json(_record_path(path)) != {**json.loads(json.dumps(header)), "boxes": sha256(path)}:
         return None
-    return {name: rows[0].values for name, rows in handover.read_boxes(path).rows.items()}
+    boxes: dict[str, Box] = {}
+    for name, rows in handover.read_boxes(path).rows.items():
+        x0, x1, y0, y1 = rows[0].values
+        boxes[name] = (x0, x1, y0, y1)
+    return boxes
 
 
 def _of_group(

@@ -25,6 +25,16 @@ class ResNet50(nn.Module):
     Nothing is dilated. The linear layer is there for the checkpoint's sake.
     """
 
+    conv1: nn.Module
+    bn1: nn.Module
+    relu: nn.Module
+    maxpool: nn.Module
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+    layer4: nn.Module
+    fc: nn.Module
+
     def __init__(self, classes: int = 1000):
         super().__init__()
         from torchvision.models import resnet50  # torchvision takes as long to import as PyTorch
@@ -77,6 +87,7 @@ def load(arch: str, pretrained_path: Path | None) -> FeatureNetwork:
     """
     if arch == "mobilenet_v1":
         return _mobilenet_v1(pretrained_path)
+    record: dict[str, str | None]
     if pretrained_path is None:
         state, record = backbones.torchvision_weights("resnet50"), {"name": "torchvision resnet50", "sha256": None}
     else:
@@ -90,6 +101,7 @@ def load(arch: str, pretrained_path: Path | None) -> FeatureNetwork:
 
 
 def _mobilenet_v1(pretrained_path: Path | None) -> FeatureNetwork:
+    record: dict[str, str | None]
     if pretrained_path is None:
         model = backbones.build("mobilenet_v1", 1000)
         record = {"name": "imagenet:mobilenet_v1", "sha256": None}

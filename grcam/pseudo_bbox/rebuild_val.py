@@ -11,6 +11,7 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from common.datasets import DataSource
 from common.system.errors import UserError, inside, run_command
@@ -53,7 +54,7 @@ def rebuild(options: Rebuild) -> dict[str, Path]:
     sources, places, target = {}, {}, options.rebuild_val_save_path
     known = {} if options.image_path else {sample.image_id: sample.path for sample in options.data.load()}
     for name, rows in table.rows.items():
-        where = {"where": table.path, "line": rows[0].line}
+        where: dict[str, Any] = {"where": table.path, "line": rows[0].line}
         places[name] = inside(target / str(rows[0].values[2]), name, **where)
         source = inside(options.image_path, name, **where) if options.image_path else known.get(name)
         if source is None or not source.is_file():

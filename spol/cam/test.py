@@ -8,7 +8,7 @@ The network runs in batches; processes of their own turn maps into masks. A run 
 
 import json
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,8 @@ ENDINGS = dict(zip(("png", "jpeg"), MASK_ENDINGS, strict=True))
 class MakeMasks(InferenceOptions):
     """Make pseudo masks."""
 
+    snapshot: Annotated[Path, also("checkpoint")]
+    """A final.pth or model-<number> of the train command, or an authors' file."""
     out: Annotated[Path, also("masks", "savepath")]
     """Folder for the pseudo masks, one for each image; the original's is DATAPATH/seg."""
     resize: int | None = None
@@ -114,7 +116,7 @@ class _Writers:
     def __init__(self, options: MakeMasks, ending: str, progress: Any):
         self.options, self.ending, self.progress = options, ending, progress
         self.waiting: deque[Future] = deque()
-        self.pool = None
+        self.pool: ProcessPoolExecutor | None = None
         self.stack = ExitStack()
 
     def __enter__(self) -> "_Writers":

@@ -47,7 +47,8 @@ class Losses:
     def __call__(self, network: MffNet, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Normalized images (B, 3, H, W) and labels (B,) to scalars."""
         if self.two_branches:
-            return two_branch_loss(*network(images, two_branches=True), labels)
+            deep, fused = network(images, two_branches=True)
+            return two_branch_loss(deep, fused, labels)
         return one_branch_loss(network(images), labels)
 
 

@@ -54,7 +54,8 @@ def load(checkpoint: str, least: int, arch: str = "efficientnet-b7", padded_for:
         arch = spelled_for(networks.ARCHITECTURES, checkpoint.removeprefix("imagenet:"))
         network = networks.imagenet(arch, padded_for or networks.PADDED_FOR)
         return Classifier(network, arch, {"name": f"imagenet:{arch}", "sha256": None}, None)
-    path, config = Path(checkpoint), {}
+    path = Path(checkpoint)
+    config: dict[str, Any] = {}
     content = checkpoints.read(path)
     if checkpoints.is_own(content):
         config, state = checkpoints.read_trained(path, METHOD)

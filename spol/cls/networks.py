@@ -30,6 +30,9 @@ TEN_TIMES = ("_bn1.weight", "_fc.bias")
 class Renormalized(nn.Module):
     """A `CamClassifier` that takes images normalized with ImageNet's mean and deviation, and gives scores alone."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, classifier: backbones.CamClassifier):
         super().__init__()
         self.classifier = classifier

@@ -103,7 +103,7 @@ def classify(options: Classify) -> Path:
 
 def _hand_over(options: Classify, directory: Path, arch: str, header: dict) -> Path:
     read = Predictions.open(directory)
-    found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in read.entries}
+    found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in read.entries if entry.top5}
     if not found:
         raise UserError("no image could be classified", where=directory, do="look at its predictions.jsonl")
     path = options.out / "classification.json"

@@ -7,6 +7,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -58,7 +59,7 @@ def losses(network: nn.Module, images: Tensor, labels: Tensor) -> dict[str, Tens
     return classification_loss(network(images), labels)
 
 
-def _still(network: nn.Module) -> None:
+def _still(network: Any) -> None:
     """Switch dropout and EfficientNet's drop-connect off."""
     for module in network.modules():
         if isinstance(module, nn.Dropout):

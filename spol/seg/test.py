@@ -7,9 +7,10 @@ Writes predictions directories OUT/crop and OUT/squash for `python -m common.eva
 once with its denominator and once with every image in it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
@@ -27,8 +28,7 @@ from common.system.options import parse
 from spol import verdicts, weights
 from spol.config import recipe, recipe_name
 from spol.data import Images, image_batches, stacked
-from spol.models import MffNet
-from spol.options import InferenceOptions
+from spol.options import InferenceOptions, also
 from spol.segmentation import foreground, input_kind
 from spol.verdicts import Verdicts
 
@@ -37,6 +37,8 @@ from spol.verdicts import Verdicts
 class Localize(InferenceOptions):
     """Localize a split."""
 
+    snapshot: Annotated[Path, also("checkpoint")]
+    """A final.pth or model-<number> of the train command, or an authors' file."""
     top1top5: Path | None = None
     """Verdicts of stage cls: classification.json, a predictions directory, or the original's top1top5.npy. Without
     them only GT-known is measured."""
@@ -69,7 +71,7 @@ def localize(options: Localize) -> list[Path]:
         threshold = recipe("seg", recipe_name(options.data.name, options.recipe)).threshold
     loaded = weights.load(options.snapshot, "seg")
     classified = verdicts.read(options.top1top5) if options.top1top5 else None
-    if classified:
+    if classified and options.top1top5:
         classified.check(dataset, options.top1top5)
     network = for_inference(loaded.network, device)
     network.dropout.train(options.mode == "train")
@@ -98,7 +100,7 @@ def localize(options: Localize) -> list[Path]:
 def _localize(
     options: Localize,
     dataset: Dataset,
-    network: MffNet,
+    network: Callable[..., Any],
     classified: Verdicts | None,
     header: dict[str, Any],
     device: torch.device,

@@ -39,6 +39,16 @@ class Evidence:
     selection: Tensor
     gradient: Tensor | None
 
+    def needed_gradient(self) -> Tensor:
+        """The gradient, for a method that can't do without.
+
+        Raises:
+            ValueError: it wasn't asked for.
+        """
+        if self.gradient is None:
+            raise ValueError("the method is of two gradients, and one was asked for")
+        return self.gradient
+
 
 def evidence(
     model: nn.Module,
@@ -83,8 +93,10 @@ def evidence(
             gradients = _pulled(found, kept, delta, last=True)
     made = {}
     for name in names:
-        parts = (kept.pop(name).detach(), selections.pop(name), gradients.pop(name, None))
-        made[name] = Evidence(*(None if part is None else _as_map(part, images, name, reshape) for part in parts))
+        features = _as_map(kept.pop(name).detach(), images, name, reshape)
+        selection = _as_map(selections.pop(name), images, name, reshape)
+        pulled = gradients.pop(name, None)
+        made[name] = Evidence(features, selection, None if pulled is None else _as_map(pulled, images, name, reshape))
         if reshape is not None and not bool(made[name].selection.any()):
             raise UserError(f"the scores don't depend on the map that the reshape makes of {name}",
                             do="take an earlier layer")  # fmt: skip

@@ -40,7 +40,7 @@ class _Call:
     name: str
     calls: int = 0
     node: Any = None
-    shape: tuple[int, ...] | None = None
+    shape: tuple[int, int, int] | None = None
     tokens: tuple[int, ...] | None = None
     """The output's, where it is no map but has places."""
     output: Tensor | None = None
@@ -72,7 +72,7 @@ def layers(
         cuts = _cuts(found.grad_fn)
         usable = [call for call in calls if call.calls == 1 and call.shape is not None and call.node in cuts]
         if reshape is not None:
-            usable = [call for call in usable if _matters(found, call.output, reshape)]
+            usable = [call for call in usable if call.output is not None and _matters(found, call.output, reshape)]
     blocks = _blocks(model)
     groups: dict[Any, list[_Call]] = {}
     for call in usable:
@@ -86,7 +86,7 @@ def layers(
     depth = {node: number for number, node in enumerate(cuts)}
     named.sort(key=lambda call: depth[call.node])
     _need_maps(named, [call for call in calls if call.tokens and call.node in depth], depth, reshape)
-    return [Layer(call.name, call.shape) for call in named]
+    return [Layer(call.name, call.shape) for call in named if call.shape is not None]
 
 
 def _need_maps(named: list[_Call], of_tokens: list[_Call], depth: dict[Any, int], reshape: Reshape | None) -> None:
@@ -133,20 +133,21 @@ def _traced(model: nn.Module, image: Tensor, reshape: Reshape | None, scores: Ca
     return calls, found
 
 
-def _map_shape(output: Tensor, image: Tensor, reshape: Reshape | None) -> tuple[int, ...] | None:
+def _map_shape(output: Tensor, image: Tensor, reshape: Reshape | None) -> tuple[int, int, int] | None:
     try:
         made = output if reshape is None else reshape(output)
     except (UserError, RuntimeError, ValueError, IndexError):
         return None  # not one of the layers that the reshape is made for
     if not is_map(made, image) or made.shape[2] * made.shape[3] < 2:
         return None
-    return tuple(made.shape[1:])
+    _, channels, height, width = made.shape
+    return channels, height, width
 
 
 def _cuts(scores: Any) -> dict[Any, None]:
     """Nodes of the graph that every path from the scores to the image passes, from the scores on."""
     order = _topological(scores)
-    to_image = {}
+    to_image: dict[Any, int] = {}
     for node in reversed(order):
         ways = [following for following, _ in node.next_functions if following is not None]
         to_image[node] = sum(to_image[following] for following in ways) if ways else 1

@@ -8,7 +8,7 @@ of each at the threshold that these images choose, and which layer is best on th
 localize the test images with that layer alone, and score them with --validation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -82,7 +82,7 @@ def localize(options: Localize) -> list[Path]:
     side = input_side(options, checkpoint)
     runs = mapper.runs(torch.zeros(1, 3, side, side, device=device))
     shared = {"checkpoint": checkpoint, "data": options.data.described(dataset, options.checkpoint)}
-    writers = {
+    writers: dict[Run, PredictionsWriter] = {
         (method, layer, frame): _writer(options, shared, architecture, (method, layer, frame), matching)
         for frame in options.frames
         for method, layer in runs
@@ -106,7 +106,7 @@ def load_classifier(options: Localize) -> tuple[CamClassifier, str, dict[str, An
     return model, options.mode, {"name": opened.name, "sha256": opened.fingerprint()}, None
 
 
-def _check_table(options: Localize, kinds: dict[str, str]) -> None:
+def _check_table(options: Localize, kinds: Mapping[Any, str]) -> None:
     if options.table is None:
         return
     if options.table not in PROTOCOLS:
@@ -144,7 +144,7 @@ def _localize(
     side: int,
 ) -> list[Path]:
     box = Box(GRCAM.extractor, options.threshold)
-    model = mapper.model
+    model: Any = mapper.model
     look = compiled(model) if options.compile else model
     kinds = frame_kinds(options.frames)
 

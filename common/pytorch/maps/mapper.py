@@ -19,8 +19,8 @@ from common.system.errors import UserError
 METHODS: dict[str, Callable[[Evidence], Tensor]] = {
     "cam": lambda found: class_activation(found.features, found.selection),
     "grad-cam": lambda found: grad_cam(found.features, found.selection),
-    "dgl": lambda found: dual_gradients(found.features, found.gradient, found.selection),
-    "grcam": lambda found: refined(found.features, found.gradient, found.selection),
+    "dgl": lambda found: dual_gradients(found.features, found.needed_gradient(), found.selection),
+    "grcam": lambda found: refined(found.features, found.needed_gradient(), found.selection),
 }
 """Maps (N, h, w) by method."""
 LAST_ONLY = ("cam", "grcam")
