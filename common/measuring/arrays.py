@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array: TypeAlias = NDArray[Any]
-"""Of a type that a file or a caller decides."""
+"""Array of a type that a file or a caller decides."""
 Boxes: TypeAlias = NDArray[np.float64]
 """(N, 4) `x0 y0 x1 y1`."""
 Floats: TypeAlias = NDArray[np.floating[Any]]

@@ -115,7 +115,7 @@ def _key(predictions: SegmentationPredictions) -> tuple[str, str]:
 
 
 _Chosen = dict[tuple[str, str], tuple[SegmentationPredictions, tuple[SegmentationEvaluator, dict[str, int]]]]
-"""By `_key`, the validation run with its counts and what is not in them."""
+"""Validation runs by `_key`, with their counts and what is not in them."""
 
 
 def _evaluation(

@@ -76,7 +76,7 @@ def test_predictions_score_as_the_errors_say(released, tmp_path):
         assert row.source == "stored"
         assert row.threshold == pytest.approx(1 - report["oracle"][name]["gt_known"]["th"])
     assert [evaluation.rows[0].method for evaluation in evaluations] == [
-        "grcam boxes vgg", "grcam revised (released) vgg", "grcam pseudo vgg"]  # fmt: skip
+        "grcam boxes vgg16", "grcam revised (released) vgg16", "grcam pseudo vgg16"]  # fmt: skip
     assert json.loads((tmp_path / "errors.json").read_text())["oracle"] == report["oracle"]
     again = revise_command(parse(arguments, "--out", tmp_path / "out", "--mode", "vgg"))
     assert again["oracle"] == report["oracle"]
