@@ -1,5 +1,6 @@
 """`common` outside `common.pytorch` works where no framework is installed."""
 
+import importlib.util
 import pkgutil
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import pytest
 import common
 from tests.absent import without
 
+COMPILED = () if importlib.util.find_spec("numba") else ("common.measuring.component_tree",)
+"""Behind the optional extra `fast`."""
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(common.__path__, "common.")
-    if not module.name.startswith("common.pytorch")
+    if not module.name.startswith(("common.pytorch", *COMPILED))
 )
 BLOCKED = without("torch", "torchvision", "timm", "tensorflow", "tensorpack")
 
