@@ -75,7 +75,7 @@ stage() { # number, what, the share of the time that lies before it in percent; 
   [ ! -f "$out/stage-$1.done" ] || { printf '== %s of %s: %s: done\n' "$1" "$stages" "$2"; return 1; }
   local left=""
   first=${first:-$3}
-  [ "$3" -eq "$first" ] || left=", about $(((SECONDS - started) * (100 - $3) / ($3 - first) / 60 + 1)) min to go"
+  [ "$3" -eq "$first" ] || [ "$3" -lt 16 ] || left=", about $(((SECONDS - started) * (100 - $3) / ($3 - first) / 60 + 1)) min to go"
   printf '\n== %s of %s: %s (%s s so far%s)\n' "$1" "$stages" "$2" "$((SECONDS - started))" "$left"
 }
 finished() { mkdir -p "$out" && touch "$out/stage-$1.done"; }
