@@ -136,6 +136,9 @@ class Whisker:
 
 LINE = 26
 """Pixels a whisker and its name take."""
+LONG = 58
+"""Characters that fit into a line of a chart; longer ones are squeezed into it."""
+SQUEEZED = f' textLength="{PLOT_WIDTH}" lengthAdjust="spacingAndGlyphs"'
 
 
 def whiskers(title: str, rows: Sequence[Whisker]) -> str:
@@ -149,7 +152,7 @@ def whiskers(title: str, rows: Sequence[Whisker]) -> str:
     for number, row in enumerate(rows):
         y = TOP + LINE * number + 19
         words = f"{row.label}: {row.value:.1f} ({row.low:.1f}-{row.high:.1f})"
-        parts.append(_text("key", LEFT, y - 8, words))
+        parts.append(_text("key", LEFT, y - 8, words, SQUEEZED if len(words) > LONG else ""))
         parts.append(_stroke("whisker", _across(row.low), y, _across(row.high), y))
         parts += [_stroke("whisker", _across(end), y - 3, _across(end), y + 3) for end in (row.low, row.high)]
         parts.append(f'<circle class="point" cx="{_across(row.value)}" cy="{y}" r="3"/>')

@@ -14,7 +14,7 @@ from common.evaluate import Evaluate
 from common.measuring.geometry import Frame
 from common.measuring.protocols import PROTOCOLS
 from common.pictures.overlays import draw
-from common.report import Report, build, published
+from common.report import Report, build, figures, published
 from common.report.sheet import GAP, WORDS, sheet
 from common.runs.evaluation import evaluate
 from common.runs.record import Prediction
@@ -224,3 +224,10 @@ def test_a_sheet_has_a_row_for_each_run(both):
     boxes = (np.abs(picture.astype(int) - (255, 176, 0)).sum(axis=2) < 60).sum(axis=1)
     assert boxes[: WORDS + 90].any()
     assert boxes[WORDS + 90 + GAP :].any()
+
+
+def test_long_names_stay_within_a_chart_of_intervals():
+    short, long = (
+        figures.Whisker(name, 50.0, 40.0, 60.0) for name in ("cam", "dgl mobilenet_v1 Conv2d_11_pointwise, pseudo")
+    )
+    assert figures.whiskers("bas", [short, long]).count('textLength="316"') == 1
