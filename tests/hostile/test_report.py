@@ -168,7 +168,7 @@ def test_a_class_that_no_csv_breaks_on(tmp_path):
     export(evaluation, options.out, options)
     with (options.out / "boxes.csv").open(newline="") as file:
         rows = list(csv.reader(file))
-    assert {len(cells) for cells in rows} == {12}
+    assert {len(cells) for cells in rows} == {14}
 
 
 # --------------------------------------------------------------------------------------------------------- where it goes
