@@ -12,9 +12,11 @@ from common.measuring.geometry import (
     clip_and_drop_empty,
     clip_one_sided,
     clip_one_sided_to_pixels,
+    frame_kinds,
     round_half_even,
     truncate,
 )
+from common.system.errors import UserError
 
 sides = st.integers(1, 5000)
 coordinates = st.floats(-1e4, 1e4, allow_nan=False)
@@ -178,3 +180,20 @@ def test_a_box_outside_the_crop_turns_inside_out_and_stays():
 def test_truncation_goes_towards_zero():
     assert truncate(np.array([0.0, 30, 100, 200]), Frame.centre_crop((256, 256)))[0].tolist() == [-16, 14, 84, 184]
     assert truncate(np.array([1.0, 1, 2, 2]), Frame.squash((3, 3), 4))[0].tolist() == [1, 1, 2, 2]
+
+
+def test_frames_by_name():
+    assert frame_kinds(["squash"]) == ["resize 224"]
+    assert frame_kinds(["squash", "crop"], least="crop") == ["resize 224", "resize 256 crop 224"]
+
+
+@pytest.mark.parametrize(("names", "least", "message"), [
+    ([], None, "--frames ; expected crop, squash or both"),
+    (["crop", "crop"], None, "--frames crop crop; expected crop, squash or both"),
+    (["squash"], "crop", "--frames squash; expected crop, or both"),
+    (["crop", "crop"], "crop", "--frames crop crop; expected crop, or both"),
+])  # fmt: skip
+def test_frames_that_are_refused(names, least, message):
+    with pytest.raises(UserError) as raised:
+        frame_kinds(names, least)
+    assert str(raised.value) == message

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.measuring.geometry import Frame, frame_kinds
+from common.measuring.geometry import Frame
 from common.measuring.metrics import score_boxes
 from common.measuring.protocols import ADL, BAS, BAS_EXTENSION, GRCAM, PROTOCOLS, SPOL, WSOLEVAL_V1, WSOLEVAL_V2
 from common.system.errors import UserError
@@ -32,23 +32,6 @@ def test_a_backbones_own_row_outranks_the_general_one():
         protocol = replace(BAS, fixed=fixed)
         found = [protocol.fixed_threshold(*pair) for pair in (("cub", "vgg"), ("cub", "resnet"), ("ilsvrc", "vgg"))]
         assert found == [0.1, 0.3, 0.2]
-
-
-def test_frames_by_name():
-    assert frame_kinds(["squash"]) == ["resize 224"]
-    assert frame_kinds(["squash", "crop"], least="crop") == ["resize 224", "resize 256 crop 224"]
-
-
-@pytest.mark.parametrize(("names", "least", "message"), [
-    ([], None, "--frames ; expected crop, squash or both"),
-    (["crop", "crop"], None, "--frames crop crop; expected crop, squash or both"),
-    (["squash"], "crop", "--frames squash; expected crop, or both"),
-    (["crop", "crop"], "crop", "--frames crop crop; expected crop, or both"),
-])  # fmt: skip
-def test_frames_that_are_refused(names, least, message):
-    with pytest.raises(UserError) as raised:
-        frame_kinds(names, least)
-    assert str(raised.value) == message
 
 
 def test_grcams_thresholds_give_its_recorded_grey_levels():
