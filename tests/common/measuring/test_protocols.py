@@ -6,7 +6,6 @@ import pytest
 from common.measuring.geometry import Frame
 from common.measuring.metrics import score_boxes
 from common.measuring.protocols import ADL, BAS, BAS_EXTENSION, GRCAM, PROTOCOLS, SPOL, WSOLEVAL_V1, WSOLEVAL_V2
-from common.system.errors import UserError
 
 
 def test_the_papers_protocols_are_there():
