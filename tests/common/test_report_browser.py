@@ -63,6 +63,7 @@ def cards(page):
     return page.locator(".card").count()
 
 
+@pytest.mark.slow
 def test_every_image_stands_under_every_run_of_the_frame(page):
     assert cards(page) == 6
     assert page.locator(".look").count() == 12
@@ -112,6 +113,7 @@ def test_worst_come_first(page):
     page.wait_for_function("document.querySelector('.card .look[data-run=\"2\"] .hit') !== null")
 
 
+@pytest.mark.slow
 def test_canvases_show_the_map_and_the_boxes(page):
     page.wait_for_function("document.querySelector('.card canvas').width > 100")
     pixels = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
@@ -171,6 +173,7 @@ def test_axe_finds_nothing_serious(page, scheme):
     assert [each for each in found if each[1] in ("serious", "critical")] == []
 
 
+@pytest.mark.slow
 def test_an_image_opens_large_with_a_map_as_strong_as_one_likes(page):
     page.locator(".card canvas").first.click()
     dialog = page.locator("#large")

@@ -44,6 +44,7 @@ def as_result(protocol, hit, right):
                               100 * hit.mean(axis=0), np.full(THRESHOLDS, len(hit)), len(hit), hits=hits)  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "fixed"), [
     (SPOL, True), (WSOLEVAL_V1, False), (WSOLEVAL_V2, True), (WSOLEVAL_V2, False), (BAS, True), (BAS, False),
 ], ids=lambda value: value if isinstance(value, bool) else value.name)  # fmt: skip

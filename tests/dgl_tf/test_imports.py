@@ -16,6 +16,7 @@ def test_dgl_tf_imports_without_torch():
     subprocess.run([sys.executable, "-c", BLOCKED + "import dgl_tf, common.evaluate, common.prepare"], check=True)
 
 
+@pytest.mark.slow
 def test_tensorflow_and_tensorpack_work_together_here():
     code = BLOCKED + (
         "import dgl_tf\nimport tensorflow.compat.v1 as tf\ntf.disable_v2_behavior()\n"

@@ -110,6 +110,7 @@ def test_the_classifier_is_found_under_any_released_name(tmp_path, arch, name, s
     assert head == (name.rsplit("/", 1)[0], shape[-1], batch_norm)
 
 
+@pytest.mark.slow
 def test_what_differs_is_named(tmp_path):
     name = "MobilenetV1/Conv2d_3_pointwise/weights"
     arrays = saved(tmp_path)
@@ -126,6 +127,7 @@ def test_what_differs_is_named(tmp_path):
             registry.load(session, network, tmp_path / "shape.npz")
 
 
+@pytest.mark.slow
 def test_equal_counts_are_reshaped_and_fresh_heads_left_alone(tmp_path):
     arrays = saved(tmp_path)
     flat = {name: value.reshape(-1) for name, value in arrays.items()}

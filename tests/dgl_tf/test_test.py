@@ -182,6 +182,7 @@ def test_the_command_line(made, tmp_path):
     assert "no such checkpoint" in missing.stderr
 
 
+@pytest.mark.slow
 def test_photographs_with_imagenets_own_head(tmp_path):
     """A cat, with Google's weights."""
     skimage = pytest.importorskip("skimage")

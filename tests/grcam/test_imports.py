@@ -15,6 +15,7 @@ def test_grcam_imports_neither_framework_by_itself():
         "assert not {'torch', 'tensorflow'} & set(sys.modules)")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("module", "absent"), [
     ("grcam.generate_predicted_bbox", ("torch", "torchvision")),
     ("grcam.pseudo_bbox.main", ("tensorflow", "tensorpack")),

@@ -68,6 +68,7 @@ def test_run_test_sh(made, tmp_path):
     assert json.loads((tmp_path / "out/errors.json").read_text())["images"] == 9
 
 
+@pytest.mark.slow
 def test_what_a_later_step_needs_is_looked_for_before_the_first_one_starts(made, tmp_path):
     checkpoint, root = made
     environment = {**os.environ, "WSOL_PYTHON": sys.executable}

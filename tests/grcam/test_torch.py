@@ -58,6 +58,7 @@ def test_the_closed_form_is_numpys(kind):
             np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
 
 
+@pytest.mark.slow
 def test_both_frameworks_make_one_run_and_torch_needs_no_tensorflow(tmp_path):
     """Hand-over files equal, maps 1e-4, of a data set in both frames."""
     root = small_cub.make(tmp_path / "CUB", test=2)

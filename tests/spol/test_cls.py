@@ -50,6 +50,7 @@ def test_efficientnet_b7_is_the_recorded_one(golden):
     filled.close(thousand._fc(pooled), recorded["eval1000_logits"], 1e-5)
 
 
+@pytest.mark.slow
 def test_padding_can_be_made_for_the_size_it_sees():
     """At 600 the stem halves 685 to 342; at 685 to 343."""
     sides = [b7(2, padded_for)._conv_stem(torch.zeros(1, 3, 685, 8)).shape[2] for padded_for in (600, 685)]

@@ -80,6 +80,7 @@ def test_the_released_groups(tmp_path):
     assert counted == len(list(network.parameters())) - 3
 
 
+@pytest.mark.slow
 def test_export(tmp_path):
     network = build("seg", backbone="mobilenet_v1")
     config = {"method": "spol-seg", "architecture": "mobilenet_v1", "class_names": ["a"], "options": {}}

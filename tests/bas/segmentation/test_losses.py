@@ -30,6 +30,7 @@ def gradients(network, loss):
     return {name: parameter.grad for name, parameter in network.named_parameters()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["b0", "b1", "c80"])
 def test_a_training_step_is_the_recorded_one(network, case):
     """Passes, losses, every gradient and the running statistics in float64; tolerance 1e-9 of each greatest value."""

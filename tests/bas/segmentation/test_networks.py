@@ -42,6 +42,7 @@ def optimizer_steps(network, groups, rates, momentum, decay, most, losses):
         yield loss.item(), gradients, changes
 
 
+@pytest.mark.slow
 def test_cam_network_and_its_training_are_the_recorded_ones():
     """Float64: logits, losses, gradients, two steps, maps; 1e-8 of the greatest value."""
     from bas.segmentation.train import cam_groups
@@ -125,6 +126,7 @@ def test_irn_and_its_training_are_the_recorded_ones():
     assert_close(np.array(expected), recorded["parts_0"], 1e-8)
 
 
+@pytest.mark.slow
 def test_irn_takes_the_mean_displacement_off_and_its_edges_are_the_recorded_ones():
     """Float64 1e-8, float32 1e-4."""
     recorded = golden("irn")

@@ -62,6 +62,7 @@ def finished(folder, trained):
     return trained
 
 
+@pytest.mark.slow
 def test_from_labels_to_masks(folder, finished, capsys):
     trained, before = finished, digest(finished)
     run_test(options(folder, trained))  # finished: nothing is done again, and the figures are printed again
@@ -81,6 +82,7 @@ def test_from_labels_to_masks(folder, finished, capsys):
     assert shift.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_a_killed_pipeline_continues_to_the_same_files(folder, finished, tmp_path):
     """Killed in the middle of the IR labels; the same command then gives what an uninterrupted one gives."""
     trained = finished
@@ -167,6 +169,7 @@ def test_steps_refuse_what_another_step_wrote(folder, finished, tmp_path):
         train(TrainIrn(labels=finished / "maps", out=tmp_path, backbone="mobilenet_v1", crop=64, runtime=RUNTIME))
 
 
+@pytest.mark.slow
 def test_two_processes_are_one(folder, tmp_path):
     """CAM, whose batch norm is frozen: the losses of four images and of two by two are equal to 1e-4."""
     shared = ["--pretrained", "none", "--backbone", "mobilenet_v1", "--epochs", "1", "--batch-size", "4", "--crop", "64",
