@@ -95,14 +95,20 @@ def plain(tmp_path_factory):
     return [Page(html) for html in page_of(tmp_path_factory.mktemp("plain"), HARMLESS)]
 
 
+BY_LENGTH = {"textlength", "lengthadjust"}
+"""Attributes that squeeze a long label of a chart into its line: the only ones a name's length decides."""
+
+
+def attribute_names(page: Page) -> list[list[str]]:
+    return [[name for name, _ in attributes if name not in BY_LENGTH] for _, attributes in page.tags]
+
+
 @pytest.mark.parametrize("evil", EVIL)
 def test_no_name_adds_an_element_or_attribute_to_the_page(tmp_path, plain, evil):
     for html, expected in zip(page_of(tmp_path, evil), plain, strict=True):
         page = Page(html)
         assert [tag for tag, _ in page.tags] == [tag for tag, _ in expected.tags]
-        assert [[name for name, _ in attributes] for _, attributes in page.tags] == [
-            [name for name, _ in attributes] for _, attributes in expected.tags
-        ]
+        assert attribute_names(page) == attribute_names(expected)
         assert evil in page.words
         assert page.scripts[1] == expected.scripts[1]
         data = json.loads(page.scripts[0])
