@@ -29,6 +29,7 @@ def test_there_are_commands():
     assert {"bas.train", "common.evaluate", "spol.seg.test", "wsol.photographs", "common.pytorch.cam"} <= set(MODULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_no_default_is_none(module, capsys, monkeypatch):
     """An option that is not given has a released value, which is named, or is optional; in subcommands too."""
@@ -71,6 +72,7 @@ def test_texts_are_found(tmp_path):
     assert list(texts(file)) == [(1, "A."), (3, "Of B."), (5, "C."), (7, "D.")]
 
 
+@pytest.mark.slow
 def test_first_sentences_stand_alone():
     """Verb first or a noun phrase: "SGD momentum (Nesterov).", not "Of SGD, Nesterov."; `--help` shows them so."""
     hanging = [f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"

@@ -52,6 +52,7 @@ def snippets() -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_the_lines_of_python(tmp_path, monkeypatch):
     """As they stand there, one after another, on a photograph that scikit-image ships."""
     pytest.importorskip("torch")

@@ -1,7 +1,7 @@
 """Make a detection data set of class folders without boxes: localize every image, write the data set, and a page.
 
     wsol label birds --checkpoint runs/bas/final.pth --format yolo --out labelled
-    wsol label birds --checkpoint imagenet:mobilenet_v1 --method dgl --layer 2 --format coco --out labelled
+    wsol label birds --checkpoint imagenet:mobilenet_v1 --method dgl --layer 5 --format coco --out labelled
 
 writes, below --out:
 

@@ -1,7 +1,7 @@
 """Localize the objects on photographs, by any method: an overlay for each, and all boxes in one table.
 
     wsol localize bird.jpg other.png --method bas --checkpoint runs/bas/final.pth --out found
-    wsol localize bird.jpg --method dgl --checkpoint imagenet:mobilenet_v1 --out found
+    wsol localize bird.jpg --method dgl --layer 5 --checkpoint imagenet:mobilenet_v1 --out found
     wsol localize bird.jpg --arch timm:resnet18 --checkpoint mine.pth --class-names names.txt --out found
 
 Photographs are turned upright by their EXIF tag; boxes are in pixels of the upright photograph.

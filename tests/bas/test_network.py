@@ -125,6 +125,7 @@ def gradient_reaches(network, value):
     return reached
 
 
+@pytest.mark.slow
 def test_where_each_loss_sends_its_gradient(small):
     """The heart of the method: L_BAS trains the generator and f1 through it, and never f2."""
     labels = torch.tensor([1, 4])
@@ -191,6 +192,7 @@ def test_unknown_names_are_refused():
         build("vgg", "VOC")
 
 
+@pytest.mark.slow
 def test_the_fill_rule_is_the_recorded_one():
     """First value of a kernel, by hand from the rule."""
     state = filled.network("CUB", "mobilenet", classes=6).state_dict()

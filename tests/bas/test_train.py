@@ -254,6 +254,7 @@ def test_refusals(root, tmp_path, changes, message):
         train(options(root, tmp_path, **changes))
 
 
+@pytest.mark.slow
 def test_the_command_line_shows_every_option():
     done = subprocess.run([sys.executable, "-m", "bas.train", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0

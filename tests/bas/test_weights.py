@@ -56,6 +56,7 @@ def test_ext_files_hold_the_threshold_of_the_data_set(tmp_path, monkeypatch, dat
     assert (content["best_thr"], content["epoch"]) == (threshold, 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wrap", "variant", "said"), [
     (lambda s: s, "CUB", False),
     (lambda s: {f"module.{name}": value for name, value in s.items()}, "CUB", True),
@@ -196,6 +197,7 @@ def test_torchvisions_files_fill_the_backbone(tmp_path, monkeypatch, arch):
         assert state["classifier_loc.0.weight"].std().item() == pytest.approx(0.02, rel=0.1)
 
 
+@pytest.mark.slow
 def test_mobilenets_file_fills_the_backbone(tmp_path, monkeypatch):
     donor = filled.network("CUB", "mobilenet", classes=3)
     names = {name.removeprefix("model."): value for name, value in donor.state_dict().items()

@@ -143,6 +143,7 @@ def test_refusals(tmp_path, source, maps):
         adopt(Adopt(maps, source, own, "theirs", overwrite=True))
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, source, maps):
     done = subprocess.run(
         [sys.executable, "-m", "common.adopt", maps, "--method", "theirs", "--out", tmp_path / "adopted",

@@ -36,6 +36,7 @@ def rows_of(evaluations, **fields):
     return [row for row in rows if all(getattr(row, name) == value for name, value in fields.items())]
 
 
+@pytest.mark.slow
 def test_every_protocol_side_by_side(both):
     evaluations, baselines = evaluate(Evaluate(both, released_for="cub"))
     assert {row.protocol for row in rows_of(evaluations)} == set(PROTOCOLS)
@@ -47,6 +48,7 @@ def test_every_protocol_side_by_side(both):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_data_set_is_read_once_for_many_runs(both, monkeypatch):
     reads, load = [], DataSource.load
     monkeypatch.setattr(DataSource, "load", lambda self: reads.append(self) or load(self))
@@ -54,6 +56,7 @@ def test_a_data_set_is_read_once_for_many_runs(both, monkeypatch):
     assert len(reads) == 1
 
 
+@pytest.mark.slow
 def test_numbers_by_hand(both):
     # One image of six misses; over classes it is one of the first class's two.
     evaluations, _ = evaluate(Evaluate(both, released_for="cub"))
@@ -67,6 +70,7 @@ def test_numbers_by_hand(both):
     assert grcam.classifier == "mobilenet_v1, 10 crop(s)"
 
 
+@pytest.mark.slow
 def test_a_threshold_from_validation_predictions(tmp_path, source):
     held = DataSource("cub", source.root, "train")
     test, validation = runs.write(tmp_path / "test", source), runs.write(tmp_path / "held", held)
@@ -87,12 +91,14 @@ def test_boxes_without_maps_are_scored_as_they_are(tmp_path, source):
     assert rows_of(evaluations, protocol="wsoleval-v1")[0].threshold == pytest.approx(0.2)
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(both):
     results = [evaluate(Evaluate(both, workers=workers))[0] for workers in (1, 3)]
     for one, other in zip(*results, strict=True):
         assert one.rows == other.rows
 
 
+@pytest.mark.slow
 def test_a_moved_data_set_is_found_with_root(tmp_path, source, both):
     source.root.rename(tmp_path / "moved")
     with pytest.raises(UserError, match=r"no such folder\. Name it with --root"):
@@ -265,12 +271,14 @@ def test_boxes_that_leave_many_images_are_said(tmp_path, source, capsys):
     assert "stick out" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_full_lines_are_sorted_by_protocol(both):
     evaluations, baselines = evaluate(Evaluate(both))
     names = [row[0] for row in in_full(evaluations, baselines)[1:]]
     assert names == sorted(names, key=list(PROTOCOLS).index)
 
 
+@pytest.mark.slow
 def test_the_short_tables_hold_a_line_a_run_and_fit_a_terminal(both):
     evaluations, baselines = evaluate(Evaluate(both, released_for="cub"))
     crop, squash = in_short(evaluations, baselines)

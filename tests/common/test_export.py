@@ -36,6 +36,7 @@ def read(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_every_result_line_can_be_recounted_from_the_audit(exported):
     options, evaluation = exported
     rows = read(options.out / "audit.csv")
@@ -114,6 +115,7 @@ def read_results(options):
     return json.loads((options.out / "coco_results.json").read_text())
 
 
+@pytest.mark.slow
 def test_boxes_at_a_chosen_threshold_say_so(tmp_path, source):
     """The stored box is the map's at 0.2; at the oracle's the map, 1 on a box and 0.1 elsewhere, gives the same one."""
     run = runs.write(tmp_path / "run", source, "resize 256 crop 224")
@@ -135,6 +137,7 @@ def test_boxes_at_a_chosen_threshold_say_so(tmp_path, source):
         boxes_to_export(evaluation, replace(options, boxes_at="validation"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("known", "others"), [(True, "0"), (False, "")])
 def test_what_was_trained_on_stands_in_every_file(tmp_path, source, known, others):
     """Two of six images were: 1 in their lines, 0 or nothing in the others', the count in all; and the same in JSON."""
@@ -197,6 +200,7 @@ def test_what_is_there_is_kept(tmp_path, exported):
         export(evaluation, options.out, options)
 
 
+@pytest.mark.slow
 def test_a_stopped_export_is_done_again(tmp_path, source, monkeypatch):
     """What it left is replaced without --overwrite, and only that."""
     directories = [runs.write(tmp_path / name, source) for name in ("one", "two")]

@@ -24,6 +24,7 @@ def test_modules_are_found():
     assert {"common.measuring.metrics", "common.evaluate", "common.datasets.cub", "common.weights"} <= set(MODULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["torch", "tensorflow", "scipy.stats", "matplotlib.pyplot"])
 def test_no_framework_is_imported(package):
     """Nor what is slow to import, for the sake of `--help`."""
@@ -31,5 +32,6 @@ def test_no_framework_is_imported(package):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_it_imports_without_any_framework():
     subprocess.run([sys.executable, "-c", BLOCKED + "".join(f"import {name}\n" for name in MODULES)], check=True)

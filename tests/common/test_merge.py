@@ -67,6 +67,7 @@ def test_merged_is_what_one_machine_writes(source, parts, tmp_path):
     assert figures[0] == figures[1]
 
 
+@pytest.mark.slow
 def test_a_stopped_merge_goes_on(parts, tmp_path):
     merged = merge(Merge(tuple(parts), tmp_path / "merged"))
     expected = (merged / "predictions.jsonl").read_bytes()

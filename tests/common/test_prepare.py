@@ -48,6 +48,7 @@ def test_masks_of_no_use_are_notes(root):
     assert "test: 1 of 6 images have no mask, which pixel metrics leave out" in found.notes
 
 
+@pytest.mark.slow
 def test_images_that_an_exif_tag_turns(root):
     """Of 80 x 60 pixels stored, shown as 60 x 80: the box 0 2 30 42 fits both, 0 30 30 70 the picture on its side alone."""
     exif = Image.Exif()

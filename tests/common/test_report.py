@@ -64,6 +64,7 @@ class Page(HTMLParser):
         return [base64.b64decode(image["looks"][run]["verdicts"])[start] >= 128 for image in self.data["images"]]
 
 
+@pytest.mark.slow
 def test_a_page_with_everything(both):
     page = Page(build(Report(both)))
     # Against the threshold, three IoUs of wsoleval-v2 apart; against the IoU, one for each frame; whiskers.
@@ -78,6 +79,7 @@ def test_a_page_with_everything(both):
     assert "best centred box" in page.text
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_on_the_page(tmp_path, source):
     made = [runs.write(tmp_path / name / "squash", source, misses=misses) for name, misses in (("A", 0), ("B", 3))]
     page = Page(build(Report(tuple(made), protocols=("wsoleval-v1",), resamples=50)))
@@ -86,6 +88,7 @@ def test_two_runs_are_compared_on_the_page(tmp_path, source):
     assert "(-50.0)" in page.text
 
 
+@pytest.mark.slow
 def test_the_page_says_for_how_many_steps_a_network_was_trained(tmp_path, source):
     for name, steps in (("trained", [1240]), ("two", [240, 30]), ("own", [0]), ("foreign", [None])):
         data = {**source.described(source.load()), "training_steps": steps}
@@ -98,6 +101,7 @@ def test_the_page_says_for_how_many_steps_a_network_was_trained(tmp_path, source
         assert re.search(rf">{tmp_path / name}</th>.*<td>unknown</td><td>{told}</td>\s*</tr>", page), name
 
 
+@pytest.mark.slow
 def test_boxes_on_the_page_are_the_protocols(both, source):
     page = Page(build(Report(both[:1])))
     image, (look,) = page.data["images"][5], page.data["images"][5]["looks"]
@@ -120,6 +124,7 @@ def test_nothing_is_loaded_from_elsewhere(both):
     assert not re.search(r"url\(|@import|https?://|fetch\(|XMLHttpRequest", text)
 
 
+@pytest.mark.slow
 def test_names_are_escaped(tmp_path, source):
     evil = "</script><script>alert(1)</script>"
     text = (source.root / "classes.txt").read_text()
@@ -131,12 +136,14 @@ def test_names_are_escaped(tmp_path, source):
     assert Page(html).data["classes"][0] == evil
 
 
+@pytest.mark.slow
 def test_a_gallery_of_few_pictures_holds_hits_and_misses(both):
     page = Page(build(Report(both[:1], gallery=4)))
     assert page.verdicts(0).count(True) == page.verdicts(0).count(False) == 2
     assert page.data["runs"][0]["total"] == 6
 
 
+@pytest.mark.slow
 def test_accuracy_by_class(both):
     rows = re.findall(r"<tr><th scope=.row.>(\d\d\d\.\w+)</th><td>(\d+)</td><td>([\d.]+)</td>", build(Report(both[:1])))
     assert [row[1] for row in rows] == ["2", "2", "2"]
@@ -179,6 +186,7 @@ def test_without_ground_truth_there_is_a_gallery_only(tmp_path):
     assert "There is no ground truth" in page.text
 
 
+@pytest.mark.slow
 def test_images_that_no_longer_decode_are_counted(source, both):
     path = source.root / "images/001.Red_Bird/bird_3.png"
     path.write_bytes(path.read_bytes()[:200])
@@ -187,6 +195,7 @@ def test_images_that_no_longer_decode_are_counted(source, both):
     assert "1 images are no longer readable and not shown" in page.text
 
 
+@pytest.mark.slow
 def test_images_that_are_gone_are_counted(source, both):
     (source.root / "images/001.Red_Bird/bird_3.png").unlink()
     page = Page(build(Report(both)))

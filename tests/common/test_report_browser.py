@@ -19,6 +19,7 @@ if CHROMIUM is None and not os.environ.get("WSOL_REQUIRE_BROWSER"):
     pytest.skip("no chromium on PATH (apt-get install chromium)", allow_module_level=True)
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed in this environment")
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,6 @@ def cards(page):
     return page.locator(".card").count()
 
 
-@pytest.mark.slow
 def test_every_image_stands_under_every_run_of_the_frame(page):
     assert cards(page) == 6
     assert page.locator(".look").count() == 12
@@ -113,7 +113,6 @@ def test_worst_come_first(page):
     page.wait_for_function("document.querySelector('.card .look[data-run=\"2\"] .hit') !== null")
 
 
-@pytest.mark.slow
 def test_canvases_show_the_map_and_the_boxes(page):
     page.wait_for_function("document.querySelector('.card canvas').width > 100")
     pixels = "canvas => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
@@ -173,7 +172,6 @@ def test_axe_finds_nothing_serious(page, scheme):
     assert [each for each in found if each[1] in ("serious", "critical")] == []
 
 
-@pytest.mark.slow
 def test_an_image_opens_large_with_a_map_as_strong_as_one_likes(page):
     page.locator(".card canvas").first.click()
     dialog = page.locator("#large")
@@ -286,7 +284,6 @@ def many(page_file, path, count):
     path.write_text(f'{before}<script type="application/json" id="data">{text}</script>{after}')
 
 
-@pytest.mark.slow
 def test_5000_images_are_found_ordered_and_opened(browser, page_file, tmp_path):
     """Cards are made a page at a time; `other`, the third run, misses two of every six images."""
     many(page_file, tmp_path / "many.html", 5000)

@@ -66,6 +66,7 @@ def test_intervals_hold_the_true_value(protocol, fixed):
     }
 
 
+@pytest.mark.slow
 def test_equal_methods_are_told_apart_rarely():
     """McNemar's exact test is conservative: of equal methods at most 5 % differ."""
     random = np.random.default_rng(1)

@@ -60,6 +60,7 @@ def test_logits_and_cam_agree(results):
     np.testing.assert_allclose(cam, their_cam, atol=1e-4 * np.abs(cam).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [registry.LAYERS["mobilenetv1"][number] for number in LAYERS])
 def test_dual_gradient_maps_agree(results, layer):
     """Stretched: at most 2e-2 apart, 1e-3 in the mean; a unit at its ReLU's zero makes a jump."""

@@ -101,6 +101,7 @@ def test_inception_v3_gives_the_same_mixed_6e(monkeypatch):
     close(found, values.permute(0, 2, 3, 1))
 
 
+@pytest.mark.slow
 def test_there_and_back():
     state = numpy_state(drawn(torchvision.models.resnet50(weights=None)))
     back = convert.to_torchvision("resnet50", convert.from_torchvision("resnet50", state))

@@ -175,6 +175,7 @@ def hits(name, localization_map, threshold, boxes, size, criterion):
     return True, best > criterion if name in ("bas", "spol") else best >= criterion
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_second_opinion(name):
     """Every accuracy equal on 30 random maps of 3 classes, some with several boxes."""

@@ -24,6 +24,7 @@ RELEASED_NAMES = {
 """Variables of the released networks, DGL's and GRCAM's Inception; the sha256 of their names, shapes and kinds."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arch", "batch_norm"), list(RELEASED_NAMES))
 @pytest.mark.parametrize("training", [False, True])
 def test_names_and_shapes_are_the_released_ones(arch, batch_norm, training):
@@ -40,6 +41,7 @@ def test_names_and_shapes_are_the_released_ones(arch, batch_norm, training):
     assert (len(rows), digest) == RELEASED_NAMES[arch, batch_norm]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arch", registry.ARCHITECTURES)
 def test_every_layer_on_offer_is_a_tap(arch):
     with sessions.new_graph():
@@ -83,6 +85,7 @@ def test_every_kind_of_checkpoint_loads(tmp_path, name):
             np.testing.assert_array_equal(value, arrays[key])
 
 
+@pytest.mark.slow
 def test_networks_take_their_classes_from_the_checkpoint(tmp_path):
     saved(tmp_path, classes=5)
     with sessions.new_graph():
@@ -157,6 +160,7 @@ def test_nothing_is_unpickled(tmp_path):
         weights.open_checkpoint(tmp_path / "objects.npz")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [0, 10, 300])
 def test_damaged_files_are_refused(tmp_path, cut):
     saved(tmp_path)
@@ -169,6 +173,7 @@ def test_damaged_files_are_refused(tmp_path, cut):
         weights.open_checkpoint(tmp_path / "model-8")
 
 
+@pytest.mark.slow
 def test_a_state_file_cannot_lead_elsewhere(tmp_path):
     saved(tmp_path)
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/etc/../somewhere/model-7"\n')

@@ -122,6 +122,7 @@ def test_imagenet_mobilenet_has_its_own_head(session):
     )
 
 
+@pytest.mark.slow
 def test_files_that_do_not_fit_are_refused_by_name(session, tmp_path):
     network = built(session, "mobilenetv1", 5)
     with pytest.raises(UserError, match="no such checkpoint"):

@@ -10,6 +10,7 @@ def run(code):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_grcam_imports_neither_framework_by_itself():
     run("import sys, grcam, grcam.revise_bbox, grcam.pseudo_bbox.rebuild_val\n"
         "assert not {'torch', 'tensorflow'} & set(sys.modules)")  # fmt: skip

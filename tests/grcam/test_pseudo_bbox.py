@@ -237,6 +237,7 @@ def test_weights_of_another_network(tmp_path):
         networks.load("resnet50", tmp_path / "nothing.pth")
 
 
+@pytest.mark.slow
 def test_mobilenet_v1_from_a_cam_checkpoint(tmp_path):
     from common.pytorch import backbones, checkpoints
 

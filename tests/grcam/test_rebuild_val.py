@@ -21,6 +21,7 @@ def options(folder, **changes):
     return Rebuild(folder / "groups", folder / "class.txt", folder / "images", **{"classes": 3, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg", "resnet50se", "inceptionv3"])
 def test_the_recorded_tree(tmp_path, name):
     """Equal: a folder for each of 1,000 classes, and each image in that of its class."""
@@ -52,6 +53,7 @@ def test_links_or_copies_and_again(images, copy):
     assert (images / "images/three.jpg").read_text() == "three.jpg"
 
 
+@pytest.mark.slow
 def test_classes_beyond_the_releases_have_folders_too(images):
     """A thousand by default; one of a classifier whose classes are not the data set's may be beyond."""
     (images / "class.txt").write_text("a/one.jpg,-,-,1002\nthree.jpg,-,-,0\n")
@@ -92,6 +94,7 @@ def test_a_folder_of_something_else_is_left_alone(images):
     assert (images / "groups/0/mine.jpg").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_images_of_a_data_set(tmp_path):
     source = DataSource("cub", small_cub.make(tmp_path / "CUB"))
     samples = source.load().samples

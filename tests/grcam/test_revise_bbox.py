@@ -62,6 +62,7 @@ def test_underscores_as_the_release_writes_them(released):
                   for argument in arguments]) == parse(arguments)  # fmt: skip
 
 
+@pytest.mark.slow
 def test_predictions_score_as_the_errors_say(released, tmp_path):
     """Revised, original and pseudo boxes through common.evaluate, at the oracle's threshold."""
     _, _, arguments = released
@@ -204,6 +205,7 @@ def test_one_path_without_the_other(released):
         revise_command(parse(arguments[2:]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["-,-,1000", "0,0,1000"])
 def test_a_classifier_of_other_classes_is_not_called_wrong(released, tmp_path, capsys, line):
     """Step 1 writes classes beyond the data set's where it knows none of them, and that Top-1 and Top-5 are unknown."""

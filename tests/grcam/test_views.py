@@ -12,6 +12,7 @@ from tests import fill, small_cub
 from tests.grcam.released import golden
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(5))
 def test_recorded_preprocessing(tmp_path, number):
     """Decoded equal; resized and cropped 1e-5 of the greatest value; 375 x 500, portrait, grey, small."""

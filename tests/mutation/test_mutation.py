@@ -43,6 +43,7 @@ def test_survivors_are_few_and_of_modules_that_are_checked():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", campaign.MODULES)
 def test_modules_that_are_checked_are_what_commands_run(module):
     """One that stands beside the code that runs, as an own reference of it, guards nothing."""

@@ -125,6 +125,7 @@ def test_saved_epochs_follow_the_number_of_epochs(stage, epochs, saved):
     assert saved_epochs(settings) == saved
 
 
+@pytest.mark.slow
 def test_the_odd_head_group_can_be_put_right():
     network = b7(2)
     assert networks.head_names("efficientnet-b7", network, fc_weight_in_head=False) == ("_bn1.weight", "_fc.bias")

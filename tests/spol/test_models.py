@@ -70,6 +70,7 @@ def test_fresh_layers_are_kaimings():
     assert all(float(network.part(name).bias.abs().max()) == 0 for name in ("fc51", "fc32", "linear4", "linear"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("backbone", "side"), [("mobilenet_v1", 64), ("resnet101", 32)])
 def test_other_backbones_have_the_same_strides(backbone, side):
     network = build("seg", backbone=backbone).eval()

@@ -44,6 +44,7 @@ def test_other_networks_are_refused(tmp_path, state, message):
         weights.load(tmp_path / "model-8")
 
 
+@pytest.mark.slow
 def test_the_old_imagenet_file_fills_the_trunk():
     """It holds a classifier and no counters of batches; every other tensor has to be there."""
     network, other = build("seg"), build("seg")

@@ -34,6 +34,7 @@ def test_every_command_has_a_module_with_main(name):
     assert "\ndef main()" in path.read_text()
 
 
+@pytest.mark.slow
 def test_a_command_takes_its_modules_options():
     done = run("evaluate", "nowhere")
     assert done.returncode == 2
@@ -51,6 +52,7 @@ def test_names_of_options_are_one_for_all():
     assert "no command 'trian bas'; expected one of localize, label, prepare" in done.stderr
 
 
+@pytest.mark.slow
 def test_scoring_needs_no_framework():
     code = (
         BLOCKED + "import numpy as np, wsol\nprint(wsol.score([np.ones((224, 224))], [(9, 9)], [[[0, 0, 9, 9]]], [0]))"

@@ -71,6 +71,7 @@ def test_a_training_step_is_the_recorded_one(network, case):
     network.load_state_dict(state)
 
 
+@pytest.mark.slow
 def test_single_precision():
     """b0 in float32: losses 1e-4."""
     recorded = {**golden("bas_train", "b0/"), **golden("bas_train", "b0_f32/")}

@@ -57,6 +57,7 @@ def test_one_networks_maps_are_not_merged():
         assert_close(found[:, ::3, ::3], expected.numpy(), 1e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_networks_maps_are_the_recorded_ones():
     """Both filled networks on the smallest image, float32; 1e-4 of the greatest value."""

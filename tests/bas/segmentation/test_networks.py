@@ -11,6 +11,7 @@ from tests import fill
 from tests.bas.segmentation.filled import assert_close, filled, golden, inputs, pair
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_bas_maps_of_a_pair_are_the_recorded_ones():
     """Float64 1e-9, float32 1e-4, of the greatest value."""
@@ -86,6 +87,7 @@ def test_frozen_norm_stays_as_it_is_in_training():
     assert network.trunk.model[0][0].weight.grad is None
 
 
+@pytest.mark.slow
 def test_irn_and_its_training_are_the_recorded_ones():
     """Float64: edges, displacements, the parts of the loss, two steps; 1e-8 of the greatest value."""
     from bas.segmentation.train import irn_groups

@@ -110,6 +110,7 @@ run_test(options(Path({str(folder)!r}), Path({str(tmp_path)!r})))
     assert digest(tmp_path) == {name: value for name, value in whole.items() if not name.startswith(("bas/", "cam/"))}
 
 
+@pytest.mark.slow
 def test_training_resumes_to_the_same_weights(folder, trained, tmp_path):
     """Stopped after its second step; the classes drawn at random are those of the uninterrupted training."""
     from bas.segmentation.train import BasLosses
@@ -162,6 +163,7 @@ def test_options_that_make_no_training_are_refused(folder, tmp_path, fields, sai
                        runtime=RUNTIME, **given))  # fmt: skip
 
 
+@pytest.mark.slow
 def test_steps_refuse_what_another_step_wrote(folder, finished, tmp_path):
     with pytest.raises(UserError, match="these are maps; expected IR labels"):
         train(TrainIrn(labels=finished / "maps", out=tmp_path, backbone="mobilenet_v1", runtime=RUNTIME))

@@ -48,6 +48,7 @@ def test_aliases_are_as_many_as_the_authors_files_have(kind, count):
     assert len(weights.aliases(canonical, kind)) + len(names) == count
 
 
+@pytest.mark.slow
 def test_bas_goes_to_the_authors_format_and_back(tmp_path):
     network = build_bas("resnet50", 3)
     loaded = weights.Loaded(network, "bas", "resnet50", {}, None, 3)
@@ -60,6 +61,7 @@ def test_bas_goes_to_the_authors_format_and_back(tmp_path):
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in back.network.state_dict().items())
 
 
+@pytest.mark.slow
 def test_aliases_that_disagree_are_refused(tmp_path):
     network = CamNetwork("resnet50", 3)
     weights.export(weights.Loaded(network, "cam", "resnet50", {}, None, 3), tmp_path / "cam.pth", irn_aliases=True)

@@ -83,6 +83,7 @@ def test_splits_that_are_refused(root, split, held, message):
         load(root, split, held_per_class=held)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("file", "old", "new", "message"), [
     ("images.txt", "1 001.Red_Bird/bird_0.png", "1 ../bird_0.png", r"images.txt:1: path '../bird_0.png' is not usable"),
     ("images.txt", "1 001.Red_Bird/bird_0.png", "1 /etc/passwd", r"images.txt:1: path '/etc/passwd' is not usable"),

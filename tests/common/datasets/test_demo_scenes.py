@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from PIL import Image
 
 from common.datasets import DataSource, demo_scenes
@@ -7,6 +8,7 @@ from common.prepare import Prepare, check
 from tests import scenes
 
 
+@pytest.mark.slow
 def test_scenes_are_rendered_in_vocs_layout_and_do_not_depend_on_processes(tmp_path):
     recipe = demo_scenes.SceneRecipe(2, 1, 1, seed=3)
     demo_scenes.render(tmp_path / "a", recipe, workers=1)

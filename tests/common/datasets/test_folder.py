@@ -200,6 +200,7 @@ def test_quoted_commas(root):
     assert next(sample for sample in dataset if "," in sample.image_id).boxes.tolist() == [[1, 2, 3, 4]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "message"), [
     ("cat/1.jpg,1,2,3\n", "boxes.csv:1: 4 cells; expected path,x0,y0,x1,y1"),
     ("cat/1.jpg,30,2,3,40\n", "boxes.csv:1: the box 30 2 3 40 is empty or inside out"),

@@ -34,6 +34,7 @@ def test_what_a_data_set_is(dataset, known):
     assert known_as(dataset) == known
 
 
+@pytest.mark.slow
 def test_released_thresholds_follow_the_classes_and_not_the_reader(tmp_path):
     """Class folders of CUB's names have CUB's thresholds, others none, and one can say whose to take."""
     root = small_cub.make(tmp_path / "CUB")

@@ -175,6 +175,7 @@ def test_openimages_metadata_is_found(tmp_path, place):
     assert len(DataSource("openimages", root, metadata=tmp_path / "elsewhere").load()) == 2
 
 
+@pytest.mark.slow
 def test_prepare_knows_openimages_counts(tmp_path):
     assert KNOWN["openimages"] == {"classes": 100, "train": 29819, "val": 2500, "test": 5000}
     root = official_sets.openimages(tmp_path)

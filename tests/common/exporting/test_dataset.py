@@ -203,6 +203,7 @@ def test_all_regions_are_written(tmp_path, birds, directories):
     assert content["shapes"][1]["description"] == f"score {1 - 0.1 / (112 * 56):.6f}"
 
 
+@pytest.mark.slow
 def test_thresholds_come_from_held_out_images(tmp_path, birds):
     held = DataSource("folder", birds, "held", boxes=tmp_path / "boxes.csv", held_per_class=1)
     unannotated = DataSource("folder", birds, "test")

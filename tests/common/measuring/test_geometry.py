@@ -30,6 +30,7 @@ def frames(draw):
     return Frame(original, resized, (x, y, width, height))
 
 
+@pytest.mark.slow
 @given(frames(), st.lists(st.tuples(*[coordinates] * 4), min_size=1, max_size=5))
 def test_boxes_go_to_the_frame_and_back(frame, boxes):
     boxes = np.array(boxes)

@@ -25,6 +25,7 @@ def box_map(x0, y0, x1, y1):
     return picture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "multi"), [(WSOLEVAL_V1, 0), (WSOLEVAL_V2, 1)])
 def test_recorded_max_box_acc(golden, protocol, multi):
     arrays = golden("wsoleval/boxes")

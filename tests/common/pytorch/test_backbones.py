@@ -135,6 +135,7 @@ def test_without_timm_it_is_said(monkeypatch):
         backbones.build("timm:resnet18", 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["resnet50", "vgg16", "inception_v3"])
 def test_without_a_network_the_weight_file_and_its_place_are_named(architecture, tmp_path, monkeypatch):
     monkeypatch.setenv("WSOL_WEIGHTS", str(tmp_path))

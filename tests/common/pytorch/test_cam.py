@@ -67,6 +67,7 @@ def test_localized_as_by_hand(trained, root, tmp_path):
     assert (squash.frame.kind, squash.top5) == ("resize 224", found["crop"].entries[0].top5)
 
 
+@pytest.mark.slow
 def test_the_network_sees_the_size_it_was_trained_at(trained, root, tmp_path, capsys):
     own = localize(trained, root, tmp_path / "own", frames=("squash",), crops=1)["squash"]
     said = capsys.readouterr().out

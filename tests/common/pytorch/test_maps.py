@@ -233,6 +233,7 @@ def test_weights_without_gradient(network, images):
         np.testing.assert_array_equal(frozen[run], values)
 
 
+@pytest.mark.slow
 def test_wrappers_are_looked_through(network, images):
     expected = maps.Mapper(network, ("dgl",), ("norm",))(images).maps["dgl", "norm"]
     for wrapped in (nn.DataParallel(network), torch.compile(network, backend="eager")):

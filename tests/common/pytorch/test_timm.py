@@ -11,6 +11,7 @@ from common.system.errors import UserError
 from tests.common.pytorch.test_backbones import NAMES, PHOTOGRAPHS, photograph
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.stem)
 def test_efficientnet_lite0s_weights_know_what_photographs_show(path):
     model = backbones.build("efficientnet_lite0", 1000).eval()
@@ -19,6 +20,7 @@ def test_efficientnet_lite0s_weights_know_what_photographs_show(path):
     assert PHOTOGRAPHS[path] in [NAMES[index] for index in top5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("architecture", "channels"), [("efficientnet_lite0", 1280), ("timm:resnet18", 512)])
 def test_maps(architecture, channels):
     model = backbones.build(architecture, 5, pretrained=False).eval()
@@ -28,6 +30,7 @@ def test_maps(architecture, channels):
     assert output.features.shape == (2, channels, 7, 7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [
     "test_resnet", "test_convnext", "test_nfnet", "test_efficientnet", "test_maxvit", "resnetv2_18",
 ])  # fmt: skip

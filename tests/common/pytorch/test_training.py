@@ -80,6 +80,7 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("killed_at", [0, 1, 2, 4, 5, 8])
 @pytest.mark.parametrize("save_every", [0, 2])
 def test_resumed_weights_are_those_of_an_uninterrupted_training(root, tmp_path, killed_at, save_every):

@@ -16,6 +16,7 @@ def source(tmp_path):
     return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=list(PROTOCOLS))
 def test_hits_add_up_to_the_evaluators_accuracy(tmp_path, source, protocol):
     predictions = Predictions.open(runs.write(tmp_path / "run", source, protocol.frame, misses=2))

@@ -51,6 +51,7 @@ def test_lines_join_what_cant_be_told_apart():
     assert matrix(comparison)[2] == ["b", "(-1.0)", "", "(+1.0)", "(+1.0)"]
 
 
+@pytest.mark.slow
 def test_two_runs_by_hand(tmp_path, source):
     """15 images: all hit, and 5 missed. 5 alone against none: p = 2 / 32; 33.3 points."""
     made = [runs.write(tmp_path / name / "squash", source, misses=misses) for name, misses in (("good", 0), ("bad", 5))]
@@ -78,6 +79,7 @@ def test_runs_of_other_images_are_refused(tmp_path, source):
         compare(evaluations, Resampling(10))
 
 
+@pytest.mark.slow
 def test_a_protocol_that_counts_no_image_is_passed_over_and_said(tmp_path, source, capsys):
     """Boxes of 4 x 3 in the corner lie outside the centre crop: SPOL leaves all out, BAS clips them and counts misses."""
     rows = (source.root / "bounding_boxes.txt").read_text().splitlines()
@@ -90,6 +92,7 @@ def test_a_protocol_that_counts_no_image_is_passed_over_and_said(tmp_path, sourc
     assert {row.protocol: row.images for row in baselines} == {"bas": 15, "spol": 0}
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, source):
     made = [runs.write(tmp_path / name / "squash", source, misses=misses) for name, misses in (("good", 0), ("bad", 5))]
     command = [sys.executable, "-m", "common.compare", *map(str, made), "--resamples", "100", "--ids",

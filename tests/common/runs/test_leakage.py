@@ -63,6 +63,7 @@ def test_other_peoples_code_is_unknown(tmp_path, source, capsys, monkeypatch):
     assert not leakage.of(replace(Predictions.open(path), manifest=manifest)).known
 
 
+@pytest.mark.slow
 def test_validation_that_was_trained_on_is_named(tmp_path, source):
     held = replace(source, split="held", held_per_class=1)
     directories = run(tmp_path, "test", source, []), run(tmp_path, "held", held, ids(held)[1:])

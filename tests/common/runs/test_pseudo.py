@@ -47,6 +47,7 @@ def test_descriptor_boxes_are_moved_to_the_original_image(tmp_path):
         pseudo.read_descriptor_boxes(tmp_path / "pseudo.txt", {})
 
 
+@pytest.mark.slow
 def test_a_threshold_is_chosen_on_pseudo_boxes(tmp_path, source):
     """Maps are 1 on the true box and 0.1 elsewhere: true boxes want a threshold above 0.1, whole images one below."""
     train = DataSource("cub", source.root, "train")

@@ -36,6 +36,7 @@ def test_both_sources_by_hand():
     assert both_sources(np.array([99.0, 100]), np.array([99.0, 100]))[1] == 100
 
 
+@pytest.mark.slow
 def test_three_seeds_are_one_method(tmp_path):
     """Of 15 images all, 12 and 9 are hit: mean 80, deviation 20. Another recipe stays alone."""
     source = DataSource("cub", small_cub.make(tmp_path / "CUB", test=5), "test")
