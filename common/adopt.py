@@ -22,13 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-import cv2
 import numpy as np
 import tyro
 
 from common.datasets import DataSource, Sample
 from common.measuring.extraction import LARGEST_COMPONENT
-from common.measuring.geometry import FRAMES, LARGEST_INPUT, Frame
+from common.measuring.geometry import FRAMES, LARGEST_INPUT, Frame, map_in_frame
 from common.pictures.images import ImageError
 from common.runs.reader import open_map
 from common.runs.record import LINES, MANIFEST, MAPS, Prediction, map_path
@@ -211,16 +210,16 @@ def take(path: Path, frame: Frame, resize: str = "no") -> tuple[np.ndarray, list
         found = found.clip(0, 1)
         changes.append("clipped to [0, 1]")
     if size != tuple(frame.size):
-        found = _resized(found, frame, resize)
+        found = _resized(found, frame, resize, path)
         changes.append(f"resized from {size[0]}x{size[1]}")
     return found, changes
 
 
-def _resized(found: np.ndarray, frame: Frame, shows: str) -> np.ndarray:
-    if shows == "frame":
-        return cv2.resize(found, frame.size, interpolation=cv2.INTER_LINEAR).clip(0, 1)
-    x, y, width, height = frame.crop
-    return cv2.resize(found, frame.resized, interpolation=cv2.INTER_LINEAR)[y : y + height, x : x + width].clip(0, 1)
+def _resized(found: np.ndarray, frame: Frame, shows: str, path: Path) -> np.ndarray:
+    try:
+        return map_in_frame(found, frame, shows).clip(0, 1)
+    except ValueError as error:
+        raise UserError(str(error), where=path) from error
 
 
 def _prediction(options: Adopt, sample: Sample, frame: Frame, localization_map: np.ndarray) -> Prediction:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -116,6 +117,29 @@ class Frame:
         if min(x, y) < 0 or x + width > frame.resized[0] or y + height > frame.resized[1]:
             raise ValueError(f"the crop {list(frame.crop)} leaves the image, resized to {list(frame.resized)}")
         return frame
+
+
+def map_in_frame(localization_map: NDArray[np.floating[Any]], frame: Frame, shows: str) -> NDArray[np.floating[Any]]:
+    """A localization map of any size enlarged or shrunk to a frame, bilinearly.
+
+    Args:
+        localization_map: (h, w) float32 or float64.
+        frame: the frame that it is brought to.
+        shows: what the map shows: the `frame` alone, or the whole `image`, of which the frame is cut.
+
+    Returns:
+        (H, W) of the same type and of the frame's size.
+
+    Raises:
+        ValueError: the map has height and width of the original image in each other's place.
+    """
+    height, width = localization_map.shape
+    if (height, width) == frame.original != (width, height):
+        raise ValueError(f"{width} x {height} for an image of {frame.original[0]} x {frame.original[1]}: transposed")
+    x, y, width, height = (0, 0, *frame.size) if shows == "frame" else frame.crop
+    size = frame.size if shows == "frame" else frame.resized
+    resized = cv2.resize(localization_map, size, interpolation=cv2.INTER_LINEAR)
+    return resized.astype(localization_map.dtype, copy=False)[y : y + height, x : x + width]
 
 
 def _twice(pair: tuple[int, int]) -> NDArray[np.float64]:

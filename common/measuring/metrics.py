@@ -128,6 +128,8 @@ class LocalizationResult:
         accuracies += [f"{name} {found[key]:.2f} %" for key, name in (("top1", "Top-1"), ("top5", "Top-5"))
                        if not np.isnan(found[key])]  # fmt: skip
         without = sum(self.left_out.values())
+        if without == self.seen:
+            return f"{self.protocol.name}: no figure, for none of {self.seen} images has a box to be measured by"
         left_out = f", {without} left out" if without else ""
         where = ", ".join(dict.fromkeys(f"{threshold:.3g}" for threshold in thresholds))
         return (

@@ -78,6 +78,8 @@ def test_what_a_map_becomes(tmp_path):
     left = np.zeros((72, 96), np.float32)
     left[:, :48] = 1
     assert taken(left, "image", crop)[0].tolist() == [[1, 1, 0, 0]] * 4
+    with pytest.raises(UserError, match="72 x 96 for an image of 96 x 72: transposed"):
+        taken(left.T, "image", crop)
     assert taken(left, "frame", crop)[0].tolist() == [[1, 1, 0, 0]] * 4
     left[:, :36] = 0
     assert taken(left, "image", crop)[0].round(1).tolist() == [[0, 1, 0, 0]] * 4

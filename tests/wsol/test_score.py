@@ -27,12 +27,36 @@ def test_classes_count_where_they_are_given():
     assert (found["top1"], found["top5"], found["gt_known"]) == (50, 100, 100)
 
 
+def test_a_protocol_of_the_crop_is_told_what_the_maps_show():
+    whole = np.zeros((300, 400), np.float32)
+    whole[75:225, 100:300] = 1
+    measure = {"sizes": [(400, 300)], "boxes": [TRUTH], "labels": [0], "protocol": "bas"}
+    with pytest.raises(UserError, match=r"map 0: 400 x 300 like its image, .* in a crop: say shows='image'"):
+        wsol.score([whole], **measure)
+    of_image = wsol.score([whole], **measure, shows="image")
+    by_hand = np.zeros((224, 224), np.float32)
+    by_hand[48:176, 48:176] = 1  # a quarter to three quarters of 256, less 16
+    for threshold in (0.3, 0.9):
+        (index,) = of_image.nearest(threshold)
+        assert of_image.gt_known[0, index] == wsol.score([by_hand], **measure).gt_known[0, index] == 100
+
+
+def test_images_without_a_box_give_no_figure_and_no_nan():
+    result = wsol.score([HOT], [(400, 300)], [[]], [0], "wsoleval-v2")
+    assert str(result) == "wsoleval-v2: no figure, for none of 1 images has a box to be measured by"
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"protocol": "pascal"}, "unknown protocol 'pascal'; expected one of bas"),
     ({"labels": [0, 1]}, "1 maps, 1 sizes, 1 boxes, 2 labels; expected as many of each"),
     ({"maps": [2 * HOT]}, r"map 0: the localization map leaves \[0, 1\]"),
     ({"boxes": [[[0, 0, 500, 10]]]}, "in pixels of 400 x 300"),
     ({"boxes": [[[20, 0, 10, 10]]]}, "expected x0 < x1"),
+    ({"maps": [np.zeros((400, 300), np.float32)]}, "map 0: 300 x 400 for an image of 400 x 300: transposed"),
+    ({"labels": [-1]}, "class -1 of image 0; expected a whole number from 0 on"),
+    ({"labels": [0.5]}, "class 0.5 of image 0"),
+    ({"labels": ["albatross"]}, "class 'albatross' of image 0"),
+    ({"top5": [[0, -2]]}, "class -2 of image 0"),
 ])  # fmt: skip
 def test_refusals(changes, message):
     arguments = {"maps": [HOT], "sizes": [(400, 300)], "boxes": [TRUTH], "labels": [0], **changes}
