@@ -20,7 +20,7 @@ read is.
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -34,7 +34,7 @@ from common.runs.record import LINES, MANIFEST, MAPS, Prediction, map_path
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, inside, printable, run_command
 from common.system.files import read_json, writing
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.progress import bar
 
 ADOPTED = "adopted maps"
@@ -63,7 +63,7 @@ class Adopt:
     """The predictions directory, new."""
     method: str
     """Name of these maps in tables."""
-    architecture: str = "unknown"
+    architecture: Annotated[str, also("arch")] = "unknown"
     """The backbone; released thresholds are chosen by it."""
     frame: Literal["crop", "squash"] = "squash"
     """Frame of the maps. squash: the image resized to 224 x 224. crop: resized to 256 x 256, the central 224 x 224."""

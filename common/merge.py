@@ -8,7 +8,7 @@ The result is what one machine would have written: the same lines in the data se
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -16,7 +16,7 @@ from common.datasets import PLACES, Dataset, trained
 from common.runs.reader import Places, Predictions
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.progress import bar
 
 OF_A_PART = ("format", "data", "processes", "counts", "complete")
@@ -31,13 +31,13 @@ class Merge:
     """Finished predictions directories of all shards, in any order."""
     out: Path
     """The predictions directory, new."""
-    root: Path | None = None
+    root: Annotated[Path | None, also("data.root")] = None
     """The data set's folder here, where the parts were made with another."""
-    boxes: Path | None = None
+    boxes: Annotated[Path | None, also("data.boxes")] = None
     """The boxes that --data.boxes named, where they are no longer there."""
-    metadata: Path | None = None
+    metadata: Annotated[Path | None, also("data.metadata")] = None
     """The folder that --data.metadata named, where it is no longer there."""
-    list_file: Path | None = None
+    list_file: Annotated[Path | None, also("data.list-file")] = None
     """The list that --data.list-file named, where it is no longer there."""
     overwrite: bool = False
     """Start anew where the folder holds other predictions."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -41,7 +41,7 @@ from common.pictures.images import ImageError, is_turned, read_rgb, read_size
 from common.runs import leakage
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.parallel import pool_of
 from common.system.progress import bar
 
@@ -85,19 +85,19 @@ class Prepare:
 
     name: tyro.conf.Positional[Checked]
     """Kind of data set."""
-    root: Path
+    root: Annotated[Path, also("data.root")]
     """The folder that holds it."""
-    splits: tuple[str, ...] = ()
+    splits: Annotated[tuple[str, ...], also("data.split")] = ()
     """Splits to prepare; all that such a data set has if omitted. A folder without splits is `all`."""
-    classes: int | None = None
+    classes: Annotated[int | None, also("data.classes")] = None
     """Number of classes to take, the first ones; all if omitted."""
     subset: bool = False
     """The data are a part of the whole set, such as ImageNet-100: what is missing is a note and no problem."""
-    metadata: Path | None = None
+    metadata: Annotated[Path | None, also("data.metadata")] = None
     """wsoleval, openimages: the folder that holds train/, val/ and test/."""
-    boxes: Path | None = None
+    boxes: Annotated[Path | None, also("data.boxes")] = None
     """folder, imagenetv2: a CSV file path,x0,y0,x1,y1."""
-    leave_out: tuple[Literal["blacklist", "odd"], ...] = ()
+    leave_out: Annotated[tuple[Literal["blacklist", "odd"], ...], also("data.leave-out")] = ()
     """ilsvrc: leave out the devkit's blacklisted images, or files known to be odd."""
     decode: Literal["all", "headers", "none"] = "all"
     """Decode every image, read headers only, or don't open images."""

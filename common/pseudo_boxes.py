@@ -9,6 +9,7 @@ contributed modules. With --descriptors from what GRCAM's step 3 wrote of the sa
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -17,7 +18,7 @@ from common.pictures.images import ImageError, read_rgb
 from common.runs import pseudo
 from common.runs.reader import Places, Predictions
 from common.system.errors import UserError, run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.progress import bar
 
 
@@ -31,7 +32,7 @@ class PseudoBoxes:
     """The CSV file to write."""
     descriptors: Path | None = None
     """The pseudo-box file of GRCAM's step 3, in place of Selective Search."""
-    root: Path | None = None
+    root: Annotated[Path | None, also("data.root")] = None
     """The data set's folder, where it is no longer the one in the manifest."""
     overwrite: bool = False
     """Replace the file where it is there already."""

@@ -13,14 +13,13 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
-import tyro
 
 from common.measuring.extraction import min_max
 from common.pictures.files import image_endings, images_below
 from common.pictures.images import ImageError
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.progress import bar
 from dgl_tf import localization, preprocessing, registry, sessions, weights
 
@@ -31,23 +30,25 @@ tf = sessions.tf
 class Demo:
     """Write DGL's and CAM's overlays of images."""
 
-    data_path: Annotated[tuple[Path, ...], tyro.conf.arg(aliases=("--data_path",))]
+    data_path: tuple[Path, ...]
     """Images, or folders of them."""
-    load: str = weights.IMAGENET
+    load: Annotated[str, also("checkpoint")] = weights.IMAGENET
     """A training's folder; or a TensorFlow checkpoint, .npz or .safetensors; or imagenet:mobilenetv1."""
-    mode: Literal["resnet50", "resnet50se", "inceptionv3", "vgg", "mobilenetv1", "auto"] = "auto"
+    mode: Annotated[Literal["resnet50", "resnet50se", "inceptionv3", "vgg", "mobilenetv1", "auto"], also("arch")] = (
+        "auto"
+    )
     """The network; auto: as the training's record says."""
     dataset: Literal["auto", "imagenet", "cub"] = "auto"
     """Refuse a checkpoint whose classifier is not named after this data set; auto takes what there is."""
-    clayer: str = "2"
+    clayer: Annotated[str, also("layer")] = "2"
     """The layer, by number or name; 0 is the last, where DGL equals CAM."""
-    pa: float = localization.ALPHA
+    pa: Annotated[float, also("alpha")] = localization.ALPHA
     """alpha, the label's factor."""
     gradient: Literal["released", "true"] = "released"
     """released: p - alpha y. true: alpha (p - y)."""
-    image_size: Annotated[int, tyro.conf.arg(aliases=("--image_size",))] = 224
+    image_size: Annotated[int, also("input-size")] = 224
     """Side of the network's input, which the image is squashed to."""
-    decode: Literal["fast", "accurate"] = "fast"
+    decode: Annotated[Literal["fast", "accurate"], also("jpeg")] = "fast"
     """JPEG as TensorFlow decodes it by default, or as other libraries do."""
     out: Path = Path()
     """Folder for the pictures; with several images one folder each."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -27,7 +27,7 @@ from common.runs.reader import Predictions
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from dgl_tf import localization, preprocessing, records, registry, sessions, weights
 from dgl_tf.preprocessing import View
 
@@ -44,19 +44,21 @@ THRESHOLD = min(GRCAM.sweep, key=lambda threshold: abs(threshold - 0.15))
 class Localize:
     """Localize images at one or more layers."""
 
-    load: str
+    load: Annotated[str, also("checkpoint")]
     """A training's folder; or a TensorFlow checkpoint, .npz or .safetensors; or imagenet:mobilenetv1."""
     data: DataSource
     """The images to localize."""
     out: Path
     """Folder for the predictions directories."""
-    mode: Literal["vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1", "auto"] = "auto"
+    mode: Annotated[Literal["vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1", "auto"], also("arch")] = (
+        "auto"
+    )
     """The network; auto: as the training's record says."""
-    clayer: tuple[str, ...] = ("2",)
+    clayer: Annotated[tuple[str, ...], also("layers")] = ("2",)
     """Layers by number or name, or all; see common/tensorflow_files/architectures.py."""
     methods: tuple[Literal["dgl", "cam", "grad-cam"], ...] = ("dgl", "cam")
     """Maps to make: DGL's, class activation maps (of the last layer), and Grad-CAM at the same layers."""
-    pa: float = localization.ALPHA
+    pa: Annotated[float, also("alpha")] = localization.ALPHA
     """alpha, the label's factor."""
     gradient: Literal["released", "true"] = "released"
     """released: p - alpha y. true: alpha (p - y)."""
@@ -69,14 +71,14 @@ class Localize:
     """Crops for classification: the mean of ten crops' probabilities, or the first frame alone."""
     classes_from: Path | None = None
     """Take classifications from these predictions of the same checkpoint and data, and compute none."""
-    image_size: int = SIDE
+    image_size: Annotated[int, also("input-size")] = SIDE
     """Side of the network's input; LID 2020 took 324. Maps are stored at 224 all the same."""
     scales: tuple[float, ...] = (1.0,)
     """Factors of --image-size whose stretched maps are averaged; for LID 2020, whose own are unpublished, try
     0.75 1 1.25 1.5."""
     close: int = 0
     """Diameter of the ellipse that closes gaps of the 8-bit map, 0 for none; LID 2020's is unpublished."""
-    decode: Literal["fast", "accurate"] = "fast"
+    decode: Annotated[Literal["fast", "accurate"], also("jpeg")] = "fast"
     """JPEG as TensorFlow decodes it by default, or as other libraries do."""
     maps: bool = True
     """Store the maps; without them only the one box can be scored."""

@@ -13,7 +13,7 @@ import logging
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tensorflow.compat.v1 as tf
 
@@ -22,7 +22,7 @@ from common.runs.provenance import note_process
 from common.system.errors import UserError, run_command
 from common.system.files import writing
 from common.system.locks import hold, release
-from common.system.options import parse
+from common.system.options import also, parse
 from dgl_tf import config, processes, records, sessions, weights
 
 # isort: split
@@ -67,14 +67,14 @@ class Train:
     """Folder for checkpoints and logs; the last weights are final.npz."""
     arch: Literal["vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1"] = "inceptionv3"
     """The network; mobilenetv1 is an extension that a CPU can train."""
-    load: str | None = None
+    load: Annotated[str | None, also("checkpoint")] = None
     """Weights to start from: a TensorFlow checkpoint, .npz or .safetensors; auto takes the release's file name below
     pretrain_model/, and for mobilenetv1 Google's weights. Without it training starts from scratch."""
     epochs: int | None = None
     """Number of epochs; see --steps-per-epoch."""
     batch_size: int | None = None
     """Images a step, over all towers."""
-    base_lr: float | None = None
+    base_lr: Annotated[float | None, also("lr")] = None
     """Learning rate before the first drop."""
     drops: tuple[int, ...] = config.DROPS
     """Epochs after each of which the learning rate is divided by ten."""
@@ -89,7 +89,7 @@ class Train:
     """Larger rates for biases and fresh layers; auto: with --load only, as released."""
     num_classes: int | None = None
     """Outputs of the network; by default the data set's classes, and 1000 for inceptionv3, as released."""
-    final_size: int = config.FINAL_SIZE
+    final_size: Annotated[int, also("crop")] = config.FINAL_SIZE
     """Side of the crop."""
     turn_by_exif: bool = False
     """Turn training images as their EXIF tag says, as OpenCV does in the release; the test never does."""

@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -28,7 +28,7 @@ from common.runs.provenance import TRAINING
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.files import parse_json, read_json, write_atomically, write_json, writing
-from common.system.options import parse
+from common.system.options import also, parse
 from grcam import handover
 from grcam.config import LABEL_FACTOR, SIDE, THRESHOLDS, Images, Mode
 from grcam.views import Layout, Seen, Views, batches, has_fast_decoder, reader
@@ -45,7 +45,7 @@ STORED_TH = 0.9
 class Generate(Images):
     """Write refined maps, classes and boxes of a split."""
 
-    load: str
+    load: Annotated[str, also("checkpoint")]
     """A TensorFlow checkpoint's prefix, the authors' or of dgl_tf's training; a .npz; or imagenet:mobilenetv1."""
     out: Path
     """Folder for predictions directories."""
@@ -53,14 +53,14 @@ class Generate(Images):
     """Prefix of the nine box files: th and `.txt` are appended."""
     classify_save_path: Path
     """The class file."""
-    mode: Mode = "resnet50se"
+    mode: Annotated[Mode, also("arch")] = "resnet50se"
     """The classifier."""
     map_class: Literal["label", "predicted"] | None = None
     """Class whose map is made: the true class's, as released, or the classifier's first choice; by default the true
     class's, where it is among the network's classes."""
     loss_gradient: Literal["tf", "exact"] = "tf"
     """tf: softmax - 10 onehot, as TensorFlow's kernel has it. exact: the derivative, 10 (softmax - onehot)."""
-    label_factor: float = LABEL_FACTOR
+    label_factor: Annotated[float, also("alpha")] = LABEL_FACTOR
     """Factor of the one-hot label in the loss."""
     frames: tuple[Literal["squash", "crop"], ...] = ("squash",)
     """squash: resize 224, as released. crop too: resize 256, centre crop 224, for the protocols that measure there."""

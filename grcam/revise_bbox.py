@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from common.runs.scoring import without_boxes
 from common.runs.writer import PredictionsWriter, finish, left_out_lines
 from common.system.errors import UserError, run_command, say
 from common.system.files import read_json, sha256, write_json
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.progress import bar
 from grcam import handover
 from grcam.config import BOXES_PREFIX, CLASS_FILE, PSEUDO_FILE, THRESHOLDS, Images, Mode
@@ -59,10 +59,10 @@ class Revise(Images):
     """Folder for predictions: boxes/ as step 1 made them, revised/ and pseudo/."""
     json: Path | None = None
     """Also write the errors here."""
-    th: float | None = None
+    th: Annotated[float | None, also("threshold")] = None
     """Threshold whose boxes become predictions; that of the lowest GT-known error if omitted, on --validation where
     given."""
-    mode: Mode | None = None
+    mode: Annotated[Mode | None, also("arch")] = None
     """Step 1's classifier, to be named in tables."""
     overwrite: bool = False
     """Replace predictions of other boxes."""

@@ -24,11 +24,10 @@ from common.pytorch.runtime import for_inference, pick_device
 from common.runs.localizing import Box
 from common.runs.photographs import Found, check_photographs, localize_photographs
 from common.system.errors import run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from spol import weights
 from spol.cls.checkpoint import Classifier, load
 from spol.config import recipe
-from spol.options import also
 from spol.preprocessing import Preprocessing
 from spol.segmentation import foreground, input_kind
 

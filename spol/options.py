@@ -4,18 +4,12 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import tyro
-
 from common.datasets import DataSource, TrainingSource, cub
 from common.pytorch.runtime import Runtime
 from common.system.errors import UserError
+from common.system.options import also
 from spol.config import MOMENTUM, WEIGHT_DECAY, Recipe, recipe, recipe_name
 from spol.preprocessing import Preprocessing
-
-
-def also(*names: str) -> Any:
-    """The original's names of an option."""
-    return tyro.conf.arg(aliases=[f"--{name}" for name in names])
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,7 @@ class TrainSource(Source, TrainingSource):
 class TrainRuntime(Runtime):
     """Running of a training on the machine."""
 
-    workers: Annotated[int, also("num_workers")] = 2
+    workers: Annotated[int, also("workers", "num_workers")] = 2
     """Processes that load images."""
 
 
@@ -81,7 +75,7 @@ class TrainOptions:
     """Data set whose released values apply; the data set's own if omitted, cub's for other data."""
     mode: Literal["train", "val"] = "train"
     """val trains without dropout."""
-    clsnum: int | None = None
+    clsnum: Annotated[int | None, also("num-classes")] = None
     """Outputs of the classifier, at least the data set's classes; by default as many."""
     lr: float | None = None
     """Learning rate of the head; the trunk's is a tenth of it in cls and cam, the same in seg."""
@@ -99,7 +93,7 @@ class TrainOptions:
     """Biases and batch norms decay too, as released."""
     warmup_steps: int = 0
     """Steps over which the rates rise from zero; none were released."""
-    snapshot: Path | None = None
+    snapshot: Annotated[Path | None, also("checkpoint")] = None
     """Start from this checkpoint's weights, not from ImageNet's."""
     pretrained: bool = True
     """Start the trunk from ImageNet weights."""
@@ -150,7 +144,7 @@ class InferenceOptions:
     """Data set whose released values apply; the data set's own if omitted, cub's for other data."""
     mode: Literal["val", "train"] = "val"
     """train leaves dropout on, as the original would."""
-    clsnum: int | None = None
+    clsnum: Annotated[int | None, also("num-classes")] = None
     """Outputs that the checkpoint must have; by default the checkpoint's."""
     batch_size: int = 8
     """Images at a time."""

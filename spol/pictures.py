@@ -8,7 +8,7 @@ In the pseudo mask white is foreground, black background, grey ignored. True box
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
@@ -20,7 +20,7 @@ from common.pictures.overlays import draw, encode_jpeg
 from common.pytorch.data import channels_first
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.progress import bar
 from spol import weights
 from spol.localize import LocalizeImages, Predictor
@@ -42,7 +42,7 @@ class Pictures:
     """A checkpoint of the stage seg."""
     out: Path
     """Folder for the pictures."""
-    count: int = 12
+    count: Annotated[int, also("images")] = 12
     """Number of images, spread over the split."""
     recipe: Literal["cub", "imagenet"] = "cub"
     """Data set whose released threshold applies: 0.2 (cub) or 0.8 (imagenet)."""

@@ -25,6 +25,63 @@ HANGING = re.compile(
 """Beginnings that lean on a name above them, or on a question that nobody asked."""
 
 
+ONE_NAME = {
+    "--checkpoint": {"--load", "--snapshot", "--pretrained-path"},
+    "--out": {"--savepath", "--rebuild-val-save-path", "--pseudo-bounding-box-save-path"},
+    "--data.root": {"--root", "--datapath"},
+    "--data.split": {"--splits"},
+    "--data.boxes": {"--boxes"},
+    "--data.metadata": {"--metadata"},
+    "--data.list-file": {"--list-file", "--list"},
+    "--arch": {"--architecture", "--backbone", "--mode"},
+    "--layers": {"--clayer"},
+    "--alpha": {"--pa", "--label-factor"},
+    "--input-size": {"--image-size"},
+    "--num-classes": {"--clsnum"},
+    "--classes-from": {"--top1top5"},
+    "--threshold": {"--th"},
+    "--jpeg": {"--decode"},
+    "--lr": {"--base-lr"},
+    "--epochs": {"--epoch"},
+    "--crop": {"--augmentation.crop", "--final-size"},
+    "--device": {"--runtime.device"},
+    "--workers": {"--runtime.workers", "--num_workers"},
+    "--seed": {"--runtime.seed"},
+    "--amp": {"--runtime.amp"},
+}
+"""The name that every command has for one thing, and the names that an original or a group has for it."""
+OTHER_MEANING = {
+    ("bas.weights", "--epoch"): "the number of one",
+    ("common.prepare", "--decode"): "how much of each image is read",
+    ("common.ready", "--boxes"): "whether there must be some",
+    ("dgl_tf.demo_image", "--clayer"): "one layer: --layer, as wsol localize has it",
+    ("grcam.pseudo_bbox.main", "--rebuild-val-save-path"): "the former step's folder, read here",
+    ("grcam.revise_bbox", "--pseudo-bounding-box-save-path"): "the former step's file, read here",
+    **{(f"spol.{stage}.{step}", "--mode"): "train or val, which turns dropout on or off"
+       for stage in ("cam", "seg", "cls") for step in ("train", "test")},
+}  # fmt: skip
+"""Names above that mean another thing in a command, by command and name."""
+
+
+def need_its_framework(module: str) -> None:
+    if module.startswith(("dgl_tf", "grcam")):
+        pytest.importorskip("tensorflow")
+    elif not module.startswith("common") or module.startswith("common.pytorch"):
+        pytest.importorskip("torch")
+
+
+def help_of(module: str, words: tuple[str, ...], capsys, monkeypatch) -> str:
+    monkeypatch.setattr("sys.argv", ["command", *words, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        importlib.import_module(module).main()
+    return capsys.readouterr().out
+
+
+def subcommands(usage: str) -> list[str]:
+    found = re.search(r"\[-h\] \{([\w,-]+)\}$", usage.split("\n\n")[0].strip())
+    return found[1].split(",") if found else []
+
+
 def test_there_are_commands():
     assert {"bas.train", "common.evaluate", "spol.seg.test", "wsol.photographs", "common.pytorch.cam"} <= set(MODULES)
 
@@ -33,16 +90,10 @@ def test_there_are_commands():
 @pytest.mark.parametrize("module", MODULES)
 def test_no_default_is_none(module, capsys, monkeypatch):
     """An option that is not given has a released value, which is named, or is optional; in subcommands too."""
-    if module.startswith(("dgl_tf", "grcam")):
-        pytest.importorskip("tensorflow")
-    elif not module.startswith("common") or module.startswith("common.pytorch"):
-        pytest.importorskip("torch")
+    need_its_framework(module)
 
     def told(*words: str) -> str:
-        monkeypatch.setattr("sys.argv", ["command", *words, "--help"])
-        with pytest.raises(SystemExit, match="0"):
-            importlib.import_module(module).main()
-        said = capsys.readouterr().out
+        said = help_of(module, words, capsys, monkeypatch)
         assert "usage: " in said
         words = " ".join(said.replace("│", " ").split())
         assert "default: None" not in words
@@ -50,10 +101,34 @@ def test_no_default_is_none(module, capsys, monkeypatch):
         assert "(default: )" not in words
         return said
 
-    usage = told().split("\n\n")[0]
-    subcommands = re.search(r"\[-h\] \{([\w,-]+)\}$", usage.strip())
-    for name in subcommands[1].split(",") if subcommands else ():
+    for name in subcommands(told()):
         told(name)
+
+
+def options_of(said: str) -> list[set[str]]:
+    """Names of each option that a command's help shows."""
+    lines = [line for line in said.splitlines() if re.match(r"│ (-\w, )?--\w", line)]
+    return [set(re.findall(r"(?<!\S)--[\w.-]+", line)) for line in lines]
+
+
+def test_options_are_found():
+    said = "  --example 3\n│ -h, --help │\n│   Like --other, but --more. │\n│ --out PATH, --no-savepath PATH │\n"
+    assert options_of(said) == [{"--help"}, {"--out", "--no-savepath"}]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_one_thing_has_one_name_in_every_command(module, capsys, monkeypatch):
+    """Originals' names stay valid beside it."""
+    need_its_framework(module)
+    monkeypatch.setenv("COLUMNS", "1000")
+    said = help_of(module, (), capsys, monkeypatch)
+    for text in [said, *(help_of(module, (name,), capsys, monkeypatch) for name in subcommands(said))]:
+        options = options_of(text)
+        assert {"--help"} in options
+        for names in options:
+            for name, others in ONE_NAME.items():
+                own = {other for other in others & names if (module, other) not in OTHER_MEANING}
+                assert not own or name in names, f"{module}: {', '.join(sorted(own))} has no name {name}"
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:

@@ -23,16 +23,13 @@ class Command:
         module: holds `main`.
         help: a line.
         first: words that the module's own command line begins with.
-        spelled: options by the name that is one for all commands, and the module's own.
     """
 
     module: str
     help: str
     first: tuple[str, ...] = ()
-    spelled: tuple[tuple[str, str], ...] = ()
 
 
-LOAD = (("--checkpoint", "--load"),)
 COMMANDS: dict[str, Command] = {
     "localize": Command("wsol.photographs", "Localize the objects on photographs, by any method."),
     "label": Command("wsol.labelling", "Make a detection data set of class folders without boxes."),
@@ -49,8 +46,8 @@ COMMANDS: dict[str, Command] = {
     "test spol-cam": Command("spol.cam.test", "Make SPOL's pseudo masks of training images."),
     "test spol-seg": Command("spol.seg.test", "Localize a data set by SPOL."),
     "test spol-cls": Command("spol.cls.test", "Classify a data set, for SPOL."),
-    "test dgl": Command("dgl_tf.test", "Localize a data set by DGL, CAM and Grad-CAM at any layers.", spelled=LOAD),
-    "test grcam": Command("grcam.generate_predicted_bbox", "Localize a data set by GRCAM's refined map.", spelled=LOAD),
+    "test dgl": Command("dgl_tf.test", "Localize a data set by DGL, CAM and Grad-CAM at any layers."),
+    "test grcam": Command("grcam.generate_predicted_bbox", "Localize a data set by GRCAM's refined map."),
     "grcam groups": Command("grcam.pseudo_bbox.rebuild_val", "Group images by predicted class, GRCAM's step 2."),
     "grcam pseudo": Command("grcam.pseudo_bbox.main", "Make pseudo boxes of the groups, GRCAM's step 3."),
     "grcam revise": Command("grcam.revise_bbox", "Revise boxes by the pseudo boxes, GRCAM's step 4."),
@@ -86,16 +83,6 @@ def found(arguments: list[str]) -> tuple[str, list[str]] | None:
     return None
 
 
-def spelled(arguments: list[str], pairs: tuple[tuple[str, str], ...]) -> list[str]:
-    """Replace an option's common name by the module's own."""
-    for common, own in pairs:
-        arguments = [
-            own + text.removeprefix(common) if text == common or text.startswith(f"{common}=") else text
-            for text in arguments
-        ]
-    return arguments
-
-
 def main() -> NoReturn:
     """Run the command line."""
     arguments = sys.argv[1:]
@@ -117,8 +104,7 @@ def main() -> NoReturn:
     from common.system.errors import run_command
 
     def run() -> int | None:
-        own = spelled(rest, command.spelled)
-        sys.argv = [f"wsol {name}", *command.first, *own]
+        sys.argv = [f"wsol {name}", *command.first, *rest]
         return import_module(command.module).main()
 
     run_command(run)

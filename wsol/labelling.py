@@ -33,7 +33,7 @@ from common.runs.localizing import Classes, Localizing
 from common.runs.writer import PredictionsWriter
 from common.system.errors import run_command, say
 from common.system.files import sha256, write_text
-from common.system.options import parse
+from common.system.options import also, parse
 from wsol.loading import load
 from wsol.localizer import Localizer, Seen
 
@@ -46,7 +46,7 @@ class Label:
 
     folder: tyro.conf.Positional[Path]
     """Folder of class folders, or of train/, val/ or test/ with class folders in them."""
-    checkpoint: Annotated[str, tyro.conf.arg(aliases=("--load", "--snapshot"))]
+    checkpoint: Annotated[str, also("load", "snapshot")]
     """Checkpoint, as `wsol localize` takes it."""
     out: Path
     """Folder for predictions/, dataset/ and page.html."""

@@ -17,7 +17,7 @@ import tyro
 from common.runs.photographs import Found as Drawn
 from common.runs.photographs import check_photographs, localize_photographs
 from common.system.errors import run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from wsol.loading import load
 
 
@@ -27,7 +27,7 @@ class Localize:
 
     photographs: tyro.conf.Positional[tuple[Path, ...]]
     """Image files."""
-    checkpoint: Annotated[str, tyro.conf.arg(aliases=("--load", "--snapshot"))]
+    checkpoint: Annotated[str, also("load", "snapshot")]
     """A final.pth of a training, an authors' file, a TensorFlow checkpoint, a plain state dict together with --arch,
     imagenet:<arch>, timm:<name> or torchvision:<name>."""
     out: Path

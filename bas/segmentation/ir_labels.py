@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from common.measuring.segmentation import IGNORE, top_class
 from common.pictures.images import ImageError, read_rgb
 from common.runs.segmentation import SegmentationPredictions, SegmentationWriter
 from common.system.errors import UserError, run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.parallel import in_processes
 from common.system.progress import bar
 
@@ -128,7 +128,7 @@ class MakeIrLabels:
     """Threshold above which a class is sure."""
     background: float = SEED_BACKGROUND
     """Threshold up to which background is sure."""
-    root: Path | None = None
+    root: Annotated[Path | None, also("data.root")] = None
     """The data set's folder, where it has moved."""
     workers: int = 2
     """Processes."""

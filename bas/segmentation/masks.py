@@ -8,6 +8,7 @@ reads. The directory is scored by `python -m common.evaluate`.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from common.pictures.images import ImageError
 from common.pytorch.runtime import for_inference, pick_device
 from common.runs.segmentation import SegmentationPredictions, SegmentationWriter
 from common.system.errors import UserError, run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.progress import bar
 
 
@@ -85,7 +86,7 @@ class MakeMasks:
     """Split whose images alone are taken, such as train where the maps are train_aug's; the released step does so."""
     pad: int = 512
     """Side that smaller images are padded to for IRN, which sees the padding."""
-    root: Path | None = None
+    root: Annotated[Path | None, also("data.root")] = None
     """The data set's folder, where it has moved."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""

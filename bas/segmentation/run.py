@@ -12,8 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tyro
-
 from bas.segmentation.config import released_values
 from bas.segmentation.ir_labels import MakeIrLabels, make_ir_labels, need_crf
 from bas.segmentation.maps import SCALES, MakeMaps, make_maps
@@ -26,7 +24,7 @@ from common.pytorch.runtime import Runtime
 from common.runs.segmentation_scoring import class_table, evaluate_segmentation, summary_table, threshold_table
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
-from common.system.options import parse
+from common.system.options import also, parse
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class RunTrain:
     """Images with labels; --data.split train_aug is what the authors train on."""
     out: Path
     """Folder of the whole pipeline."""
-    backbone: Literal["resnet50", "mobilenet_v1"] = "resnet50"
+    backbone: Annotated[Literal["resnet50", "mobilenet_v1"], also("arch")] = "resnet50"
     """The trunk: the authors', or one that a CPU can train."""
     pretrained: Literal["imagenet", "none"] = "imagenet"
     """Weights to start from."""
@@ -75,9 +73,9 @@ class RunTest:
     """The images that class maps are made of, and IRN is trained on: --data.split train_aug is the authors'."""
     out: Path
     """Folder of the whole pipeline."""
-    score: str | None = None
+    score: Annotated[str | None, also("score-split")] = None
     """The split that is scored; by default train, as released, or the data's own where that is another."""
-    validation: str | None = None
+    validation: Annotated[str | None, also("validation-split")] = None
     """A split on which the class maps' threshold is chosen; by default it is the released one beside the oracle's."""
     bas: Path | None = None
     """The BAS network, the authors' epoch_10.pth.tar for instance; by default OUT/bas/final.pth."""
@@ -154,12 +152,14 @@ def show(runs: tuple[Path, ...], validation: tuple[Path, ...], workers: int, spl
             print(f"\n{render(table, 'text')}")
 
 
-Command = Annotated[RunTrain, tyro.conf.subcommand("train")] | Annotated[RunTest, tyro.conf.subcommand("test")]
-
-
 def main() -> None:
     """Run the command line."""
-    options = parse(Command, prog="python -m bas.segmentation.run", description=__doc__, released=released_values())
+    options: RunTrain | RunTest = parse(
+        {"train": RunTrain, "test": RunTest},
+        prog="python -m bas.segmentation.run",
+        description=__doc__,
+        released=released_values(),
+    )
     if isinstance(options, RunTrain):
         run_train(options)
     elif distributed.world_size() > 1:

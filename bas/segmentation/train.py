@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor, nn
 
 from bas.segmentation import affinity, losses, weights
@@ -29,7 +28,7 @@ from common.pytorch.runtime import Runtime, for_training, pick_device, seed_ever
 from common.pytorch.training import LossFunction, fit
 from common.runs.segmentation import SegmentationPredictions, mask_file
 from common.system.errors import UserError, run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.progress import bar
 
 
@@ -39,7 +38,7 @@ class TrainOptions:
 
     out: Path
     """Folder for checkpoints; the last is final.pth."""
-    backbone: Literal["resnet50", "mobilenet_v1"] = "resnet50"
+    backbone: Annotated[Literal["resnet50", "mobilenet_v1"], also("arch")] = "resnet50"
     """The trunk: the authors', or one that a CPU can train."""
     pretrained: Literal["imagenet", "none"] = "imagenet"
     """Weights to start from."""
@@ -99,7 +98,7 @@ class TrainIrn(TrainOptions):
     """Folder that bas.segmentation.ir_labels wrote."""
     mean_split: str = "train"
     """The split over which the mean displacement is taken at the end."""
-    root: Path | None = None
+    root: Annotated[Path | None, also("data.root")] = None
     """The data set's folder, where it has moved."""
 
 
@@ -348,17 +347,15 @@ def _fit(
     )  # fmt: skip
 
 
-Command = (
-    Annotated[TrainBas, tyro.conf.subcommand("bas")]
-    | Annotated[TrainCam, tyro.conf.subcommand("cam")]
-    | Annotated[TrainIrn, tyro.conf.subcommand("irn")]
-)
-
-
 def main() -> None:
     """Run the command line."""
-    prog = "python -m bas.segmentation.train"
-    path = train(parse(Command, prog=prog, description=__doc__, released=released_values()))
+    options: TrainBas | TrainCam | TrainIrn = parse(
+        {"bas": TrainBas, "cam": TrainCam, "irn": TrainIrn},
+        prog="python -m bas.segmentation.train",
+        description=__doc__,
+        released=released_values(),
+    )
+    path = train(options)
     if distributed.rank() == 0:
         print(f"trained: {path}")
 

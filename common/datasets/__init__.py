@@ -5,14 +5,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import tyro
-
 from common.datasets import coco, cub, fine_grained, folder, ilsvrc, imagenetv2, lists, trained, voc, wsoleval
 from common.datasets.classes import renamed
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.splits import is_evaluation
 from common.datasets.text import refuse_fractions
 from common.system.errors import UserError, say
+from common.system.options import also
 
 __all__ = [
     "DESCRIBED", "PLACES", "DataSource", "Dataset", "OnProblem", "Sample", "TrainingSource", "alike", "hold_out",
@@ -69,7 +68,7 @@ class DataSource:
     class_names: Path | None = None
     """A file with a class name in each line, in the order of their numbers, where the data set's own are others or
     fewer than a checkpoint's."""
-    class_index: Annotated[Path | None, tyro.conf.arg(aliases=["--class-index"])] = None
+    class_index: Annotated[Path | None, also("class-index")] = None
     """A file that says which of a network's outputs each class is: lines "name index", or Keras's JSON."""
     shard: str | None = None
     """I/K: every K-th image, from the I-th on, for K machines; common.merge puts their predictions together."""

@@ -9,13 +9,12 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from torch import Tensor
 
 from common.datasets import TrainingSource, classes
@@ -237,8 +236,8 @@ def load_classifier(
 
 def main() -> None:
     """Run the command line."""
-    options = parse(
-        Annotated[Train, tyro.conf.subcommand("train")] | Annotated[Localize, tyro.conf.subcommand("localize")],
+    options: Train | Localize = parse(
+        {"train": Train, "localize": Localize},
         prog="python -m common.pytorch.cam",
         description="The CAM baseline.",
         architectures=tuple(backbones.BACKBONES),

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from common.measuring.geometry import CENTRE_CROP, Frame
 from common.pictures.images import ImageError, centre_crop, read_rgb, resize, ten_crops
 from common.pytorch import distributed
 from common.system.errors import UserError
+from common.system.options import also
 
 SIDE = 224
 """Pixels a side of the frames that boxes are measured in, and of what a network sees that was not trained at others."""
@@ -27,7 +28,7 @@ class Augmentation:
     """Training geometry of BAS and SPOL: squash to `resize`, cut a random `crop`, mirror every other image."""
 
     resize: int = 256
-    crop: int = 224
+    crop: Annotated[int, also("crop")] = 224
     method: str = "pillow"
 
 

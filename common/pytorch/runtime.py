@@ -5,13 +5,14 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from common.system.errors import UserError
+from common.system.options import also
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -20,17 +21,17 @@ Network = TypeVar("Network", bound=nn.Module)
 class Runtime:
     """Running of a training on the machine; none of it is meant to change the numbers, `amp` and `seed` excepted."""
 
-    device: str = "auto"
+    device: Annotated[str, also("device")] = "auto"
     """auto, cpu, cuda or cuda:N."""
-    workers: int = 2
+    workers: Annotated[int, also("workers")] = 2
     """Processes that load images."""
-    seed: int | None = None
+    seed: Annotated[int | None, also("seed")] = None
     """Seed of weights, order, augmentation and dropout; the method's own if omitted, else 0."""
-    amp: Literal["off", "fp16", "bf16"] = "off"
+    amp: Annotated[Literal["off", "fp16", "bf16"], also("amp")] = "off"
     """Mixed precision; fp16 needs CUDA."""
-    save_every: int = 0
+    save_every: Annotated[int, also("save-every")] = 0
     """Steps between checkpoints; 0 saves after each epoch only."""
-    compile: bool = False
+    compile: Annotated[bool, also("compile")] = False
     """Run the step through torch.compile."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -30,6 +30,7 @@ from common.runs.labels import label
 from common.runs.reader import Places, Predictions
 from common.runs.scoring import score
 from common.system.errors import UserError, say
+from common.system.options import also
 
 GALLERY_ORDER = ("bas", "wsoleval-v1", "spol", "grcam", "dgl", "adl", "bas-extension", "wsoleval-v2")
 """Protocols whose boxes stand for a run where there can be one alone: the first that was evaluated in its frame."""
@@ -94,13 +95,13 @@ class EvaluationOptions:
     """Predictions of the same checkpoints on held-out images, one for each frame, to choose thresholds on."""
     protocols: tuple[str, ...] = ()
     """Protocols to score under; all that share a directory's frame if omitted."""
-    root: Path | None = None
+    root: Annotated[Path | None, also("data.root")] = None
     """The data set's folder, where it is no longer the one in the manifest."""
-    boxes: Path | None = None
+    boxes: Annotated[Path | None, also("data.boxes")] = None
     """The boxes that --data.boxes named, where they are no longer there."""
-    metadata: Path | None = None
+    metadata: Annotated[Path | None, also("data.metadata")] = None
     """The folder that --data.metadata named, where it is no longer there."""
-    list_file: Path | None = None
+    list_file: Annotated[Path | None, also("data.list-file")] = None
     """The list that --data.list-file named, where it is no longer there."""
     pseudo: tuple[Path, ...] = ()
     """Pseudo boxes of the --validation images, as common.pseudo_boxes writes them, to choose thresholds on as well."""

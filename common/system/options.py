@@ -1,13 +1,15 @@
-"""Parsing of a command's options by tyro: `--help` names what applies where an option is not given, and an architecture
-may have any spelling of `common.system.architectures`.
+"""Parsing of a command's options by tyro: `--help` names what applies where an option is not given, an architecture may
+have any spelling of `common.system.architectures`, and an option may have further names.
 """
 
 import dataclasses
 import inspect
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -19,36 +21,18 @@ _PLAIN: dict[tuple[type, str], Any] = {}
 """Annotations as they were written, by class and field."""
 
 
-@overload
 def parse(
-    options: type[Options],
+    options: type[Options] | Mapping[str, type[Options]],
     *,
     prog: str,
     description: str | None,
     released: Mapping[str, str] | None = None,
     architectures: Sequence[str] = (),
-) -> Options: ...
-@overload
-def parse(
-    options: Any,
-    *,
-    prog: str,
-    description: str | None,
-    released: Mapping[str, str] | None = None,
-    architectures: Sequence[str] = (),
-) -> Any: ...
-def parse(
-    options: Any,
-    *,
-    prog: str,
-    description: str | None,
-    released: Mapping[str, str] | None = None,
-    architectures: Sequence[str] = (),
-) -> Any:
+) -> Options:
     """Parse the command line into a frozen dataclass.
 
     Args:
-        options: a dataclass whose fields have help texts below them; or several, annotated as subcommands, in a union.
+        options: a dataclass whose fields have help texts below them; or several, by subcommand.
         prog: the command as it is typed.
         description: what stands above the options.
         released: what applies where an option's default is None, by field ("100 for CUB, 9 for ILSVRC"). Others of that
@@ -58,21 +42,26 @@ def parse(
     Raises:
         UserError: an architecture that this command has not.
     """
-    known = set(architectures)
-    for each in _dataclasses(options):
+    commands = list(options.values()) if isinstance(options, Mapping) else [options]
+    known, leading = set(architectures), False
+    for each in commands:
         _explain(each, released or {})
         known |= _choices(each)
-    arguments = _own_spellings(sys.argv[1:], sorted(known)) if known else sys.argv[1:]
-    return tyro.cli(options, prog=prog, description=description, args=arguments)
+        leading |= _begins_with_one(each)
+    arguments = _own_spellings(sys.argv[1:], sorted(known), leading) if known else sys.argv[1:]
+    kind: Any = options
+    if isinstance(options, Mapping):
+        kind = reduce(or_, (Annotated[each, tyro.conf.subcommand(name)] for name, each in options.items()))
+    made: Options = tyro.cli(kind, prog=prog, description=description, args=arguments)
+    return made
 
 
-def _dataclasses(options: Any) -> Iterator[type]:
-    """The dataclass, or those of a union of subcommands."""
-    if isinstance(options, type):
-        yield options
-    else:
-        for inner in get_args(options)[:1] if get_origin(options) is Annotated else get_args(options):
-            yield from _dataclasses(inner)
+def also(*names: str) -> Any:
+    """Annotate a field with further names of its option: an original's, or the one that all commands have for it.
+
+    They have no prefix, in a dataclass of fields neither: `--device` beside `--runtime.device`.
+    """
+    return tyro.conf.arg(aliases=[f"--{name}" for name in names])
 
 
 def _choices(options: type) -> set[str]:
@@ -80,6 +69,12 @@ def _choices(options: type) -> set[str]:
     hints = get_type_hints(options)
     words = {word for name in ARCHITECTURE_FIELDS if name in hints for word in _literals(hints[name])}
     return {word for word in words if canonical(word) in SPELLINGS}
+
+
+def _begins_with_one(options: type) -> bool:
+    """Whether the command line's first word that belongs to no option is an architecture."""
+    first = dataclasses.fields(options)[0]
+    return first.name in ARCHITECTURE_FIELDS and tyro.conf.Positional in get_args(first.type)
 
 
 def _literals(hint: Any) -> Iterator[Any]:
@@ -90,12 +85,17 @@ def _literals(hint: Any) -> Iterator[Any]:
             yield from _literals(inner)
 
 
-def _own_spellings(arguments: Sequence[str], known: Sequence[str]) -> list[str]:
-    """Spell architectures as the command does, wherever an option that names one has a value."""
+def _own_spellings(arguments: Sequence[str], known: Sequence[str], leading: bool) -> list[str]:
+    """Spell architectures as the command does: where an option that names one has a value, and, if `leading`, in the
+    first word that is no option.
+    """
     made: list[str] = []
     for text in arguments:
         option, equals, value = text.partition("=")
-        if made and not text.startswith("-"):
+        if leading and not text.startswith("-"):
+            made.append(spelled_for(known, text))
+            leading = False
+        elif made and not text.startswith("-"):
             made.append(_own_spelling(made[-1], text, known))
         else:
             made.append(f"{option}={_own_spelling(option, value, known)}" if equals else text)
@@ -106,7 +106,7 @@ def _own_spelling(option: str, value: str, known: Sequence[str]) -> str:
     name = option.removeprefix("--")
     if option.startswith("--") and name in ARCHITECTURE_FIELDS:
         return spelled_for(known, value)
-    if option == "--load" and value.startswith("imagenet:"):
+    if option in ("--checkpoint", "--load") and value.startswith("imagenet:"):
         return f"imagenet:{spelled_for(known, value.removeprefix('imagenet:'))}"
     return value
 

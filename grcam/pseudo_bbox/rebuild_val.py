@@ -11,12 +11,12 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from common.datasets import DataSource
 from common.system.errors import UserError, inside, run_command
 from common.system.files import holds_files, write_atomically, write_text
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.progress import bar
 from grcam import handover
 
@@ -28,7 +28,7 @@ MARK = ".groups"
 class Rebuild:
     """Sort images into folders by the class that step 1 predicted."""
 
-    rebuild_val_save_path: Path
+    rebuild_val_save_path: Annotated[Path, also("out")]
     """Folder for the folders 0, 1, 2 ..."""
     classify_save_path: Path
     """Step 1's class file."""

@@ -24,12 +24,12 @@ from common.runs.provenance import provenance
 from common.runs.writer import batches_left
 from common.system.errors import UserError, run_command
 from common.system.files import holds_files, read_json, write_json, write_text
-from common.system.options import parse
+from common.system.options import also, parse
 from common.system.parallel import pool_of
 from common.system.progress import bar
 from spol import pseudo_masks, weights
 from spol.data import MASK_ENDINGS, MASK_MANIFEST, Images, Item, image_batches, mask_path, stacked, without_problems
-from spol.options import InferenceOptions, also
+from spol.options import InferenceOptions
 
 ENDINGS = dict(zip(("png", "jpeg"), MASK_ENDINGS, strict=True))
 

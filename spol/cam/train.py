@@ -8,14 +8,14 @@ Options that are not given take the released values of the data set; see `spol.c
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor
 
 from common.pytorch import distributed
 from common.pytorch.runtime import pick_device, seed_everything
 from common.system.errors import run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from spol import weights
 from spol.config import released_values
 from spol.losses import one_branch_loss, two_branch_loss
@@ -28,7 +28,7 @@ from spol.training import head_size, optimizer_of, run, start
 class Train(TrainOptions):
     """Train MFF-Net for class maps, on class labels alone."""
 
-    backbone: Literal["resnet50", "resnet101", "resnet152", "mobilenet_v1"] = "resnet50"
+    backbone: Annotated[Literal["resnet50", "resnet101", "resnet152", "mobilenet_v1"], also("arch")] = "resnet50"
     """resnet50 as released; mobilenet_v1 is an extension that a CPU can train."""
     two_branches: bool | None = None
     """The deep branch learns the label and teaches the fused one (CUB); otherwise there is only the fused one."""

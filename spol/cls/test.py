@@ -20,13 +20,13 @@ from common.runs.localizing import Localizing, best_classes
 from common.runs.reader import Predictions
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from spol import verdicts
 from spol.cls import networks
 from spol.cls.checkpoint import METHOD, load
 from spol.config import recipe
 from spol.data import Images, image_batches, stacked
-from spol.options import InferenceOptions, also
+from spol.options import InferenceOptions
 from spol.verdicts import Verdict
 
 

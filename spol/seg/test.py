@@ -24,11 +24,11 @@ from common.runs.reader import Predictions
 from common.runs.tables import figure
 from common.runs.writer import PredictionsWriter
 from common.system.errors import run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from spol import verdicts, weights
 from spol.config import recipe, recipe_name
 from spol.data import Images, image_batches, stacked
-from spol.options import InferenceOptions, also
+from spol.options import InferenceOptions
 from spol.segmentation import foreground, input_kind
 from spol.verdicts import Verdicts
 
@@ -39,7 +39,7 @@ class Localize(InferenceOptions):
 
     snapshot: Annotated[Path, also("checkpoint")]
     """A final.pth or model-<number> of the train command, or an authors' file."""
-    top1top5: Path | None = None
+    top1top5: Annotated[Path | None, also("classes-from")] = None
     """Verdicts of stage cls: classification.json, a predictions directory, or the original's top1top5.npy. Without
     them only GT-known is measured."""
     threshold: float | None = None

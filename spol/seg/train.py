@@ -7,7 +7,7 @@ The network starts from ImageNet, not from the cam stage. Options that are not g
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from common.pytorch import distributed
 from common.pytorch.runtime import pick_device, seed_everything
 from common.system.errors import UserError, run_command
 from common.system.files import read_json
-from common.system.options import parse
+from common.system.options import also, parse
 from spol import weights
 from spol.config import released_values
 from spol.data import MASK_MANIFEST
@@ -30,7 +30,7 @@ from spol.training import optimizer_of, run, start
 class Train(TrainOptions):
     """Train MFF-Net on pseudo masks."""
 
-    backbone: Literal["resnet50", "resnet101", "resnet152", "mobilenet_v1"] = "resnet50"
+    backbone: Annotated[Literal["resnet50", "resnet101", "resnet152", "mobilenet_v1"], also("arch")] = "resnet50"
     """resnet50 as released; mobilenet_v1 is an extension that a CPU can train."""
     masks: Path | None = None
     """Folder of pseudo masks; by default DATAPATH/seg as in the original."""

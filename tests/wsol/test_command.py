@@ -44,9 +44,8 @@ def test_a_command_takes_its_modules_options():
     assert "--validation" in shown
 
 
-def test_names_of_options_are_one_for_all():
+def test_words_of_a_command_are_its_name():
     assert command.found(["test", "dgl", "--checkpoint", "a"]) == ("test dgl", ["--checkpoint", "a"])
-    assert command.spelled(["--checkpoint", "a", "--checkpoint=b"], command.LOAD) == ["--load", "a", "--load=b"]
     done = run("trian", "bas")
     assert done.returncode == 2
     assert "no command 'trian bas'; expected one of localize, label, prepare" in done.stderr

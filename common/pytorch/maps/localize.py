@@ -11,7 +11,7 @@ localize the test images with that layer alone, and score them with --validation
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ from common.runs.localizing import Box, Classes, Localizing, best_classes
 from common.runs.tables import render
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
-from common.system.options import parse
+from common.system.options import also, parse
 from common.tensorflow_files.checkpoint import open_checkpoint
 
 Run = tuple[str, str, str]
@@ -47,7 +47,7 @@ class Localize(LocalizeOptions):
 
     checkpoint: str
     """A final.pth of common.pytorch.cam; imagenet:<arch>; or with --mode an authors' TensorFlow checkpoint."""
-    mode: Literal["vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1"] | None = None
+    mode: Annotated[Literal["vgg", "resnet50", "resnet50se", "inceptionv3", "mobilenetv1"] | None, also("arch")] = None
     """Network of a TensorFlow checkpoint, as dgl_tf and grcam call it; it needs no TensorFlow."""
     methods: tuple[Literal["dgl", "grcam", "grad-cam", "cam"], ...] = ("dgl", "cam")
     """Maps to make; grcam and cam are of the last layer."""

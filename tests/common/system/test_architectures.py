@@ -1,8 +1,7 @@
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import pytest
-import tyro
 
 from common.system.architectures import SPELLINGS, canonical, spelled_for, title
 from common.system.errors import UserError
@@ -52,7 +51,7 @@ def test_architectures_in_a_command_line(monkeypatch):
     class Free:
         arch: str = "mobilenet_v1"
 
-    several = Annotated[Chosen, tyro.conf.subcommand("one")] | Annotated[Free, tyro.conf.subcommand("other")]
+    several = {"one": Chosen, "other": Free}
     assert parsed(monkeypatch, Chosen, "--arch", "mobilenet_v1", "--out", "vgg16") == Chosen("mobilenet", out="vgg16")
     assert parsed(monkeypatch, Chosen, "--arch=inception_v3", "--mode", "val") == Chosen("inception", "val")
     assert parsed(monkeypatch, Chosen, "--load", "imagenet:mobilenet_v1") == Chosen(load="imagenet:mobilenet")

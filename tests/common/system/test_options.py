@@ -1,10 +1,11 @@
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pytest
 import tyro
 
-from common.system.options import grouped, parse
+from common.system.errors import UserError
+from common.system.options import also, grouped, parse
 
 
 def told(capsys, monkeypatch, options, **more):
@@ -63,3 +64,58 @@ def test_a_list_that_must_be_given_is_required(capsys, monkeypatch):
     assert "Folders. (required)" in told(capsys, monkeypatch, Command)
     monkeypatch.setattr("sys.argv", ["x", "a", "b"])
     assert parse(Command, prog="x", description="") == Command(("a", "b"))
+
+
+def test_an_option_has_further_names_without_a_prefix(capsys, monkeypatch):
+    @dataclass(frozen=True)
+    class Inner:
+        seed: Annotated[int | None, also("seed")] = None
+        """Seed of everything."""
+        compile: Annotated[bool, also("compile")] = True
+        """Compile."""
+
+    @dataclass(frozen=True)
+    class Command:
+        load: Annotated[str, also("checkpoint", "snapshot")]
+        """A file."""
+        inner: Inner = field(default_factory=Inner)
+        """More."""
+
+    assert "--checkpoint STR, --snapshot STR, --load STR A file. (required)" in told(capsys, monkeypatch, Command)
+    for load, seed, off in (
+        ("--load", "--inner.seed", "--inner.no-compile"),
+        ("--checkpoint", "--seed", "--no-compile"),
+    ):
+        monkeypatch.setattr("sys.argv", ["x", load, "a", seed, "4", off])
+        assert parse(Command, prog="x", description="") == Command("a", Inner(4, False))
+
+
+def test_architectures_have_every_spelling(monkeypatch):
+    @dataclass(frozen=True)
+    class Leading:
+        arch: tyro.conf.Positional[Literal["vgg", "inceptionv3"]]
+        """The network."""
+        source: tyro.conf.Positional[str]
+        """A file."""
+        back: bool = False
+        """The reverse."""
+
+    @dataclass(frozen=True)
+    class Option:
+        mode: Annotated[Literal["vgg", "mobilenetv1"], also("arch")]
+        """The network."""
+        load: Annotated[str, also("checkpoint")]
+        """A file."""
+
+    for words in (["vgg16", "vgg16"], ["--back", "vgg-16", "vgg16"]):
+        monkeypatch.setattr("sys.argv", ["x", *words])
+        assert parse(Leading, prog="x", description="") == Leading("vgg", "vgg16", len(words) == 3)
+    monkeypatch.setattr("sys.argv", ["x", "resnet50", "a"])
+    with pytest.raises(UserError, match="no resnet50 here; expected one of inceptionv3, vgg"):
+        parse(Leading, prog="x", description="")
+    for words in (
+        ["--mode", "mobilenet", "--load", "imagenet:mobilenet_v1"],
+        ["--arch=mobilenet-v1", "--checkpoint", "imagenet:mobilenet"],
+    ):
+        monkeypatch.setattr("sys.argv", ["x", *words])
+        assert parse(Option, prog="x", description="") == Option("mobilenetv1", "imagenet:mobilenetv1")
