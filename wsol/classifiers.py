@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from common.pytorch import checkpoints, maps
 from common.pytorch.data import normalized
 from common.pytorch.maps.reshape import Reshape
+from common.pytorch.maps.tapping import scores_of
 from common.pytorch.runtime import for_inference, pick_device
 from common.system.errors import UserError, printable
 from wsol.torch_methods import ByMaps, imagenet_names
@@ -51,14 +52,17 @@ class Own:
         model = for_inference(self.model, where)
         if self.input_size < 1:
             raise UserError(f"input size {self.input_size}", expected="1 or more")
+        dtype = _precision(model)
         with torch.no_grad():
-            count = _scores(model(torch.zeros(1, 3, self.input_size, self.input_size, device=where))).shape[1]
+            count = scores_of(
+                model(torch.zeros(1, 3, self.input_size, self.input_size, device=where, dtype=dtype))
+            ).shape[1]
         names = names or self.class_names
         if names is not None and len(names) != count:
             raise UserError(f"{len(names)} class names", expected=f"{count}, as the network has classes")
 
         def normalize(images: Tensor) -> Tensor:
-            return normalized(images, self.mean, self.std, where)
+            return normalized(images, self.mean, self.std, where).to(dtype)
 
         layer = 0 if layer is None else layer
         return ByMaps(
@@ -66,13 +70,12 @@ class Own:
         )
 
 
-def _scores(output: Any) -> Tensor:
-    if isinstance(output, tuple | list):
-        output = output[0]
-    output = getattr(output, "logits", output)
-    if not isinstance(output, Tensor) or output.ndim != 2:
-        raise UserError("the network gives no scores (N, classes)", do="wrap it in a module that does")
-    return output
+def _precision(model: nn.Module) -> torch.dtype:
+    found = next((weight.dtype for weight in model.parameters() if weight.is_floating_point()), torch.float32)
+    if found not in (torch.float32, torch.float64):
+        raise UserError(f"the network's weights are {found}", expected="float32 or float64",
+                        do="call model.float() first")  # fmt: skip
+    return found
 
 
 def load(

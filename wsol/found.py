@@ -8,9 +8,12 @@ import cv2
 import numpy as np
 
 from common.measuring.geometry import Frame
-from common.pictures.overlays import draw, encode_jpeg
+from common.pictures.overlays import draw, encode_jpeg, encode_png
 from common.runs.localizing import Box
+from common.system.errors import UserError
 from common.system.files import write_atomically
+
+ENCODERS = {".jpg": encode_jpeg, ".jpeg": encode_jpeg, ".png": encode_png}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,9 +56,12 @@ class Found:
         """Make the boxes of another threshold: (K, 4) as `box`, K 0 where none is found.
 
         Args:
-            threshold: in [0, 1); by default the method's own.
+            threshold: in [0, 1]; by default the method's own.
+
+        Raises:
+            UserError: another threshold.
         """
-        (found,) = self.rule.extractor.boxes(self.map, [self.threshold if threshold is None else threshold])
+        (found,) = self.rule.extractor.boxes(self.map, [self._at(threshold)])
         return self.frame.to_original(found)
 
     def mask(self, threshold: float | None = None) -> np.ndarray:
@@ -63,12 +69,22 @@ class Found:
 
         Args:
             threshold: in [0, 1]; by default the method's own.
+
+        Raises:
+            UserError: another threshold.
         """
         x, y, width, height = self.frame.crop
         canvas = np.full(self.frame.resized[::-1], -1.0, np.float32)
         canvas[y : y + height, x : x + width] = self.map
         enlarged = cv2.resize(canvas, self.image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        return enlarged >= (self.threshold if threshold is None else threshold)
+        return enlarged >= self._at(threshold)
+
+    def _at(self, threshold: float | None) -> float:
+        if threshold is None:
+            return self.threshold
+        if not 0 <= threshold <= 1:
+            raise UserError(f"threshold {threshold}", expected="0 to 1")
+        return threshold
 
     @property
     def top5(self) -> tuple[tuple[int | str, float], ...] | None:
@@ -103,10 +119,17 @@ class Found:
         return draw(self.image, self.frame, self.map, box, np.empty((0, 4)), longest=longest)[1]
 
     def save(self, path: str | Path) -> Path:
-        """Write `picture` as a JPEG file, and return its path."""
+        """Write `picture` as a JPEG or PNG file, by its ending, and return its path.
+
+        Raises:
+            UserError: another ending.
+        """
         path = Path(path)
+        encode = ENCODERS.get(path.suffix.lower())
+        if encode is None:
+            raise UserError(f"a picture named {path.name}", expected=f"the ending {', '.join(ENCODERS)}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(encode_jpeg(self.picture())))
+        write_atomically(path, lambda file: file.write(encode(self.picture())))
         return path
 
     def classified(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -143,18 +144,15 @@ class Localizer:
         """Turn a class's name into its number.
 
         Raises:
-            UserError: there is no such class.
+            UserError: there is no such class, or there are two.
         """
         names, count = self.method.class_names, self.method.num_classes
         if label is None or count is None:
             return None
         if isinstance(label, str):
-            if names is None or label not in names:
-                known = "numbers, since names are unknown" if names is None else f"one of {', '.join(names[:5])}, ..."
-                raise UserError(f"no class {label!r}", expected=known)
-            return names.index(label)
-        if not 0 <= label < count:
-            raise UserError(f"no class {label}", expected=f"0 to {count - 1}")
+            return _named(label, names)
+        if isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer) or not 0 <= label < count:
+            raise UserError(f"no class {label}", expected=f"a whole number, 0 to {count - 1}, or a name")
         return int(label)
 
     def _localized(self, images: list[np.ndarray], label: int | str | None) -> list[Found]:
@@ -172,3 +170,18 @@ class Localizer:
         method: Any = self.method
         classes = "no classifier" if method.num_classes is None else f"{method.num_classes} classes"
         return f"<Localizer {method.name} {method.architecture}, {classes}, @{self.rule.threshold:.3g}>"
+
+
+def _named(label: str, names: Sequence[str] | None) -> int:
+    if names is None:
+        raise UserError(f"no class {label!r}", expected="numbers, since names are unknown")
+    numbers = [number for number, name in enumerate(names) if name == label]
+    if len(numbers) > 1:
+        raise UserError(f"{len(numbers)} classes are called {label!r}: {', '.join(map(str, numbers))}",
+                        do="give the number of the one that you mean")  # fmt: skip
+    if not numbers:
+        alike = [name for name in names if name.lower() == label.lower()]
+        near = alike or get_close_matches(label, names, 3, 0.7)
+        expected = f"one of {', '.join(near)}" if near else f"one of {', '.join(names[:5])}, ..."
+        raise UserError(f"no class {label!r}", expected=expected)
+    return numbers[0]

@@ -81,7 +81,16 @@ def _outline(picture: np.ndarray, box: np.ndarray, colour: tuple[int, int, int])
 
 def encode_jpeg(picture: np.ndarray) -> bytes:
     """(H, W, 3) uint8 RGB as a JPEG file's content."""
-    done, content = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return _encoded(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 82])
+
+
+def encode_png(picture: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as a PNG file's content."""
+    return _encoded(picture, ".png", [])
+
+
+def _encoded(picture: np.ndarray, ending: str, options: list[int]) -> bytes:
+    done, content = cv2.imencode(ending, picture[..., ::-1], options)
     if not done:
         raise RuntimeError("OpenCV could not encode a picture")
     return content.tobytes()

@@ -9,6 +9,7 @@ from PIL import Image
 pytest.importorskip("torch")
 
 import torch
+from torch import nn
 
 import wsol
 from bas import weights as bas_weights
@@ -155,6 +156,8 @@ def test_a_picture_without_region_has_no_box(files, tmp_path):
     assert found.boxes().shape == (0, 4)
     assert "no box @0.999" in repr(found)
     assert found.save(tmp_path / "a/b.jpg").stat().st_size > 100
+    with Image.open(found.save(tmp_path / "a/b.PNG")) as saved:
+        assert (saved.format, np.asarray(saved).tolist()) == ("PNG", found.picture().tolist())
 
 
 def test_masks_are_of_the_pictures_size(files, root):
@@ -221,7 +224,13 @@ def test_refusals_of_a_localizer(files, root):
     path = next((root / "images").rglob("*.png"))
     for call, message in (
         (lambda: localizer(path, label="gull"), "no class 'gull'; expected one of 001.Red_Bird"),
-        (lambda: localizer(path, label=3), "no class 3; expected 0 to 2"),
+        (lambda: localizer(path, label=3), "no class 3; expected a whole number, 0 to 2, or a name"),
+        (lambda: localizer(path, label=1.5), "no class 1.5; expected a whole number"),
+        (lambda: localizer(path, label=True), "no class True; expected a whole number"),
+        (lambda: localizer(path, label="001.red_bird"), "no class '001.red_bird'; expected one of 001.Red_Bird$"),
+        (lambda: localizer(path).boxes(1.5), "threshold 1.5; expected 0 to 1"),
+        (lambda: localizer(path).mask(float("nan")), "threshold nan"),
+        (lambda: localizer(path).save("found.txt"), "a picture named found.txt; expected the ending .jpg, .jpeg, .png"),
         (lambda: localizer(np.zeros((4, 4), np.uint8)), r"a picture of uint8 \(4, 4\); expected \(H, W, 3\)"),
         (lambda: localizer(root / "none.png"), "no such"),
         (lambda: localizer.group([path]), "a group; expected a data set. Run grcam/run_test.sh"),
@@ -230,3 +239,34 @@ def test_refusals_of_a_localizer(files, root):
     ):
         with pytest.raises(UserError, match=message):
             call()
+
+
+class Tiny(nn.Module):
+    """Four classes of a convolution's mean, under `logits` where asked for."""
+
+    def __init__(self, *, named: bool = False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.features, self.fc, self.named = nn.Conv2d(3, 5, 3, 8), nn.Linear(5, 4), named
+
+    def forward(self, images):
+        scores = self.fc(self.features(images).mean(dim=(2, 3)))
+        return {"logits": scores} if self.named else scores
+
+
+def test_two_classes_of_one_name_are_told_by_number(root):
+    path = next((root / "images").rglob("*.png"))
+    localizer = wsol.cam(Tiny(), class_names=["crane", "gull", "crane", "tern"], device="cpu")
+    assert localizer(path, label="gull").label == 1
+    with pytest.raises(UserError, match="2 classes are called 'crane': 0, 2. Give the number of the one that you mean"):
+        localizer(path, label="crane")
+
+
+def test_scores_by_name_and_double_precision(root):
+    """float64 weights give float32's map within 1e-5; half precision is refused, as its map would be another."""
+    path = next((root / "images").rglob("*.png"))
+    expected = wsol.cam(Tiny(), device="cpu")(path)
+    np.testing.assert_array_equal(wsol.cam(Tiny(named=True), device="cpu")(path).map, expected.map)
+    np.testing.assert_allclose(wsol.cam(Tiny().double(), device="cpu")(path).map, expected.map, atol=1e-5)
+    with pytest.raises(UserError, match=r"weights are torch.bfloat16; expected float32 or float64. Call model.float"):
+        wsol.cam(Tiny().bfloat16(), device="cpu")
