@@ -64,7 +64,7 @@ def swept(protocol: Protocol, pictures: list[np.ndarray]) -> np.ndarray:
     """The same by sweeps over component trees."""
     evaluator = LocalizationEvaluator(protocol)
     for picture in pictures:
-        scores = Sweep(picture).scores(protocol, protocol.sweep, FRAME, TRUTH)
+        scores = Sweep(picture, [protocol]).scores(protocol, FRAME, TRUTH)
         evaluator.accumulate_scores(scores, FRAME, label=0)
     return _hits(evaluator)
 
@@ -75,13 +75,14 @@ def _hits(evaluator: LocalizationEvaluator) -> np.ndarray:
 
 
 def all_protocols(_protocol: Protocol, pictures: list[np.ndarray]) -> None:
-    """Every protocol of both frames by sweeps, one for each frame, as `common.evaluate` scores them."""
-    for kind in ("resize 224", "resize 256 crop 224"):
-        frame, protocols = Frame.of_kind(kind, (400, 300)), [each for each in PROTOCOLS.values() if each.frame == kind]
-        for picture in pictures:
-            sweep = Sweep(picture)
-            for protocol in protocols:
-                sweep.scores(protocol, protocol.sweep, frame, TRUTH)
+    """Every protocol by one sweep a map, though a map has one frame, and `common.evaluate` scores the four of that."""
+    under = list(PROTOCOLS.values())
+    evaluators = [LocalizationEvaluator(protocol) for protocol in under]
+    for picture in pictures:
+        sweep = Sweep(picture, under)
+        for protocol, evaluator in zip(under, evaluators, strict=True):
+            frame = Frame.of_kind(protocol.frame, (400, 300))
+            evaluator.accumulate_scores(sweep.scores(protocol, frame, TRUTH), frame, label=0)
 
 
 def wsolevaluations(folder: Path) -> Run:

@@ -75,15 +75,15 @@ def aligned_iou(boxes_a: ArrayLike, boxes_b: ArrayLike, convention: str = "conti
     extra = 0.0 if convention == "continuous" else 1.0
 
     sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]) + extra
-    intersection = np.prod(np.maximum(sides, 0.0), axis=-1)
-    area_a = np.prod(a[..., 2:] - a[..., :2] + extra, axis=-1)
-    area_b = np.prod(b[..., 2:] - b[..., :2] + extra, axis=-1)
+    sides = np.maximum(sides, 0.0)
+    intersection = sides[..., 0] * sides[..., 1]
+    area_a, area_b = ((box[..., 2] - box[..., 0] + extra) * (box[..., 3] - box[..., 1] + extra) for box in (a, b))
     union = area_a + area_b - intersection
     if convention == "continuous":
         union = union + 1e-12
     iou = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
 
     if convention == "inclusive-proper":
-        proper = (a[..., :2] < a[..., 2:]).all(-1) & (b[..., :2] < b[..., 2:]).all(-1)
-        iou = np.where(proper & (iou <= 1.0), iou, 0.0)
+        proper_a, proper_b = ((box[..., 0] < box[..., 2]) & (box[..., 1] < box[..., 3]) for box in (a, b))
+        iou = np.where(proper_a & proper_b & (iou <= 1.0), iou, 0.0)
     return iou

@@ -40,8 +40,36 @@ def value_ranks(values: Floats, thresholds: Floats) -> Integers:
 
 
 @njit(cache=True)
+def dense(sums: Integers) -> tuple[Integers, Integers]:
+    """Ranks 1, 2, ... of a plane's distinct values, and for each the place of a pixel that has it.
+
+    Args:
+        sums: (H, W) int32, none below 0.
+
+    Returns:
+        ranks: (H, W) int32.
+        places: (levels,) int64 into the flat plane.
+    """
+    values = sums.ravel()
+    places = np.full(values.max() + 1, -1, np.int64)
+    for place in range(len(values)):
+        places[values[place]] = place
+    number = np.empty(len(places), np.int32)
+    levels = 0
+    for value in range(len(places)):
+        if places[value] >= 0:
+            places[levels] = places[value]
+            levels += 1
+            number[value] = levels
+    ranks = np.empty(len(values), np.int32)
+    for place in range(len(values)):
+        ranks[place] = number[values[place]]
+    return ranks.reshape(sums.shape), places[:levels]
+
+
+@njit(cache=True)
 def _by_rank(ranks: Integers, levels: int) -> tuple[Integers, Integers]:
-    """Places of pixels in a padded plane by rank, in raster order within one; rank k's begin at start[k]."""
+    """Pixels (y, x) of a padded plane by rank, in raster order within one; rank k's begin at start[k]."""
     height, width = ranks.shape
     start = np.zeros(levels + 2, np.int64)
     for y in range(height):
@@ -50,12 +78,12 @@ def _by_rank(ranks: Integers, levels: int) -> tuple[Integers, Integers]:
     for rank in range(levels + 1):
         start[rank + 1] += start[rank]
     end = start.copy()
-    order = np.empty(height * width, np.int64)
+    order = np.empty((height * width, 2), np.int16)
     for y in range(height):
         for x in range(width):
-            rank = ranks[y, x]
-            order[end[rank]] = (y + 1) * (width + 2) + x + 1
-            end[rank] += 1
+            i = end[ranks[y, x]]
+            order[i, 0], order[i, 1] = y + 1, x + 1
+            end[ranks[y, x]] = i + 1
     return order, start
 
 
@@ -92,6 +120,11 @@ def filled(ranks: Integers, levels: int) -> Integers:
     return flooded.reshape(height + 2, wide)[1 : height + 1, 1 : width + 1]
 
 
+X0, Y0, X1, Y1, LOW, HIGH, SIZE, FIRST = range(8)
+"""Columns of a stretch, the levels from LOW to HIGH over which one region stands unchanged: its box, end-exclusive, its
+number of pixels (or its polygon's area in halves of a pixel) and the place of its first pixel in raster order."""
+
+
 @njit(cache=True, inline="always")
 def _root(parent: Integers, p: int) -> int:
     while parent[p] != p:
@@ -101,165 +134,139 @@ def _root(parent: Integers, p: int) -> int:
 
 
 @njit(cache=True, inline="always")
-def _put(boxes: Integers, row: int, x0: int, y0: int, x1: int, y1: int) -> None:
-    boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3] = x0, y0, x1, y1
+def _write(lines: Integers, count: int, regions: Integers, one: int, level: int) -> int:
+    """Write down what a region was until now, which is to change at this level; the number of lines then."""
+    if regions[one, HIGH] == level:
+        return count
+    for column in range(8):
+        lines[count, column] = regions[one, column]
+    lines[count, LOW] = level + 1
+    regions[one, HIGH] = level
+    return count + 1
+
+
+@njit(cache=True, inline="always")
+def _extend(regions: Integers, one: int, x0: int, y0: int, x1: int, y1: int, size: int, first: int) -> None:
+    regions[one, X0], regions[one, Y0] = min(regions[one, X0], x0), min(regions[one, Y0], y0)
+    regions[one, X1], regions[one, Y1] = max(regions[one, X1], x1), max(regions[one, Y1], y1)
+    regions[one, SIZE], regions[one, FIRST] = regions[one, SIZE] + size, min(regions[one, FIRST], first)
 
 
 @njit(cache=True)
-def largest(ranks: Integers, levels: int, by_polygon: bool) -> Integers:
-    """The box of the largest region at each level, (levels, 4) int32 `x0 y0 x1 y1`, end-exclusive.
+def _stretches(ranks: Integers, ends: Integers, levels: int, near: tuple[int, ...], by_polygon: bool) -> Integers:
+    """All stretches (N, 8) int32, in columns as above, of the regions that grow as the level falls.
 
     Args:
-        ranks: (H, W) int32, at most `levels` and somewhere just that; `filled` already where polygons are compared.
-        levels: how many.
-        by_polygon: compare areas of polygons, the last in raster order among equals, with which OpenCV's list of
-            contours begins; else numbers of pixels, the first in raster order among equals.
+        ranks: (H, W) int32 in [0, levels].
+        ends: (H, W) int32, the level at which a pixel's region ends; a pixel that is not over it belongs to none.
+        levels: their number.
+        near: steps to the neighbours in the plane padded by one pixel.
+        by_polygon: what SIZE is to be.
     """
     height, width = ranks.shape
-    wide, plane = width + 2, (height + 2) * (width + 2)
+    wide, most = width + 2, height * width
     order, start = _by_rank(ranks, levels)
-    parent = np.full(plane, -1, np.int64)
-    pixels, size, first = np.zeros(plane, np.int32), np.zeros(plane, np.int32), np.empty(plane, np.int64)
-    x0, y0, x1, y1 = np.empty((4, plane), np.int32)
-    window = np.zeros(plane, np.int8)  # pixels in the 2 x 2 window that ends at a place
-    boxes = np.zeros((levels, 4), np.int32)
-    best, top, equals, place = -1, -1, False, -1
+    label = np.full((height + 2) * wide, -1, np.int32)  # the region that a pixel was put into
+    unsigned = label.view(np.uint32)  # where -1 is the greatest
+    window = np.zeros((height + 2) * wide, np.int8)  # pixels in the 2 x 2 window that ends at a place
+    parent, regions, lines = np.empty(most, np.int32), np.empty((most, 8), np.int32), np.empty((most, 8), np.int32)
+    made = count = 0
     for level in range(levels - 1, -1, -1):
         for i in range(start[level + 1], start[level + 2]):
-            p = order[i]
-            y = p // wide
-            x = p - y * wide
-            root = -1
-            for q in (p - wide - 1, p - wide, p - wide + 1, p - 1, p + 1, p + wide - 1, p + wide, p + wide + 1):
-                if parent[q] < 0 or parent[q] == root:
-                    continue
-                other = _root(parent, q)
-                if root < 0:
-                    root = other
-                elif other != root:
-                    if pixels[other] > pixels[root]:
-                        other, root = root, other
-                    parent[other] = root
-                    pixels[root] += pixels[other]
-                    size[root] += size[other]
-                    first[root] = min(first[root], first[other])
-                    x0[root], y0[root] = min(x0[root], x0[other]), min(y0[root], y0[other])
-                    x1[root], y1[root] = max(x1[root], x1[other]), max(y1[root], y1[other])
-            if root < 0:
-                root = p
-                x0[p], x1[p], y0[p], y1[p], first[p] = x, x, y, y, p
+            y, x = int(order[i, 0]), int(order[i, 1])
+            end = ends[y - 1, x - 1]
+            if end > level:
+                continue
+            p = y * wide + x
+            greatest, least = label[p + near[0]], unsigned[p + near[0]]
+            for step in near[1:]:
+                greatest, least = max(greatest, label[p + step]), min(least, unsigned[p + step])
+            if greatest < 0:
+                root = made
+                parent[root] = root
+                regions[root, X0], regions[root, Y0], regions[root, X1], regions[root, Y1] = width, height, 0, 0
+                regions[root, LOW], regions[root, HIGH], regions[root, SIZE], regions[root, FIRST] = end, level, 0, p
+                made += 1
             else:
-                x0[root], y0[root] = min(x0[root], x), min(y0[root], y)
-                x1[root], y1[root] = max(x1[root], x), max(y1[root], y)
-                first[root] = min(first[root], p)
-            parent[p] = root
-            pixels[root] += 1
+                root = _root(parent, greatest)
+                count = _write(lines, count, regions, root, level)
+                if least != np.uint32(greatest):  # not all neighbours bear one label, as most do
+                    for step in near:
+                        if label[p + step] >= 0:
+                            other = _root(parent, label[p + step])
+                            if other != root:
+                                count = _write(lines, count, regions, other, level)
+                                if regions[other, SIZE] > regions[root, SIZE]:
+                                    other, root = root, other
+                                parent[other] = root
+                                _extend(
+                                    regions, root, regions[other, X0], regions[other, Y0], regions[other, X1],
+                                    regions[other, Y1], regions[other, SIZE], regions[other, FIRST],
+                                )  # fmt: skip
+            label[p] = root
+            size = 1
             if by_polygon:
+                size = 0
                 for corner in (p, p + 1, p + wide, p + wide + 1):
                     window[corner] += 1
-                    if window[corner] >= 3:
-                        size[root] += 1  # halves of a pixel's area
-            else:
-                size[root] += 1
-        # Only regions that have grown, and the largest so far, can be the largest now; but where that one merely moved
-        # up in raster order, one of its equals may come before it.
-        begin, end = start[level + 1], start[level + 2]
-        if best >= 0:
-            best = _root(parent, best)
-            if size[best] > top:
-                top, equals = size[best], False
-            elif by_polygon and equals and first[best] != place:
-                end = order.size
-        for i in range(begin, end):
-            root = _root(parent, order[i])
-            if root == best:
-                continue
-            if size[root] > top:
-                top, best, equals = size[root], root, False
-            elif size[root] == top:
-                equals = True
-                if (first[root] > first[best]) == by_polygon:
-                    best = root
-        place = first[best]
-        _put(boxes, level, x0[best] - 1, y0[best] - 1, x1[best], y1[best])
-    return boxes
+                    size += window[corner] >= 3
+            _extend(regions, root, x - 1, y - 1, x, y, size, p)
+    for i in range(made):
+        if parent[i] == i:
+            lines[count] = regions[i]
+            count += 1
+    return lines[:count].copy()
 
 
 @njit(cache=True)
-def regions_and_holes(ranks: Integers, levels: int) -> tuple[Integers, Integers, Integers]:
-    """Boxes of all regions and holes, a line for each stretch of levels over which one stands unchanged.
+def regions(ranks: Integers, levels: int, by_polygon: bool) -> Integers:
+    """Stretches (N, 8) of the 8-connected regions of ranks (H, W) int32, at most `levels`; see `SIZE`.
 
-    A hole's box is that of its border, which runs through the region's pixels around it.
+    Areas of polygons are right where the ranks are `filled`.
+    """
+    wide = ranks.shape[1] + 2
+    near = (-wide - 1, -wide, -wide + 1, -1, 1, wide - 1, wide, wide + 1)
+    return _stretches(ranks, np.zeros_like(ranks), levels, near, by_polygon)
+
+
+@njit(cache=True)
+def holes(ranks: Integers, outlined: Integers, levels: int) -> Integers:
+    """Stretches (N, 8) of the holes; a hole's box is that of its border, the region's pixels around it.
 
     Args:
         ranks: (H, W) int32, at most `levels`.
-        levels: how many.
-
-    Returns:
-        boxes: (N, 4) int32 `x0 y0 x1 y1`, end-exclusive.
-        low, high: (N,) int32, the first and the last level.
+        outlined: the same, `filled`: a pixel lies in a hole from the level of its own rank to below that of this one.
+        levels: their number.
     """
-    height, width = ranks.shape
-    wide, plane = width + 2, (height + 2) * (width + 2)
-    order, start = _by_rank(ranks, levels)
-    most = 2 * height * width + 2
-    boxes, low, high = np.empty((most, 4), np.int32), np.empty(most, np.int32), np.empty(most, np.int32)
-    count = 0
-    parent, pixels, since = np.empty(plane, np.int64), np.empty(plane, np.int32), np.empty(plane, np.int32)
-    x0, y0, x1, y1 = np.empty((4, plane), np.int32)
-    for holes in (False, True):
-        parent[:] = -1
-        around = np.array([-wide, -1, 1, wide, -wide - 1, -wide + 1, wide - 1, wide + 1])[: 4 if holes else 8]
-        rim = 1 if holes else 0
-        for step in range(levels):
-            level = step if holes else levels - 1 - step
-            rank = level if holes else level + 1
-            for i in range(start[rank], start[rank + 1]):
-                p = order[i]
-                y = p // wide
-                x = p - y * wide
-                root = -1
-                for offset in around:
-                    q = p + offset
-                    if parent[q] < 0 or parent[q] == root:
-                        continue
-                    other = _root(parent, q)
-                    if other == root:
-                        continue
-                    if since[other] != level:  # what it was until now is written down
-                        outer = x0[other] == 1 or y0[other] == 1 or x1[other] == width or y1[other] == height
-                        if not (holes and outer):
-                            _put(
-                                boxes, count, x0[other] - 1 - rim, y0[other] - 1 - rim, x1[other] + rim, y1[other] + rim
-                            )
-                            low[count], high[count] = (since[other], level - 1) if holes else (level + 1, since[other])
-                            count += 1
-                        since[other] = level
-                    if root < 0:
-                        root = other
-                        continue
-                    if pixels[other] > pixels[root]:
-                        other, root = root, other
-                    parent[other] = root
-                    pixels[root] += pixels[other]
-                    x0[root], y0[root] = min(x0[root], x0[other]), min(y0[root], y0[other])
-                    x1[root], y1[root] = max(x1[root], x1[other]), max(y1[root], y1[other])
-                if root < 0:
-                    root = p
-                    x0[p], x1[p], y0[p], y1[p], pixels[p], since[p] = x, x, y, y, 0, level
-                else:
-                    x0[root], y0[root] = min(x0[root], x), min(y0[root], y)
-                    x1[root], y1[root] = max(x1[root], x), max(y1[root], y)
-                parent[p] = root
-                pixels[root] += 1
-        for p in range(plane):
-            if parent[p] == p:
-                outer = x0[p] == 1 or y0[p] == 1 or x1[p] == width or y1[p] == height
-                if not (holes and outer):
-                    _put(boxes, count, x0[p] - 1 - rim, y0[p] - 1 - rim, x1[p] + rim, y1[p] + rim)
-                    low[count], high[count] = (since[p], levels - 1) if holes else (0, since[p])
-                    count += 1
-    return boxes[:count].copy(), low[:count].copy(), high[:count].copy()
+    wide = ranks.shape[1] + 2
+    found = _stretches(levels - ranks, levels - outlined, levels, (-wide, -1, 1, wide), False)
+    for line in found:
+        line[LOW], line[HIGH] = levels - 1 - line[HIGH], levels - 1 - line[LOW]
+        line[X0], line[Y0], line[X1], line[Y1] = line[X0] - 1, line[Y0] - 1, line[X1] + 1, line[Y1] + 1
+    return found
+
+
+@njit(cache=True)
+def largest(stretches: Integers, levels: int, by_polygon: bool) -> Integers:
+    """The box of the largest region at each level, (levels, 4) int32 `x0 y0 x1 y1`, end-exclusive.
+
+    Args:
+        stretches: (N, 8) of `regions`, one at least at each level.
+        levels: their number.
+        by_polygon: among equals the last in raster order, with which OpenCV's list of contours begins; else the first.
+    """
+    best = np.full(levels, -1, np.int64)
+    for i in range(len(stretches)):
+        size, first = stretches[i, SIZE], stretches[i, FIRST]
+        for level in range(stretches[i, HIGH], stretches[i, LOW] - 1, -1):
+            so_far = best[level]
+            if so_far >= 0:
+                if size < stretches[so_far, SIZE]:
+                    break  # the largest only grows as the level falls
+                if size == stretches[so_far, SIZE] and (first < stretches[so_far, FIRST]) == by_polygon:
+                    continue
+            best[level] = i
+    return stretches[best, :4]
 
 
 @njit(cache=True)

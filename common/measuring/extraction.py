@@ -21,7 +21,6 @@ OpenCV finds contours and components; versions 4.11 and 5.0 gave the same boxes 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -69,7 +68,7 @@ class Extractor:
         """
         check_map(localization_map, bounded=not self.stretches)
         surface, levels_of = cutting(localization_map, self.cut)
-        levels = levels_of(thresholds)
+        levels = levels_of(thresholds).tolist()
         region = _REGIONS[self.region]
         found: dict[float, Boxes] = {}
         for level in levels:
@@ -129,12 +128,11 @@ def min_max(localization_map: Floats) -> Floats:
     return stretched
 
 
-def cutting(localization_map: Floats, cut: str) -> tuple[Array, Callable[[Thresholds], list[Any]]]:
+def cutting(localization_map: Floats, cut: str) -> tuple[Array, Callable[[Thresholds], Array]]:
     """The surface that is compared, and the function from thresholds to the levels that it has to exceed."""
     if cut == "value":
         # The threshold takes the map's dtype first, as numpy < 2 and torch do when a Python number meets an array.
-        dtype = localization_map.dtype.type
-        return localization_map, lambda thresholds: [dtype(threshold) for threshold in thresholds]
+        return localization_map, lambda thresholds: np.asarray(thresholds, localization_map.dtype)
     if cut == "grey":
         surface = (localization_map * 255).astype(np.uint8)
     elif cut == "stretched-grey":
@@ -142,7 +140,7 @@ def cutting(localization_map: Floats, cut: str) -> tuple[Array, Callable[[Thresh
     else:
         surface = _cubehelix_grey(localization_map)
     greatest = int(surface.max())
-    return surface, lambda thresholds: [int(threshold * greatest) for threshold in thresholds]
+    return surface, lambda thresholds: (np.asarray(thresholds) * greatest).astype(np.int64)
 
 
 def _cubehelix_grey(localization_map: Floats) -> Bytes:
@@ -152,18 +150,18 @@ def _cubehelix_grey(localization_map: Floats) -> Bytes:
     recorded boxes.
     """
     stretched = min_max(localization_map.astype(np.float64))
-    colours = _cubehelix_table()[np.minimum((stretched * 256).astype(int), 255)]
-    grey: Bytes = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)
+    grey: Bytes = _cubehelix_greys()[np.minimum((stretched * 256).astype(np.int16), 255)]
     return grey
 
 
 @lru_cache(maxsize=1)
-def _cubehelix_table() -> Bytes:
-    """matplotlib's cubehelix as 256 RGB bytes."""
+def _cubehelix_greys() -> Bytes:
+    """The grey of each of the 256 colours of matplotlib's cubehelix, (256,)."""
     from matplotlib import colormaps  # slow to import, and one protocol needs it
 
-    colours: Bytes = (colormaps["cubehelix"](np.arange(256))[:, :3].astype(np.float32) * 255.0).astype(np.uint8)
-    return colours
+    colours = (colormaps["cubehelix"](np.arange(256))[None, :, :3].astype(np.float32) * 255.0).astype(np.uint8)
+    greys: Bytes = cv2.cvtColor(colours, cv2.COLOR_RGB2GRAY).astype(np.uint8, copy=False)[0]
+    return greys
 
 
 def largest_component(mask: Bytes) -> Boxes:

@@ -143,7 +143,7 @@ def map_in_frame(localization_map: NDArray[np.floating[Any]], frame: Frame, show
 
 
 def _twice(pair: tuple[int, int]) -> NDArray[np.float64]:
-    return np.tile(np.array(pair, np.float64), 2)
+    return np.array([*pair, *pair], np.float64)
 
 
 def _side(size: Size) -> str:

@@ -310,8 +310,10 @@ class LocalizationEvaluator:
 
 def _refuse_outside(boxes: Sequence[Boxes], frame: Frame) -> None:
     """Refuse (`ValueError`) boxes (K, 4) or (4,) that leave their frame, such as ones in pixels of the image."""
+    if not boxes:
+        return
     distinct = {id(found): as_boxes(found) for found in boxes}
-    corners = np.concatenate([*distinct.values(), np.zeros((0, 4))]).reshape(-1, 2)
+    corners = np.concatenate(list(distinct.values())).reshape(-1, 2)
     outside = corners[((corners < -1e-6) | (corners > np.array(frame.size) + 1e-6)).any(axis=1)]
     if len(outside):
         raise ValueError(f"a box has the corner {outside[0].tolist()}, outside its frame of {frame.size} "

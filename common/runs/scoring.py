@@ -137,12 +137,12 @@ def _scores(
     frame: Frame,
 ) -> Iterator[tuple[LocalizationEvaluator, ImageScores]]:
     """One image's scores under each evaluator's protocol; what protocols share is found once."""
-    sweep = Sweep(localization_map) if job.sweeping and localization_map is not None else None
+    sweep = Sweep(localization_map, job.protocols) if job.sweeping and localization_map is not None else None
     found: dict[tuple[Extractor, tuple[float, ...]], list[Boxes]] = {}
     for evaluator in evaluators:
         protocol = evaluator.protocol
         if sweep is not None:
-            yield evaluator, sweep.scores(protocol, protocol.sweep, frame, truth)
+            yield evaluator, sweep.scores(protocol, frame, truth)
             continue
         key = (protocol.extractor, protocol.sweep)
         if localization_map is None:

@@ -55,7 +55,7 @@ def protocols(sweeping: bool = False) -> Figures:
             top5 = [number % 3, 7, 8, 1, 9]
             truth = truths(size, number)
             if sweeping:
-                scores = Sweep(localization_map).scores(protocol, evaluator.thresholds, frame, truth)
+                scores = Sweep(localization_map, [protocol]).scores(protocol, frame, truth)
                 evaluator.accumulate_scores(scores, frame, number % 2, top5)
             else:
                 evaluator.accumulate(localization_map, frame, truth, number % 2, top5)
