@@ -21,7 +21,8 @@ from common.datasets import Dataset, Sample, wsoleval
 from common.measuring.boxes import pairwise_iou
 from common.measuring.extraction import min_max
 from common.measuring.geometry import Frame, truncate
-from common.measuring.metrics import LocalizationEvaluator, PixelEvaluator
+from common.measuring.metrics import LocalizationEvaluator
+from common.measuring.pixel_metrics import PixelEvaluator
 from common.measuring.protocols import PROTOCOLS, WSOLEVAL_V1, WSOLEVAL_V2, Protocol
 from common.measuring.sweep import Sweep
 

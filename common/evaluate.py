@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from common.measuring.metrics import PixelResult
+from common.measuring.pixel_metrics import PixelResult
 from common.runs import leakage
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.intervals import LEVEL, Resampling

@@ -21,7 +21,8 @@ import tyro
 from common.datasets import Dataset, DataSource, Sample
 from common.datasets.known import known_as
 from common.measuring.arrays import Boxes, Integers
-from common.measuring.metrics import LocalizationResult, PixelResult
+from common.measuring.metrics import LocalizationResult
+from common.measuring.pixel_metrics import PixelResult
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs import leakage, pseudo
 from common.runs.baselines import TrivialBaselines, trivial_baselines

@@ -14,7 +14,8 @@ import numpy as np
 
 from common.measuring.arrays import Bytes, Flags, Floats, Indices, Integers
 from common.measuring.hits import Hits, chunks
-from common.measuring.metrics import LocalizationResult, PixelResult, area_under_precision_recall, iou_by_threshold
+from common.measuring.metrics import LocalizationResult
+from common.measuring.pixel_metrics import PixelResult, area_under_precision_recall, iou_by_threshold
 
 Interval = tuple[float, float]
 """Lower and upper end, in percent."""

@@ -12,14 +12,8 @@ from common.datasets.masks import object_and_ignore, why_not
 from common.measuring.arrays import Boxes, Floats
 from common.measuring.extraction import Extractor
 from common.measuring.geometry import Frame
-from common.measuring.metrics import (
-    ImageScores,
-    LocalizationEvaluator,
-    LocalizationResult,
-    PixelEvaluator,
-    PixelResult,
-    score_boxes,
-)
+from common.measuring.metrics import ImageScores, LocalizationEvaluator, LocalizationResult, score_boxes
+from common.measuring.pixel_metrics import PixelEvaluator, PixelResult
 from common.measuring.protocols import Protocol
 from common.measuring.sweep import Sweep, is_worth_it
 from common.runs.reader import Predictions

@@ -63,7 +63,7 @@ def test_scoring_needs_no_framework():
     assert "torch is not installed here. Take the environment bas or spol, or all" in done.stderr
 
 
-@pytest.mark.parametrize("module", ["common.measuring.metrics", "wsol.scoring"])
+@pytest.mark.parametrize("module", ["common.measuring.metrics", "common.measuring.pixel_metrics", "wsol.scoring"])
 def test_the_examples_in_docstrings(module):
     found = doctest.testmod(importlib.import_module(module))
     assert found.attempted

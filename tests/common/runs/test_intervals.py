@@ -7,7 +7,8 @@ import pytest
 
 from common.measuring.geometry import Frame
 from common.measuring.hits import Hits
-from common.measuring.metrics import ImageScores, LocalizationEvaluator, PixelEvaluator
+from common.measuring.metrics import ImageScores, LocalizationEvaluator
+from common.measuring.pixel_metrics import PixelEvaluator
 from common.measuring.protocols import BAS, SPOL, WSOLEVAL_V1, WSOLEVAL_V2
 from common.runs.intervals import Resampling, draws, intervals, pixel_intervals, wilson
 

@@ -9,7 +9,8 @@ from common.datasets import DataSource, Sample
 from common.datasets.masks import object_and_ignore, same_proportions
 from common.evaluate import Evaluate
 from common.measuring.geometry import Frame
-from common.measuring.metrics import LocalizationEvaluator, PixelEvaluator
+from common.measuring.metrics import LocalizationEvaluator
+from common.measuring.pixel_metrics import PixelEvaluator
 from common.measuring.protocols import GRCAM, SPOL, WSOLEVAL_V1
 from common.runs.audit import judge
 from common.runs.evaluation import evaluate
