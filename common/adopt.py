@@ -194,8 +194,9 @@ def take(path: Path, frame: Frame, resize: str = "no") -> tuple[np.ndarray, list
     if size != tuple(frame.size) and resize == "no":
         raise UserError(f"{size[0]}x{size[1]}, not {frame.size[0]}x{frame.size[1]}", where=path)
     if found.dtype == np.uint8:
-        found = found / np.float32(255 if found.max() > 1 else 1)
-        changes.append("uint8 divided by 255")
+        greatest = 255 if found.max() > 1 else 1
+        found = found / np.float32(greatest)
+        changes.append("uint8 divided by 255" if greatest > 1 else "uint8 of 0 and 1 taken as such")
     elif found.dtype == bool:
         found = found.astype(np.float32)
         changes.append("bool taken as 0 and 1")

@@ -31,6 +31,7 @@ from common.datasets import (
     lists,
     shipped,
     splits,
+    trained,
     wsoleval,
 )
 from common.datasets.label_maps import true_label_map
@@ -298,7 +299,7 @@ def _check_boxes(dataset: Dataset, sizes: dict[str, tuple[int, int]], notes: lis
     for sample in dataset:
         found = sizes.get(sample.image_id, sample.declared_size)
         if sample.declared_size is not None and found is not None and sample.declared_size != found:
-            problems.append(f"{sample.path}: {found[0]} x {found[1]} pixels; image_sizes.txt says "
+            problems.append(f"{sample.path}: {found[0]} x {found[1]} pixels; its annotations say "
                             f"{sample.declared_size[0]} x {sample.declared_size[1]}")  # fmt: skip
         for box in sample.boxes:
             text = " ".join(f"{value:g}" for value in box)
@@ -366,6 +367,13 @@ def _compare_classes(one: Dataset, other: Dataset, report: Report) -> None:
         if len(one.class_names) != len(other.class_names):
             report.problems.append(
                 f"{one.split} has {len(one.class_names)} classes, {other.split} {len(other.class_names)}"
+            )
+        numbers = ({folder: label for label, folder in trained.folders(each).items()} for each in (one, other))
+        first, second = numbers
+        if differing := [folder for folder in second if first.get(folder, second[folder]) != second[folder]]:
+            report.problems.append(
+                f"images of {differing[0]!r} have the label {first[differing[0]]} in {one.split}, "
+                f"{second[differing[0]]} in {other.split}"
             )
         return
     strange, lacking = classes.differing(other.class_names, one.class_names)

@@ -167,7 +167,12 @@ class DataSource:
         """Entries of a manifest about the images: `identity`, how many images were left out, by reason, how
         many files were passed over because they are no images, by kind, which of the images the networks in
         `checkpoints` were trained on, as `trained.compared` says it, and for how many steps they were trained.
+
+        Raises:
+            UserError: labels that contradict those of a training, as `trained.refuse_other_labels` finds them.
         """
+        if self.class_names is None and self.class_index is None:
+            trained.refuse_other_labels(dataset, checkpoints)
         return {
             **self.identity(dataset),
             "left_out": dataset.left_out,

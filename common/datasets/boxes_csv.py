@@ -14,6 +14,8 @@
 | text | UTF-8, or UTF-16 with its mark; any line ends; `#` lines before the head |
 | paths | `/` or `\\`, `./` before them, either Unicode form of an accent |
 | split | a path from the root (`test/cat/1.jpg`), a column `split`, or a path from the split's folder |
+| image's size | `width height` beside corners, or `image_width image_height`: what the boxes are pixels of |
+| class | `class` or `label`, or the sixth cell: where it names image folders, boxes of other classes are left out |
 
 Boxes that lie within 0 to 1 are fractions of the image, and refused; so are heads that fit two ways.
 """
@@ -23,7 +25,7 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,11 +48,15 @@ _SIDES = tuple(
     for sides in (("width", "height"), ("w", "h"))
 )
 _SPLIT = ("split", "subset")
+_CLASS = ("class", "class_name", "classname", "label", "label_name", "labelname", "category")
+_SIZE = (("image_width", "image_height"), ("img_width", "img_height"), ("width", "height"))
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """Places of a row's cells: columns of path, box and split, and whether the box is a corner and sides."""
+    """Places of a row's cells: columns of path, box, split, class and the image's size, and whether the box is a corner
+    and sides.
+    """
 
     delimiter: str
     path: int
@@ -58,6 +64,8 @@ class _Shape:
     sides: bool = False
     split: int | None = None
     head: bool = True
+    label: int | None = None
+    size: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,11 +76,15 @@ class BoxTable:
         file: where it lies.
         boxes: (4,) float64 `x0 y0 x1 y1` by path, as the file has it with `/`.
         negatives: paths of images that hold no object.
+        classes: of each box, "" where its line has none.
+        sizes: width and height of the image that a box was drawn on, where its line says them.
     """
 
     file: Path
     boxes: dict[str, list[np.ndarray]] = field(default_factory=dict)
     negatives: set[str] = field(default_factory=set)
+    classes: dict[str, list[str]] = field(default_factory=dict)
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def paths(self) -> list[str]:
         """All paths, in the file's order but negatives last."""
@@ -94,18 +106,23 @@ def read(path: Path, on_problem: OnProblem = raise_problem) -> BoxTable:
     table, seen = BoxTable(path), []
     for line, text in rows[first:]:
         try:
-            name, box = _row(path, line, _cells(path, line, text, shape.delimiter), shape)
+            cells = _cells(path, line, text, shape.delimiter)
+            name, box = _row(path, line, cells, shape)
             if box is None:
                 table.negatives.add(name)
             else:
                 table.boxes.setdefault(name, []).append(box)
+                table.classes.setdefault(name, []).append(_class_of(cells, shape))
                 seen.append((line, box))
+                _note_size(table, name, cells, shape, line)
         except UserError as problem:
             on_problem(problem)
     if not seen and not table.negatives and not rows[first:]:
         on_problem(UserError("no line with a box", where=path, expected=EXPECTED))
     if both := table.negatives & table.boxes.keys():
         on_problem(UserError(f"{min(both)} has a box in one line and none in another", where=path))
+    if not _are_images(table):
+        table.sizes.clear()
     fractions = [line for line, box in seen if box.max() <= 1]
     try:
         refuse_fractions((box for _, box in seen), where=path, line=seen[0][0] if seen else None)
@@ -166,8 +183,41 @@ def _named(cells: Sequence[str], delimiter: str, file: Path, line: int) -> _Shap
             if len(found) > 1 or twice:
                 raise UserError(f"the head {delimiter.join(cells)!r} fits a box in two ways", where=file, line=line,
                                 do="write bbox_ before the names of the box's four columns")  # fmt: skip
-            return _Shape(delimiter, path, tuple(found[0]), sides, split)
+            label = next((names.index(name) for name in _CLASS if name in names), None)
+            sizes = ([full.index(name) for name in each] for each in _SIZE if set(each) <= set(full))
+            size = next((tuple(each) for each in sizes if not set(each) & set(found[0])), ())
+            return _Shape(delimiter, path, tuple(found[0]), sides, split, label=label, size=size)
     return None
+
+
+def _class_of(cells: Sequence[str], shape: _Shape) -> str:
+    """The class that a row says its box is of, "" where it says none."""
+    place = shape.label if shape.head else 5
+    return cells[place] if place is not None and place < len(cells) else ""
+
+
+def _note_size(table: BoxTable, name: str, cells: Sequence[str], shape: _Shape, line: int) -> None:
+    """Add the size of a row's image, where it holds one.
+
+    Raises:
+        UserError: an earlier row has another.
+    """
+    texts = [cells[place] for place in shape.size if place < len(cells)]
+    if len(texts) == 2 and all(re.fullmatch(r"[1-9]\d{0,6}(\.0*)?", text, re.ASCII) for text in texts):
+        size = (int(float(texts[0])), int(float(texts[1])))
+        if table.sizes.setdefault(name, size) != size:
+            above = " x ".join(map(str, table.sizes[name]))
+            raise UserError(f"{name} is {size[0]} x {size[1]}, and {above} above", where=table.file, line=line,
+                            expected="the image's width and height")  # fmt: skip
+
+
+def _are_images(table: BoxTable) -> bool:
+    """Whether a table's sizes are its images', which hold their boxes, and not the boxes' own."""
+    fits = [size[0] + 1 >= box[2] and size[1] + 1 >= box[3]
+            for path, size in table.sizes.items() for box in table.boxes[path]]  # fmt: skip
+    own = [abs(size[0] - box[2] + box[0]) <= 1 and abs(size[1] - box[3] + box[1]) <= 1
+           for path, size in table.sizes.items() for box in table.boxes[path]]  # fmt: skip
+    return all(fits) and not all(own)
 
 
 def _column(name: str, names: Sequence[str], full: Sequence[str]) -> int:
@@ -225,11 +275,13 @@ class SplitBoxes:
         boxes: by image id.
         negatives: ids of images that hold no object.
         notes: what the user should know.
+        sizes: width and height of the images that boxes were drawn on, by image id, where the file says them.
     """
 
     boxes: dict[str, list[np.ndarray]]
     negatives: set[str]
     notes: tuple[str, ...] = ()
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 def of_split(
@@ -279,11 +331,35 @@ def of_split(
     dropped, notes = _doubts(table, own, split, doubtful, on_problem)
     kept = {path: image_id for path, image_id in mine.items() if path not in dropped}
     boxes: dict[str, list[np.ndarray]] = {}
+    others_boxes = _of_other_classes(table, kept)
     for path, image_id in kept.items():
         if path in table.boxes:
-            boxes.setdefault(image_id, []).extend(table.boxes[path])
+            found = enumerate(table.boxes[path])
+            boxes.setdefault(image_id, []).extend(box for place, box in found if (path, place) not in others_boxes)
+    if others_boxes:
+        path, place = others_boxes[0]
+        notes += (f"{table.file}: {len(others_boxes)} boxes are of other classes than their images, such as "
+                  f"{table.classes[path][place]} in {path}, and were left out",)  # fmt: skip
     negatives = {image_id for path, image_id in kept.items() if path in table.negatives} - boxes.keys()
-    return SplitBoxes(boxes, negatives, notes)
+    return SplitBoxes(boxes, negatives, notes, {kept[path]: size for path, size in table.sizes.items() if path in kept})
+
+
+def _of_other_classes(table: BoxTable, kept: Mapping[str, str]) -> list[tuple[str, int]]:
+    """Path and place of each box whose line names another class than its image's folder: none where no line names that,
+    since the file's classes are then no folders.
+    """
+    right, wrong = 0, []
+    for path, image_id in kept.items():
+        for place, name in enumerate(table.classes.get(path, ())):
+            if name and _plain(name) == _plain(image_id.split("/")[0]):
+                right += 1
+            elif name:
+                wrong.append((path, place))
+    return wrong if right else []
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", unicodedata.normalize("NFC", name)).strip().casefold()
 
 
 def _holding(root: Path, splits: Sequence[str], path: str) -> Iterator[str]:

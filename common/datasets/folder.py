@@ -9,6 +9,7 @@ Classes are numbered by the sorted names of their folders. Boxes are in pixels o
 `pictures.files` says which files are images.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,7 +54,14 @@ def load(
         image_ids = [image_id for image_id, _, _ in paths]
         found = of_split(boxes_csv.read(boxes, on_problem), root, image_root, split, siblings, image_ids, on_problem)
     samples = [
-        Sample(image_id, path, label, as_boxes(found.boxes.get(image_id, [])), image_id in found.negatives)
+        Sample(
+            image_id,
+            path,
+            label,
+            as_boxes(found.boxes.get(image_id, [])),
+            image_id in found.negatives,
+            declared_size=found.sizes.get(image_id),
+        )
         for image_id, path, label in paths
     ]
     kept = fit_or_held(samples, split, held_per_class)
@@ -101,8 +109,12 @@ def _class_folders(image_root: Path, passed_over: Counter[str]) -> list[Path]:
     if not image_root.is_dir():
         raise UserError("no such folder", where=image_root, do="name the folder of class folders with --data.root")
     classes = data_folders(image_root, passed_over)
+    names: dict[str, str] = {}
     for folder in classes:
         inside(image_root, folder.name, where=image_root)
+        if names.setdefault(unicodedata.normalize("NFC", folder.name), folder.name) != folder.name:
+            raise UserError(f"two folders are called {folder.name}, in the two Unicode forms of its accents",
+                            where=image_root, do="put their images into one")  # fmt: skip
     if not classes:
         raise UserError("no class folder is there", where=image_root, expected="a folder for each class")
     return classes

@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from common.datasets import ilsvrc
-from common.datasets.sample import Dataset, OnProblem, Sample, fit_or_held, raise_problem
+from common.datasets.sample import Dataset, OnProblem, Sample, class_folders, fit_or_held, raise_problem
 from common.datasets.text import class_number, lines, new_id, not_inside_out, numbers
 from common.measuring.boxes import as_boxes, from_xywh
 from common.pictures.files import is_image_name
@@ -81,11 +81,10 @@ def load(
             samples.append(Sample(image_id, inside(root, image_id, where=file), label, found))
         except UserError as problem:
             on_problem(problem)
-    names = {sample.label: sample.image_id.split("/")[-2] for sample in samples if "/" in sample.image_id}
+    names = class_folders((sample.image_id, sample.label) for sample in samples)
     classes = max((sample.label for sample in samples), default=-1) + 1
     kept = fit_or_held(samples, split, held_per_class)
-    shared = len(set(names.values())) < len(names)  # a folder of the split, not of a class
-    class_names = tuple(str(label) if shared else names.get(label, str(label)) for label in range(classes))
+    class_names = tuple(names.get(label, str(label)) for label in range(classes))
     first = min((sample.label for sample in samples), default=0)
     notes = (f"{file}: no image is of class 0; labels are counted from 0, and go from {first} to {classes - 1} here",)
     return Dataset("list", split, kept, class_names, names_known=False, notes=notes if first else ())

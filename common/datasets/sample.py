@@ -1,6 +1,7 @@
 """The form that every data set is turned into: samples, and the set they belong to."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -169,6 +170,20 @@ class Dataset:
             label = ",".join(map(str, sample.labels)) or sample.label
             digest.update(f"{sample.image_id}\0{label}\0{boxes}\n".encode())
         return digest.hexdigest()
+
+
+def class_folders(images: Iterable[tuple[str, int]]) -> dict[int, str]:
+    """Guess names of classes: the one folder of each in which its images, and no other class's, lie.
+
+    Args:
+        images: of each its id and label.
+    """
+    folders: dict[int, set[str]] = {}
+    for image_id, label in images:
+        folders.setdefault(label, set()).update(image_id.split("/")[-2:-1])
+    shared = Counter(folder for several in folders.values() for folder in several)
+    own = {label: [folder for folder in several if shared[folder] == 1] for label, several in folders.items()}
+    return {label: found[0] for label, found in own.items() if len(found) == 1}
 
 
 def fit_or_held(samples: Iterable[Sample], split: str, held_per_class: int) -> tuple[Sample, ...]:

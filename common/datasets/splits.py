@@ -7,18 +7,24 @@ from pathlib import Path
 WHOLE = "all"
 """The split of a data set that has none: `folder` then takes the class folders that lie in the root itself."""
 TRAINING = {"train", "training"}
-EVALUATION = {"test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation", "held"}
-"""First words of the names of splits that results are measured on, or thresholds chosen on."""
+EVALUATION = {
+    "test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation", "held", "heldout", "holdout",
+}  # fmt: skip
+"""Words in the names of splits that results are measured on, or thresholds chosen on."""
 
 
 def is_evaluation(name: str) -> bool:
-    """Whether a split, or a list file's stem, is called as those that results are measured on: `val`, `test_2`."""
-    return _first_word(name) in EVALUATION
+    """Whether a split, or a list file's stem, is called as those that results are measured on.
+
+    That is one whose name begins with such a word, `val`, `test_2`, or that has one and none for training: `cub_test`.
+    """
+    words = re.findall(r"[a-z]+", name.lower())
+    return bool(words) and (words[0] in EVALUATION or (bool(EVALUATION & set(words)) and not TRAINING & set(words)))
 
 
 def is_split(name: str) -> bool:
     """Whether a folder is called as a split, and not as a class."""
-    return name.lower() in TRAINING | EVALUATION - {"held"}
+    return name.lower() in TRAINING | EVALUATION - {"held", "heldout", "holdout"}
 
 
 def present(root: Path) -> list[str]:
@@ -32,7 +38,3 @@ def are_splits(names: Iterable[str]) -> bool:
     names = list(names)
     found = sum(map(is_split, names))
     return found >= 2 or (found > 0 and found == len(names))
-
-
-def _first_word(name: str) -> str:
-    return next(iter(re.findall(r"[a-z]+", name.lower())), "")

@@ -13,13 +13,14 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from common.datasets.sample import Dataset, Sample
+from common.datasets.classes import GUESSING
+from common.datasets.sample import Dataset, Sample, class_folders
 from common.system.errors import UserError
 from common.system.files import read_json, write_json
 from common.system.progress import bar
@@ -49,12 +50,16 @@ class TrainedImages:
         split: of it.
         on_evaluation_split: the split is one that results are measured on, and was trained on at the user's word.
         identities: (N, 2) uint64, of each image its id's and its content's; see `identities`.
+        folders: the label of each folder that is one class's alone; see `sample.class_folders`.
+        names_known: the classes had names of their own, and not numbers alone.
     """
 
     name: str
     split: str
     on_evaluation_split: bool
     identities: np.ndarray
+    folders: Mapping[str, int] = field(default_factory=dict)
+    names_known: bool = True
 
     def among(self, dataset: Dataset) -> list[str]:
         """The ids of a data set's images that are among these, in its order."""
@@ -115,7 +120,39 @@ def note(
     before = [record for record in earlier if record is not None]
     found = np.concatenate([identities(samples), *(record.identities for record in before)])
     flagged = any(record.on_evaluation_split for record in before) or bool(trained_on.get("train_on_evaluation_split"))
-    write_json(path, _stored(TrainedImages(trained_on["name"], trained_on["split"], flagged, found)))
+    labels = {folder: label for label, folder in folders(samples).items()}
+    known = trained_on["name"] not in GUESSING or bool(trained_on.get("class_names"))
+    write_json(path, _stored(TrainedImages(trained_on["name"], trained_on["split"], flagged, found, labels, known)))
+
+
+def folders(samples: Iterable[Sample]) -> dict[int, str]:
+    """Folders that are one class's alone, by its label; see `sample.class_folders`."""
+    return class_folders((sample.image_id, sample.label) for sample in samples)
+
+
+def refuse_other_labels(dataset: Dataset, checkpoints: Iterable[Path | str | None]) -> None:
+    """Refuse a data set in which a folder's images have another label than that folder's had in a training.
+
+    That is looked at where a list gives classes as numbers alone, so that no names can be compared.
+
+    Args:
+        dataset: as loaded.
+        checkpoints: of every network that has a part in the results.
+
+    Raises:
+        UserError: so it is.
+    """
+    ours = {folder: label for label, folder in folders(dataset.samples).items()}
+    for checkpoint in checkpoints:
+        record = None if checkpoint is None else read(checkpoint)
+        if record is None or (record.names_known and dataset.names_known):
+            continue
+        if other := [folder for folder, label in ours.items() if record.folders.get(folder, label) != label]:
+            raise UserError(
+                f"images of {other[0]!r} have the label {ours[other[0]]}, and had {record.folders[other[0]]} in the "
+                "training", where=Path(checkpoint or ""), expected="one numbering of the classes",
+                do="mend the labels, or, where the folders are no classes, name the classes with --data.class-names",
+            )  # fmt: skip
 
 
 def note_chosen(folder: Path, checkpoints: Sequence[str], dataset: Dataset) -> None:
@@ -138,6 +175,8 @@ def _stored(images: TrainedImages) -> dict[str, Any]:
         "on_evaluation_split": images.on_evaluation_split,
         "images": len(images.identities),
         "identities": base64.b64encode(images.identities.astype("<u8").tobytes()).decode(),
+        "folders": dict(images.folders),
+        "names_known": images.names_known,
     }
 
 
@@ -184,10 +223,13 @@ def _read(path: Path, stored: Any) -> TrainedImages:
         name, split, flag = stored["name"], stored["split"], stored["on_evaluation_split"]
         if not isinstance(name, str) or not isinstance(split, str) or not isinstance(flag, bool):
             raise ValueError("its name, split or flag is of another kind")
+        labels, known = stored.get("folders", {}), stored.get("names_known", True)
+        if not isinstance(labels, dict) or not all(type(label) is int for label in labels.values()):
+            raise ValueError("its folders are of another kind")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"no record of the training's images ({error})", where=path,
                         do="delete it; results will then say that they are unknown") from error  # fmt: skip
-    return TrainedImages(name, split, flag, found.astype(np.uint64))
+    return TrainedImages(name, split, flag, found.astype(np.uint64), labels, bool(known))
 
 
 def steps(checkpoint: Path | str) -> int | None:

@@ -12,14 +12,13 @@ arranges it, is images and masks in `dataset/OpenImages` and their metadata in `
 """
 
 import os
-from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from common.datasets.sample import Dataset, OnProblem, Sample, fit_or_held, raise_problem
+from common.datasets.sample import Dataset, OnProblem, Sample, class_folders, fit_or_held, raise_problem
 from common.datasets.text import class_number, lines, numbers, whole_number
 from common.system.errors import UserError, inside
 from common.system.files import write_text
@@ -110,17 +109,14 @@ def class_names(metadata: Path) -> tuple[str, ...]:
 
     A class is named after the folder that its images, and no other class's, lie in; else by its number.
     """
-    folders: dict[int, set[str]] = {}
+    images: list[tuple[str, int]] = []
     for path in sorted(metadata.glob("*/class_labels.txt")):
         with suppress(UserError):  # what is no label, its split's own reader refuses
             for line, text in lines(path):
                 image_id, _, label = text.rstrip().rpartition(",")
-                number = class_number(label, where=path, line=line)
-                folders.setdefault(number, set()).update(image_id.split("/")[-2:-1])
-    shared = Counter(folder for several in folders.values() for folder in several)
-    own = {label: [folder for folder in several if shared[folder] == 1] for label, several in folders.items()}
-    names = {label: found[0] for label, found in own.items() if len(found) == 1}
-    return tuple(names.get(label, str(label)) for label in range(max(folders, default=-1) + 1))
+                images.append((image_id, class_number(label, where=path, line=line)))
+    names = class_folders(images)
+    return tuple(names.get(label, str(label)) for label in range(max((label for _, label in images), default=-1) + 1))
 
 
 def _labels(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str, int]:

@@ -16,8 +16,9 @@ from common.pictures.images import formats
 from common.system.errors import printable
 
 LEFT_BEHIND = frozenset((
-    "__macosx", "__pycache__", "@eadir", "#recycle", "@recycle", "@recently-snapshot", "$recycle.bin", "lost+found",
-    "system volume information", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
+    "__macosx", "__pycache__", "@eadir", "#recycle", "#snapshot", "@tmp", "@sharebin", "@recycle", "@recently-snapshot",
+    "@__thumb", "$recycle.bin", "recycler", "lost+found", "system volume information", "network trash folder",
+    "temporary items", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r",
 ))  # fmt: skip
 """Names, in lower case, that macOS, Windows, Linux, Python, Synology and QNAP give to what is no data."""
 

@@ -71,6 +71,8 @@ def test_what_a_map_becomes(tmp_path):
         assert 0 <= found.min() <= found.max() <= 1
         np.testing.assert_allclose(found, plain, atol=tolerance)
     assert taken(plain > 0.5)[0].tolist() == (plain > 0.5).astype(float).tolist()
+    found, what = taken((plain > 0.5).astype(np.uint8))
+    assert (found.tolist(), what) == ((plain > 0.5).astype(float).tolist(), ["uint8 of 0 and 1 taken as such"])
     found, what = taken(np.full((7, 7), 0.5), "frame")
     assert (found.tolist(), what) == (np.full((4, 4), 0.5).tolist(), ["resized from 7x7"])
     # Of the whole image's left half, a crop of half the side sees its middle: one column of two.

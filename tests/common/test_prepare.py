@@ -100,7 +100,7 @@ def test_sizes_that_disagree_with_the_images(tmp_path, root):
     sizes = tmp_path / "metadata/test/image_sizes.txt"
     sizes.write_text(sizes.read_text().replace("80,60", "60,80", 1))
     (problem,) = report(root / "images", "wsoleval", metadata=tmp_path / "metadata").problems
-    assert problem.endswith("bird_2.png: 80 x 60 pixels; image_sizes.txt says 60 x 80")
+    assert problem.endswith("bird_2.png: 80 x 60 pixels; its annotations say 60 x 80")
 
 
 @pytest.mark.parametrize(("box", "message"), [

@@ -178,7 +178,7 @@ def test_a_file_for_one_split_is_no_fault_of_another(two):
 
 def test_what_is_no_image_is_counted_by_kind(root, capsys):
     for name in ("cat/._1.jpg", "cat/.DS_Store", "cat/Thumbs.db", "__MACOSX/a/._1.jpg", "cat/.ipynb_checkpoints/1.jpg",
-                 "cat/@eaDir/1.jpg/THUMB.jpg", "stray.jpg"):  # fmt: skip
+                 "cat/@eaDir/1.jpg/THUMB.jpg", "cat/@__thumb/1.jpg", "#snapshot/a/1.jpg", "stray.jpg"):  # fmt: skip
         picture(root / name) if name.endswith("jpg") else (root / name).touch()
     picture(root / "dog/2.JPG")
     Image.new("RGB", (5, 4)).save(root / "dog/3.JFIF", format="JPEG")
@@ -188,9 +188,9 @@ def test_what_is_no_image_is_counted_by_kind(root, capsys):
     assert ids == ["cat/1.jpg", "cat/deep/2.png", "dog/1.jpg", "dog/2.JPG", "dog/3.JFIF"]
     assert dataset.passed_over == {
         "__MACOSX/": 1, "*.jpg": 1, "._*": 1, ".DS_Store": 1, "Thumbs.db": 1, ".ipynb_checkpoints/": 1, "@eaDir/": 1,
-        "*.txt": 1,
+        "*.txt": 1, "@__thumb/": 1, "#snapshot/": 1,
     }  # fmt: skip
-    assert "8 files and folders" in capsys.readouterr().err
+    assert "10 files and folders" in capsys.readouterr().err
     assert "1 @eaDir/" in dataset.all_notes(root)[0]
 
 
@@ -233,3 +233,41 @@ def test_what_is_missing_is_said(tmp_path, root):
         load(tmp_path / "empty")
     with pytest.raises(UserError, match="no such file"):
         load(root, boxes=tmp_path / "gone.csv")
+
+
+def test_boxes_of_other_classes_are_left_out_and_counted(root, capsys):
+    """Of cat/1.jpg's two boxes one is a dog's; where no line names a class folder, the column is about something else."""
+    rows = (
+        "path,class,xmin,ymin,xmax,ymax\ncat/1.jpg,Cat,1,2,30,40\ncat/1.jpg,dog,5,6,20,30\ndog/1.jpg,person,1,2,3,4\n"
+    )
+    assert [sample.boxes.tolist() for sample in load(root, boxes=boxes_file(root, rows))] == [[[1, 2, 30, 40]], [], []]
+    assert "2 boxes are of other classes than their images, such as dog in cat/1.jpg" in capsys.readouterr().err
+    headless = "cat/1.jpg,1,2,30,40,cat\ncat/1.jpg,5,6,20,30,dog\n"
+    assert load(root, boxes=boxes_file(root, headless)).samples[0].boxes.tolist() == [[1, 2, 30, 40]]
+    other = rows.replace("Cat", "animal").replace("dog,", "animal,")
+    assert [len(sample.boxes) for sample in load(root, boxes=boxes_file(root, other))] == [2, 0, 1]
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("path,width,height,x0,y0,x1,y1\ncat/1.jpg,100,80,10,20,60,80\n", (100, 80)),
+    ("path,image_width,image_height,x,y,width,height\ncat/1.jpg,100,80,10,20,50,60\n", (100, 80)),
+    ("path,x0,y0,x1,y1,width,height\ncat/1.jpg,10,20,60,80,50,60\n", None),
+    ("path,x0,y0,x1,y1,width,height\ncat/1.jpg,10,20,60,80,30,30\n", None),
+])  # fmt: skip
+def test_sizes_of_images_in_a_file_are_what_its_boxes_are_pixels_of(root, text, expected):
+    """Unless they are the box's own sides, or too small to hold it; the picture stored is 50 x 40."""
+    sample = load(root, boxes=boxes_file(root, text)).samples[0]
+    assert (sample.declared_size, sample.boxes.tolist()) == (expected, [[10, 20, 60, 80]])
+
+
+def test_an_image_of_two_sizes_is_refused(root):
+    rows = "path,width,height,x0,y0,x1,y1\ncat/1.jpg,100,80,10,20,60,80\ncat/1.jpg,50,40,10,20,30,40\n"
+    with pytest.raises(UserError, match=r"boxes.csv:3: cat/1.jpg is 50 x 40, and 100 x 80 above"):
+        load(root, boxes=boxes_file(root, rows))
+
+
+def test_one_class_in_two_unicode_forms_is_refused(tmp_path):
+    for form in ("NFC", "NFD"):
+        picture(tmp_path / "train" / unicodedata.normalize(form, "Bär") / "1.jpg")
+    with pytest.raises(UserError, match="two folders are called .*, in the two Unicode forms of its accents"):
+        load(tmp_path, "train")

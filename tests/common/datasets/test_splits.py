@@ -13,7 +13,8 @@ HELD = ["a/2.jpg", "b/2.jpg"]
 
 @pytest.mark.parametrize(("name", "expected"), [
     ("test", True), ("VAL", True), ("val_unseen", True), ("test-2", True), ("valid", True), ("held", True),
-    ("train", False), ("trainval", False), ("train_test", False), ("latest", False), ("all", False), ("2024", False),
+    ("cub_test", True), ("my-val-list", True), ("fold1 test", True), ("HoldOut", True), ("train_minus_val", False),
+    ("train", False), ("trainval", False), ("contest", False), ("train_test", False), ("latest", False), ("all", False), ("2024", False),
 ])  # fmt: skip
 def test_names_of_evaluation_splits(name, expected):
     assert splits.is_evaluation(name) is expected

@@ -141,3 +141,47 @@ def test_the_best_of_several_says_what_it_was_chosen_on(tmp_path):
 def test_identities_are_read_back(tmp_path):
     images = samples(tmp_path / "train", ["a.png", "b.png"])
     assert np.array_equal(record(tmp_path / "run", images).identities, trained.identities(images))
+
+
+def listed(folder, rows, name="list", **options):
+    """A data set of `name` whose images have these labels by path."""
+    folder.mkdir(exist_ok=True)
+    (folder / "list.txt").write_text("".join(f"{path} {label}\n" for path, label in rows.items()))
+    for path in rows:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 6), len(path)).save(folder / path)
+    return DataSource(name, folder, "test", list_file=folder / "list.txt", **options)
+
+
+@pytest.mark.parametrize(("rows", "message"), [
+    ({"x/cat/9.jpg": 0, "x/dog/9.jpg": 1}, None),
+    ({"dog/9.jpg": 1}, None),
+    ({"9.jpg": 1, "8.jpg": 0}, None),
+    ({"val/9.jpg": 1, "val/8.jpg": 0}, None),
+    ({"owl/9.jpg": 0, "fox/9.jpg": 1}, None),
+    ({"cat/9.jpg": 1, "dog/9.jpg": 0}, "images of 'cat' have the label 1, and had 0 in the training"),
+    ({"cat/9.jpg": 1, "dog/9.jpg": 2}, "images of 'cat' have the label 1, and had 0 in the training"),
+])  # fmt: skip
+def test_labels_that_contradict_those_of_the_training_are_refused(tmp_path, rows, message):
+    """A list has numbers alone; its folders show where they are other classes' than in the training's list."""
+    training = listed(tmp_path / "train", {"cat/1.jpg": 0, "cat/2.jpg": 0, "dog/1.jpg": 1})
+    trained.note(tmp_path / "run", training.load().samples, training.to_json())
+    source = listed(tmp_path / "test", rows)
+    if message is None:
+        assert source.described(source.load(), tmp_path / "run/final.pth")["images"] == len(rows)
+        return
+    with pytest.raises(UserError, match=f"final.pth: {message}; expected one numbering of the classes"):
+        source.described(source.load(), tmp_path / "run/final.pth")
+    (tmp_path / "names.txt").write_text("a\nb\nc\n")
+    named = listed(tmp_path / "test", rows, class_names=tmp_path / "names.txt")
+    assert named.described(named.load(), tmp_path / "run/final.pth")["images"] == len(rows)
+
+
+def test_labels_of_known_names_are_compared_by_name_alone(tmp_path):
+    """A class folder's number is its place among the sorted ones, which is another in a subset; `classes.match` maps it."""
+    for image_id in ("train/cat/1.png", "train/dog/1.png", "test/dog/1.png"):
+        samples(tmp_path / image_id.rpartition("/")[0], ["1.png"], first=len(image_id))
+    source = DataSource("folder", tmp_path, "train")
+    trained.note(tmp_path / "run", source.load().samples, source.to_json())
+    assert trained.read(tmp_path / "run/final.pth").folders == {"cat": 0, "dog": 1}
+    assert source.at("test").described(source.at("test").load(), tmp_path / "run/final.pth")["images"] == 1

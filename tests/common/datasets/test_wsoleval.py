@@ -184,3 +184,13 @@ def test_prepare_knows_openimages_counts(tmp_path):
         f"{root}: 2 train images, the whole data set has 29819", f"{root}: 2 classes, the whole data set has 100",
     ]  # fmt: skip
     assert check(Prepare("openimages", root, subset=True, workers=1)).problems == []
+
+
+def test_splits_that_number_the_classes_otherwise(metadata):
+    """Of folders a and b, 0 and 1 in test, train makes 1 and 2, as a list that counts from 1 does."""
+    (metadata / "train").mkdir()
+    for name, text in FILES.items():
+        text = text.replace(".jpg,1", ".jpg,2").replace(".jpg,0", ".jpg,1") if name == "class_labels.txt" else text
+        (metadata / "train" / name).write_text(text)
+    report = check(Prepare("wsoleval", metadata.parent, metadata=metadata, decode="none"))
+    assert "images of 'a' have the label 0 in test, 1 in train" in report.problems
