@@ -17,10 +17,10 @@ import tyro
 from bas import weights
 from bas.config import recipe, released_values
 from bas.inference import BasLocalizer
-from common.measuring.geometry import FRAMES, Frame
+from common.measuring.geometry import FRAMES, SIDE, Frame, seen_kind
 from common.measuring.protocols import BAS
 from common.pictures.images import read_photograph
-from common.pytorch.data import SIDE, channels_first, frame_pixels, seen_kind
+from common.pytorch.data import channels_first, frame_pixels
 from common.pytorch.runtime import for_inference, pick_device
 from common.runs.localizing import Box
 from common.runs.photographs import Found, check_photographs, localize_photographs

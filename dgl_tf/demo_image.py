@@ -21,6 +21,7 @@ from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
 from common.system.options import also, parse
 from common.system.progress import bar
+from common.tensorflow_files import converted
 from dgl_tf import localization, preprocessing, registry, sessions, weights
 
 tf = sessions.tf
@@ -46,8 +47,9 @@ class Demo:
     """alpha, the label's factor."""
     gradient: Literal["released", "true"] = "released"
     """released: p - alpha y. true: alpha (p - y)."""
-    image_size: Annotated[int, also("input-size")] = 224
-    """Side of the network's input, which the image is squashed to."""
+    image_size: Annotated[int | None, also("input-size")] = None
+    """Side of the network's input, which the image is squashed to; 224 unless a converted checkpoint's record says
+    another."""
     decode: Annotated[Literal["fast", "accurate"], also("jpeg")] = "fast"
     """JPEG as TensorFlow decodes it by default, or as other libraries do."""
     out: Path = Path()
@@ -78,8 +80,9 @@ def overlays(
 
 def demo(options: Demo) -> list[Path]:
     """Draw the maps of photographs, and return the pictures\' paths."""
-    if options.pa <= 0 or options.image_size < 32:
-        raise UserError(f"--pa {options.pa} --image-size {options.image_size}", expected="above 0, and at least 32")
+    side = options.image_size or converted.read(options.load).input_size
+    if options.pa <= 0 or side < 32:
+        raise UserError(f"--pa {options.pa} --image-size {side}", expected="above 0, and at least 32")
     paths = _images(options.data_path)
     checkpoint, arch, names = registry.open_network(options.load, options.mode)
     class_names = names or ()
@@ -106,7 +109,7 @@ def demo(options: Demo) -> list[Path]:
                 print(f"left out: {problem}")
                 failed += 1
                 continue
-            dual, cam, best = overlays(session, network, graph, image, options.image_size)
+            dual, cam, best = overlays(session, network, graph, image, side)
             named = class_names[best] if best < len(class_names) else f"class {best}"
             files = (folder / f"{arch}_{layer.replace('/', '_')}_dgl.png", folder / f"{arch}_cam.png")
             for file, picture in zip(files, (dual, cam), strict=True):

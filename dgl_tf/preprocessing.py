@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from common.datasets import Sample
-from common.measuring.geometry import Frame
+from common.measuring.geometry import CENTRE_CROP, SIDE, Frame, seen_kind
 from common.pictures.images import ImageError, centre_crop, read_rgb, read_size, resize, ten_crops, upright
 from dgl_tf.weights import first_line
 
@@ -93,7 +93,7 @@ class View:
         sample: which.
         frame: where `pixels` lies in the image; None where there is a problem.
         pixels: (side, side, 3) float32 BGR.
-        crops: (10, 224, 224, 3) float32 BGR, or None where one crop classifies.
+        crops: (10, S, S, 3) float32 BGR, S the side of the network's training, or None where one crop classifies.
         problem: why the image can't be used.
     """
 
@@ -104,14 +104,15 @@ class View:
     problem: str | None = None
 
 
-def view(sample: Sample, kind: str, crops: int, method: str = "fast") -> View:
-    """An image in a frame, and its ten crops out of 256 x 256; a damaged image's view tells its problem.
+def view(sample: Sample, kind: str, crops: int, method: str = "fast", side: int = SIDE) -> View:
+    """An image in a frame, and its ten crops of 224 x 224 out of 256 x 256; a damaged image's view tells its problem.
 
     Args:
         sample: which.
         kind: of the frame, such as `resize 224` or `resize 256 crop 224`.
         crops: 10, or 1.
         method: see `decode_jpeg`.
+        side: of crops for a network that was not trained at 224.
     """
     try:
         image = read_image(sample.path, method)
@@ -119,15 +120,20 @@ def view(sample: Sample, kind: str, crops: int, method: str = "fast") -> View:
         return View(sample, problem=problem.found)
     frame = Frame.of_kind(kind, (image.shape[1], image.shape[0]))
     pixels = in_frame(image, frame)
-    return View(sample, frame, pixels, ten_crops(squashed(image, 256), 224) if crops == 10 else None)
+    if crops != 10:
+        return View(sample, frame, pixels)
+    around = Frame.of_kind(seen_kind(CENTRE_CROP, side), frame.original).resized[0]
+    return View(sample, frame, pixels, ten_crops(squashed(image, around), side))
 
 
-def views(samples: Sequence[Sample], kind: str, crops: int, method: str = "fast", threads: int = 2) -> Iterator[View]:
+def views(
+    samples: Sequence[Sample], kind: str, crops: int, method: str = "fast", threads: int = 2, side: int = SIDE
+) -> Iterator[View]:
     """`view` of every sample in order, a few ahead of the one that is asked for."""
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque = deque()
         for sample in samples:
-            waiting.append(pool.submit(view, sample, kind, crops, method))
+            waiting.append(pool.submit(view, sample, kind, crops, method, side))
             if len(waiting) > 4 * threads:
                 yield waiting.popleft().result()
         while waiting:

@@ -12,6 +12,7 @@ from pathlib import Path
 from common.datasets import classes
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.system.errors import UserError
+from common.tensorflow_files import converted
 from common.tensorflow_files.architectures import ARCHITECTURES, LAYERS
 from dgl_tf import networks, records, weights
 from dgl_tf.layers import Layers
@@ -179,7 +180,8 @@ def open_network(load: str, mode: str) -> tuple[weights.Checkpoint, str, tuple[s
         arch = record.arch
     if arch == "auto":
         raise UserError("no record says which network this is", where=path, do="say --mode")
-    return checkpoint, arch, None if record is None else classes.names_of(record.to_json())
+    names = converted.read(load).class_names if record is None else classes.names_of(record.to_json())
+    return checkpoint, arch, names
 
 
 def layer_names(arch: str, layers: Sequence[str]) -> list[str]:

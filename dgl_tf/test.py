@@ -19,22 +19,21 @@ import numpy as np
 from common.datasets import Dataset, DataSource, Sample, classes
 from common.datasets.classes import Matching
 from common.measuring.extraction import min_max
-from common.measuring.geometry import FRAMES, Frame, frame_kinds
+from common.measuring.geometry import FRAMES, SIDE, Frame, frame_kinds, seen_kind
 from common.measuring.protocols import GRCAM
-from common.runs.localizing import Box, Classes, Localizing, best_classes
+from common.runs.localizing import Box, Classes, Localizing, best_classes, say_side
 from common.runs.provenance import training_of
 from common.runs.reader import Predictions
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.options import also, parse
+from common.tensorflow_files import converted
 from dgl_tf import localization, preprocessing, records, registry, sessions, weights
 from dgl_tf.preprocessing import View
 
 tf = sessions.tf
 
-SIDE = 224
-"""Side of the frames that maps are stored in, whatever the network's input."""
 FrameName = Literal["squash", "crop"]
 THRESHOLD = min(GRCAM.sweep, key=lambda threshold: abs(threshold - 0.15))
 """Threshold of the box that is stored beside each map; the release gives none of its own."""
@@ -71,8 +70,9 @@ class Localize:
     """Crops for classification: the mean of ten crops' probabilities, or the first frame alone."""
     classes_from: Path | None = None
     """Take classifications from these predictions of the same checkpoint and data, and compute none."""
-    image_size: Annotated[int, also("input-size")] = SIDE
-    """Side of the network's input; LID 2020 took 324. Maps are stored at 224 all the same."""
+    image_size: Annotated[int | None, also("input-size")] = None
+    """Side of the network's input, 224 unless a converted checkpoint's record says another; LID 2020 took 324. Maps are
+    stored at 224 all the same."""
     scales: tuple[float, ...] = (1.0,)
     """Factors of --image-size whose stretched maps are averaged; for LID 2020, whose own are unpublished, try
     0.75 1 1.25 1.5."""
@@ -145,7 +145,9 @@ def localize(options: Localize) -> list[Path]:
     outputs, index = checkpoint.head(arch).num_classes, options.data.class_index
     imagenet = options.load == weights.IMAGENET
     matching = classes.match(dataset, names, outputs, checkpoint.name, imagenet=imagenet, index=index)
-    options = replace(options, map_class=classes.which_map(options.map_class, matching))
+    side = _side(options)
+    say_side(side, converted.read(options.load).input_size)
+    options = replace(options, map_class=classes.which_map(options.map_class, matching), image_size=side)
     layers = registry.layer_names(arch, options.clayer)
     with sessions.new_graph(), sessions.session(options.threads) as session:
         networks = []
@@ -163,8 +165,13 @@ def _check(options: Localize) -> None:
     frame_kinds(options.frames)
     if not options.methods or not options.clayer:
         raise UserError("nothing to localize with", do="name --methods and --clayer")
-    if options.pa <= 0 or options.close < 0 or min(options.scales, default=0) <= 0 or options.image_size < 32:
+    if options.pa <= 0 or options.close < 0 or min(options.scales, default=0) <= 0 or _side(options) < 32:
         raise UserError("--pa, --scales and --image-size must be positive, --close at least 0")
+
+
+def _side(options: Localize) -> int:
+    """Side of the network's input: as asked for, or that of its training."""
+    return options.image_size or converted.read(options.load).input_size
 
 
 def _localize(
@@ -178,6 +185,7 @@ def _localize(
     known = _known_classes(options, checkpoint, dataset, matching)
     dataset = matching.for_network(dataset)
     crops = options.crops if known is None else 1
+    trained = converted.read(options.load).input_size
     box, size = Box(GRCAM.extractor, THRESHOLD), options.batch_size
 
     def left_out(sample: Sample) -> str | None:
@@ -185,7 +193,7 @@ def _localize(
 
     with Localizing(dataset, writers, size, box=box, store_maps=options.maps, left_out=left_out) as run:
         streams = [
-            preprocessing.views(run.left, sizes, crops if number == 0 else 1, options.decode)
+            preprocessing.views(run.left, sizes, crops if number == 0 else 1, options.decode, side=trained)
             for number, sizes in enumerate(_inputs(options))
         ]
         for items in run.batches(_batches(zip(*streams, strict=True), size)):
@@ -217,12 +225,8 @@ class Views:
 
 def _inputs(options: Localize) -> list[str]:
     """Kinds of frame that the network is fed, every scale of the first frame first."""
-    kinds = []
-    for frame in options.frames:
-        for scale in options.scales:
-            side = round(options.image_size * scale)
-            kinds.append(f"resize {side}" if frame == "squash" else f"resize {round(side * 256 / SIDE)} crop {side}")
-    return kinds
+    sides = [round(_side(options) * scale) for scale in options.scales]
+    return [seen_kind(FRAMES[frame], side) for frame in options.frames for side in sides]
 
 
 def _batches(stream: Iterator[tuple[View, ...]], size: int) -> Iterator[list[Views]]:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from common.tensorflow_files import converted
 from dgl_tf import registry, sessions, weights
 from grcam import graph
-from grcam.config import LABEL_FACTOR, SIDE
+from grcam.config import LABEL_FACTOR
 from grcam.views import Layout, Seen, check_classes
 
 
@@ -25,6 +26,7 @@ class Classifier:
     Attributes:
         classes: K, which may be more than the data set has.
         record: the checkpoint's name and sha256.
+        side: of the images it was trained on, 224 unless a converted checkpoint's record says another.
         network: the variables and taps.
         session: they live in.
 
@@ -35,9 +37,9 @@ class Classifier:
 
     def __init__(self, mode: str, checkpoint: Path | str, kind: str = "tf", factor: float = LABEL_FACTOR):
         self.path = checkpoint
-        opened = weights.open_checkpoint(checkpoint)
+        opened, self.side = weights.open_checkpoint(checkpoint), converted.read(checkpoint).input_size
         with tf.Graph().as_default():
-            self.images = tf.placeholder(tf.float32, [None, SIDE, SIDE, 3])
+            self.images = tf.placeholder(tf.float32, [None, self.side, self.side, 3])
             self.mapped = tf.placeholder(tf.int32, [None])
             self.labels = tf.placeholder(tf.int32, [None])
             self.network = registry.build_for(opened, mode, registry.normalized(self.images[..., ::-1]))
@@ -62,7 +64,7 @@ class Classifier:
         """Classify images and map their true classes, all their views in one pass.
 
         Args:
-            images: the views of each, (V, 224, 224, 3) float32 RGB in [0, 255].
+            images: the views of each, (V, side, side, 3) float32 RGB in [0, 255].
             labels: true classes.
             layout: of the views.
         """

@@ -23,12 +23,13 @@ from common.datasets.classes import Matching
 from common.measuring.extraction import min_max
 from common.measuring.geometry import FRAMES, frame_kinds
 from common.measuring.protocols import GRCAM
-from common.runs.localizing import Box, Localizing, best_classes
+from common.runs.localizing import Box, Localizing, best_classes, say_side
 from common.runs.provenance import TRAINING
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.files import parse_json, read_json, write_atomically, write_json, writing
 from common.system.options import also, parse
+from common.tensorflow_files import converted
 from grcam import handover
 from grcam.config import LABEL_FACTOR, SIDE, THRESHOLDS, Images, Mode
 from grcam.views import Layout, Seen, Views, batches, has_fast_decoder, reader
@@ -171,7 +172,8 @@ def _x0x1y0y1(box: np.ndarray) -> tuple[int, int, int, int]:
 
 def generate(options: Generate) -> list[Path]:
     """Localize a split, and return the predictions directories."""
-    layout = _layout(options)
+    layout = replace(_layout(options), side=converted.read(options.load).input_size)
+    say_side(layout.side, layout.side)
     options = replace(options, jpeg=_jpeg(options))
     read = reader(options.framework, options.jpeg)
     source = options.source(options.out.parent / "ilsvrc")
@@ -242,6 +244,8 @@ def _writers(
 ) -> dict[str, PredictionsWriter]:
     """A writer for each frame, and with --cam a second one."""
     settings = {"loss_gradient": options.loss_gradient, "label_factor": options.label_factor}
+    read: dict[str, Any] = {"jpeg": options.jpeg, "maps": options.maps}
+    read |= {} if layout.side == SIDE else {"input_size": layout.side}
     writers = {}
     for method in ("grcam", "cam") if options.cam else ("grcam",):
         for frame in layout.frames:
@@ -253,7 +257,7 @@ def _writers(
                 "checkpoint": classifier.record,
                 "classifier": {"name": options.mode, "crops": options.crops},
                 "frame": FRAMES[frame],
-                "options": {**(settings if method == "grcam" else {}), "jpeg": options.jpeg, "maps": options.maps},
+                "options": {**(settings if method == "grcam" else {}), **read},
             }
             if options.map_class == "predicted":
                 header["options"]["map_class"] = options.map_class
@@ -293,6 +297,8 @@ def _localized(item: Views, seen: Seen, squashed: np.ndarray, labelled: bool) ->
 
 def _names(load: str) -> tuple[str, ...] | None:
     """The checkpoint's classes, where a training's record lies beside it; None where none does, or it is another's."""
+    if names := converted.read(load).class_names:
+        return names
     path = Path(load).parent / TRAINING
     if load.startswith("imagenet:") or not path.is_file():
         return None

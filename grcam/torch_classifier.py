@@ -13,6 +13,7 @@ from common.pytorch.backbones import CamClassifier
 from common.pytorch.maps.cam import class_activation
 from common.pytorch.maps.refined import refined
 from common.pytorch.runtime import for_inference, pick_device
+from common.tensorflow_files import converted
 from common.tensorflow_files.checkpoint import open_checkpoint
 from grcam.config import LABEL_FACTOR
 from grcam.views import Layout, Seen, check_classes
@@ -30,7 +31,7 @@ class TorchClassifier:
         self, mode: str, checkpoint: Path | str, kind: str = "tf", factor: float = LABEL_FACTOR, device: str = "auto"
     ):
         self.path, self.kind, self.factor = checkpoint, kind, factor
-        opened = open_checkpoint(checkpoint)
+        opened, self.side = open_checkpoint(checkpoint), converted.read(checkpoint).input_size
         self.device = pick_device(device)
         self.model: CamClassifier = for_inference(twins.load(opened, mode), self.device)
         self.classes = self.model.head.out_features

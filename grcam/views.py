@@ -30,7 +30,7 @@ class Views:
     Attributes:
         sample: which.
         frames: where the views that maps are made of lie in it.
-        views: (V, 224, 224, 3) float32 RGB in [0, 255]: the squashed image first, then the crops.
+        views: (V, side, side, 3) float32 RGB in [0, 255], 224 by default: the squashed image first, then the crops.
         problem: set instead of the views when the image can't be used.
     """
 
@@ -61,10 +61,12 @@ class Layout:
     Attributes:
         frames: names of the frames that maps are made in, `squash` first.
         crops: 10, or 1 for the squashed image alone.
+        side: of each view, in pixels; 224 unless the network was trained at another.
     """
 
     frames: tuple[str, ...]
     crops: int
+    side: int = SIDE
 
     @property
     def mapped(self) -> tuple[int, ...]:
@@ -78,12 +80,13 @@ class Layout:
         return slice(1, None) if self.crops == 10 else slice(0, 1)
 
     def of(self, image: np.ndarray) -> np.ndarray:
-        """The views (V, 224, 224, 3) float32 of an image (H, W, 3) uint8."""
-        views = [resize(image, (SIDE, SIDE), "tensorflow1")[None]]
+        """The views (V, side, side, 3) float32 of an image (H, W, 3) uint8."""
+        views = [resize(image, (self.side, self.side), "tensorflow1")[None]]
+        around = round(CROPS_FROM * self.side / SIDE)
         if self.crops == 10:
-            views.append(ten_crops(resize(image, (CROPS_FROM, CROPS_FROM), "tensorflow1"), SIDE))
+            views.append(ten_crops(resize(image, (around, around), "tensorflow1"), self.side))
         elif "crop" in self.frames:
-            views.append(centre_crop(resize(image, (CROPS_FROM, CROPS_FROM), "tensorflow1"), SIDE)[None])
+            views.append(centre_crop(resize(image, (around, around), "tensorflow1"), self.side)[None])
         return np.concatenate(views)
 
 

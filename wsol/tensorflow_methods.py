@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from common.measuring.geometry import CENTRE_CROP, Frame
+from common.measuring.geometry import CENTRE_CROP, SIDE, Frame, seen_kind
 from common.measuring.protocols import GRCAM
 from common.runs.localizing import Box
 from common.system.errors import UserError
+from common.tensorflow_files import converted
 from dgl_tf import localization, preprocessing, registry, sessions
-from dgl_tf.test import SIDE, THRESHOLD
+from dgl_tf.test import THRESHOLD
 from wsol.localizer import Seen
 
 tf = sessions.tf
@@ -40,6 +41,7 @@ class Dgl(TensorflowReader):
         self, checkpoint: str, name: str, layer: str | int, arch: str, class_names: tuple[str, ...] | None = None
     ):
         opened, arch, recorded = registry.open_network(checkpoint, arch)
+        self.side = converted.read(checkpoint).input_size
         (self.layer,) = registry.layer_names(arch, [str(layer)])
         self.name, self.class_names, self.box = name, class_names or recorded or None, Box(GRCAM.extractor, THRESHOLD)
         self.architecture = arch if name == "cam" else f"{arch} {self.layer}"
@@ -65,7 +67,8 @@ class Dgl(TensorflowReader):
     def look(self, images: Sequence[np.ndarray], kind: str, labels: Sequence[int] | None) -> list[Seen]:
         """See `wsol.localizer.Method`."""
         frames = [Frame.of_kind(kind, image.shape[1::-1]) for image in images]
-        pixels = [preprocessing.in_frame(image, frame) for image, frame in zip(images, frames, strict=True)]
+        seen = [Frame.of_kind(seen_kind(kind, self.side), frame.original) for frame in frames]
+        pixels = [preprocessing.in_frame(image, frame) for image, frame in zip(images, seen, strict=True)]
         wanted = [-1] * len(images) if labels is None else labels
         raw, rows = self.session.run(self.wanted, {self.images: np.stack(pixels), self.classes: wanted})
         maps = [localization.enlarged(one, (SIDE, SIDE)).astype(np.float32) for one in raw]
@@ -91,7 +94,8 @@ class Grcam(TensorflowReader):
         if arch not in MODES:
             raise UserError(f"architecture {arch!r}", expected=f"one of {', '.join(MODES)}, by arch=")
         self.classifier = Classifier(arch, checkpoint)
-        self.architecture, self.class_names, self.num_classes = arch, class_names, self.classifier.classes
+        self.architecture, self.num_classes = arch, self.classifier.classes
+        self.class_names = class_names or converted.read(checkpoint).class_names
         self.box = Box(GRCAM.extractor, 1 - STORED_TH)
 
     def look(self, images: Sequence[np.ndarray], kind: str, labels: Sequence[int] | None) -> list[Seen]:
@@ -99,7 +103,7 @@ class Grcam(TensorflowReader):
         from grcam.generate_predicted_bbox import localization_map
         from grcam.views import Layout
 
-        layout = Layout(("crop", "squash") if kind == CENTRE_CROP else ("squash",), 1)
+        layout = Layout(("crop", "squash") if kind == CENTRE_CROP else ("squash",), 1, self.classifier.side)
         views = [layout.of(image) for image in images]
         if labels is None:  # the choice needs a look of its own, since the map is of one class
             first = self.classifier.look(views, [0] * len(images), layout)

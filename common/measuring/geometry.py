@@ -214,3 +214,15 @@ def frame_kinds(names: Sequence[str], least: str | None = None) -> list[str]:
         expected = f"{least}, or both" if least else "crop, squash or both"
         raise UserError(f"--frames {' '.join(names)}", expected=expected)
     return [FRAMES[name] for name in names]
+
+
+SIDE = 224
+"""Pixels a side of both frames, and of what a network sees that was not trained at others."""
+
+
+def seen_kind(kind: str, side: int) -> str:
+    """Part of an image that a network for `side` pixels sees, so that its map covers a frame made for `SIDE`.
+
+    A frame of `resize 256 crop 224` is seen as `resize 110 crop 96` by a network that was trained at 96.
+    """
+    return re.sub(r"\d+", lambda length: str(round(int(length.group()) * side / SIDE)), kind)

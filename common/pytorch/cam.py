@@ -19,9 +19,10 @@ from torch import Tensor
 
 from common.datasets import TrainingSource, classes
 from common.measuring.extraction import LARGEST_COMPONENT, min_max
+from common.measuring.geometry import SIDE
 from common.pytorch import backbones, checkpoints, distributed, localization
 from common.pytorch.backbones import CamClassifier
-from common.pytorch.data import SIDE, Augmentation, normalized, training_loader
+from common.pytorch.data import Augmentation, normalized, training_loader
 from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import Runtime, for_inference, for_training, pick_device, seed_everything
 from common.pytorch.training import fit

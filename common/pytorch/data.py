@@ -1,7 +1,6 @@
 """Batches of images for training and for localization, the same on every machine and with any number of workers."""
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
@@ -13,14 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.datasets import Sample
-from common.measuring.geometry import CENTRE_CROP, Frame
+from common.measuring.geometry import CENTRE_CROP, SIDE, Frame, seen_kind
 from common.pictures.images import ImageError, centre_crop, read_rgb, resize, ten_crops
 from common.pytorch import distributed
 from common.system.errors import UserError
 from common.system.options import also
-
-SIDE = 224
-"""Pixels a side of the frames that boxes are measured in, and of what a network sees that was not trained at others."""
 
 
 @dataclass(frozen=True)
@@ -192,14 +188,6 @@ class LocalizationImages(Dataset[LocalizationItem]):
             resized = Frame.of_kind(seen_kind(CENTRE_CROP, self.side), size).resized
             crops = channels_first(ten_crops(resize(image, resized, self.method), self.side))
         return LocalizationItem(sample, frames, views, crops)
-
-
-def seen_kind(kind: str, side: int) -> str:
-    """Part of an image that a network for `side` pixels sees, so that its map covers a frame made for `SIDE`.
-
-    A frame of `resize 256 crop 224` is seen as `resize 110 crop 96` by a network that was trained at 96.
-    """
-    return re.sub(r"\d+", lambda length: str(round(int(length.group()) * side / SIDE)), kind)
 
 
 def frame_pixels(image: np.ndarray, frame: Frame, method: str = "pillow") -> np.ndarray:

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from common.datasets import Dataset, DataSource
 from common.datasets.classes import Matching
-from common.measuring.geometry import LARGEST_INPUT, frame_kinds
+from common.measuring.geometry import LARGEST_INPUT, SIDE, frame_kinds
 from common.pictures.images import CENTRE_CROP
-from common.pytorch.data import SIDE, LocalizationItem, localization_loader
+from common.pytorch.data import LocalizationItem, localization_loader
 from common.pytorch.runtime import compiled, precision
-from common.runs.localizing import Box, Localizing, best_classes
+from common.runs.localizing import Box, Localizing, best_classes, say_side
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError
 
@@ -140,10 +140,7 @@ def input_side(options: LocalizeOptions, record: dict[str, Any]) -> int:
     side = trained if options.input_size is None else options.input_size
     if not 1 <= side <= LARGEST_INPUT:
         raise UserError(f"--input-size {side}", expected=f"1 to {LARGEST_INPUT}")
-    if side != trained:
-        print(f"note: the network sees {side} x {side} pixels, and was trained at {trained}")
-    elif side != SIDE:
-        print(f"note: the network sees {side} x {side} pixels, as in its training")
+    say_side(side, trained)
     return side
 
 

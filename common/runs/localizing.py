@@ -17,7 +17,7 @@ import numpy as np
 from common.datasets import Dataset, Sample
 from common.measuring.arrays import Boxes, Floats
 from common.measuring.extraction import Extractor
-from common.measuring.geometry import Frame
+from common.measuring.geometry import SIDE, Frame
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter, batches_left, finish, skip
 from common.system.errors import UserError
@@ -47,6 +47,14 @@ class Box:
         """Find the box (4,) of a map (H, W), or None where there is none."""
         (boxes,) = self.extractor.boxes(localization_map, [self.threshold])
         return boxes[0] if len(boxes) else None
+
+
+def say_side(side: int, trained: int) -> None:
+    """Say the side at which a network sees images, where it is not `SIDE`, or not its training's."""
+    if side != trained:
+        print(f"note: the network sees {side} x {side} pixels, and was trained at {trained}")
+    elif side != SIDE:
+        print(f"note: the network sees {side} x {side} pixels, as in its training")
 
 
 class Loaded(Protocol):

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from common.datasets import Dataset, classes
 from common.measuring.extraction import min_max
-from common.measuring.geometry import FRAMES, frame_kinds
+from common.measuring.geometry import FRAMES, SIDE, frame_kinds
 from common.measuring.protocols import GRCAM, PROTOCOLS
 from common.pytorch import cam, twins
 from common.pytorch.backbones import CamClassifier
@@ -35,6 +35,7 @@ from common.runs.tables import render
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.options import also, parse
+from common.tensorflow_files import converted
 from common.tensorflow_files.checkpoint import open_checkpoint
 
 Run = tuple[str, str, str]
@@ -103,7 +104,9 @@ def load_classifier(options: Localize) -> tuple[CamClassifier, str, dict[str, An
         return cam.load_classifier(options.checkpoint)
     opened = open_checkpoint(options.checkpoint)
     model = twins.load(opened, options.mode)
-    return model, options.mode, {"name": opened.name, "sha256": opened.fingerprint()}, None
+    told = converted.read(options.checkpoint)
+    size = {} if told.input_size == SIDE else {"input_size": told.input_size}
+    return model, options.mode, {"name": opened.name, "sha256": opened.fingerprint(), **size}, told.class_names
 
 
 def _check_table(options: Localize, kinds: Mapping[Any, str]) -> None:
