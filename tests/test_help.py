@@ -16,7 +16,7 @@ MODULES = [
     for path in SOURCES
     if path.parent.name != "benchmarks"
     and "def main()" in (text := path.read_text())
-    and re.search(r"\b(parse|tyro\.cli)\(\n? *\w", text)
+    and re.search(r"\b(parse|tyro\.cli)\(\n? *[\w{]", text)
 ]
 HANGING = re.compile(
     r"(Of|In|On|At|By|For|From|To|With|Without|Beside|After|Before|Among|As|Under|Over|Behind|Between|Into|Through|"
