@@ -72,6 +72,7 @@ def need_its_framework(module: str) -> None:
 
 def help_of(module: str, words: tuple[str, ...], capsys, monkeypatch) -> str:
     monkeypatch.setattr("sys.argv", ["command", *words, "--help"])
+    monkeypatch.setattr("tyro._fmtlib._FORCE_UTF8_BOXES", True)  # pytest calls its encoding UTF-8, tyro looks for utf-8
     with pytest.raises(SystemExit, match="0"):
         importlib.import_module(module).main()
     return capsys.readouterr().out
@@ -107,8 +108,8 @@ def test_no_default_is_none(module, capsys, monkeypatch):
 
 def options_of(said: str) -> list[set[str]]:
     """Names of each option that a command's help shows."""
-    lines = [line for line in said.splitlines() if re.match(r"│ (-\w, )?--\w", line)]
-    return [set(re.findall(r"(?<!\S)--[\w.-]+", line)) for line in lines]
+    cells = [cell for line in said.splitlines() for cell in line.split("│")[1:]]  # panels may stand side by side
+    return [set(re.findall(r"(?<!\S)--[\w.-]+", cell)) for cell in cells if re.match(r" (-\w, )?--\w", cell)]
 
 
 def test_options_are_found():
