@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from common.datasets.known import imagenet_names
 from common.pytorch import checkpoints, maps
 from common.pytorch.data import normalized
 from common.pytorch.maps.reshape import Reshape
 from common.pytorch.maps.tapping import scores_of
 from common.pytorch.runtime import for_inference, pick_device
 from common.system.errors import UserError, printable
-from wsol.torch_methods import ByMaps, imagenet_names
+from wsol.torch_methods import ByMaps
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 TOKENS: dict[str, Callable[[], Reshape]] = {

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from common.datasets.known import imagenet_names
 from common.system.architectures import canonical, spelled_for
 from common.system.errors import UserError
 from wsol.localizer import Localizer, Method
@@ -142,7 +143,7 @@ def _of_tensorflow(
 
     if checkpoint.startswith("imagenet:"):
         arch = spelled_for(ARCHITECTURES, checkpoint.removeprefix("imagenet:"))
-        checkpoint = f"imagenet:{arch}"
+        checkpoint, names = f"imagenet:{arch}", names or imagenet_names()
     elif arch is not None:
         arch = spelled_for(ARCHITECTURES, arch)
     if method == "grcam":

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common.datasets.known import imagenet_names
 from common.measuring.extraction import LARGEST_COMPONENT
 from common.measuring.geometry import Frame
 from common.measuring.protocols import BAS, GRCAM, SPOL
@@ -213,15 +214,6 @@ def _opened(checkpoint: str) -> tuple[backbones.CamClassifier, str, tuple[str, .
     model = backbones.build(config["architecture"], len(config["class_names"]), pretrained=False)
     checkpoints.load_strictly(model, state, path)
     return model, config["architecture"], tuple(config["class_names"])
-
-
-def imagenet_names() -> tuple[str, ...] | None:
-    """The names of ImageNet's 1000 classes, which torchvision lists; None where it isn't installed."""
-    try:
-        from torchvision.models import ResNet50_Weights
-    except ImportError:
-        return None
-    return tuple(ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def _frames(images: Sequence[np.ndarray], kind: str) -> list[Frame]:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from common.datasets.known import imagenet_classes, known_as
+from common.datasets.known import imagenet_classes, imagenet_words, known_as
 from common.datasets.sample import Dataset
 from common.datasets.text import lines
 from common.system.errors import UserError, say
@@ -155,9 +155,7 @@ def _to_imagenet(dataset: Dataset, outputs: int) -> Matching:
 @functools.cache
 def imagenet_numbers() -> dict[str, int]:
     """Each synset id, and each name that one class alone has, in lower case, with the class's number."""
-    path = Path(__file__).with_name("imagenet_classes.txt")
-    rows = [line.split(" ", 1) for line in path.read_text(encoding="utf-8").splitlines()]
-    words = [{_word(word) for word in row[1].split(", ")} for row in rows]
+    words = [{_word(word) for word in of_class} for _, of_class in imagenet_words()]
     shared = Counter(word for of_class in words for word in of_class)
     named = {word: place for place, of_class in enumerate(words) for word in of_class if shared[word] == 1}
     return {**named, **{synset: place for place, synset in enumerate(imagenet_classes())}}

@@ -59,8 +59,24 @@ def _synsets() -> frozenset[str]:
 @functools.cache
 def imagenet_classes() -> tuple[str, ...]:
     """ImageNet's 1000 synset ids, in the order of its heads."""
+    return tuple(synset for synset, _ in imagenet_words())
+
+
+TOLD_APART = {134: "crane bird", 639: "maillot tank suit"}
+"""Torchvision's names of two classes whose first word is another class's too."""
+
+
+def imagenet_names() -> tuple[str, ...]:
+    """A name for each of ImageNet's 1000 classes, in the order of its heads; they are torchvision's."""
+    return tuple(TOLD_APART.get(place, words[0]) for place, (_, words) in enumerate(imagenet_words()))
+
+
+@functools.cache
+def imagenet_words() -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The synset id and the words of each of ImageNet's 1000 classes, in the order of its heads."""
     path = Path(__file__).with_name("imagenet_classes.txt")
-    return tuple(line.split()[0] for line in path.read_text(encoding="utf-8").splitlines())
+    rows = (line.split(" ", 1) for line in path.read_text(encoding="utf-8").splitlines())
+    return tuple((synset, tuple(words.split(", "))) for synset, words in rows)
 
 
 _FILE = re.compile(r"ILSVRC2012_(?:val|test)_\d{8}\.JPEG|(?P<synset>n\d{8})_\d+\.JPEG", re.IGNORECASE).fullmatch

@@ -1,6 +1,8 @@
 """The front door's numbers are those of the commands, for the methods that run in PyTorch."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -270,3 +272,15 @@ def test_scores_by_name_and_double_precision(root):
     np.testing.assert_allclose(wsol.cam(Tiny().double(), device="cpu")(path).map, expected.map, atol=1e-5)
     with pytest.raises(UserError, match=r"weights are torch.bfloat16; expected float32 or float64. Call model.float"):
         wsol.cam(Tiny().bfloat16(), device="cpu")
+
+
+def test_the_first_map_waits_for_no_compiler():
+    """torch._dynamo, whose import takes seconds, is not imported for an ImageNet classifier's map."""
+    code = (
+        "import sys, numpy as np, wsol\n"
+        "found = wsol.load('imagenet:mobilenet_v1', method='dgl', layer=5)(np.zeros((9, 9, 3), np.uint8))\n"
+        "assert isinstance(found.class_name, str)\n"
+        "print(sorted({'torch._dynamo', 'torchvision', 'tensorflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -1,7 +1,8 @@
 """One forward pass of a classifier with some modules' outputs kept, from the first of which on a graph is built."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -60,6 +61,14 @@ def scores_of(output: Any) -> Tensor:
     return found
 
 
+def _as_written() -> AbstractContextManager[Any]:
+    """Compiled parts run as written, since hooks that come after torch.compile are not part of what it compiled.
+
+    The compiler, whose import takes longer than most maps, is left alone where nothing has imported it.
+    """
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
 @contextmanager
 def differentiable(model: nn.Module) -> Iterator[None]:
     """Gradients by activations and none by weights, whatever mode the caller is in; compiled parts run as written."""
@@ -67,8 +76,7 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     for weight in weights:
         weight.requires_grad_(False)
     try:
-        # Hooks that come after torch.compile are not part of what it compiled.
-        with torch.inference_mode(False), torch.enable_grad(), torch.compiler.set_stance("force_eager"):
+        with torch.inference_mode(False), torch.enable_grad(), _as_written():
             yield
     finally:
         for weight in weights:

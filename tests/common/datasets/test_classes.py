@@ -79,6 +79,16 @@ def test_imagenets_classes():
     assert "crane" not in numbers
 
 
+def test_imagenets_names_are_torchvisions_and_told_apart():
+    names = known.imagenet_names()
+    assert len(set(names)) == 1000
+    assert (names[134], names[146], names[517], names[638], names[639]) == (
+        "crane bird", "albatross", "crane", "maillot", "maillot tank suit",
+    )  # fmt: skip
+    models = pytest.importorskip("torchvision.models")
+    assert names == tuple(models.ResNet50_Weights.IMAGENET1K_V1.meta["categories"])
+
+
 @pytest.mark.parametrize("names", [
     ("n02123045", "n07920052"), ("n02123045_tabby", "n07920052 espresso"), ("tabby_cat", "Espresso"),
 ])  # fmt: skip
