@@ -237,14 +237,12 @@ def check(options: Revise, source: DataSource) -> dict[str, Any]:
         raise UserError(f"{len(without)} of {len(dataset)} images have no ground-truth box, {without[0]} among them",
                         where=source.root, do="name boxes with --data.boxes, or say SCORE=no")  # fmt: skip
     if options.validation is not None:
-        _read_validation(options, source)
+        _read_validation(options, options.validation, source)
     return {}
 
 
-def _read_validation(options: Revise, source: DataSource) -> "Files":
-    """The hand-over files of held-out images, read with the split that they were made from."""
-    folder = options.validation
-    assert folder is not None  # or there are no such files to read
+def _read_validation(options: Revise, folder: Path, source: DataSource) -> "Files":
+    """The hand-over files of held-out images in a folder, read with the split that they were made from."""
     if not (folder / CLASS_FILE).is_file():
         raise UserError(
             "no such file", where=folder / CLASS_FILE, do="fill the folder with run_test.sh, on held-out images"
@@ -271,13 +269,13 @@ def _revise(options: Revise, source: DataSource) -> dict[str, Any]:
     report["oracle"] = _at(errors, errors)
     _print_choice("oracle, the lowest on these very images", report["oracle"])
     if options.validation is not None:
-        held_files = _read_validation(options, source)
+        held_files = _read_validation(options, options.validation, source)
         report["validation"] = _at(errors, measure(held_files, options.revise))
         _print_choice(f"chosen on {len(held_files.samples)} held-out images", report["validation"])
     if options.json is not None:
         write_json(options.json, report)
     if options.out is not None:
-        _write(options, source, files, report)
+        _write(options, options.out, source, files, report)
     return report
 
 
@@ -311,10 +309,11 @@ def _print_choice(title: str, at: dict[str, dict[str, dict[str, float]]]) -> Non
         print(f"{title}, {name}: {cells}")
 
 
-def _write(options: Revise, source: DataSource, files: Files, report: dict[str, Any]) -> None:
-    """Three predictions directories, of the boxes of one threshold."""
+def _write(options: Revise, folder: Path, source: DataSource, files: Files, report: dict[str, Any]) -> None:
+    """Three predictions directories below a folder, of the boxes of one threshold."""
     chosen_from = "oracle" if "validation" not in report else "validation"
     revised = revised_boxes(files, options.revise)
+    method = {"boxes": "grcam boxes", "revised": f"grcam revised ({options.revise})", "pseudo": "grcam pseudo"}
     for name, boxes in (("boxes", files.boxes), ("revised", revised), ("pseudo", None)):
         side = "revised" if name == "revised" else "original"
         th = options.th or report[chosen_from][side]["gt_known"]["th"]
@@ -324,40 +323,39 @@ def _write(options: Revise, source: DataSource, files: Files, report: dict[str, 
             raise UserError("predictions hold one box an image, and lines are doubled", do="leave --out away")
         else:
             one = boxes[THRESHOLDS.index(th), :, 0]
+        header = {"method": method[name], **_header(options, source, th)}
         origin = "given" if options.th else chosen_from
-        method = {"boxes": "grcam boxes", "revised": f"grcam revised ({options.revise})", "pseudo": "grcam pseudo"}
-        _write_predictions(options, source, files, one, method[name], name, th, origin)
+        header["options"] = {"th": None if boxes is None else th, "th_from": origin, **header["options"]}
+        writer = PredictionsWriter(folder / name, header, options.overwrite)
+        _write_boxes(writer, files, one, 0.0 if boxes is None else 1 - th, options.classify_save_path)
 
 
-def _write_predictions(
-    options: Revise, source: DataSource, files: Files, boxes: np.ndarray, method: str, name: str, th: float, origin: str
-) -> None:
-    dataset = source.load()
-    files_read = {
-        "class_file": sha256(options.classify_save_path),
-        "box_file": sha256(handover.box_file(options.bounding_box_save_path, th)),
-        "pseudo_file": sha256(options.pseudo_bounding_box_save_path),
-    }
-    data = source.described(dataset)
+def _header(options: Revise, source: DataSource, th: float) -> dict[str, Any]:
+    """What the manifests of all three say, but for the method and the threshold."""
+    data = source.described(source.load())
     said = handover.trained_file(options.classify_save_path)
     data["trained_images"] = trained.joined([read_json(said) if said.is_file() else None])
-    header = {
-        "method": method,
+    classes = sha256(options.classify_save_path)
+    return {
         "architecture": options.mode or "unnamed",
         "data": data,
-        "checkpoint": {"name": str(options.classify_save_path), "sha256": files_read["class_file"]},
+        "checkpoint": {"name": str(options.classify_save_path), "sha256": classes},
         "classifier": handover.classifier_of(options.classify_save_path)
         or {"name": options.mode or "class file", "crops": None},
         "frame": GRCAM.frame,
-        "options": {"th": None if name == "pseudo" else th, "th_from": origin, **files_read},
+        "options": {
+            "class_file": classes,
+            "box_file": sha256(handover.box_file(options.bounding_box_save_path, th)),
+            "pseudo_file": sha256(options.pseudo_bounding_box_save_path),
+        },
     }
-    assert options.out is not None  # or nothing is to be written
-    writer = PredictionsWriter(options.out / name, header, options.overwrite)
+
+
+def _write_boxes(writer: PredictionsWriter, files: Files, boxes: np.ndarray, threshold: float, where: Path) -> None:
     for sample, classified, box in zip(files.samples, files.classified, boxes, strict=True):
         if sample.image_id not in writer.done:
-            threshold = 0.0 if name == "pseudo" else 1 - th
             said = classified if files.classes_known else None
-            writer.write(_prediction(sample, said, box, threshold, options.classify_save_path))
+            writer.write(_prediction(sample, said, box, threshold, where))
     for reason, samples in files.left_out.items():
         for sample in samples:
             if sample.image_id not in writer.done:
