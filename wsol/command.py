@@ -36,13 +36,19 @@ COMMANDS: dict[str, Command] = {
     "prepare": Command("common.prepare", "Check a data set, or make one that needs no download."),
     "train cam": Command("common.pytorch.cam", "Train a classifier for CAM, the baseline.", ("train",)),
     "train bas": Command("bas.train", "Train BAS."),
-    "train spol-cam": Command("spol.cam.train", "Train SPOL's first stage, of pseudo masks."),
-    "train spol-seg": Command("spol.seg.train", "Train SPOL's second stage on pseudo masks."),
-    "train spol-cls": Command("spol.cls.train", "Train the classifier that SPOL is scored with."),
+    "train bas-segmentation": Command(
+        "bas.segmentation.run", "Train the networks of BAS's segmentation pipeline.", ("train",)
+    ),
+    "train spol-cam": Command("spol.cam.train", "Train SPOL's stage cam, whose maps become pseudo masks."),
+    "train spol-seg": Command("spol.seg.train", "Train SPOL's stage seg on pseudo masks."),
+    "train spol-cls": Command("spol.cls.train", "Train SPOL's stage cls, the classifier that it is scored with."),
     "train dgl": Command("dgl_tf.train", "Train a classifier in TensorFlow, for DGL and GRCAM."),
     "test cam": Command("common.pytorch.cam", "Localize a data set by CAM.", ("localize",)),
     "test maps": Command("common.pytorch.maps.localize", "Localize a data set by any maps, at any layers, in PyTorch."),
     "test bas": Command("bas.inference", "Localize a data set by BAS."),
+    "test bas-segmentation": Command(
+        "bas.segmentation.run", "Make masks of a data set by BAS's segmentation pipeline, and score them.", ("test",)
+    ),
     "test spol-cam": Command("spol.cam.test", "Make SPOL's pseudo masks of training images."),
     "test spol-seg": Command("spol.seg.test", "Localize a data set by SPOL."),
     "test spol-cls": Command("spol.cls.test", "Classify a data set, for SPOL."),
@@ -53,7 +59,12 @@ COMMANDS: dict[str, Command] = {
     "grcam revise": Command("grcam.revise_bbox", "Revise boxes by the pseudo boxes, GRCAM's step 4."),
     "evaluate": Command("common.evaluate", "Score predictions under every protocol that shares their frame."),
     "compare": Command("common.compare", "Compare runs: paired tests, intervals, and the ranking they allow."),
+    "held-out": Command("common.held_out", "Say how many held-out images a threshold needs."),
+    "pseudo-boxes": Command("common.pseudo_boxes", "Make pseudo boxes of held-out images that have no true ones."),
     "report": Command("common.report.page", "Write a page with tables, curves and pictures of predictions."),
+    "sheet": Command(
+        "common.report.sheet", "Draw boxes and maps of several runs in one picture, for a README or a paper."
+    ),
     "export": Command("common.export", "Write predictions in other projects' formats."),
     "adopt": Command("common.adopt", "Take in maps that other code made."),
     "merge": Command("common.merge", "Put the predictions of several machines together."),

@@ -144,7 +144,7 @@ def test_a_class_without_images(root):
 @pytest.mark.slow
 def test_list_files_are_written_and_compared(root, tmp_path):
     options = Prepare("cub", root, workers=1, lists=tmp_path / "lists")
-    written = write_lists(options, check(options).splits)
+    written = write_lists(options, check(options).splits, options.lists)
     assert (tmp_path / "lists/wsoleval/test/localization.txt").is_file()
     assert len(written) == 9
     for name in ("spol/train.txt", "spol/val.txt", "bas/test_list.txt", "bas/test_gt.txt"):

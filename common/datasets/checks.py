@@ -1,0 +1,151 @@
+"""Checks of a split's images and annotations: files that can't be decoded, EXIF tags, boxes and masks that don't fit.
+
+Each gives lines for `common.prepare` to print: problems are returned, notes are appended to a list.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from common.datasets.label_maps import true_label_map
+from common.datasets.masks import object_and_ignore
+from common.datasets.sample import Dataset, Sample
+from common.measuring.geometry import Frame
+from common.measuring.segmentation import IGNORE
+from common.pictures.images import ImageError, is_turned, read_rgb, read_size
+from common.system.errors import UserError
+from common.system.parallel import pool_of
+from common.system.progress import bar
+
+Decode = Literal["all", "headers", "none"]
+"""How much of each image is read: all of it, its size alone, or nothing."""
+
+
+def without_annotations(dataset: Dataset) -> list[str]:
+    """Lines with the number of images without a box, or without a mask, where others have one."""
+    boxes, masks = (sum(bool(len(found)) for found in each) for each in (
+        (sample.boxes for sample in dataset), (sample.masks for sample in dataset)))  # fmt: skip
+    negatives = sum(sample.negative for sample in dataset)
+    lines = []
+    if 0 < boxes < len(dataset):
+        lines.append(f"{dataset.split}: {len(dataset) - boxes} of {len(dataset)} images have no box, which box metrics "
+                     f"leave out; {negatives} of them are said to hold no object")  # fmt: skip
+    if 0 < masks < len(dataset):
+        lines.append(f"{dataset.split}: {len(dataset) - masks} of {len(dataset)} images have no mask, which pixel "
+                     "metrics leave out")  # fmt: skip
+    if dataset.multi_label and (lacking := sum(sample.truth is None for sample in dataset)):
+        lines.append(f"{dataset.split}: {lacking} of {len(dataset)} images have no label map, and can't be scored")
+    return lines
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Findings about a file: its size as stored, whether an EXIF tag turns it, what is wrong with it or its mask."""
+
+    size: tuple[int, int] | None = None
+    turned: bool = False
+    problem: str | None = None
+    mask_problem: str | None = None
+
+
+def look_at_images(
+    dataset: Dataset, decode: Decode, workers: int, notes: list[str]
+) -> tuple[dict[str, tuple[int, int]], list[str], list[str]]:
+    """Sizes by image id, ids of images that an EXIF tag turns, and the problems of files that are missing or can't be
+    decoded; masks of no use are notes.
+    """
+    if decode == "none":
+        return {}, [], []
+    look = partial(_decode, mask_over=dataset.mask_over) if decode == "all" else _read_header
+    sizes, turned, problems, masks = {}, [], [], []
+    with pool_of(max(1, workers)) as pool:
+        found: Iterable = pool.map(look, dataset.samples, chunksize=32)
+        for sample, seen in zip(
+            dataset.samples, bar(found, total=len(dataset), desc=f"looking at {dataset.split}"), strict=True
+        ):
+            if seen.problem:
+                problems.append(seen.problem)
+            if seen.size:
+                sizes[sample.image_id] = seen.size
+            if seen.turned:
+                turned.append(sample.image_id)
+            if seen.mask_problem:
+                masks.append(seen.mask_problem)
+    if masks:
+        notes.append(f"{dataset.split}: {len(masks)} images have masks that pixel metrics leave out, the first because "
+                     f"of {masks[0]}")  # fmt: skip
+    return sizes, turned, problems
+
+
+def _decode(sample: Sample, mask_over: int) -> _Look:
+    try:
+        height, width = read_rgb(sample.path).shape[:2]
+        turned = is_turned(sample.path)
+    except ImageError as problem:
+        return _Look(problem=str(problem))
+    try:
+        if sample.truth is not None:
+            true_label_map(sample, IGNORE - 1)
+        if sample.masks:
+            object_and_ignore(sample, Frame.squash(sample.declared_size or (width, height)), mask_over)
+    except UserError as problem:
+        return _Look((width, height), turned, mask_problem=str(problem))
+    return _Look((width, height), turned)
+
+
+def _read_header(sample: Sample) -> _Look:
+    try:
+        return _Look(read_size(sample.path), is_turned(sample.path))
+    except ImageError as problem:
+        return _Look(problem=str(problem))
+
+
+def check_turned(
+    dataset: Dataset, sizes: dict[str, tuple[int, int]], turned: Sequence[str], notes: list[str]
+) -> list[str]:
+    """A note of the images that an EXIF tag turns, and a problem where boxes were drawn on the turned picture: one
+    sticks out of the picture as stored, and all fit the picture on its side.
+    """
+    if not turned:
+        return []
+    notes.append(
+        f"{dataset.split}: {len(turned)} of {len(dataset)} images have an EXIF tag that turns them in viewers, "
+        f"{turned[0]} among them; they are read as stored, and boxes are pixels of the stored picture"
+    )
+    samples, problems = {sample.image_id: sample for sample in dataset}, []
+    for image_id in turned:
+        (width, height), sample = sizes[image_id], samples[image_id]
+        boxes = sample.boxes
+        as_stored, as_turned = ((boxes[:, 2:] <= room).all() for room in ((width, height), (height, width)))
+        if as_turned and not as_stored:
+            problems.append(
+                f"{sample.path}: its boxes fit the picture as its EXIF tag turns it, not the {width} x {height} pixels "
+                "stored; save the picture turned, without the tag"
+            )
+    return problems
+
+
+def check_boxes(dataset: Dataset, sizes: dict[str, tuple[int, int]], notes: list[str]) -> list[str]:
+    """Boxes that are empty, inside out, or wholly outside their image; boxes that stick out a little are noted."""
+    problems, outside = [], 0
+    for sample in dataset:
+        found = sizes.get(sample.image_id, sample.declared_size)
+        if sample.declared_size is not None and found is not None and sample.declared_size != found:
+            problems.append(f"{sample.path}: {found[0]} x {found[1]} pixels; its annotations say "
+                            f"{sample.declared_size[0]} x {sample.declared_size[1]}")  # fmt: skip
+        for box in sample.boxes:
+            text = " ".join(f"{value:g}" for value in box)
+            if box[0] >= box[2] or box[1] >= box[3]:
+                problems.append(f"{sample.path}: the box {text} is empty or inside out")
+            elif sample.image_id in sizes:
+                width, height = sizes[sample.image_id]
+                if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
+                    problems.append(f"{sample.path}: the box {text} lies outside its {width} x {height} pixels")
+                elif box.min() < 0 or box[2] > width or box[3] > height:
+                    outside += 1
+    if outside:
+        notes.append(
+            f"{dataset.split}: {outside} boxes stick out of their image; protocols clip, or don't, as released"
+        )
+    return problems
