@@ -96,7 +96,11 @@ def match(
         UserError: classes that are none of the checkpoint's, or more of them than it has outputs.
     """
     if index is not None:
-        return _of_numbers([_indexed(name, read_index(index), index) for name in dataset.class_names], outputs, where)
+        told = read_index(index)
+        numbers = [_indexed(name, told, index) for name in dataset.class_names]
+        if imagenet:
+            _check_index(dataset.class_names, numbers, index)
+        return _of_numbers(numbers, outputs, where)
     if names is None and not imagenet and dataset.name == "ilsvrc" and len(dataset.class_names) == outputs:
         return _of_numbers(range(outputs), outputs, where)  # a whole list of synsets is the authors' own numbering
     if imagenet or (names is None and outputs == IMAGENET_OUTPUTS and known_as(dataset) != "cub"):
@@ -242,6 +246,24 @@ def _indexed(name: str, index: dict[str, int], path: Path) -> int:
     if name not in index:
         raise UserError(f"the class {name} is not in it", where=path, expected="every class of the data set")
     return index[name]
+
+
+def _check_index(names: Sequence[str], numbers: Sequence[int], path: Path) -> None:
+    """Refuse an index for the true ImageNet head that gives a synset id another output than its own, or that is off by
+    one for every class, as one that counts from 1.
+    """
+    true = [imagenet_numbers().get(_word(name)) for name in names]
+    off = [(name, number, own) for name, number, own in zip(names, numbers, true, strict=True) if number != own]
+    counted_from_one = all(own is not None and number == own + 1 for _, number, own in off) and len(off) == len(names)
+    wrong = off if counted_from_one else [each for each in off if each[2] is not None and _is_synset(each[0])]
+    if wrong:
+        name, number, own = wrong[0]
+        raise UserError(f"{name} is output {own} of ImageNet's head, not {number}", where=path,
+                        do="count outputs from 0, or leave --data.class-index out")  # fmt: skip
+
+
+def _is_synset(name: str) -> bool:
+    return re.fullmatch(r"n\d{8}", _word(name)) is not None
 
 
 def names_of(config: dict[str, Any]) -> tuple[str, ...] | None:

@@ -265,7 +265,7 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], where: Path) -> No
     if complaints:
         raise UserError(f"the checkpoint is of another network: {'; '.join(complaints)}", where=where)
     for name, value in state.items():
-        if value.is_complex() or not bool(torch.isfinite(value).all()):
+        if value.is_complex() or not bool(torch.isfinite(value.to(torch.float32)).all()):
             raise UserError(f"{name} holds NaN, infinity or complex numbers", where=where, do="take another checkpoint")
     model.load_state_dict({**{name: own[name] for name in own if name.endswith(UNUSED)}, **state})
 

@@ -181,3 +181,14 @@ def test_a_whole_list_of_synsets_is_the_authors_own_numbering():
     matching = classes.match(Dataset("ilsvrc", "val", (), wnids), None, 1000, "authors.npz")
     assert matching.labelled
     assert matching.outputs == tuple(range(1000))
+
+
+def test_an_index_that_contradicts_the_imagenet_head_is_refused(tmp_path):
+    """n01440764 is output 0. Names may be given any output, unless all are off by one; goldfish is 1."""
+    path = tmp_path / "index.txt"
+    path.write_text("n01440764 1\nn01443537 1\ngoldfish 2\nmouse 333\ntench 0\nhen 9\n")
+    for name, own, said in (("n01440764", 0, 1), ("goldfish", 1, 2), ("hen", 8, 9)):
+        with pytest.raises(UserError, match=f"index.txt: {name} is output {own} of ImageNet's head, not {said}. Count"):
+            match(dataset(name), None, 1000, imagenet=True, index=path)
+    assert match(dataset("n01443537", "mouse", "tench"), None, 1000, imagenet=True, index=path).outputs == (1, 333, 0)
+    assert match(dataset("n01440764"), None, 1000, index=path).outputs == (1,)

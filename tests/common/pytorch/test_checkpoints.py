@@ -196,3 +196,11 @@ def test_half_precision_and_missing_counts_load(tmp_path):
     del state["1.running_var"]
     with pytest.raises(UserError, match="1 missing"):
         checkpoints.load_strictly(model, state, tmp_path)
+
+
+def test_eight_bit_floats_load(tmp_path):
+    """A quarter is exact in eight bits; PyTorch itself can't say whether such numbers are finite."""
+    model = torch.nn.Linear(2, 2)
+    state = {"weight": torch.full((2, 2), 0.25).to(torch.float8_e4m3fn), "bias": torch.zeros(2)}
+    checkpoints.load_strictly(model, state, tmp_path)
+    assert model.weight.tolist() == [[0.25, 0.25]] * 2
