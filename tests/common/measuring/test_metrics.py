@@ -353,7 +353,10 @@ def test_trivial_baselines_by_hand():
     samples = [Still([56, 56, 168, 168]), Still([4, 4, 220, 220])]
     found = trivial_baselines(WSOLEVAL_V1, samples)
     assert (found.whole_image, found.centred_box, found.centred_side, found.images) == (50, 100, 0.7, 2)
-    assert [box.tolist() for box in centred_boxes(SQUARE.size, (0.5, 1.0))] == [[[56, 56, 168, 168]], [[0, 0, 224, 224]]]
+    assert [box.tolist() for box in centred_boxes(SQUARE.size, (0.5, 1.0))] == [
+        [[56, 56, 168, 168]],
+        [[0, 0, 224, 224]],
+    ]
     assert list(CENTRED_SIDES) == [k / 20 for k in range(1, 21)]
     # 159 of 224 wide and high are 160^2 / 225^2 = 0.506 of the whole, and 160^2 / 213.8^2 of a box of side 0.95; one
     # of 158 is under a half of the whole, at 0.4994.
