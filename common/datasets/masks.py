@@ -4,7 +4,9 @@
 |---|---|
 | grey values | what exceeds the data set's `mask_over`: 128 in CUB, where values count annotators, else 0 |
 | only 0 and 1, or one bit | 1 |
-| colours, by palette or in full | what is not black; PASCAL VOC's `void` (224 224 192) is ignored |
+| colours, by palette or in full | what is not black, which must be there; VOC's `void` (224 224 192) is ignored |
+| transparency | as black; of a picture in one colour, the opacity |
+| JPEG or WebP, which blur zeros | what exceeds half of the greatest value |
 | 16-bit grey of values over 255 | the high byte, as grey |
 
 A mask of another resolution is brought into the frame from its own, as wsolevaluation does with OpenImages' masks, if
@@ -20,7 +22,7 @@ import numpy as np
 
 from common.datasets.sample import Sample
 from common.measuring.geometry import Frame
-from common.pictures.images import ImageError, read_stored
+from common.pictures.images import ImageError, is_lossy, read_stored
 from common.system.errors import UserError
 
 VOID = (224, 224, 192)
@@ -58,6 +60,9 @@ def read_object(path: Path, mask_over: int) -> tuple[np.ndarray, np.ndarray | No
         ImageError: the file is missing or can't be decoded.
     """
     stored = read_stored(path)
+    if is_lossy(path):
+        brightest = stored if stored.ndim == 2 else stored.max(axis=2)
+        return brightest > brightest.max() / 2, None
     if stored.ndim == 2:
         greatest = int(stored.max())
         if greatest > 255:
@@ -65,6 +70,8 @@ def read_object(path: Path, mask_over: int) -> tuple[np.ndarray, np.ndarray | No
         return stored > (0 if greatest <= 1 else mask_over), None
     coloured = stored.any(axis=2)
     void = (stored == VOID).all(axis=2)
+    if coloured.all() and len(np.unique(stored[~void], axis=0)) > 1:
+        raise ImageError("the mask has several colours and no black", where=path, expected="a black background")
     return coloured & ~void, void if void.any() else None
 
 

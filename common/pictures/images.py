@@ -153,15 +153,18 @@ def read_mask(path: Path) -> np.ndarray:
 def read_stored(path: Path) -> np.ndarray:
     """A mask's values as stored: (H, W) uint8 or int32 where it is grey, (H, W, 3) uint8 RGB where it is in colours.
 
-    A palette of greys, and RGB of three equal channels, are grey.
+    A palette of greys, and RGB of three equal channels, are grey. What is transparent is black; of a picture that is of
+    one colour the opacity is taken.
 
     Raises:
         ImageError: as `read_rgb`.
     """
     with _open(path) as image:
-        deep = image.mode.startswith("I")
+        deep, alpha = image.mode.startswith("I"), None
         try:
             stored = np.asarray(image, dtype=np.int32) if deep else None
+            if image.mode in ("RGBA", "LA", "PA") or (image.mode in ("RGB", "L", "P") and "transparency" in image.info):
+                alpha = np.asarray(image.convert("RGBA"))[..., 3]
         except Exception as error:  # as in read_rgb
             raise ImageError(f"the image can't be decoded ({error})", where=path, do="replace or remove it") from error
     if stored is not None:
@@ -169,8 +172,22 @@ def read_stored(path: Path) -> np.ndarray:
             raise ImageError("the image has more than 16 bits a channel", where=path, expected="8 or 16 bits")
         return stored
     pixels = read_rgb(path)
+    if alpha is not None and alpha.min() < alpha.max():
+        if (pixels == pixels[0, 0]).all():
+            return alpha
+        pixels = np.where(alpha[..., None] > 0, pixels, 0)
     grey = (pixels[..., 0] == pixels[..., 1]).all() and (pixels[..., 0] == pixels[..., 2]).all()
     return pixels[..., 0] if grey else pixels
+
+
+def is_lossy(path: Path) -> bool:
+    """Whether a picture's format is one that blurs values, so that few zeros stay zeros: JPEG, and WebP as it may be.
+
+    Raises:
+        ImageError: not there, or no image.
+    """
+    with _open(path) as image:
+        return image.format in ("JPEG", "MPO", "WEBP")
 
 
 def read_labels(path: Path) -> np.ndarray:
