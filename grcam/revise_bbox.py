@@ -331,7 +331,7 @@ def _write(options: Revise, folder: Path, source: DataSource, files: Files, repo
 
 
 def _header(options: Revise, source: DataSource, th: float) -> dict[str, Any]:
-    """What the manifests of all three say, but for the method and the threshold."""
+    """Contents of all three manifests, but for the method and the threshold."""
     data = source.described(source.load())
     said = handover.trained_file(options.classify_save_path)
     data["trained_images"] = trained.joined([read_json(said) if said.is_file() else None])

@@ -19,7 +19,7 @@ from common.system.parallel import pool_of
 from common.system.progress import bar
 
 Decode = Literal["all", "headers", "none"]
-"""How much of each image is read: all of it, its size alone, or nothing."""
+"""Part of each image that is read: all of it, its size alone, or nothing."""
 
 
 def without_annotations(dataset: Dataset) -> list[str]:
