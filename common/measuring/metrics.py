@@ -15,7 +15,10 @@ from common.measuring.boxes import as_boxes, pairwise_iou
 from common.measuring.extraction import check_map
 from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
 from common.measuring.hits import Hits, chunks
+from common.measuring.pixel_metrics import PixelEvaluator, PixelResult  # by their names here, too, scripts import them
 from common.measuring.protocols import Protocol
+
+__all__ = ["ImageScores", "LocalizationEvaluator", "LocalizationResult", "PixelEvaluator", "PixelResult", "score_boxes"]
 
 
 @dataclass(frozen=True)
