@@ -8,12 +8,10 @@ import cv2
 import numpy as np
 
 from common.measuring.geometry import Frame
-from common.pictures.overlays import draw, encode_jpeg, encode_png
+from common.pictures.overlays import check_ending, draw, encode
 from common.runs.localizing import Box
 from common.system.errors import UserError
 from common.system.files import write_atomically
-
-ENCODERS = {".jpg": encode_jpeg, ".jpeg": encode_jpeg, ".png": encode_png}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,17 +117,15 @@ class Found:
         return draw(self.image, self.frame, self.map, box, np.empty((0, 4)), longest=longest)[1]
 
     def save(self, path: str | Path) -> Path:
-        """Write `picture` as a JPEG or PNG file, by its ending, and return its path.
+        """Write `picture` as a JPEG, PNG or PDF file, by its ending, and return its path.
 
         Raises:
             UserError: another ending.
         """
         path = Path(path)
-        encode = ENCODERS.get(path.suffix.lower())
-        if encode is None:
-            raise UserError(f"a picture named {path.name}", expected=f"the ending {', '.join(ENCODERS)}")
+        check_ending(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(encode(self.picture())))
+        write_atomically(path, lambda file: file.write(encode(self.picture(), path.suffix)))
         return path
 
     def classified(self) -> dict[str, Any]:

@@ -331,13 +331,13 @@ def of_split(
     dropped, notes = _doubts(table, own, split, doubtful, on_problem)
     kept = {path: image_id for path, image_id in mine.items() if path not in dropped}
     boxes: dict[str, list[np.ndarray]] = {}
-    others_boxes = _of_other_classes(table, kept)
+    others_boxes = dict.fromkeys(_of_other_classes(table, kept))
     for path, image_id in kept.items():
         if path in table.boxes:
             found = enumerate(table.boxes[path])
             boxes.setdefault(image_id, []).extend(box for place, box in found if (path, place) not in others_boxes)
     if others_boxes:
-        path, place = others_boxes[0]
+        path, place = next(iter(others_boxes))
         notes += (f"{table.file}: {len(others_boxes)} boxes are of other classes than their images, such as "
                   f"{table.classes[path][place]} in {path}, and were left out",)  # fmt: skip
     negatives = {image_id for path, image_id in kept.items() if path in table.negatives} - boxes.keys()

@@ -1,9 +1,14 @@
 """Pictures of localization: an image with its boxes, and under its map."""
 
+import io
+from pathlib import Path
+
 import cv2
 import numpy as np
+from PIL import Image
 
 from common.measuring.geometry import Frame
+from common.system.errors import UserError
 
 PREDICTED, TRUE = (255, 176, 0), (90, 230, 90)
 """RGB of the predicted and of the true boxes."""
@@ -81,16 +86,30 @@ def _outline(picture: np.ndarray, box: np.ndarray, colour: tuple[int, int, int])
 
 def encode_jpeg(picture: np.ndarray) -> bytes:
     """(H, W, 3) uint8 RGB as a JPEG file's content."""
-    return _encoded(picture, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 82])
-
-
-def encode_png(picture: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB as a PNG file's content."""
-    return _encoded(picture, ".png", [])
-
-
-def _encoded(picture: np.ndarray, ending: str, options: list[int]) -> bytes:
-    done, content = cv2.imencode(ending, picture[..., ::-1], options)
+    done, content = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
     if not done:
         raise RuntimeError("OpenCV could not encode a picture")
     return content.tobytes()
+
+
+ENDINGS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG", ".pdf": "PDF"}
+
+
+def check_ending(path: Path) -> None:
+    """Refuse a picture's name whose ending is of no format that `encode` writes.
+
+    Raises:
+        UserError: so it is.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise UserError(f"the picture's ending is {path.suffix!r}", expected=".jpg, .png or .pdf")
+
+
+def encode(picture: np.ndarray, ending: str) -> bytes:
+    """(H, W, 3) uint8 RGB as the content of a file of one of `ENDINGS`, PNG and PDF at 300 pixels an inch."""
+    kind = ENDINGS[ending.lower()]
+    if kind == "JPEG":
+        return encode_jpeg(picture)
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, kind, resolution=300)
+    return content.getvalue()

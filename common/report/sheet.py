@@ -3,7 +3,6 @@
 python -m common.report.sheet runs/cam/test/crop runs/bas/test/crop --validation runs/*/held/crop --out sheet.pdf
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import tyro
-from PIL import Image
 
 from common.pictures.images import read_rgb
-from common.pictures.overlays import draw, encode_jpeg
+from common.pictures.overlays import check_ending, draw, encode
 from common.report.gallery import measure
 from common.runs.audit import judge
 from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate
@@ -22,7 +20,6 @@ from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
 from common.system.options import parse
 
-ENDINGS = {".png": "PNG", ".pdf": "PDF"}
 GAP, WORDS = 6, 18
 """Pixels between pictures, and above a row for its name."""
 
@@ -102,28 +99,19 @@ def _pictures(evaluation: Evaluation, picked: Sequence[str], size: tuple[int, in
     return pictures
 
 
-def _encoded(picture: np.ndarray, ending: str) -> bytes:
-    if ending not in ENDINGS:
-        return encode_jpeg(picture)
-    content = io.BytesIO()
-    Image.fromarray(picture).save(content, ENDINGS[ending], resolution=300)
-    return content.getvalue()
-
-
 def main() -> None:
     """Run the command line."""
     options = parse(Sheet, prog="python -m common.report.sheet", description=__doc__)
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
-    if options.out.suffix.lower() not in (".jpg", ".jpeg", *ENDINGS):
-        raise UserError(f"the picture's ending is {options.out.suffix!r}", expected=".jpg, .png or .pdf")
+    check_ending(options.out)
     if options.out.exists() and not options.overwrite:
         raise UserError(
             "the picture is there already", where=options.out, do="choose another --out, or say --overwrite"
         )
     evaluations, _ = evaluate(options, need_boxes=False)
     picture = sheet(evaluations, options.images, options.width, options.workers, options.ids)
-    write_atomically(options.out, lambda file: file.write(_encoded(picture, options.out.suffix.lower())))
+    write_atomically(options.out, lambda file: file.write(encode(picture, options.out.suffix)))
     print(options.out.resolve())
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 
 from common.datasets.sample import Sample
 from common.measuring.arrays import Boxes
-from common.measuring.geometry import Frame, Size
+from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import Protocol
 from common.runs.intervals import Interval, Resampling, intervals
@@ -17,11 +16,10 @@ CENTRED_SIDES = tuple(round(0.05 * k, 2) for k in range(1, 21))
 """Sides tried for the best fixed centred box; the last, 1.0, is the whole image."""
 
 
-@lru_cache(maxsize=64)
-def centred_boxes(frame_size: Size, sides: tuple[float, ...]) -> tuple[Boxes, ...]:
-    """Boxes (1, 4) around a frame's centre, one for each side given as a share of its width and height."""
-    size = np.array(frame_size, dtype=np.float64)
-    return tuple(np.concatenate([size * (1 - side) / 2, size * (1 + side) / 2])[None] for side in sides)
+def centred_boxes(frame: Frame, sides: Iterable[float]) -> list[Boxes]:
+    """Boxes (1, 4) around the frame's centre, one for each side given as a share of the frame's width and height."""
+    size = np.array(frame.size, dtype=np.float64)
+    return [np.concatenate([size * (1 - side) / 2, size * (1 + side) / 2])[None] for side in sides]
 
 
 @dataclass(frozen=True)
@@ -54,9 +52,9 @@ def trivial_baselines(
 ) -> TrivialBaselines:
     """Scores of boxes drawn without looking, under a protocol, in the protocol's own frame."""
     evaluator = LocalizationEvaluator(protocol, CENTRED_SIDES, count_missing)
+    boxes = centred_boxes(Frame.of_kind(protocol.frame, (1, 1)), CENTRED_SIDES)  # a frame's size is its kind's alone
     for sample in samples:
         frame = Frame.of_kind(protocol.frame, sample.size)
-        boxes = centred_boxes(frame.size, CENTRED_SIDES)
         evaluator.accumulate_boxes(boxes, frame, sample.boxes, sample.label, image_id=sample.image_id)
     result = evaluator.compute()
     last = np.full(len(protocol.criteria), len(CENTRED_SIDES) - 1)

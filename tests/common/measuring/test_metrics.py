@@ -353,7 +353,7 @@ def test_trivial_baselines_by_hand():
     samples = [Still([56, 56, 168, 168]), Still([4, 4, 220, 220])]
     found = trivial_baselines(WSOLEVAL_V1, samples)
     assert (found.whole_image, found.centred_box, found.centred_side, found.images) == (50, 100, 0.7, 2)
-    assert [box.tolist() for box in centred_boxes(SQUARE.size, (0.5, 1.0))] == [
+    assert [box.tolist() for box in centred_boxes(SQUARE, (0.5, 1.0))] == [
         [[56, 56, 168, 168]],
         [[0, 0, 224, 224]],
     ]
