@@ -260,7 +260,7 @@ def _writer(
 def _training(load: str) -> dict[str, Any] | None:
     """The seed and the recipe of one's own training; None of any other checkpoint."""
     stored = None if load.startswith("imagenet:") else records.read(Path(load))
-    return None if stored is None else training_of(stored.to_json())
+    return converted.read(load).training if stored is None else training_of(stored.to_json())
 
 
 def _known_classes(options: Localize, checkpoint, dataset: Dataset, matching: Matching) -> dict[str, Prediction] | None:

@@ -2,8 +2,8 @@
 
     python -m grcam.from_cam --checkpoint runs/cam/final.pth --out runs/cam/mobilenetv1.npz
 
-writes tensorpack's .npz under TF-Slim's names, and beside it the classes and the side of the images that it was trained
-on, at which DGL's and GRCAM's commands then show it images.
+writes tensorpack's .npz under TF-Slim's names, and beside it the classes, the training's seed, and the side of the
+images that it was trained on, at which DGL's and GRCAM's commands then show it images.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,12 @@ from common.datasets import classes, trained
 from common.measuring.geometry import SIDE
 from common.pytorch import checkpoints
 from common.pytorch.localization import trained_side
+from common.runs.provenance import training_of
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically, write_text
 from common.system.options import parse
 from common.tensorflow_files import converted
+from common.tensorflow_files.converted import Converted
 
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
@@ -77,7 +79,8 @@ def convert(options: FromCam) -> Path:
     if options.out.suffix != ".npz":
         raise UserError(f"--out {options.out}", expected="a name that ends in .npz")
     arrays = to_tf_slim(state)
-    converted.write(options.out, classes.names_of(config), trained_side(config).get("input_size", SIDE))
+    side = trained_side(config).get("input_size", SIDE)
+    converted.write(options.out, Converted(classes.names_of(config), side, training_of(config)))
     write_atomically(options.out, lambda file: np.savez(file, **arrays))
     if record := trained.place(options.checkpoint):
         write_text(options.out.with_name(f"{options.out.name}.{trained.FILE}"), record.read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ from common.measuring.extraction import min_max
 from common.measuring.geometry import FRAMES, frame_kinds
 from common.measuring.protocols import GRCAM
 from common.runs.localizing import Box, Localizing, best_classes, say_side
-from common.runs.provenance import TRAINING
+from common.runs.provenance import TRAINING, training_of
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.files import parse_json, read_json, write_atomically, write_json, writing
@@ -254,7 +254,7 @@ def _writers(
                 "method": method,
                 "architecture": options.mode,
                 "data": source.described(dataset, options.load),
-                "checkpoint": classifier.record,
+                "checkpoint": {**classifier.record, "training": _training(options.load)},
                 "classifier": {"name": options.mode, "crops": options.crops},
                 "frame": FRAMES[frame],
                 "options": {**(settings if method == "grcam" else {}), **read},
@@ -297,13 +297,19 @@ def _localized(item: Views, seen: Seen, squashed: np.ndarray, labelled: bool) ->
 
 def _names(load: str) -> tuple[str, ...] | None:
     """The checkpoint's classes, where a training's record lies beside it; None where none does, or it is another's."""
-    if names := converted.read(load).class_names:
-        return names
+    return converted.read(load).class_names or classes.names_of(_record_beside(load))
+
+
+def _training(load: str) -> dict[str, Any] | None:
+    """The seed and the recipe of the checkpoint's training, where a record tells them."""
+    return converted.read(load).training or training_of(_record_beside(load))
+
+
+def _record_beside(load: str) -> dict[str, Any]:
+    """The training's record in the checkpoint's folder; empty where there is none."""
     path = Path(load).parent / TRAINING
-    if load.startswith("imagenet:") or not path.is_file():
-        return None
-    record = read_json(path)
-    return classes.names_of(record) if isinstance(record, dict) else None
+    record = None if load.startswith("imagenet:") or not path.is_file() else read_json(path)
+    return record if isinstance(record, dict) else {}
 
 
 def _hand_over(options: Generate, dataset: Dataset, journal: Journal, matching: Matching) -> None:

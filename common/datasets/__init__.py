@@ -241,9 +241,13 @@ class TrainingSource(DataSource):
 
 
 def alike(stored: Any, record: Any) -> bool:
-    """Whether an entry of a stored record equals today's; a data set may have moved, its fingerprint tells it."""
-    if isinstance(stored, dict) and isinstance(record, dict) and "fingerprint" in record:
-        passing = {*PLACES, "passed_over", "training_steps"}
+    """Whether an entry of a stored record equals today's.
+
+    A data set may have moved, its fingerprint tells it; a checkpoint's training may not have been noted, its sha256
+    tells it.
+    """
+    if isinstance(stored, dict) and isinstance(record, dict) and {"fingerprint", "sha256"} & record.keys():
+        passing = {*PLACES, "passed_over", "training_steps", "training"}
         stored, record = (
             {key: value for key, value in each.items() if key not in passing} for each in (stored, record)
         )

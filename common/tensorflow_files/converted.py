@@ -1,10 +1,9 @@
-"""Record beside a TensorFlow checkpoint that was made of another framework's: its classes, and its input size.
+"""Record beside a TensorFlow checkpoint that was made of another framework's: its classes, input size, and training.
 
 The checkpoint itself holds arrays alone.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +22,17 @@ class Converted:
     Attributes:
         class_names: in the order of its outputs; None where unknown.
         input_size: side of the images that it was trained on, in pixels.
+        training: seed and recipe, as `common.runs.provenance.training_of` tells them; None where unknown.
     """
 
     class_names: tuple[str, ...] | None = None
     input_size: int = SIDE
+    training: dict[str, Any] | None = None
 
 
-def write(checkpoint: Path, class_names: Sequence[str] | None, input_size: int) -> None:
+def write(checkpoint: Path, record: Converted) -> None:
     """Put the record beside a checkpoint."""
-    names = None if class_names is None else list(class_names)
-    write_json(_place(checkpoint), {"class_names": names, "input_size": input_size})
+    write_json(_place(checkpoint), asdict(record))
 
 
 def read(checkpoint: Path | str) -> Converted:
@@ -46,12 +46,12 @@ def read(checkpoint: Path | str) -> Converted:
         return Converted()
     stored = read_json(path)
     told: dict[str, Any] = stored if isinstance(stored, dict) else {}
-    names, side = told.get("class_names"), told.get("input_size")
+    names, side, training = told.get("class_names"), told.get("input_size"), told.get("training")
     named = names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
-    if not named or type(side) is not int or not 1 <= side <= LARGEST_INPUT:
+    if not named or type(side) is not int or not 1 <= side <= LARGEST_INPUT or not isinstance(training, dict | None):
         raise UserError("not the record of a converted checkpoint", where=path,
                         expected="class_names and input_size", do="convert it again")  # fmt: skip
-    return Converted(None if names is None else tuple(names), side)
+    return Converted(None if names is None else tuple(names), side, training)
 
 
 def _place(checkpoint: Path) -> Path:

@@ -222,6 +222,21 @@ def test_the_best_of_a_column_is_marked_and_no_oracle_is(page):
     assert marked.count() > 0
     sources = marked.evaluate_all("cells => cells.map((cell) => cell.parentNode.cells[1].textContent)")
     assert set(sources) == {"released"}
+    equal = table_with_equal_columns(page)
+    assert equal, "no column of equal figures to look at"
+    assert not any(page.locator(f"table.best td.top:nth-child({column})").count() for column in equal)
+
+
+def table_with_equal_columns(page) -> list[int]:
+    """Columns, from 1, whose released figures are the same for all runs."""
+    rows = page.locator("table.best tbody tr").evaluate_all(
+        "rows => rows.map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    released = [row for row in rows if row[1].startswith("released")]
+    figures = [[cell.split()[0] if cell.strip() else "" for cell in row] for row in released]
+    return [
+        place + 1 for place in range(2, len(rows[0])) if len({row[place] for row in figures}) == 1 and figures[0][place]
+    ]
 
 
 def saved(page, click) -> bytes:

@@ -33,7 +33,7 @@ def made(tmp_path_factory):
         fill_network(model, 0, 2.0)
     config = {
         "method": "cam", "architecture": "mobilenet_v1", "class_names": list(reversed(small_cub.CLASSES)),
-        "trained_on": {"name": "cub"}, "options": {"augmentation": {"resize": 110, "crop": SIDE}},
+        "trained_on": {"name": "cub"}, "options": {"augmentation": {"resize": 110, "crop": SIDE}, "seed": 6},
     }  # fmt: skip
     checkpoints.write(folder / "final.pth", {"config": config, "model": model.state_dict()})
     data = DataSource("cub", small_cub.make(folder / "CUB", train=1, test=1))
@@ -66,6 +66,7 @@ def test_dgl_sees_what_the_training_saw(made, by_torch, tmp_path, capsys):
     the_same(Predictions.open(directory), by_torch)
     assert "note: the network sees 96 x 96 pixels, as in its training" in capsys.readouterr().out
     assert Predictions.open(directory).manifest["options"]["image_size"] == SIDE
+    assert Predictions.open(directory).manifest["checkpoint"]["training"]["seed"] == 6
     localize(replace(asked, image_size=224, crops=1, out=tmp_path / "large"))
     assert "note: the network sees 224 x 224 pixels, and was trained at 96" in capsys.readouterr().out
 
@@ -81,6 +82,7 @@ def test_grcam_sees_what_the_training_saw(made, by_torch, tmp_path, framework):
     found = Predictions.open(tmp_path / "out/cam-squash")
     the_same(found, by_torch)
     assert found.manifest["options"]["input_size"] == SIDE
+    assert found.manifest["checkpoint"]["training"] == by_torch.manifest["checkpoint"]["training"]
 
 
 @pytest.mark.slow
@@ -96,11 +98,13 @@ def test_maps_of_any_classifier_see_what_the_training_saw(made, by_torch, tmp_pa
 
 def test_the_record_of_a_converted_network(made, tmp_path):
     _, npz, _ = made
-    assert converted.read(npz) == converted.Converted(tuple(reversed(small_cub.CLASSES)), SIDE)
+    found = converted.read(npz)
+    assert found.training is not None
+    assert found == converted.Converted(tuple(reversed(small_cub.CLASSES)), SIDE, {**found.training, "seed": 6})
     for unknown in (tmp_path / "other.npz", "imagenet:mobilenetv1"):
         assert converted.read(unknown) == converted.Converted(None, 224)
     for wrong in ([], {"class_names": None}, {"class_names": [1], "input_size": 96}, {"input_size": 0},
-                  {"class_names": None, "input_size": "96"}):  # fmt: skip
+                  {"class_names": None, "input_size": "96"}, {"class_names": None, "input_size": 96, "training": 6}):  # fmt: skip
         (tmp_path / "other.npz.converted.json").write_text(json.dumps(wrong))
         with pytest.raises(UserError, match=r"other.npz.converted.json: not the record of a converted checkpoint"):
             converted.read(tmp_path / "other.npz")

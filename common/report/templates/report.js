@@ -383,8 +383,9 @@ function asCsv(table) {
 function markBest(table) {
   const judged = [...table.tBodies[0].rows].filter((row) => /^(released|validation|pseudo|stored)/.test(row.cells[1].textContent));
   for (let column = 2; column < table.rows[0].cells.length; column++) {
-    const values = judged.map((row) => number(row.cells[column])), most = Math.max(...values.filter((value) => !Number.isNaN(value)));
-    judged.forEach((row, at) => row.cells[column].classList.toggle("top", values[at] === most));
+    const values = judged.map((row) => number(row.cells[column])), known = values.filter((value) => !Number.isNaN(value));
+    const most = Math.max(...known), differ = most > Math.min(...known); // where all runs are equal, none is best
+    judged.forEach((row, at) => row.cells[column].classList.toggle("top", differ && values[at] === most));
   }
 }
 

@@ -121,6 +121,13 @@ def test_steps_of_a_training(tmp_path):
     assert alike({key: value for key, value in said.items() if key != "training_steps"}, said)
 
 
+def test_a_checkpoint_is_told_by_its_digest():
+    """Its training may not have been noted yet."""
+    checkpoint = {"name": "a.npz", "sha256": "0" * 64}
+    assert alike(checkpoint, {**checkpoint, "training": {"seed": 0}})
+    assert not alike({**checkpoint, "sha256": "1" * 64}, {**checkpoint, "training": {"seed": 0}})
+
+
 def test_the_best_of_several_says_what_it_was_chosen_on(tmp_path):
     """The checkpoints named in the record were, under any ending that TensorFlow takes; the last one was not."""
     root = small_cub.make(tmp_path / "CUB")
