@@ -105,7 +105,7 @@ def load_classifier(options: Localize) -> tuple[CamClassifier, str, dict[str, An
     opened = open_checkpoint(options.checkpoint)
     model = twins.load(opened, options.mode)
     told = converted.read(options.checkpoint)
-    record = {"name": opened.name, "sha256": opened.fingerprint(), "training": told.training}
+    record: dict[str, Any] = {"name": opened.name, "sha256": opened.fingerprint(), "training": told.training}
     record |= {} if told.input_size == SIDE else {"input_size": told.input_size}
     return model, options.mode, record, told.class_names
 
