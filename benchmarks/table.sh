@@ -52,4 +52,4 @@ done
   --format markdown --json "$out/results.json" >"$out/results.md"
 "$python" -m common.compare "$out/seed-${seeds[0]}"/test/{cam,bas,spol,dgl,grcam}/* \
   --validation "$out/seed-${seeds[0]}"/held/{cam,bas,spol,dgl,grcam}/* --format markdown --json "$out/compared.json" >"$out/compared.md"
-echo "$out/results.md and $out/compared.md"
+echo "$out/results.md and $out/compared.md; python -m benchmarks.readme $out writes the READMEs' tables"
