@@ -89,9 +89,15 @@ class Results:
         return cls(found["rows"], accuracies, sorted(seeds), sorted(commits), images)
 
     def row(self, method: str, protocol: str, source: str) -> dict[str, Any] | None:
-        """The line of a method under a protocol: the mean over seeds where several were trained."""
+        """The line of a method under a protocol: the mean over seeds where several were trained.
+
+        Raises:
+            UserError: lines of several networks or layers, of which one table can't show one.
+        """
         of_it = [row for row in self.rows if row["method"].split()[0] == method and row["protocol"] == protocol
                  and row["source"] == source]  # fmt: skip
+        if len(several := {row["method"] for row in of_it}) > 1:
+            raise UserError(f"several runs of {method}: {', '.join(sorted(several))}", expected="those of table.sh")
         return max(of_it, key=lambda row: row["seeds"], default=None)
 
     def baseline(self, name: str, protocol: str) -> float | None:

@@ -85,6 +85,10 @@ def test_a_readmes_table_is_what_was_measured():
     assert figures["spol"] == ""
     full = readme.table(results, ("bas",), ("released", "validation", "oracle")).splitlines()
     assert [line.split(" | ")[1] for line in full[6:]] == ["validation", "oracle"]
+    with pytest.raises(UserError, match="several runs of bas: bas mobilenet, bas vgg"):
+        readme.Results([*rows, line("bas vgg", "bas", "validation", 90)], {}, [0], [], 1).row(
+            "bas", "bas", "validation"
+        )
 
 
 def test_every_table_has_its_place():
