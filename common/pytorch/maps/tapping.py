@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from common.pytorch.maps.frozen_norm import FrozenNorm
 from common.system.errors import UserError
 
 
@@ -76,7 +77,7 @@ def differentiable(model: nn.Module) -> Iterator[None]:
     for weight in weights:
         weight.requires_grad_(False)
     try:
-        with torch.inference_mode(False), torch.enable_grad(), _as_written():
+        with torch.inference_mode(False), torch.enable_grad(), _as_written(), FrozenNorm():
             yield
     finally:
         for weight in weights:
