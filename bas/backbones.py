@@ -183,9 +183,18 @@ def build(arch: str, variant: str = "CUB", num_classes: int | None = None, slim:
         raise ValueError(f"no TF-Slim details for {arch!r}, expected mobilenet")
     details = {"slim": True} if slim else {}
     network = NETWORKS[arch](VARIANTS[variant], num_classes or VARIANTS[variant].classes, **details)
-    if arch != "vgg":  # the released VGG keeps PyTorch's initialization until ImageNet weights are loaded
+    if arch != "vgg":
         network.apply(_initialize)
+    elif variant == "ILSVRC":  # the others' VGG keeps PyTorch's initialization until ImageNet weights are loaded
+        initialize_vgg_heads(network)
     return network
+
+
+def initialize_vgg_heads(network: Network) -> None:
+    """Draw the weights of VGG's head and generator from N(0, 0.02); biases keep PyTorch's initialization."""
+    for layer in (*getattr(network, network.head_name), network.classifier_loc[0]):
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.02)
 
 
 def _initialize(module: nn.Module) -> None:

@@ -124,8 +124,7 @@ class Network(CutInTwo):
             top_k: None takes the label's foreground map, as training does; k the mean of the k best classes' maps.
         """
         clean = self.localize(images, labels, top_k)
-        height, width = clean.class_maps.shape[2:]
-        pooled = F.adaptive_avg_pool2d(clean.foreground_map, (height, width))  # 2 x 2 means at even sizes
+        pooled = halved(clean.foreground_map, clean.class_maps)
         suppressed = self.classify_frozen(clean.features.detach() * (1 - clean.foreground_map))
         return clean._replace(
             guided_scores=(clean.class_maps * pooled).mean(dim=(2, 3)),
@@ -214,6 +213,16 @@ class SecondHalf(nn.Module):
         state = {name: value.detach() for name, value in self.named_parameters() if name.startswith(own)}
         state |= {name: value.clone() for name, value in self.named_buffers() if name.startswith(own)}
         return functional_call(self, state, (masked,))
+
+
+def halved(maps: Tensor, like: Tensor) -> Tensor:
+    """Means of windows of 2 x 2 on the grid of class maps.
+
+    Of an odd number of rows or columns the last one is left out where f2 begins with a pool, which leaves it out too
+    (VGG, ResNet). Strided convolutions keep it: there it is a window of its own. The release has even numbers alone.
+    """
+    rounded_up = [-(-side // 2) for side in maps.shape[2:]]
+    return F.avg_pool2d(maps, 2, ceil_mode=list(like.shape[2:]) == rounded_up)
 
 
 def _of_label(scores: Tensor, labels: Tensor) -> Tensor:

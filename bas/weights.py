@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from torch import Tensor, nn
+from torch import Tensor
 
-from bas.backbones import build
+from bas.backbones import build, initialize_vgg_heads
 from bas.config import Recipe, recipe
 from bas.network import Network
 from common.datasets import classes
@@ -71,9 +71,7 @@ def start_from(network: Network, arch: str, source: str) -> None:
         state = _vgg_names(network, state) if arch == "vgg" else state
     _fill_backbone(network, state)
     if arch == "vgg":
-        for layer in (*getattr(network, network.head_name), network.classifier_loc[0]):
-            if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, std=0.02)
+        initialize_vgg_heads(network)
 
 
 def _vgg_names(network: Network, state: dict[str, Tensor]) -> dict[str, Tensor]:

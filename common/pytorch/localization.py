@@ -112,10 +112,11 @@ def localize(
         for items in run.batches(loader):
             samples = [item.sample for item in items]
             probabilities, seen = _look(look, items, options, device)
-            best_of_each = best_classes(probabilities.float().cpu().numpy(), samples)
+            scores = seen[0][0].float().cpu().numpy() if options.crops == 1 else None
+            best_of_each = best_classes(probabilities.float().cpu().numpy(), samples, scores)
             labels = torch.tensor([sample.label for sample in samples], device=device)
-            for number, (name, (scores, features)) in enumerate(zip(options.frames, seen, strict=True)):
-                maps = localizer.maps(features, scores, labels).detach().float().cpu().numpy()
+            for number, (name, (frame_scores, features)) in enumerate(zip(options.frames, seen, strict=True)):
+                maps = localizer.maps(features, frame_scores, labels).detach().float().cpu().numpy()
                 for item, raw, best in zip(items, maps, best_of_each, strict=True):
                     if not run.done(name, item.sample):
                         frame = item.frames[number]

@@ -170,12 +170,14 @@ class Localizing(Generic[Run]):
         return finish(self.writers.values())
 
 
-def best_classes(probabilities: Floats, samples: Sequence[Sample]) -> list[Classes]:
+def best_classes(probabilities: Floats, samples: Sequence[Sample], scores: Floats | None = None) -> list[Classes]:
     """Find the five best classes of each image; of equal ones the first.
 
     Args:
         probabilities: (N, K).
         samples: whose they are, for the error.
+        scores: (N, K), the scores of one crop that the probabilities are the softmax of. They rank the classes then:
+            beside a score 104 higher, probabilities are all 0.
 
     Raises:
         UserError: a network gives no finite scores for an image.
@@ -184,7 +186,8 @@ def best_classes(probabilities: Floats, samples: Sequence[Sample]) -> list[Class
         if not np.isfinite(row).all():
             raise UserError(f"the network gives no finite scores for {sample.image_id}",
                             do="check the checkpoint, and mixed precision if it is on")  # fmt: skip
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    ranked = probabilities if scores is None else scores
+    order = np.argsort(-ranked, axis=1, kind="stable")[:, :5]
     return [
         Classes(tuple(best.tolist()), tuple(row[best].tolist())) for best, row in zip(order, probabilities, strict=True)
     ]

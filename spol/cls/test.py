@@ -93,8 +93,9 @@ def classify(options: Classify) -> Path:
     ):
         images = Images(run.left, [kind], options.preprocessing)
         for items in run.batches(image_batches(images, options.batch_size, options.workers)):
-            probabilities = network(stacked(items, 0, device)).float().softmax(dim=1).cpu().numpy()
-            for item, best in zip(items, best_classes(probabilities, [item.sample for item in items]), strict=True):
+            scores = network(stacked(items, 0, device)).float()
+            samples, probabilities = [item.sample for item in items], scores.softmax(dim=1).cpu().numpy()
+            for item, best in zip(items, best_classes(probabilities, samples, scores.cpu().numpy()), strict=True):
                 run.write(None, item.sample, item.frames[0], best)
     if not writer.complete:
         writer.finish()

@@ -8,6 +8,7 @@ import torch
 from bas import losses
 from bas.backbones import build
 from bas.config import VARIANTS, recipe
+from bas.network import halved
 from bas.weights import _copies
 from tests.bas import filled
 
@@ -111,6 +112,28 @@ def test_any_input_size_and_class_count(arch, side):
     assert output.scores.shape == output.guided_scores.shape == (2, 3)
     assert output.foreground_map.shape == (2, 1, *output.features.shape[2:])
     assert torch.isfinite(output.guided_scores).all()
+
+
+@pytest.mark.parametrize(("side", "classes_side", "last"), [(28, 14, None), (5, 2, None), (5, 3, 24.0)])
+def test_a_foreground_map_is_halved_by_whole_windows(side, classes_side, last):
+    """AvgPool2d(2, 2); what is left over of odd sides is dropped behind a pool and kept behind strided convolutions."""
+    maps = torch.arange(side * side, dtype=torch.float32).view(1, 1, side, side)
+    found = halved(maps, torch.zeros(1, 7, classes_side, classes_side))
+    by_hand = maps[0, 0, : side // 2 * 2, : side // 2 * 2].view(side // 2, 2, side // 2, 2).mean(dim=(1, 3))
+    assert found.shape == (1, 1, classes_side, classes_side)
+    assert torch.equal(found[0, 0, : side // 2, : side // 2], by_hand)
+    if classes_side * 2 > side:
+        assert found[0, 0, -1, -1] == last
+
+
+def test_vgg_begins_as_each_release_begins():
+    """N(0, 0.02) for head and generator, on ILSVRC whether or not ImageNet's weights are loaded."""
+    torch.manual_seed(0)
+    for variant, width in (("ILSVRC", 0.02), ("CUB", 1 / (3 * 512 * 9) ** 0.5)):
+        network = build("vgg", variant, 4)
+        for layer in (network.classifier_cls[0], network.classifier_loc[0]):
+            assert layer.weight.std().item() == pytest.approx(width, rel=0.05)
+            assert layer.bias.abs().max() > 0
 
 
 def gradient_reaches(network, value):

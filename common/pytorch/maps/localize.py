@@ -164,12 +164,13 @@ def _localize(
         )
         for items in run.batches(loader):
             known = _ten_crops(look, items, pixels) if options.crops == 10 else None
+            ranked = None
             labels = torch.tensor([item.sample.label for item in items]) if options.map_class == "label" else None
             for number, frame in enumerate(options.frames):
                 found = mapper(pixels([item.views[number] for item in items]), labels)
-                probabilities = found.scores.softmax(dim=1) if known is None else known
-                known = probabilities  # of one crop: the first frame's
-                classes = best_classes(probabilities.cpu().numpy(), [item.sample for item in items])
+                if known is None:  # of one crop: the first frame's
+                    known, ranked = found.scores.softmax(dim=1), found.scores.cpu().numpy()
+                classes = best_classes(known.cpu().numpy(), [item.sample for item in items], ranked)
                 for (method, layer), maps in found.maps.items():
                     _write(run, (method, layer, frame), items, number, classes, maps)
     return run.finish()

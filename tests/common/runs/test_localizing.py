@@ -79,6 +79,13 @@ def test_best_classes_takes_equal_ones_in_order(dataset):
     assert found == ((1, 2, 0, 3, 4), (0.25, 0.25, 0.125, 0.125, 0.125))
 
 
+def test_one_crops_scores_rank_what_the_softmax_rounds_to_zero(dataset):
+    scores = np.array([[-3.0, 0.0, 120.0, 1.0, -1.0, 2.0]], np.float32)
+    probabilities = np.array([[0, 0, 1, 0, 0, 0]], np.float32)  # their softmax in float32
+    (found,) = best_classes(probabilities, dataset.samples[:1], scores)
+    assert found == ((2, 5, 3, 1, 4), (1.0, 0.0, 0.0, 0.0, 0.0))
+
+
 def test_scores_that_are_no_numbers_are_refused(dataset):
     with pytest.raises(UserError, match=f"no finite scores for {dataset.samples[0].image_id}"):
         best_classes(np.array([[0.5, float("nan")]]), dataset.samples[:1])
