@@ -51,18 +51,25 @@ class Trunk(nn.Module):
 
 
 class ResNetTrunk(Trunk):
-    """ResNet50 whose last stage has stride 1; its keys are torchvision's."""
+    """ResNet50 whose last stage has stride 1; its keys are torchvision's.
+
+    Args:
+        stride: of the last stage's output, 16; or 8, IRN's finer variant, which no released step uses.
+    """
 
     CHANNELS = (64, 256, 512, 1024, 2048)
     conv1: nn.Module
     bn1: nn.Module
 
-    def __init__(self):
+    def __init__(self, stride: int = 16):
         super().__init__()
         from torchvision.models import resnet50  # torchvision takes as long to import as PyTorch
 
-        made = resnet50(weights=None)
-        made.layer4[0].conv2.stride = made.layer4[0].downsample[0].stride = (1, 1)
+        made: Any = resnet50(weights=None)
+        for layer in (made.layer4,) if stride == 16 else (made.layer3, made.layer4):
+            layer[0].conv2.stride = layer[0].downsample[0].stride = (1, 1)
+            for block in layer[1:] if stride == 8 else ():  # a layer's first block is never dilated
+                block.conv2.dilation = block.conv2.padding = (2, 2)
         for name in ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4"):
             self.add_module(name, getattr(made, name))
 
@@ -95,9 +102,15 @@ class MobileNetTrunk(Trunk):
         return self.model[self.ENDS[number - 1] : self.ENDS[number]](values)
 
 
-def build_trunk(name: str, frozen_norm: bool = False) -> Trunk:
-    """A trunk by its name in `TRUNKS`, freshly initialized."""
-    trunk = {"resnet50": ResNetTrunk, "mobilenet_v1": MobileNetTrunk}[name]()
+def build_trunk(name: str, frozen_norm: bool = False, stride: int = 16) -> Trunk:
+    """A trunk by its name in `TRUNKS`, freshly initialized; `stride` is ResNet50's.
+
+    Raises:
+        ValueError: a stride that the trunk can't have.
+    """
+    if stride not in ((8, 16) if name == "resnet50" else (16,)):
+        raise ValueError(f"{name} has no stride {stride}")
+    trunk = ResNetTrunk(stride) if name == "resnet50" else MobileNetTrunk()
     trunk.frozen_norm = frozen_norm
     return trunk.train()
 
@@ -210,12 +223,13 @@ class CamNetwork(nn.Module):
     Args:
         trunk: one of `TRUNKS`; the module is called by it.
         num_classes: C.
+        stride: see `ResNetTrunk`.
     """
 
-    def __init__(self, trunk: str, num_classes: int):
+    def __init__(self, trunk: str, num_classes: int, stride: int = 16):
         super().__init__()
         self.trunk_name, self.num_classes = trunk, num_classes
-        self.add_module(trunk, build_trunk(trunk, frozen_norm=True))
+        self.add_module(trunk, build_trunk(trunk, frozen_norm=True, stride=stride))
         self.classifier = nn.Conv2d(self.trunk.CHANNELS[-1], num_classes, 1, bias=False)
         made: Any = self.trunk
         stem = (made.conv1, made.bn1) if trunk == "resnet50" else made.model[:1]

@@ -44,6 +44,17 @@ def optimizer_steps(network, groups, rates, momentum, decay, most, losses):
 
 
 @pytest.mark.slow
+@torch.no_grad()
+def test_cam_network_of_stride_8_is_the_recorded_one():
+    """Float64, 1e-9 of the greatest value."""
+    network = filled(CamNetwork("resnet50", 20, stride=8)).eval()
+    recorded = golden("cam")
+    assert_close(pair_maps(network, pair(*recorded["i1/hws"])), recorded["stride8/cam"], 1e-9)
+    with pytest.raises(ValueError, match="mobilenet_v1 has no stride 8"):
+        CamNetwork("mobilenet_v1", 20, stride=8)
+
+
+@pytest.mark.slow
 def test_cam_network_and_its_training_are_the_recorded_ones():
     """Float64: logits, losses, gradients, two steps, maps; 1e-8 of the greatest value."""
     from bas.segmentation.train import cam_groups
