@@ -19,7 +19,7 @@ import tyro
 
 from common.measuring.extraction import min_max
 from common.pytorch import maps, twins
-from common.pytorch.backbones import CamClassifier
+from common.pytorch.cam_classifier import CamClassifier
 from common.pytorch.runtime import for_inference, pick_device
 from common.system.errors import run_command
 from common.tensorflow_files.architectures import LAYERS

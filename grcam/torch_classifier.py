@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from common.pytorch import twins
-from common.pytorch.backbones import CamClassifier
+from common.pytorch.cam_classifier import CamClassifier
 from common.pytorch.maps.cam import class_activation
 from common.pytorch.maps.refined import refined
 from common.pytorch.runtime import for_inference, pick_device

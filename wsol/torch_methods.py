@@ -13,6 +13,7 @@ from common.measuring.extraction import LARGEST_COMPONENT
 from common.measuring.geometry import Frame
 from common.measuring.protocols import BAS, GRCAM, SPOL
 from common.pytorch import backbones, cam, checkpoints, maps
+from common.pytorch.cam_classifier import CamClassifier
 from common.pytorch.data import channels_first, frame_pixels, normalized
 from common.pytorch.localization import Localizer
 from common.pytorch.maps.localize import enlarged
@@ -203,7 +204,7 @@ def method_of(checkpoint: str) -> str:
     )  # fmt: skip
 
 
-def _opened(checkpoint: str) -> tuple[backbones.CamClassifier, str, tuple[str, ...] | None]:
+def _opened(checkpoint: str) -> tuple[CamClassifier, str, tuple[str, ...] | None]:
     """A classifier, its architecture and its classes."""
     if checkpoint.startswith("imagenet:"):
         architecture = checkpoint.removeprefix("imagenet:")

@@ -21,7 +21,7 @@ from common.datasets import TrainingSource, classes
 from common.measuring.extraction import LARGEST_COMPONENT, min_max
 from common.measuring.geometry import SIDE
 from common.pytorch import backbones, checkpoints, distributed, localization
-from common.pytorch.backbones import CamClassifier
+from common.pytorch.cam_classifier import CamClassifier
 from common.pytorch.data import Augmentation, normalized, training_loader
 from common.pytorch.localization import LocalizeOptions
 from common.pytorch.runtime import Runtime, for_inference, for_training, pick_device, seed_everything
@@ -155,7 +155,7 @@ class CamLocalizer:
         map_class: `label` or `predicted`.
     """
 
-    def __init__(self, model: backbones.CamClassifier, map_class: str):
+    def __init__(self, model: CamClassifier, map_class: str):
         self.model, self.map_class = model, map_class
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,7 +202,7 @@ def localize(options: Localize, localizer: type[CamLocalizer] = CamLocalizer, me
 
 def load_classifier(
     checkpoint: str, stride: backbones.Stride | None = None
-) -> tuple[backbones.CamClassifier, str, dict[str, Any], tuple[str, ...] | None]:
+) -> tuple[CamClassifier, str, dict[str, Any], tuple[str, ...] | None]:
     """A trained model, its architecture, what the manifest says of the checkpoint, and its classes where it knows them.
 
     Args:

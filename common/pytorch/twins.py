@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from common.pytorch.backbones import HALF, CamClassifier
+from common.pytorch.cam_classifier import HALF, CamClassifier
 from common.pytorch.mobilenet_v1 import MobileNetV1Features, SameConv, same_padding
 from common.system.errors import UserError
 from common.tensorflow_files.architectures import (

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import backbones, checkpoints
 from common.pytorch.backbones import download
+from common.pytorch.cam_classifier import CamClassifier
 from common.system.errors import UserError
 from common.weights import weights_folder
 from spol.weights import fill
@@ -33,7 +34,7 @@ class Renormalized(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, classifier: backbones.CamClassifier):
+    def __init__(self, classifier: CamClassifier):
         super().__init__()
         self.classifier = classifier
         theirs_mean, theirs_std, mean, std = (

@@ -23,7 +23,7 @@ from common.measuring.extraction import min_max
 from common.measuring.geometry import FRAMES, SIDE, frame_kinds
 from common.measuring.protocols import GRCAM, PROTOCOLS
 from common.pytorch import cam, twins
-from common.pytorch.backbones import CamClassifier
+from common.pytorch.cam_classifier import CamClassifier
 from common.pytorch.data import LocalizationItem, localization_loader, normalized
 from common.pytorch.localization import LocalizeOptions, input_side
 from common.pytorch.maps.evidence import ALPHA

@@ -11,6 +11,7 @@ from torchvision.models import ResNet50_Weights
 
 from common.pictures.images import read_rgb, resize
 from common.pytorch import backbones
+from common.pytorch.cam_classifier import CamClassifier
 from common.pytorch.data import normalized
 from common.pytorch.mobilenet_v1 import MobileNetV1Features, SameConv, from_tf_slim
 from common.system.errors import UserError
@@ -117,7 +118,7 @@ def test_every_backbone_gives_maps(architecture, side, channels):
 
 
 def test_a_map_by_hand():
-    model = backbones.CamClassifier(torch.nn.Identity(), 2, 3)
+    model = CamClassifier(torch.nn.Identity(), 2, 3)
     with torch.no_grad():
         model.head.weight.copy_(torch.tensor([[0.0, 0], [1, 2], [5, 5]]))
     features = torch.tensor([[[[1.0, 0]], [[0, 3.0]]]])
