@@ -16,8 +16,17 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from common.datasets import Sample
-from common.measuring.geometry import CENTRE_CROP, SIDE, Frame, seen_kind
-from common.pictures.images import ImageError, centre_crop, read_rgb, read_size, resize, ten_crops, upright
+from common.measuring.geometry import SIDE, Frame
+from common.pictures.images import (
+    ImageError,
+    centre_crop,
+    read_rgb,
+    read_size,
+    resize,
+    squashed_for_crops,
+    ten_crops,
+    upright,
+)
 from dgl_tf.weights import first_line
 
 DECODERS = ("fast", "accurate")
@@ -122,8 +131,8 @@ def view(sample: Sample, kind: str, crops: int, method: str = "fast", side: int 
     pixels = in_frame(image, frame)
     if crops != 10:
         return View(sample, frame, pixels)
-    around = Frame.of_kind(seen_kind(CENTRE_CROP, side), frame.original).resized[0]
-    return View(sample, frame, pixels, ten_crops(squashed(image, around), side))
+    around = squashed_for_crops(image, side, "tensorflow1")[..., ::-1]
+    return View(sample, frame, pixels, ten_crops(around, side))
 
 
 def views(

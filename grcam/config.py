@@ -11,8 +11,6 @@ THRESHOLDS = (0.85, 0.86, 0.87, 0.88, 0.89, 0.9, 0.91, 0.92, 0.93)
 """The release's `th`; a map is cut at the fraction 1 - th of its greatest value. Its files are named after them."""
 SIDE = 224
 """Side of the frame that all boxes are in, and of the network's input, whole images squashed."""
-CROPS_FROM = 256
-"""Side that an image is squashed to before ten crops are taken."""
 LABEL_FACTOR = 10.0
 """The loss is the cross-entropy with this many times the one-hot label."""
 REVISION_FACTOR = 2.0

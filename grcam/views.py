@@ -15,9 +15,18 @@ import numpy as np
 
 from common.datasets import Sample
 from common.measuring.geometry import FRAMES, Frame
-from common.pictures.images import CENTRE_CROP, ImageError, centre_crop, read_rgb, read_size, resize, ten_crops
+from common.pictures.images import (
+    CENTRE_OF_TEN,
+    ImageError,
+    centre_crop,
+    read_rgb,
+    read_size,
+    resize,
+    squashed_for_crops,
+    ten_crops,
+)
 from common.system.errors import UserError
-from grcam.config import CROPS_FROM, SIDE
+from grcam.config import SIDE
 
 AHEAD = 2
 """Batches that are loaded ahead."""
@@ -71,7 +80,7 @@ class Layout:
     @property
     def mapped(self) -> tuple[int, ...]:
         """The views that maps are made of, one for each frame."""
-        places = {"squash": 0, "crop": 1 + CENTRE_CROP if self.crops == 10 else 1}
+        places = {"squash": 0, "crop": 1 + CENTRE_OF_TEN if self.crops == 10 else 1}
         return tuple(places[name] for name in self.frames)
 
     @property
@@ -82,11 +91,10 @@ class Layout:
     def of(self, image: np.ndarray) -> np.ndarray:
         """The views (V, side, side, 3) float32 of an image (H, W, 3) uint8."""
         views = [resize(image, (self.side, self.side), "tensorflow1")[None]]
-        around = round(CROPS_FROM * self.side / SIDE)
         if self.crops == 10:
-            views.append(ten_crops(resize(image, (around, around), "tensorflow1"), self.side))
+            views.append(ten_crops(squashed_for_crops(image, self.side, "tensorflow1"), self.side))
         elif "crop" in self.frames:
-            views.append(centre_crop(resize(image, (around, around), "tensorflow1"), self.side)[None])
+            views.append(centre_crop(squashed_for_crops(image, self.side, "tensorflow1"), self.side)[None])
         return np.concatenate(views)
 
 

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from common.measuring.geometry import CENTRE_CROP, Frame, seen_kind
 from common.system.errors import UserError
 from common.system.files import need_file
 
@@ -296,8 +297,20 @@ def centre_crop(image: np.ndarray, side: int) -> np.ndarray:
     return image[y : y + side, x : x + side]
 
 
-CENTRE_CROP = 4
+CENTRE_OF_TEN = 4
 """The centre crop's place among `ten_crops`."""
+
+
+def squashed_for_crops(image: np.ndarray, side: int, method: str) -> np.ndarray:
+    """The image squashed to the square that crops of `side` are cut from: of 256 for 224, of 110 for 96.
+
+    Args:
+        image: (H, W, 3), dtype as of `resize`.
+        side: of the crops, in pixels.
+        method: see `resize`.
+    """
+    around = Frame.of_kind(seen_kind(CENTRE_CROP, side), (image.shape[1], image.shape[0]))
+    return resize(image, around.resized, method)
 
 
 def ten_crops(image: np.ndarray, side: int) -> np.ndarray:

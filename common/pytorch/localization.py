@@ -16,7 +16,7 @@ from torch import Tensor
 from common.datasets import Dataset, DataSource
 from common.datasets.classes import Matching
 from common.measuring.geometry import LARGEST_INPUT, SIDE, frame_kinds
-from common.pictures.images import CENTRE_CROP
+from common.pictures.images import CENTRE_OF_TEN
 from common.pytorch.data import LocalizationItem, localization_loader
 from common.pytorch.runtime import compiled, precision
 from common.runs.localizing import Box, Localizing, best_classes, say_side
@@ -180,7 +180,7 @@ def _look(
             assert item.crops is not None  # the loader was asked for ten
             scores, features = look(item.crops.to(device))
             each.append(scores.softmax(dim=1).mean(dim=0))
-            centre.append((scores[CENTRE_CROP], features[CENTRE_CROP]))
+            centre.append((scores[CENTRE_OF_TEN], features[CENTRE_OF_TEN]))
         probabilities = torch.stack(each)
         all_scores, all_features = (torch.stack(parts) for parts in zip(*centre, strict=True))
         seen["crop"] = all_scores, all_features

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from common.datasets import DataSource, Sample
-from common.pictures.images import CENTRE_CROP, IMAGENET_MEAN, IMAGENET_STD, read_rgb
+from common.pictures.images import CENTRE_OF_TEN, IMAGENET_MEAN, IMAGENET_STD, read_rgb
 from common.system.errors import UserError
 from dgl_tf.preprocessing import read_image
 from grcam import views
@@ -91,7 +91,7 @@ def test_broken_files_are_problems_and_order_is_kept(tmp_path):
 def test_the_centre_crop_is_one_of_the_ten():
     image = fill.image(80, 90, 2)
     ten, one = Layout(("squash", "crop"), 10), Layout(("squash", "crop"), 1)
-    np.testing.assert_array_equal(ten.of(image)[1 + CENTRE_CROP], one.of(image)[1])
+    np.testing.assert_array_equal(ten.of(image)[1 + CENTRE_OF_TEN], one.of(image)[1])
     assert (ten.mapped, one.mapped) == ((0, 5), (0, 1))
     assert len(ten.of(image)[ten.classified]) == 10
     assert len(one.of(image)[one.classified]) == 1

@@ -13,6 +13,7 @@ from common.pictures.images import (
     read_rgb,
     read_size,
     resize,
+    squashed_for_crops,
     ten_crops,
 )
 from tests import fill
@@ -206,6 +207,14 @@ def test_ten_crops_by_position():
     crops = ten_crops(picture, 4)
     assert crops[:, 0, 0].tolist() == [0, 2, 12, 14, 7, 5, 3, 17, 15, 10]
     np.testing.assert_array_equal(crops[4], centre_crop(picture, 4))
+
+
+@pytest.mark.parametrize(("side", "around"), [(224, 256), (96, 110), (64, 73)])
+def test_what_crops_are_cut_from(side, around):
+    picture = fill.image(30, 40)
+    for method in images.RESIZES:
+        expected = resize(picture, (around, around), method)
+        np.testing.assert_array_equal(squashed_for_crops(picture, side, method), expected)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
