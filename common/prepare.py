@@ -8,9 +8,11 @@
 Every image is decoded. Problems are printed one to a line and the exit status is then 2; notes are not problems.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,18 +23,16 @@ from common.datasets import (
     DataSource,
     checks,
     classes,
-    cub,
     demo,
     demo_scenes,
-    fine_grained,
     ilsvrc,
-    imagenetv2,
     lists,
     shipped,
     splits,
     trained,
     wsoleval,
 )
+from common.datasets.layouts import LAYOUTS
 from common.runs import leakage
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
@@ -42,34 +42,10 @@ Checked = Literal[
     "demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "stanford-dogs", "stanford-cars", "fgvc-aircraft",
     "openimages", "imagenetv2", "voc", "coco", "demo-scenes",
 ]  # fmt: skip
-SPLITS = {
-    "demo": ("train", "test"),
-    "cub": ("train", "test"),
-    "ilsvrc": ("train", "val"),
-    "photographs": ("val",),
-    "folder": ("train", "test"),
-    "wsoleval": ("train", "val", "test"),
-    "stanford-dogs": ("train", "test"),
-    "stanford-cars": ("train", "test"),
-    "fgvc-aircraft": ("train", "val", "test"),
-    "openimages": ("train", "val", "test"),
-    "imagenetv2": ("test",),
-    "voc": ("train", "val"),
-    "coco": ("train", "val"),
-    "demo-scenes": ("train", "val", "test"),
-}
-KNOWN = {
-    "cub": cub.COUNTS,
-    "ilsvrc": ilsvrc.COUNTS,
-    **fine_grained.COUNTS,
-    "openimages": wsoleval.OPENIMAGES_COUNTS,
-    "imagenetv2": imagenetv2.COUNTS,
-}
-"""Number of classes and of images in each split, as published."""
 CONTAINED = {frozenset(pair) for pair in (("train", "train_aug"), ("train", "trainval"), ("val", "trainval"))}
 """Splits of which the one is a part of the other."""
-SEGMENTATION = {"voc", "coco", "demo-scenes"}
-"""Data sets whose images show several classes."""
+RENDERED = {"recipe": "demo", "scenes": "demo-scenes"}
+"""Options that say what is rendered, and the data set that each is for."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +141,7 @@ def _read(options: Prepare, split: str, problems: list[str]) -> Dataset | None:
         leave_out=options.leave_out,
     )
     try:
-        return source.load(on_problem=note, multi_label=options.name in SEGMENTATION)
+        return source.load(on_problem=note, multi_label=LAYOUTS[options.name].multi_label)
     except UserError as problem:
         note(problem)
         return None
@@ -177,8 +153,9 @@ def _splits(options: Prepare) -> Sequence[str]:
     if options.name == "folder" and options.root.is_dir():
         return splits.present(options.root) or [splits.WHOLE]
     if options.name == "wsoleval" and options.metadata:
-        return sorted(path.parent.name for path in options.metadata.glob("*/image_ids.txt")) or SPLITS["wsoleval"]
-    return SPLITS[options.name]
+        found = sorted(path.parent.name for path in options.metadata.glob("*/image_ids.txt"))
+        return found or LAYOUTS[options.name].splits
+    return LAYOUTS[options.name].splits
 
 
 def _row(dataset: Dataset, sizes: dict[str, tuple[int, int]]) -> list[str]:
@@ -201,7 +178,7 @@ def _row(dataset: Dataset, sizes: dict[str, tuple[int, int]]) -> list[str]:
 
 def _compare_with_known(options: Prepare, report: Report) -> None:
     """Totals that are not the data set's; a subset of CUB's classes is worth a note only."""
-    known = KNOWN.get(options.name)
+    known = LAYOUTS[options.name].counts
     if known is None or options.classes is not None:
         return
     for split, dataset in report.splits.items():
@@ -324,14 +301,24 @@ def write_lists(options: Prepare, splits: dict[str, Dataset], folder: Path) -> l
     return written
 
 
+def _without_effect(arguments: Sequence[str]) -> set[str]:
+    """The options that the data set on the command line doesn't read; none where no word is surely its name."""
+    words = (word for before, word in pairwise(("", *arguments)) if not before.startswith("--") or before == "--help")
+    name = next((word for word in words if word in LAYOUTS), None)
+    if name is None:
+        return set()
+    only_some = {option for layout in LAYOUTS.values() for option in layout.options} | RENDERED.keys()
+    return only_some - {*LAYOUTS[name].options, *(option for option, owner in RENDERED.items() if owner == name)}
+
+
 def main() -> int:
     """Run the command line."""
-    options = parse(Prepare, prog="python -m common.prepare", description=__doc__)
+    options = parse(Prepare, prog="python -m common.prepare", description=__doc__, hidden=_without_effect(sys.argv[1:]))
     if options.name == "demo":
         demo.render(options.root, options.recipe, options.workers)
     if options.name == "demo-scenes":
         demo_scenes.render(options.root, options.scenes, options.workers)
-    if options.lists and options.name in SEGMENTATION:
+    if options.lists and LAYOUTS[options.name].multi_label:
         raise UserError("--lists for images of several classes", do="leave it out: the papers' lists hold one class")
     if options.name == "photographs":
         shipped.gather(options.root)

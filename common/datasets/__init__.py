@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from common.datasets import coco, cub, fine_grained, folder, ilsvrc, imagenetv2, lists, trained, voc, wsoleval
+from common.datasets import ilsvrc, lists, trained
 from common.datasets.classes import renamed
+from common.datasets.layouts import LAYOUTS
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.splits import is_evaluation
 from common.datasets.text import refuse_fractions
@@ -88,28 +89,7 @@ class DataSource:
             raise UserError("no such folder", where=root, do="name the data set's folder with --data.root")
         if self.held_per_class < 0:
             raise UserError(f"--data.held-per-class is {self.held_per_class}", expected="0 or more")
-        if self.name in ("cub", "demo"):
-            dataset = cub.load(root, self.split, self.held_per_class, on_problem, name=self.name)
-        elif self.name in ("ilsvrc", "photographs"):
-            dataset = ilsvrc.load(root, self.split, self.held_per_class, self.leave_out, on_problem, name=self.name)
-        elif self.name == "folder":
-            dataset = folder.load(root, self.split, self.boxes, self.held_per_class, on_problem)
-        elif self.name == "wsoleval":
-            dataset = wsoleval.load(root, self._need("metadata"), self.split, self.held_per_class, on_problem)
-        elif self.name == "openimages":
-            metadata = self.metadata or wsoleval.openimages_metadata(root)
-            dataset = wsoleval.load(root, metadata, self.split, self.held_per_class, on_problem, name=self.name)
-        elif self.name in fine_grained.NAMES:
-            dataset = fine_grained.load(self.name, root, self.split, self.held_per_class, on_problem)
-        elif self.name == "imagenetv2":
-            dataset = imagenetv2.load(root, self.split, self.boxes, on_problem)
-        elif self.name in ("voc", "demo-scenes"):
-            dataset = voc.load(root, self.split, self.held_per_class, on_problem, name=self.name)
-        elif self.name == "coco":
-            dataset = coco.load(root, self.split, on_problem)
-        else:
-            file = self._need("list_file")
-            dataset = lists.load(root, file, self.list_format, self.split, self.boxes, self.held_per_class, on_problem)
+        dataset = LAYOUTS[self.name].load(self, on_problem)
         if dataset.multi_label != multi_label:
             raise UserError(f"{self.name}'s images have {'one class each' if multi_label else 'several classes'}",
                             where=root, do=_OTHER_KIND[multi_label])  # fmt: skip
@@ -148,12 +128,6 @@ class DataSource:
 
     def _box_file(self) -> Path:
         return next((path for path in (self.boxes, self.metadata, self.list_file) if path is not None), self.root)
-
-    def _need(self, option: str) -> Path:
-        value = getattr(self, option)
-        if value is None:
-            raise UserError(f"--data.name {self.name} needs --data.{option.replace('_', '-')}")
-        return value
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a manifest."""

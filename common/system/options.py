@@ -5,7 +5,7 @@ have any spelling of `common.system.architectures`, and an option may have furth
 import dataclasses
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -28,6 +28,7 @@ def parse(
     description: str | None,
     released: Mapping[str, str] | None = None,
     architectures: Sequence[str] = (),
+    hidden: Container[str] = (),
 ) -> Options:
     """Parse the command line into a frozen dataclass.
 
@@ -38,6 +39,7 @@ def parse(
         released: what applies where an option's default is None, by field ("100 for CUB, 9 for ILSVRC"). Others of that
             default are shown as optional.
         architectures: the command's own spellings of them, where they are not the choices of a field.
+        hidden: fields that `--help` leaves out, of a dataclass that is given alone; they are parsed as ever.
 
     Raises:
         UserError: an architecture that this command has not.
@@ -50,6 +52,8 @@ def parse(
         leading |= _begins_with_one(each)
     arguments = _own_spellings(sys.argv[1:], sorted(known), leading) if known else sys.argv[1:]
     kind: Any = options
+    if {"-h", "--help"} & set(arguments) and isinstance(options, type):
+        kind = _shown(options, hidden)
     if isinstance(options, Mapping):
         kind = reduce(or_, (Annotated[each, tyro.conf.subcommand(name)] for name, each in options.items()))
     made: Options = tyro.cli(kind, prog=prog, description=description, args=arguments)
@@ -62,6 +66,17 @@ def also(*names: str) -> Any:
     They have no prefix, in a dataclass of fields neither: `--device` beside `--runtime.device`.
     """
     return tyro.conf.arg(aliases=[f"--{name}" for name in names])
+
+
+def _shown(options: type, hidden: Container[str]) -> type:
+    """The dataclass without the hidden fields' help; tyro would not parse them either."""
+    suppress: Any = tyro.conf.Suppress
+    unseen: list[tuple[str, Any, Any]] = []
+    for each in dataclasses.fields(options):
+        if each.name in hidden:
+            same: Any = dataclasses.field(default=each.default, default_factory=each.default_factory)
+            unseen.append((each.name, suppress[each.type], same))
+    return dataclasses.make_dataclass(options.__name__, unseen, bases=(options,), frozen=True)
 
 
 def _choices(options: type) -> set[str]:

@@ -1,11 +1,14 @@
 import shutil
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from PIL import Image
 
+from common import prepare
 from common.datasets import DataSource
+from common.datasets.layouts import LAYOUTS
 from common.datasets.wsoleval import write as write_metadata
 from common.prepare import Prepare, check, write_lists
 from tests import small_cub
@@ -170,6 +173,46 @@ def test_ilsvrcs_totals_are_known(tmp_path):
 def test_nothing_there(tmp_path):
     (problem,) = report(tmp_path / "nowhere").problems
     assert "no such folder" in problem
+
+
+FOR_SOME = {
+    "--metadata": {"wsoleval", "openimages"}, "--boxes": {"folder", "imagenetv2"}, "--leave-out": {"ilsvrc"},
+    "--recipe.seed": {"demo"}, "--scenes.seed": {"demo-scenes"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", get_args(prepare.Checked))
+def test_help_shows_what_applies(name, monkeypatch, capsys):
+    for words in ([name, "--help"], ["--help", name], ["--root", "voc", name, "-h"]):
+        monkeypatch.setattr("sys.argv", ["prepare", *words])
+        with pytest.raises(SystemExit, match="0"):
+            prepare.main()
+        shown = capsys.readouterr().out
+        assert {option for option in FOR_SOME if option in shown} == {
+            option for option, names in FOR_SOME.items() if name in names
+        }
+        assert "--decode" in shown
+
+
+def test_help_without_a_data_set_shows_everything(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["prepare", "--root", "cub", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        prepare.main()
+    shown = capsys.readouterr().out
+    assert all(option in shown for option in FOR_SOME)
+
+
+def test_options_without_effect_are_parsed(root, monkeypatch, capsys):
+    words = ["cub", "--root", root, "--metadata", "m", "--boxes", "b", "--leave-out", "odd", "--scenes.seed", "3"]
+    monkeypatch.setattr("sys.argv", ["prepare", *map(str, words), "--subset", "--workers", "1"])
+    assert prepare.main() == 0
+    assert capsys.readouterr().out.endswith("is ready\n")
+
+
+def test_every_data_set_has_a_layout():
+    assert LAYOUTS.keys() == {*get_args(DataSource.__annotations__["name"])}
+    assert {name for name, layout in LAYOUTS.items() if layout.splits} == {*get_args(prepare.Checked)}
+    assert {option for layout in LAYOUTS.values() for option in layout.options} <= DataSource.__annotations__.keys()
 
 
 def command(*arguments):

@@ -8,8 +8,9 @@ from common.datasets import DataSource, TrainingSource
 from common.datasets.classes import imagenet_classes, match
 from common.datasets.fine_grained import COUNTS
 from common.datasets.known import known_as
+from common.datasets.layouts import LAYOUTS
 from common.datasets.trained import TrainedImages, identities
-from common.prepare import KNOWN, Prepare, check
+from common.prepare import Prepare, check
 from common.system.errors import UserError
 from tests import official_sets
 from tests.official_sets import AIRCRAFT, CARS, DOGS, cars_annotations, cells
@@ -119,9 +120,15 @@ def test_images_held_out_of_train_are_none_of_trainval_either(tmp_path):
 
 def test_prepare_knows_the_counts(tmp_path):
     """As the official pages give them: 12,000 and 8,580 dogs, 8,144 and 8,041 cars, 10,000 aircraft in three parts."""
-    assert KNOWN["stanford-dogs"] == {"classes": 120, "train": 12000, "test": 8580}
-    assert KNOWN["stanford-cars"] == {"classes": 196, "train": 8144, "test": 8041}
-    assert KNOWN["fgvc-aircraft"] == {"classes": 100, "train": 3334, "val": 3333, "trainval": 6667, "test": 3333}
+    assert LAYOUTS["stanford-dogs"].counts == {"classes": 120, "train": 12000, "test": 8580}
+    assert LAYOUTS["stanford-cars"].counts == {"classes": 196, "train": 8144, "test": 8041}
+    assert LAYOUTS["fgvc-aircraft"].counts == {
+        "classes": 100,
+        "train": 3334,
+        "val": 3333,
+        "trainval": 6667,
+        "test": 3333,
+    }
     root = official_sets.cars(tmp_path)
     found = check(Prepare("stanford-cars", root, workers=1))
     assert found.problems == [

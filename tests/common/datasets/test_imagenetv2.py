@@ -3,7 +3,8 @@ import pytest
 from common.datasets import DataSource, TrainingSource
 from common.datasets.classes import imagenet_classes, match
 from common.datasets.known import known_as
-from common.prepare import KNOWN, Prepare, check
+from common.datasets.layouts import LAYOUTS
+from common.prepare import Prepare, check
 from common.system.errors import UserError
 from tests import official_sets
 
@@ -56,7 +57,7 @@ def test_what_lies_beside_the_images_is_counted(tmp_path):
 
 
 def test_prepare_knows_the_counts(tmp_path):
-    assert KNOWN["imagenetv2"] == {"classes": 1000, "test": 10000}
+    assert LAYOUTS["imagenetv2"].counts == {"classes": 1000, "test": 10000}
     root = official_sets.imagenetv2(tmp_path)
     found = check(Prepare("imagenetv2", root, workers=1))
     assert found.problems == [

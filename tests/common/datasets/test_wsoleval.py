@@ -5,9 +5,10 @@ import pytest
 
 from common.datasets import Dataset, DataSource, Sample, wsoleval
 from common.datasets.known import known_as
+from common.datasets.layouts import LAYOUTS
 from common.datasets.masks import object_and_ignore
 from common.measuring.geometry import Frame
-from common.prepare import KNOWN, Prepare, check
+from common.prepare import Prepare, check
 from common.system.errors import UserError
 from tests import official_sets, small_cub
 
@@ -177,7 +178,7 @@ def test_openimages_metadata_is_found(tmp_path, place):
 
 @pytest.mark.slow
 def test_prepare_knows_openimages_counts(tmp_path):
-    assert KNOWN["openimages"] == {"classes": 100, "train": 29819, "val": 2500, "test": 5000}
+    assert LAYOUTS["openimages"].counts == {"classes": 100, "train": 29819, "val": 2500, "test": 5000}
     root = official_sets.openimages(tmp_path)
     problems = check(Prepare("openimages", root, workers=1)).problems
     assert problems[:2] == [
