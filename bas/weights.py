@@ -105,9 +105,8 @@ def tf_slim_state(arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
     slim, _, _ = from_tf_slim(arrays)
     state = {}
     for name, value in slim.items():
-        found = re.fullmatch(r"(\w+?)_(\d+)\.(\d)\.(\w+)", name)
-        assert found is not None  # the names are ours
-        kind, number, part, leaf = found.groups()
+        layer, part, leaf = name.split(".")
+        kind, number = layer.split("_")
         offset = 3 if kind == "pointwise" else 0
         state[f"model.{number}.{int(part) + offset}.{leaf}"] = value.clone()
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))

@@ -46,7 +46,12 @@ class Classifier(ModelDesc):
         self.arch, self.num_classes, self.final_size = arch, num_classes, final_size
         self.base_lr, self.weight_decay, self.multiplied = base_lr, weight_decay, multiplied
         self.warmup_steps, self.data_format, self.dropout = warmup_steps, data_format, dropout
-        self.network: registry.Network | None = None
+        self._towers: list[registry.Network] = []
+
+    @property
+    def network(self) -> registry.Network:
+        """The first tower's network, once `build_graph` has built it."""
+        return self._towers[0]
 
     def inputs(self) -> list[tf.TensorSpec]:
         """uint8 BGR images and labels."""
@@ -62,8 +67,7 @@ class Classifier(ModelDesc):
             # released Inception, were updated once by every tower.
             update_statistics=tower.is_main_training_tower, dropout=self.dropout,
         )  # fmt: skip
-        if self.network is None:
-            self.network = network
+        self._towers.append(network)
         cost = tf.reduce_mean(
             tf.nn.sparse_softmax_cross_entropy_with_logits(logits=network.logits, labels=labels), name="xentropy-loss"
         )
@@ -116,7 +120,6 @@ class Start(SessionInit):
         self.model, self.checkpoint = model, checkpoint
 
     def _run_init(self, session: tf.Session) -> None:
-        assert self.model.network is not None  # by then it is built
         load_start(session, self.model.network, self.checkpoint)
 
 

@@ -172,22 +172,28 @@ def _look(
     look: Look, items: Sequence[LocalizationItem], options: LocalizeOptions, device: torch.device
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
     """Class probabilities (B, classes), and each frame's scores and features."""
-    seen: dict[str, tuple[Tensor, Tensor]] = {}
-    probabilities: Tensor | None = None
     if options.crops == 10:
-        each, centre = [], []
-        for item in items:  # ten at a time: larger batches outgrow a CPU's cache and gain a GPU little
-            assert item.crops is not None  # the loader was asked for ten
-            scores, features = look(item.crops.to(device))
-            each.append(scores.softmax(dim=1).mean(dim=0))
-            centre.append((scores[CENTRE_OF_TEN], features[CENTRE_OF_TEN]))
-        probabilities = torch.stack(each)
-        all_scores, all_features = (torch.stack(parts) for parts in zip(*centre, strict=True))
-        seen["crop"] = all_scores, all_features
+        probabilities, centre = _look_at_ten(look, items, device)
+        seen = {"crop": centre}
+    else:
+        probabilities, seen = None, {}
     for number, name in enumerate(options.frames):
         if name not in seen:
             seen[name] = look(torch.stack([item.views[number] for item in items]).to(device))
-        if probabilities is None:
-            probabilities = seen[name][0].softmax(dim=1)
-    assert probabilities is not None  # there is a frame
+    if probabilities is None:
+        probabilities = seen[options.frames[0]][0].softmax(dim=1)
     return probabilities, [seen[name] for name in options.frames]
+
+
+def _look_at_ten(
+    look: Look, items: Sequence[LocalizationItem], device: torch.device
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """The mean of ten crops' probabilities (B, classes), and the centre crops' scores and features."""
+    probabilities, scores_of_centre, features_of_centre = [], [], []
+    for item in items:  # ten at a time: larger batches outgrow a CPU's cache and gain a GPU little
+        assert item.crops is not None  # the loader was asked for ten
+        scores, features = look(item.crops.to(device))
+        probabilities.append(scores.softmax(dim=1).mean(dim=0))
+        scores_of_centre.append(scores[CENTRE_OF_TEN])
+        features_of_centre.append(features[CENTRE_OF_TEN])
+    return torch.stack(probabilities), (torch.stack(scores_of_centre), torch.stack(features_of_centre))

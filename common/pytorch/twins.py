@@ -303,9 +303,9 @@ def _inception(head_batch_norm: bool) -> nn.Sequential:
 def _mobilenet() -> MobileNetV1Features:
     features = MobileNetV1Features(output_stride=16)
     for name, unit in features.named_children():
-        assert isinstance(unit, nn.Sequential)
+        convolution, norm, *_ = unit.children()
         kind, number = name.split("_")
         scope = "MobilenetV1/Conv2d_0" if kind == "conv" else f"MobilenetV1/Conv2d_{number}_{kind}"
-        _named(unit[0], {"weight": f"{scope}/{'depthwise_weights' if kind == 'depthwise' else 'weights'}"})
-        _named(unit[1], {ours: f"{scope}/BatchNorm/{theirs}" for ours, theirs in _SLIM.items()})
+        _named(convolution, {"weight": f"{scope}/{'depthwise_weights' if kind == 'depthwise' else 'weights'}"})
+        _named(norm, {ours: f"{scope}/BatchNorm/{theirs}" for ours, theirs in _SLIM.items()})
     return features

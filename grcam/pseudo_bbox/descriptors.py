@@ -53,9 +53,7 @@ class Descriptors:
 
     def add(self, features: Tensor) -> bool:
         """Take in feature maps (N, C, h, w), float32; gives whether they are kept."""
-        if self.shift is None:
-            self.shift = features.mean(dim=(0, 2, 3))
-        shifted = features - self.shift[:, None, None]
+        shifted = self.shifted(features)
         height, width = features.shape[2:]
         centre = shifted[:, :, height // 4 : height - height // 4, width // 4 : width - width // 4]
         self.count += shifted[:, 0].numel()
@@ -68,6 +66,12 @@ class Descriptors:
         else:
             self._add_products(shifted.transpose(0, 1).flatten(1))
         return self._room >= 0
+
+    def shifted(self, features: Tensor) -> Tensor:
+        """Feature maps (N, C, h, w) less `shift`, which the first ones determine."""
+        if self.shift is None:
+            self.shift = features.mean(dim=(0, 2, 3))
+        return features - self.shift[:, None, None]
 
     def _add_products(self, columns: Tensor) -> None:
         if self._products is None:
@@ -160,9 +164,7 @@ def pseudo_boxes(
     direction, drift = group.direction().float(), group.drift().float()
     seen = {name for some in kept for name in some}
     rest = [name for name in names if name not in seen]
-    shift = group.shift
-    assert shift is not None  # there are descriptors
-    again = ((some, maps - shift[:, None, None]) for some, maps in (features(rest) if rest else ()))
+    again = ((some, group.shifted(maps)) for some, maps in (features(rest) if rest else ()))
     boxes: dict[str, tuple[int, int, int, int]] = {}
     for some, maps in chain(zip(kept, group.kept, strict=True), again):
         scores = torch.einsum("nchw,c->nhw", maps - drift[:, None, None], direction).cpu().numpy()
