@@ -32,6 +32,7 @@ from common.datasets import (
     trained,
     wsoleval,
 )
+from common.datasets.ilsvrc_classes import class_words
 from common.datasets.layouts import LAYOUTS
 from common.runs import leakage
 from common.runs.tables import render
@@ -292,7 +293,7 @@ def write_lists(options: Prepare, splits: dict[str, Dataset], folder: Path) -> l
             raise UserError(
                 f"{odd.image_id} has {len(odd.boxes)} boxes", expected="one: the papers' CUB lists hold one"
             )
-    words = ilsvrc.class_words(options.root) if style == "ilsvrc" else None
+    words = class_words(options.root) if style == "ilsvrc" else None
     for split, dataset in named.items():  # before anything is written
         wsoleval.texts(replace(dataset, split=split))
     written = lists.write_all(named, folder, style, words)

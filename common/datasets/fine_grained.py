@@ -29,10 +29,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike
 
-from common.datasets.ilsvrc import read_annotation
 from common.datasets.mat_files import class_of, fields, number, read_mat, text
 from common.datasets.sample import MAX_CLASSES, Dataset, OnProblem, Sample, fit_or_held, hold_out, raise_problem
 from common.datasets.text import MAX_COORDINATE, lines, new_id, not_inside_out, numbers
+from common.datasets.xml_files import read_annotation
 from common.measuring.boxes import as_boxes
 from common.system.errors import UserError, inside
 

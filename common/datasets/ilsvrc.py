@@ -1,6 +1,6 @@
 """ILSVRC (ImageNet-1k, localization) from the layouts in which people have it.
 
-Training images always lie in class folders; three layouts are found by looking:
+Training images always lie in class folders. The layout is found by looking:
 
 | layout | training images | validation images | annotations |
 |---|---|---|---|
@@ -9,17 +9,15 @@ Training images always lie in class folders; three layouts are found by looking:
 | devkit | either of these | | and a folder `ILSVRC*_devkit*` with `map_clsloc.txt` or `meta.mat` beside them |
 | Tiny ImageNet | `train/<wnid>/images/*.JPEG` | `val/images/*.JPEG` | `val/val_annotations.txt` |
 
-Classes are numbered by their sorted wnid. The list of wnids is taken from the first of: `LOC_synset_mapping.txt`
-(Kaggle), `synset1.txt` (GRCAM), the devkit's `map_clsloc.txt`, the folders of `train/`, the devkit's `meta.mat`.
-A validation image's class is taken from the first of: its folder (`val/<wnid>/`), `LOC_val_solution.csv` (Kaggle), the
-devkit's ground truth with either of these, the one object name of its XML file. Its boxes are those objects in its XML
-whose name is that class; `xmin ymin xmax ymax` are taken over unchanged, as pixels of the stored picture, whatever size
-the XML declares. XML files may end in capitals and lie in folders. An image whose class is known needs none, and has no
-box then. `pictures.files` says which files are images; folders of no known class are left out and counted.
+Classes are numbered as `ilsvrc_classes` says. A validation image's class is taken from the first of: its folder
+(`val/<wnid>/`), `LOC_val_solution.csv` (Kaggle), the devkit's ground truth with either of these, the one object name of
+its XML file. Its boxes are those objects in its XML whose name is that class; `xmin ymin xmax ymax` are taken over
+unchanged, as pixels of the stored picture, whatever size the XML declares. XML files may end in capitals and lie in
+folders. An image whose class is known needs none, and has no box then. `pictures.files` says which files are images;
+folders of no known class are left out and counted.
 """
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,12 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from common.datasets.mat_files import fields, read_mat
-from common.datasets.mat_files import number as mat_number
-from common.datasets.mat_files import text as mat_text
+from common.datasets.ilsvrc_classes import class_wnids, class_words, devkit_file, image_folder, validation_classes
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
-from common.datasets.text import csv_rows, lines, new_id, not_inside_out, numbers, whole_number
-from common.datasets.xml_files import parse_xml
+from common.datasets.text import lines, new_id, not_inside_out, numbers, whole_number
+from common.datasets.xml_files import boxes_of, read_annotation
 from common.measuring.boxes import as_boxes
 from common.pictures.files import data_folders, images_in, is_left_behind, kind_of
 from common.system.errors import UserError, inside, printable
@@ -136,79 +132,40 @@ def _members(folder: Path, passed_over: Counter[str]) -> list[Path]:
     return list(images_in(sorted(folder.iterdir()), passed_over))
 
 
-def class_wnids(root: Path) -> tuple[str, ...]:
-    """The wnids in sorted order, by which classes are numbered.
-
-    Raises:
-        UserError: no source of them is there.
-    """
-    for name in ("LOC_synset_mapping.txt", "synset1.txt"):
-        if os.path.lexists(root / name):
-            return _listed_wnids(root / name)
-    if mapping := _devkit_file(root, "map_clsloc.txt"):
-        return _listed_wnids(mapping)
-    train = _images(root, "train")
-    if train is not None:
-        wnids = [folder.name for folder in data_folders(train, Counter())]
-        if wnids:
-            return tuple(wnids)
-    if meta := _devkit_file(root, "meta.mat"):
-        return tuple(sorted(_meta_wnids(meta).values()))
-    raise UserError(
-        "no list of classes is there",
-        where=root,
-        expected="train/ with a folder for each class, LOC_synset_mapping.txt, synset1.txt, or the devkit",
-        do="name the folder that holds train/ or val/ with --data.root",
-    )
-
-
-def _listed_wnids(path: Path) -> tuple[str, ...]:
-    """The first words of a file's lines, sorted; training images lie in folders of these names, so each must be a name,
-    though of any length, and stand once.
-    """
-    seen: dict[str, int] = {}
-    for line, text in lines(path):
-        wnid = text.split()[0]
-        if wnid in (".", "..") or "/" in wnid:
-            raise UserError(f"the class {wnid!r} is no folder's name", where=path, line=line, expected="a wnid")
-        if seen.setdefault(wnid, line) != line:
-            raise UserError(f"{wnid} stands here twice, first in line {seen[wnid]}", where=path, line=line,
-                            do="remove one of the lines")  # fmt: skip
-    return tuple(sorted(seen))
-
-
-def class_words(root: Path) -> dict[str, str]:
-    """Each wnid's names, such as "tench, Tinca tinca"; empty where no file holds them."""
-    for name in ("LOC_synset_mapping.txt", "synset1.txt"):
-        if os.path.lexists(root / name):
-            rows = (text.strip().partition(" ") for _, text in lines(root / name))
-            return {wnid: words for wnid, _, words in rows}
-    return {}
-
-
-def _images(root: Path, split: str) -> Path | None:
-    for candidate in (f"ILSVRC/Data/CLS-LOC/{split}", f"Data/CLS-LOC/{split}", split):
-        if (root / candidate).is_dir():
-            return root / candidate
-    return None
-
-
-def _devkit_file(root: Path, pattern: str) -> Path | None:
-    found = sorted(root.glob(f"ILSVRC*_devkit*/data/{pattern}")) + sorted(root.glob(f"ILSVRC*_devkit*/{pattern}"))
-    return found[-1] if found else None
-
-
 def _training(
     root: Path, wnids: tuple[str, ...], split: str, held_per_class: int, beside: _Beside, on_problem: OnProblem
 ) -> tuple[Sample, ...]:
-    image_root = _images(root, "train")
+    image_root = image_folder(root, "train")
     if image_root is None:
         raise UserError("train/ is not there", where=root, do="name the folder that holds it with --data.root")
+    samples, xml_of = _training_images(root, image_root, wnids, beside, on_problem)
+    if not held_per_class:
+        if split == "held":
+            raise UserError("the split 'held' is empty", do="say how many images a class with --data.held-per-class")
+        return tuple(samples)
+    if not xml_of:
+        raise UserError("no training image has an annotation, so none can be held out", where=root,
+                        expected="Annotations/CLS-LOC/train/<wnid>/*.xml")  # fmt: skip
+    _, held = hold_out((sample for sample in samples if sample.image_id in xml_of), held_per_class)
+    if split == "train":
+        held_ids = {sample.image_id for sample in held}
+        return tuple(sample for sample in samples if sample.image_id not in held_ids)
+    return tuple(
+        Sample(sample.image_id, sample.path, sample.label,
+               boxes_of(read_annotation(xml_of[sample.image_id]), wnids[sample.label]))
+        for sample in held
+    )  # fmt: skip
+
+
+def _training_images(
+    root: Path, image_root: Path, wnids: tuple[str, ...], beside: _Beside, on_problem: OnProblem
+) -> tuple[list[Sample], dict[str, Path]]:
+    """All training images without boxes, and the XML files of those that have one, by `image_id`."""
     annotations = next(
         (root / name for name in ("ILSVRC/Annotations/CLS-LOC/train", "Annotations/CLS-LOC/train")
          if (root / name).is_dir()), None)  # fmt: skip
     beside.unknown_classes([path for path in data_folders(image_root, beside.passed_over) if path.name not in wnids])
-    samples, annotated = [], []
+    samples, xml_of = [], {}
     for label, wnid in enumerate(wnids):
         folder = inside(image_root, wnid, where=root)
         if not folder.is_dir():
@@ -221,38 +178,21 @@ def _training(
             except UserError as problem:
                 on_problem(problem)
                 continue
+            samples.append(Sample(image_id, path, label))
             xml = annotations / wnid / f"{path.stem}.xml" if annotations else None
-            sample = Sample(image_id, path, label)
-            samples.append(sample)
             if xml is not None and os.path.lexists(xml):
-                annotated.append((sample, xml))
-    if not held_per_class:
-        if split == "held":
-            raise UserError("the split 'held' is empty", do="say how many images a class with --data.held-per-class")
-        return tuple(samples)
-    if not annotated:
-        raise UserError("no training image has an annotation, so none can be held out", where=root,
-                        expected="Annotations/CLS-LOC/train/<wnid>/*.xml")  # fmt: skip
-    _, held = hold_out((sample for sample, _ in annotated), held_per_class)
-    held_ids = {sample.image_id for sample in held}
-    if split == "train":
-        return tuple(sample for sample in samples if sample.image_id not in held_ids)
-    xml_of = {sample.image_id: xml for sample, xml in annotated}
-    return tuple(
-        Sample(sample.image_id, sample.path, sample.label,
-               boxes_of(read_annotation(xml_of[sample.image_id]), wnids[sample.label]))
-        for sample in held
-    )  # fmt: skip
+                xml_of[image_id] = xml
+    return samples, xml_of
 
 
 def _validation(root: Path, label_of: dict[str, int], beside: _Beside, on_problem: OnProblem) -> tuple[Sample, ...]:
-    image_root = _images(root, "val")
+    image_root = image_folder(root, "val")
     if image_root is None:
         raise UserError("val/ is not there", where=root, do="name the folder that holds it with --data.root")
     if os.path.lexists(image_root / "val_annotations.txt"):
         return _tiny_validation(image_root, label_of, beside, on_problem)
     annotations = _find_annotations(root, on_problem)
-    known = _validation_classes(root, on_problem)
+    known = validation_classes(root, on_problem)
     found = list(_validation_images(image_root, label_of, beside))
     if not annotations and not known and found and found[0][2] is None:
         raise UserError("the classes of the validation images are unknown", where=image_root, expected=_CLASS_SOURCES)
@@ -357,68 +297,12 @@ def _xml_below(folder: Path) -> Iterator[Path]:
                 yield Path(place, name)
 
 
-def _validation_classes(root: Path, on_problem: OnProblem) -> dict[str, str]:
-    """File stem to wnid, from Kaggle's CSV or the devkit; empty where neither is there."""
-    solution = root / "LOC_val_solution.csv"
-    if os.path.lexists(solution):
-        return _solution(solution, on_problem)
-    truth = _devkit_file(root, "*validation_ground_truth.txt")
-    mapping = _devkit_file(root, "map_clsloc.txt") or _devkit_file(root, "meta.mat")
-    if truth and mapping:
-        wnid_of = _meta_wnids(mapping) if mapping.suffix == ".mat" else _mapped_wnids(mapping)
-        classes = {}
-        for index, (line, text) in enumerate(lines(truth), start=1):
-            number = text.strip()
-            if number not in wnid_of:
-                raise UserError(f"class number {number!r} is not in {mapping.name}", where=truth, line=line)
-            classes[f"ILSVRC2012_val_{index:08d}"] = wnid_of[number]
-        return classes
-    return {}
-
-
-def _mapped_wnids(path: Path) -> dict[str, str]:
-    """The wnid of each class number of the devkit's `map_clsloc.txt`."""
-    rows = (text.split() for _, text in lines(path))
-    return {row[1]: row[0] for row in rows if len(row) > 1}
-
-
-def _meta_wnids(path: Path) -> dict[str, str]:
-    """The wnid of each class number of the devkit's `meta.mat`, which also holds WordNet's inner nodes."""
-    columns = fields(read_mat(path, "synsets")["synsets"], "ILSVRC2012_ID", "WNID", "num_children", where=path)
-    found: dict[str, str] = {}
-    for entry, (number, wnid, children) in enumerate(zip(*columns, strict=True), start=1):
-        if mat_number(children, where=path, what=f"num_children of entry {entry}") == 0:
-            key = f"{mat_number(number, where=path, what=f'ILSVRC2012_ID of entry {entry}'):g}"
-            name = mat_text(wnid, where=path, what=f"WNID of entry {entry}")
-            if key in found or name in found.values() or re.fullmatch(r"n\d{8}", name) is None:
-                raise UserError(f"the class {key}, {name}, stands here twice or is no wnid", where=path)
-            found[key] = name
-    if not found:
-        raise UserError("no synset without children", where=path)
-    return found
-
-
-def _solution(path: Path, on_problem: OnProblem) -> dict[str, str]:
-    """File stem to wnid from `ImageId,PredictionString`, whose second cell begins with the wnid."""
-    found: dict[str, str] = {}
-    for line, row in csv_rows(path):
-        words = row[1].split() if len(row) == 2 else []
-        if row[0] == "ImageId":
-            continue
-        if not words or row[0] in found:
-            what = f"{row[0]} stands here twice" if row[0] in found else f"{len(row)} cells, and no class in the second"
-            on_problem(UserError(what, where=path, line=line, expected="ImageId,PredictionString"))
-            continue
-        found[row[0]] = words[0]
-    return found
-
-
 def _reasons_to_leave_out(root: Path, leave_out: tuple[str, ...]) -> dict[str, str]:
     reasons: dict[str, str] = {}
     if "odd" in leave_out:
         reasons.update(ODD_FILES)
     if "blacklist" in leave_out:
-        path = _devkit_file(root, "*validation_blacklist.txt")
+        path = devkit_file(root, "*validation_blacklist.txt")
         if path is None:
             raise UserError("the devkit's blacklist is not there", where=root,
                             expected="ILSVRC2014_devkit/data/ILSVRC2014_clsloc_validation_blacklist.txt")  # fmt: skip
@@ -426,28 +310,6 @@ def _reasons_to_leave_out(root: Path, leave_out: tuple[str, ...]) -> dict[str, s
             number = whole_number(text.strip(), where=path, line=line, least=1, most=50_000, what="the image number")
             reasons[f"ILSVRC2012_val_{number:08d}.JPEG"] = "on the devkit's blacklist"
     return reasons
-
-
-def read_annotation(path: Path) -> list[tuple[str, np.ndarray]]:
-    """The objects of a PASCAL-style XML file, as (name, float64 `xmin ymin xmax ymax`).
-
-    Raises:
-        UserError: missing, malformed, an entity declaration in it, or a box that is not four finite numbers.
-    """
-    tree = parse_xml(path)
-    objects: list[tuple[str, np.ndarray]] = []
-    for element in tree.iter("object"):
-        texts = [element.findtext(f"bndbox/{corner}") or "" for corner in ("xmin", "ymin", "xmax", "ymax")]
-        box = numbers(texts, where=path, what=f"bndbox {len(objects) + 1}")
-        if box[0] > box[2] or box[1] > box[3]:
-            raise UserError(f"the box {' '.join(texts)} is inside out", where=path, expected="xmin ymin xmax ymax")
-        objects.append(((element.findtext("name") or "").strip(), box))
-    return objects
-
-
-def boxes_of(objects: list[tuple[str, np.ndarray]], wnid: str) -> np.ndarray:
-    """The boxes (N, 4) of the objects called `wnid`."""
-    return as_boxes([box for name, box in objects if name == wnid])
 
 
 def _only_name(objects: list[tuple[str, np.ndarray]], path: Path) -> str:

@@ -25,9 +25,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from common.datasets import ilsvrc
+from common.datasets.ilsvrc_classes import class_wnids
 from common.datasets.sample import Dataset, OnProblem, Sample, class_folders, fit_or_held, raise_problem
 from common.datasets.text import class_number, lines, new_id, not_inside_out, numbers
+from common.datasets.xml_files import boxes_of, read_annotation
 from common.measuring.boxes import as_boxes, from_xywh
 from common.pictures.files import is_image_name
 from common.system.errors import UserError, inside
@@ -135,7 +136,7 @@ def _bas_boxes(text: str, image_id: str, path: Path, line: int) -> np.ndarray:
 
 def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Path | None = None) -> list[Entry]:
     """SPOL's CUB lists (with a box) or ImageNet lists (without, or with those of an XML file for each image)."""
-    wnids = ilsvrc.class_wnids(box_folder.parent) if box_folder else ()
+    wnids = class_wnids(box_folder.parent) if box_folder else ()
     entries: list[Entry] = []
     seen: dict[str, int] = {}
     rows = list(lines(path))
@@ -161,8 +162,8 @@ def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Pat
             new_id(image_id, seen, where=path, line=line)
             number = class_number(label, where=path, line=line, most=len(wnids) - 1 if wnids else None)
             if box_folder:
-                objects = ilsvrc.read_annotation(box_folder / f"{Path(image_id).stem}.xml")
-                box = ilsvrc.boxes_of(objects, wnids[number])
+                objects = read_annotation(box_folder / f"{Path(image_id).stem}.xml")
+                box = boxes_of(objects, wnids[number])
             entries.append((image_id, number, not_inside_out(as_boxes(box), where=path, line=line)))
         except UserError as problem:
             on_problem(problem)

@@ -5,9 +5,11 @@ import os
 
 import pytest
 
-from common.datasets import DataSource, ilsvrc, lists, wsoleval
+from common.datasets import DataSource, lists, wsoleval
+from common.datasets.ilsvrc_classes import class_wnids
 from common.datasets.sample import MAX_CLASSES
 from common.datasets.text import csv_rows, lines, numbers, whole_number
+from common.datasets.xml_files import read_annotation
 from common.evaluate import Evaluate
 from common.prepare import Prepare, check
 from common.runs.evaluation import evaluate
@@ -87,7 +89,7 @@ def test_classes_that_leave_the_folder(tmp_path, wnid):
 def test_a_class_that_is_listed_twice(tmp_path):
     names = tmp_path / "LOC_synset_mapping.txt"
     names.write_text("n01440764 tench\nn01443537 goldfish\nn01440764 tench\n")
-    assert "mapping.txt:3: n01440764 stands here twice" in refused(lambda: ilsvrc.class_wnids(tmp_path), names)
+    assert "mapping.txt:3: n01440764 stands here twice" in refused(lambda: class_wnids(tmp_path), names)
 
 
 @pytest.mark.parametrize(
@@ -325,14 +327,14 @@ XML = {
 def test_annotations_that_are_none(tmp_path, text):
     path = tmp_path / "a.xml"
     path.write_text(text)
-    message = refused(lambda: ilsvrc.read_annotation(path), path)
+    message = refused(lambda: read_annotation(path), path)
     assert "root:" not in message  # of /etc/passwd
 
 
 def test_elements_in_elements_in_elements(tmp_path):
     path = tmp_path / "a.xml"
     path.write_text("<a>" * 200_000 + "</a>" * 200_000)
-    assert ilsvrc.read_annotation(path) == []
+    assert read_annotation(path) == []
 
 
 # --------------------------------------------------------------------------------------------------------------- JSON

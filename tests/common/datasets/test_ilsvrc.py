@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from common.datasets import DataSource
-from common.datasets.ilsvrc import class_words, read_annotation
+from common.datasets.ilsvrc_classes import class_words
+from common.datasets.xml_files import read_annotation
 from common.system.errors import UserError
 from tests import official_sets
 

@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from common.datasets import DataSource, ilsvrc, shipped
+from common.datasets import DataSource, shipped
+from common.datasets.ilsvrc_classes import class_words
 from common.pictures.images import read_size
 from common.pytorch import cam
 from common.system.errors import UserError
@@ -27,7 +28,7 @@ def test_they_are_read_as_ilsvrc_is(root):
     assert (dataset.name, len(dataset.class_names)) == ("photographs", 1000)
     found = {sample.label: sample for sample in dataset}
     assert sorted(found) == sorted(LABELS)
-    words = ilsvrc.class_words(root)
+    words = class_words(root)
     assert [words[dataset.class_names[label]] for label in LABELS] == WORDS
     for sample in dataset:
         (box,), (width, height) = sample.boxes, read_size(sample.path)
