@@ -46,6 +46,7 @@ collect_ignore = [folder for folder in ABSENT if (Path(__file__).parent / folder
 LONGEST = (
     "test_readme.py",
     "dgl_tf/test_train.py",
+    "dgl_tf/test_training_steps.py",
     "faults/test_faults.py",
     "spol/test_commands.py",
     "own/test_own.py",

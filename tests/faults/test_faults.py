@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 
-from tests.faults.campaign import FAULTS, Campaign, _members, planned, run
+from tests.faults.campaign import FAULTS, Campaign, planned, run
 from tests.faults.commands import BY_NAME, COMMANDS, with_needs
 from tests.faults.digest import digest
+from tests.faults.processes import members
 
 SPEECH = re.compile(r"a traceback|no message|\d+ lines on stderr")
 """What a signal may get wrong at one moment in thousands, inside a library: the campaign counts it, CI can't depend on it."""
@@ -79,5 +80,5 @@ def test_processes_that_outlive_a_command_are_seen():
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     session = int(parent.stdout.readline())
     parent.wait()
-    (left,) = _members(session)
+    (left,) = members(session)
     os.kill(left, signal.SIGKILL)
