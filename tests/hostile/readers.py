@@ -374,3 +374,12 @@ def _make_images(world: Path) -> None:
     picture.convert("P").save(world / "moving.gif", save_all=True, append_images=[Image.new("P", (16, 12), 3)])
     for ending in ("bmp", "tif", "webp", "ppm"):
         picture.save(world / f"plain.{ending}")
+
+
+def fault(reader: Reader, world: Path, line: int, text: str) -> str:
+    """The refusal of a reader's good file with one line replaced."""
+    rows = (world / reader.place).read_text().splitlines()
+    rows[line - 1] = text
+    outcome = attempt(reader, world, "".join(f"{row}\n" for row in rows).encode("utf-8", "surrogateescape"))
+    assert outcome.kind == "refused", outcome
+    return outcome.message
