@@ -10,7 +10,8 @@ import pytest
 from common import export as command
 from common.datasets import Dataset, DataSource, Sample, wsoleval
 from common.evaluate import Evaluate
-from common.export import Export, boxes_to_export, coco, export, export_all
+from common.export import Export, boxes_to_export, export, export_all
+from common.exporting.evaluated import coco
 from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import evaluate
 from common.system.errors import UserError

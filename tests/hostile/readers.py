@@ -22,7 +22,8 @@ from PIL import Image
 
 from common.datasets import DataSource
 from common.datasets.label_maps import true_label_map
-from common.export import Export, boxes_to_export, coco
+from common.export import Export, boxes_to_export
+from common.exporting.evaluated import coco
 from common.measuring.geometry import Frame
 from common.pictures.images import read_rgb, read_size
 from common.runs.reader import Predictions, read_map
