@@ -158,7 +158,7 @@ def localize(options: Localize) -> list[Path]:
 
         graph = mapper(network_of, options, layers)
         registry.load(session, networks[0], checkpoint)
-        return _localize(session, graph, options, dataset, checkpoint, arch, matching)
+        return _localize(session, graph, Job(options, dataset, checkpoint, arch, matching))
 
 
 def _check(options: Localize) -> None:
@@ -174,16 +174,30 @@ def _side(options: Localize) -> int:
     return options.image_size or converted.read(options.load).input_size
 
 
-def _localize(
-    session, graph: Mapper, options: Localize, dataset: Dataset, checkpoint, arch: str, matching: Matching
-) -> list[Path]:
-    writers = {
-        (name, frame): _writer(options, dataset, checkpoint, arch, name, frame, matching)
-        for frame in options.frames
-        for name in graph.maps
-    }
-    known = _known_classes(options, checkpoint, dataset, matching)
-    dataset = matching.for_network(dataset)
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Images and the network that localizes them.
+
+    Attributes:
+        options: of the command, resolved.
+        dataset: the images, by the data set's labels.
+        checkpoint: the network's weights.
+        arch: the network's name.
+        matching: of the data set's classes with the network's.
+    """
+
+    options: Localize
+    dataset: Dataset
+    checkpoint: weights.Checkpoint
+    arch: str
+    matching: Matching
+
+
+def _localize(session, graph: Mapper, job: Job) -> list[Path]:
+    options, matching = job.options, job.matching
+    writers = {(name, frame): _writer(job, name, frame) for frame in options.frames for name in graph.maps}
+    known = _known_classes(job)
+    dataset = matching.for_network(job.dataset)
     crops = options.crops if known is None else 1
     trained = converted.read(options.load).input_size
     box, size = Box(GRCAM.extractor, THRESHOLD), options.batch_size
@@ -234,27 +248,26 @@ def _batches(stream: Iterator[tuple[View, ...]], size: int) -> Iterator[list[Vie
         yield batch
 
 
-def _writer(
-    options: Localize, dataset: Dataset, checkpoint, arch: str, run: str, frame: str, matching: Matching
-) -> PredictionsWriter:
+def _writer(job: Job, run: str, frame: FrameName) -> PredictionsWriter:
+    options = job.options
     method, _, layer = run.partition("-") if not run.startswith("grad-cam") else ("grad-cam", "", run[9:])
     kept = ("map_class", "image_size", "scales", "close", "decode", "maps")
     header: dict[str, Any] = {
         "method": method,
-        "architecture": f"{arch} {layer}".strip(),
+        "architecture": f"{job.arch} {layer}".strip(),
         "checkpoint": {
-            "name": checkpoint.name,
-            "sha256": checkpoint.fingerprint(),
+            "name": job.checkpoint.name,
+            "sha256": job.checkpoint.fingerprint(),
             "training": _training(options.load),
         },
-        "data": options.data.described(dataset, options.load),
-        "classifier": {"name": arch, "crops": options.crops},
+        "data": options.data.described(job.dataset, options.load),
+        "classifier": {"name": job.arch, "crops": options.crops},
         "frame": FRAMES[frame],
         "options": {name: getattr(options, name) for name in kept} | {"threshold": THRESHOLD},
     }
     if method == "dgl":
         header["options"] |= {"pa": options.pa, "gradient": options.gradient}
-    return PredictionsWriter(options.out / f"{run}-{frame}", header, options.overwrite, classes=matching)
+    return PredictionsWriter(options.out / f"{run}-{frame}", header, options.overwrite, classes=job.matching)
 
 
 def _training(load: str) -> dict[str, Any] | None:
@@ -263,11 +276,13 @@ def _training(load: str) -> dict[str, Any] | None:
     return converted.read(load).training if stored is None else training_of(stored.to_json())
 
 
-def _known_classes(options: Localize, checkpoint, dataset: Dataset, matching: Matching) -> dict[str, Prediction] | None:
+def _known_classes(job: Job) -> dict[str, Prediction] | None:
+    """The classes that `--classes-from` stored, by image; None where the network classifies itself."""
+    options, dataset, matching = job.options, job.dataset, job.matching
     if options.classes_from is None:
         return None
     stored = Predictions.open(options.classes_from)
-    same = stored.manifest["checkpoint"].get("sha256") == checkpoint.fingerprint()
+    same = stored.manifest["checkpoint"].get("sha256") == job.checkpoint.fingerprint()
     if not same or stored.manifest["data"].get("fingerprint") != dataset.fingerprint():
         raise UserError("classifications of another checkpoint or of other data", where=options.classes_from)
     if stored.manifest["classifier"].get("crops") != options.crops:

@@ -254,17 +254,10 @@ def _run(
     flow = Watched(flow)
     data = QueueInput(flow, tf.FIFOQueue(QUEUE, [tf.uint8, tf.int32]))
     initial: SessionInit | None = None if start is None else Start(model, start)
-    callbacks = [
-        *_validation(options, validation, tower_batch),
-        Saver(max_to_keep=2, keep_checkpoint_every_n_hours=1000, checkpoint_dir=str(options.out)),
-        ScheduledHyperParamSetter("learning_rate", schedule(options.base_lr, options.drops)),
-        Progress(options.epochs, options.out),
-        Final(model, options.epochs, options.out),
-    ]
     settings = TrainConfig(
         model=model,
         data=StagingInput(data, nr_stage=1) if gpus else data,
-        callbacks=callbacks,
+        callbacks=_callbacks(options, model, validation, tower_batch),
         extra_callbacks=[MovingAverageSummary(), MergeAllSummaries(), RunUpdateOps()],
         steps_per_epoch=options.steps_per_epoch,
         starting_epoch=epoch + 1,
@@ -272,6 +265,22 @@ def _run(
         session_init=initial if latest is None else SaverRestore(latest),
         session_creator=NewSessionCreator(config=sessions.session_config(options.threads, options.towers)),
     )
+    launch_train_with_config(settings, _trainer(options))
+    flow.reraise()
+
+
+def _callbacks(options: Resolved, model: Classifier, validation: Dataset | None, tower_batch: int) -> list[Callback]:
+    return [
+        *_validation(options, validation, tower_batch),
+        Saver(max_to_keep=2, keep_checkpoint_every_n_hours=1000, checkpoint_dir=str(options.out)),
+        ScheduledHyperParamSetter("learning_rate", schedule(options.base_lr, options.drops)),
+        Progress(options.epochs, options.out),
+        Final(model, options.epochs, options.out),
+    ]
+
+
+def _trainer(options: Resolved) -> Any:
+    """tensorpack's trainer: Horovod's, of one tower, or of several."""
     if options.horovod:
         trainers.tf = tf  # tensorpack asks it for names of version 1
         trainer = trainers.HorovodTrainer(average=True)
@@ -281,8 +290,7 @@ def _run(
         trainer = SyncMultiGPUTrainerParameterServer(list(range(options.towers)))
     # Without this a kernel may be updated while its gradient with respect to its input is still being computed from it.
     trainer.GATE_GRADIENTS = True
-    launch_train_with_config(settings, trainer)
-    flow.reraise()
+    return trainer
 
 
 def schedule(base: float, drops: tuple[int, ...]) -> list[tuple[int, float]]:
