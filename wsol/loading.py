@@ -1,11 +1,13 @@
 """Loads a method with its network by looking at what a checkpoint is; each framework is imported when it is needed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from common.datasets.known import imagenet_names
+from common.datasets.named import class_names as names_in
+from common.datasets.named import ordered
 from common.system.architectures import canonical, spelled_for
 from common.system.errors import UserError
 from wsol.localizer import Localizer, Method
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
 METHODS = ("cam", "bas", "spol", "dgl", "grcam", "grad-cam")
 OF_ANY_CLASSIFIER = ("cam", "dgl", "grcam", "grad-cam")
+Names = Sequence[str] | Mapping[Any, Any] | str | Path
+"""Class names: in the order of the scores, by number, numbers by name, or a file of either."""
 
 
 def load(
@@ -23,7 +27,7 @@ def load(
     *,
     layer: str | int | None = None,
     arch: str | None = None,
-    class_names: Sequence[str] | str | Path | None = None,
+    class_names: Names | None = None,
     classifier: str | None = None,
     variant: str | None = None,
     recipe: Literal["cub", "imagenet"] = "cub",
@@ -47,65 +51,80 @@ def load(
             default 0; 2, as released, for TensorFlow's networks.
         arch: of a file that does not say; for a plain state dict `timm:<name>`, `torchvision:<name>` or
             `module:function`, a function of yours that builds the network.
-        class_names: the classes, or a file with a name a line, where the checkpoint does not say.
+        class_names: the classes in their order, by number, or a file with a name a line or in JSON, where the
+            checkpoint does not say.
         classifier: of SPOL, which has none of its own: a final.pth of stage cls, or `imagenet:<arch>`.
         variant: of an authors' BAS file: CUB, ILSVRC or EXT.
         recipe: of SPOL: whose released threshold, `cub` or `imagenet`.
         top_k: of BAS: how many of the best classes' maps are averaged where no class is asked for.
         frame: `squash`, the whole picture, or `crop`, its centre.
         threshold: of the box; by default as the method's own command stores it.
-        input_size, mean, std: of a classifier of your own; by default what timm or torchvision say of it.
+        input_size, mean, std: of a classifier of your own, mean and std RGB of images in [0, 1]; by default what timm
+            or torchvision say of it, else 224 and ImageNet's. Images in [0, 255] are mean 0 0 0, std 1/255 each.
         framework: `auto`, `torch` or `tensorflow`, for a checkpoint that both can take.
         device: auto, cpu, cuda or cuda:N; of PyTorch.
 
     Raises:
-        UserError: no such checkpoint, or one that the method can't take; it says what was found and what to do.
+        UserError: no such checkpoint, one that the method can't take, or an argument for another method; it says what
+            was found and what to do.
     """
     if method is not None and method not in METHODS:
         raise UserError(f"unknown method {method!r}", expected=f"one of {', '.join(METHODS)}")
     text, names = str(checkpoint), _names(class_names)
-    if _is_foreign(text, arch):
+    made: Method
+    if foreign := _is_foreign(text, arch):
         from wsol import classifiers
 
         found = classifiers.load(text, arch, input_size, mean, std)
         made = found.as_method(_of_classifiers(method), layer, names, device)
-        return Localizer(made, frame, threshold)
-    if _by_tensorflow(text, method, framework):
-        return Localizer(_of_tensorflow(text, method or "dgl", layer, arch, names), frame, threshold)
-    return Localizer(
-        _of_torch(text, method, layer, arch, names, classifier, variant, recipe, top_k, device), frame, threshold
-    )
+    elif by_tensorflow := _by_tensorflow(text, method, framework):
+        made = _of_tensorflow(text, method or "dgl", layer, arch, names)
+    else:
+        made = _of_torch(text, method, layer, arch, names, classifier, variant, recipe, top_k, device)
+    of_images = {} if foreign else {"input_size": input_size, "mean": mean, "std": std}
+    _refuse_idle(made, of_images | {"classifier": classifier, "variant": variant, "top_k": top_k, "layer": layer},
+                 not foreign and by_tensorflow)  # fmt: skip
+    return Localizer(_named(made, names), frame, threshold)
 
 
 def cam(
     model: "nn.Module",
-    layer: str | int = 0,
+    layer: "str | int | nn.Module" = 0,
     method: str = "cam",
     *,
-    class_names: Sequence[str] | str | Path | None = None,
-    input_size: int = 224,
-    mean: Sequence[float] = (0.485, 0.456, 0.406),
-    std: Sequence[float] = (0.229, 0.224, 0.225),
+    class_names: Names | None = None,
+    input_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     frame: str = "squash",
     threshold: float | None = None,
     reshape: Any = None,
+    scores: Callable[[Any], Any] | None = None,
     device: str = "auto",
 ) -> Localizer:
     """Localize with a classifier that you hold in memory.
 
     Args:
-        model: any PyTorch classifier of normalized RGB images; it is put into inference.
-        layer: a module's name, or a number counted from the last map down, 0 being the last.
+        model: any PyTorch classifier of normalized RGB images; it is put into inference, on the device. One of BGR
+            images wants a wrapper that turns them: `lambda images: model(images.flip(1))` in a module.
+        layer: a module or its name, or a number counted from the last map down, 0 being the last.
         method: `cam`, `grad-cam`, `dgl` or `grcam`.
-        class_names: of its classes, or a file with a name a line.
-        input_size: side of its input.
-        mean, std: RGB, what images in [0, 1] are normalized with.
+        class_names: as for `load`.
+        input_size: side of its input; by default what timm says of its networks, else 224.
+        mean, std: RGB, what images in [0, 1] are normalized with; by default what timm says of its networks, else
+            ImageNet's. (0, 0, 0) and (1, 1, 1) of a network that normalizes its images itself.
         frame, threshold, device: as for `load`.
-        reshape: how a layer's output becomes (N, C, h, w) where it is none, such as `common.pytorch.maps.tokens()`.
+        reshape: how a layer's output becomes (N, C, h, w) where it is none, such as `common.pytorch.maps.tokens()`; by
+            default known of timm's and torchvision's ViT and Swin.
+        scores: takes the scores (N, K), before a softmax, out of what the model returns; by default the tensor itself,
+            the first of a tuple, `logits` or `scores`.
+
+    Raises:
+        UserError: a model that can't be used, with what is the matter.
     """
     from wsol import classifiers
 
-    own = classifiers.Own(model, type(model).__name__, input_size, tuple(mean), tuple(std), reshape)
+    own = classifiers.in_memory(model, input_size, mean, std, reshape, scores)
     return Localizer(own.as_method(_of_classifiers(method), layer, _names(class_names), device), frame, threshold)
 
 
@@ -186,9 +205,41 @@ def _need(framework: str, environment: str) -> None:
         raise UserError(f"{framework} is not installed here", do=f"take the environment {environment}, or all")
 
 
-def _names(given: Sequence[str] | str | Path | None) -> tuple[str, ...] | None:
-    if not isinstance(given, str | Path):
-        return None if given is None else tuple(given)
-    from common.datasets.text import lines
+def _refuse_idle(made: Method, given: dict[str, Any], by_tensorflow: bool) -> None:
+    """Refuse arguments that the method does not look at.
 
-    return tuple(text.strip() for _, text in lines(Path(given)))
+    Raises:
+        UserError: one of them is given.
+    """
+    used = {
+        "classifier": made.name == "spol",
+        "variant": made.name == "bas",
+        "top_k": made.name == "bas",
+        "layer": made.name in (("dgl", "grad-cam") if by_tensorflow else OF_ANY_CLASSIFIER),
+    }
+    for name, value in given.items():
+        if value is not None and not used.get(name, False):
+            what = f"{made.name} of this checkpoint" if name in used else "a checkpoint that says what its images are"
+            raise UserError(f"{name} {value} for {what}", do=f"leave {name} out")
+
+
+def _named(made: Method, names: tuple[str, ...] | None) -> Method:
+    """A method with the class names that were given.
+
+    Raises:
+        UserError: as many as the network has classes there are not.
+    """
+    if names is not None:
+        if made.num_classes != len(names):
+            raise UserError(f"{len(names)} class names", expected=f"{made.num_classes}, as the network has classes")
+        made.class_names = names
+    return made
+
+
+def _names(given: Names | None) -> tuple[str, ...] | None:
+    """Class names in the order of the network's scores."""
+    if given is None:
+        return None
+    if isinstance(given, str | Path):
+        return names_in(Path(given))
+    return ordered(given, "class_names")

@@ -1,5 +1,6 @@
 """The object that localizes pictures, whatever the method."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ class Localizer:
         """Localize the object on one picture.
 
         Args:
-            picture: a path, a Pillow image (both are turned upright by their EXIF tag), or (H, W, 3) uint8 RGB.
+            picture: a path, a Pillow image (both are turned upright by their EXIF tag), or (H, W, 3) uint8 RGB; what
+                OpenCV reads is BGR and wants `image[..., ::-1]`.
             label: whose map is wanted, by number or name (GT-known); by default the method chooses, by its scores.
                 SPOL's map is of no class.
 
@@ -107,6 +109,8 @@ class Localizer:
         """
         if batch_size < 1:
             raise UserError(f"batch_size {batch_size}", expected="1 or more")
+        if isinstance(pictures, str | bytes | os.PathLike | Image.Image) or getattr(pictures, "ndim", 4) in (2, 3):
+            raise UserError("one picture", expected="several", do="call the localizer with it, or give a list")
         rest = iter(pictures)
         with ThreadPoolExecutor(2) as pool:
             coming = [pool.submit(self.open, picture) for picture in islice(rest, batch_size)]
@@ -131,13 +135,19 @@ class Localizer:
         Raises:
             UserError: a file that is no readable image, or another kind of array.
         """
-        if isinstance(picture, str | Path):
+        if isinstance(picture, str | os.PathLike):
             return self.method.read(Path(picture))
         if isinstance(picture, Image.Image):
             return from_pillow(picture)
-        array = np.asarray(picture)
+        expected = "a path, a Pillow image, or (H, W, 3) uint8 RGB"
+        if not hasattr(picture, "__array__"):
+            raise UserError(f"a picture that is of the kind {type(picture).__name__}", expected=expected)
+        try:
+            array = np.asarray(picture)
+        except (TypeError, RuntimeError, ValueError) as error:  # a tensor on another device, or with a gradient
+            raise UserError(f"a {type(picture).__name__} that is no array ({error})", expected=expected) from error
         if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
-            raise UserError(f"a picture of {array.dtype} {array.shape}", expected="(H, W, 3) uint8 RGB")
+            raise UserError(f"a picture of {array.dtype} {array.shape}", expected=expected)
         return array
 
     def label_number(self, label: int | str | None) -> int | None:

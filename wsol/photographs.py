@@ -7,6 +7,7 @@
 Photographs are turned upright by their EXIF tag; boxes are in pixels of the upright photograph.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,7 +41,7 @@ class Localize:
     arch: str | None = None
     """Architecture of a file that does not say: timm:<name>, torchvision:<name> or yourmodule:build of a state dict."""
     class_names: Path | None = None
-    """File with a class name a line, where the checkpoint does not say."""
+    """File with a class name a line, or JSON of names by number, where the checkpoint does not say."""
     classifier: str | None = None
     """Classifier beside SPOL: a final.pth of stage cls, or imagenet:<arch>."""
     label: str | None = None
@@ -78,7 +79,7 @@ def localize(options: Localize) -> list[dict[str, Any]]:
     check_photographs(options.photographs, options.out, options.overwrite)
     named = {name: value for name, value in vars(options).items() if name not in _OF_THE_COMMAND}
     localizer = load(**named)
-    label = int(options.label) if options.label is not None and options.label.isdecimal() else options.label
+    label = _label(options.label, localizer.class_names or ())
     localizer.label_number(label)
 
     def find(image: np.ndarray) -> Drawn:
@@ -86,6 +87,16 @@ def localize(options: Localize) -> list[dict[str, Any]]:
         return Drawn(found.frame, found.map, found.rule.of(found.map), found.threshold, found.classified())
 
     return localize_photographs(options.photographs, options.out, options.overwrite, localizer.open, find)
+
+
+def _label(text: str | None, names: Sequence[str]) -> str | int | None:
+    """A class's name, or where no class is called so its number."""
+    if text is None or not text.isdecimal():
+        return text
+    if text in names and names.index(text) != int(text):
+        print(f"note: class {names.index(text)}, which is called {text}, is taken; class {text} is called "
+              f"{names[int(text)] if int(text) < len(names) else 'nothing'}")  # fmt: skip
+    return text if text in names else int(text)
 
 
 _OF_THE_COMMAND = ("photographs", "out", "label", "overwrite")

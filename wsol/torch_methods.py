@@ -17,6 +17,7 @@ from common.pytorch.cam_classifier import CamClassifier
 from common.pytorch.data import channels_first, frame_pixels, normalized
 from common.pytorch.localization import Localizer
 from common.pytorch.maps.localize import enlarged
+from common.pytorch.maps.tapping import scores_of
 from common.pytorch.runtime import for_inference, pick_device
 from common.runs.localizing import Box
 from common.system.errors import UserError
@@ -61,15 +62,16 @@ class ByMaps(UprightReader):
         normalize: uint8 (N, 3, H, W) RGB to what the network takes.
         side: of the network's input, instead of the frame's 224; None keeps the frame's.
         reshape: see `common.pytorch.maps.reshape`.
+        scores: takes the scores out of what the network returns.
         architecture, class_names, num_classes, device: as everywhere.
     """
 
     def __init__(
         self, model: nn.Module, name: str, layer: str | int, normalize: Callable[[Tensor], Tensor],
         architecture: str, class_names: tuple[str, ...] | None, num_classes: int, device: torch.device,
-        side: int | None = None, reshape: Any = None,
+        side: int | None = None, reshape: Any = None, scores: Callable[[Any], Tensor] = scores_of,
     ):  # fmt: skip
-        self.mapper = maps.Mapper(model, (name,), (layer,), reshape=reshape)
+        self.mapper = maps.Mapper(model, (name,), (layer,), reshape=reshape, scores=scores)
         self.name, self.architecture, self.class_names, self.num_classes = name, architecture, class_names, num_classes
         self.normalize, self.device, self.side, self.box = normalize, device, side, BOXES[name]
 
@@ -79,9 +81,11 @@ class ByMaps(UprightReader):
         frames = _frames(images, kind)
         wanted = None if labels is None else torch.tensor(labels, device=self.device)
         found = self.mapper(self.normalize(_pixels(images, frames).to(self.device)), wanted)
+        _need_finite(found.scores)
         ((_, raw),) = found.maps.items()
         made = [enlarged(one, frame.size) for one, frame in zip(raw.float().cpu().numpy(), frames, strict=True)]
-        return _seen(frames, made, found.scores.softmax(dim=1))
+        # A network of one score is a classifier of yes and no, whose probability is the score's sigmoid.
+        return _seen(frames, made, found.scores.sigmoid() if self.num_classes == 1 else found.scores.softmax(dim=1))
 
 
 BOXES = {
@@ -233,7 +237,11 @@ def _scaled(kind: str, side: int) -> str:
 
 
 def _seen(frames: Sequence[Frame], made: Sequence[np.ndarray], probabilities: Tensor) -> list[Seen]:
+    _need_finite(probabilities)
     rows = probabilities.float().cpu().numpy()
-    if not np.isfinite(rows).all():
-        raise UserError("the network gives no finite scores", do="check the checkpoint")
     return [Seen(frame, one, row) for frame, one, row in zip(frames, made, rows, strict=True)]
+
+
+def _need_finite(scores: Tensor) -> None:
+    if not bool(torch.isfinite(scores).all()):
+        raise UserError("the network gives no finite scores", do="check the checkpoint")

@@ -107,9 +107,20 @@ def from_pillow(image: Image.Image) -> np.ndarray:
     """Turn a picture that Pillow holds into (H, W, 3) uint8 RGB, upright by its EXIF tag.
 
     Raises:
-        ImageError: floating-point pixels, or more than 16 bits a channel.
+        ImageError: floating-point pixels, more than 16 bits a channel, no or too many pixels, or a file behind it that
+            can't be decoded.
     """
-    return _to_rgb(ImageOps.exif_transpose(image), Path("the picture"))
+    where = Path(getattr(image, "filename", "") or "the picture")
+    if not 0 < image.width * image.height <= MAX_PIXELS:
+        raise ImageError(f"the image has {image.width} x {image.height} pixels", where=where,
+                         expected=f"1 to {MAX_PIXELS:,} in all")  # fmt: skip
+    try:
+        return _to_rgb(ImageOps.exif_transpose(image), where)
+    except ImageError:
+        raise
+    except Exception as error:  # as in read_rgb
+        reason = str(error) or type(error).__name__
+        raise ImageError(f"the image can't be decoded ({reason})", where=where, do="replace it") from error
 
 
 _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {

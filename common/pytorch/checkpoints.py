@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from common.pytorch import pickles, state_dicts
+from common.pytorch.state_dicts import UNUSED
 from common.system.errors import UserError
 from common.system.files import need_file, write_atomically
 from common.weights import check_safetensors_names
 
 FORMAT = 1
 KEPT = 2
-UNUSED = "num_batches_tracked"
-"""Counter that batch norms with a momentum keep and don't use; files of old versions lack it."""
 MOST_UNPACKED = 10
 """Times its own size that a file may unpack to."""
 

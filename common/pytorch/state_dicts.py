@@ -5,7 +5,7 @@ guessed.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,10 @@ AVERAGED = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "params_ema"
 """Keys of the weights' moving average, taken where a file holds nothing else."""
 PREFIXES = ("module.", "_orig_mod.")
 """Prefixes that DataParallel, DistributedDataParallel and torch.compile put before every name."""
+UNUSED = "num_batches_tracked"
+"""Counter that batch norms with a momentum keep and don't use; files of old versions lack it."""
+COUNTER = "n_averaged"
+"""Counter of torch.optim.swa_utils.AveragedModel, which keeps the network's weights below `module.`."""
 _DEEPEST = 3
 _SHOWN = 6
 
@@ -60,6 +64,51 @@ def without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     while prefix := next((prefix for prefix in PREFIXES if all(str(name).startswith(prefix) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return dict(state)
+
+
+def of_network(state: dict[str, Tensor], wanted: Mapping[str, Tensor], where: Path) -> dict[str, Tensor]:
+    """A network's weights in a state dict that holds them below a prefix, as Lightning's `model.`, beside others.
+
+    They are taken where one prefix has all of the network's names below it and no others; what stands beside it, a
+    loss's weights say, is left out and named. Otherwise those below the likeliest prefix are given, for `load_strictly`
+    to name what differs.
+
+    Args:
+        state: as read.
+        wanted: the network's own.
+        where: for messages.
+
+    Raises:
+        UserError: several prefixes have the network's names.
+    """
+    if not any("_orig_mod." in name for name in wanted):
+        state = {name.replace("_orig_mod.", ""): value for name, value in state.items()}
+    below = {prefix: _below(state, prefix) for prefix in _prefixes(state, wanted)}
+    needed = {name for name in wanted if not name.endswith(UNUSED)}
+    whole = [prefix for prefix, part in below.items() if needed <= part.keys() <= wanted.keys()]
+    if len(whole) > 1:
+        raise UserError(f"the network's weights stand below {' and below '.join(map(repr, whole))}", where=where,
+                        do="save those that are meant alone")  # fmt: skip
+    if not whole:
+        return max(below.values(), key=lambda part: len(part.keys() & wanted.keys()), default=state)
+    (prefix,) = whole
+    beside = [name for name in state if not name.startswith(prefix) and name != COUNTER]
+    if beside or (prefix and prefix not in PREFIXES):
+        left = f"; {len(beside)} others are left out ({', '.join(beside[:3])}{' ...' if beside[3:] else ''})"
+        print(f"note: {where}: the network's weights are those below {prefix!r}{left if beside else ''}")
+    return below[prefix]
+
+
+def _prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """What stands before the network's names wherever one of them ends a name in a state dict; none comes first."""
+    endings = [name for name in wanted if not name.endswith(UNUSED)]
+    ends = endings[:1] + endings[-1:]
+    found = {name.removesuffix(ending) for ending in ends for name in state if name.endswith(ending)}
+    return ["", *sorted(prefix for prefix in found if prefix.endswith("."))]
+
+
+def _below(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def described(content: Any) -> str:

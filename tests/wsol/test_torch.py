@@ -233,7 +233,7 @@ def test_refusals_of_a_localizer(files, root):
         (lambda: localizer(path).boxes(1.5), "threshold 1.5; expected 0 to 1"),
         (lambda: localizer(path).mask(float("nan")), "threshold nan"),
         (lambda: localizer(path).save("found.txt"), "the picture's ending is '.txt'; expected .jpg, .png or .pdf"),
-        (lambda: localizer(np.zeros((4, 4), np.uint8)), r"a picture of uint8 \(4, 4\); expected \(H, W, 3\)"),
+        (lambda: localizer(np.zeros((4, 4), np.uint8)), r"a picture of uint8 \(4, 4\); expected a path, a Pillow"),
         (lambda: localizer(root / "none.png"), "no such"),
         (lambda: localizer.group([path]), "a group; expected a data set. Run grcam/run_test.sh"),
         (lambda: list(localizer.many([path], batch_size=0)), "batch_size 0"),

@@ -194,21 +194,26 @@ def _named(group: list[_Call], groups: Sequence[list[_Call]], blocks: set[str]) 
     return min([call for call in group if call.name in blocks] or inner or group, key=lambda call: call.name.count("."))
 
 
-def resolved(model: nn.Module, wanted: Sequence[str | int], listing: Callable[[], list[Layer]]) -> list[str]:
+def resolved(
+    model: nn.Module, wanted: Sequence[str | int | nn.Module], listing: Callable[[], list[Layer]]
+) -> list[str]:
     """Layers by name, number from the last, or `all`, as names, each once.
 
     Args:
         model: unwrapped.
-        wanted: at least one.
+        wanted: at least one; modules themselves count as their names.
         listing: gives `layers`; called where numbers, `all` or an error need it.
 
     Raises:
         UserError: no such layer, with the layers that there are.
     """
     modules = {name for name, _ in model.named_modules() if name}
+    by_module = {module: name for name, module in model.named_modules() if name}
     names: list[str] = []
     for one in wanted:
-        if one == ALL:
+        if isinstance(one, nn.Module) and one in by_module:
+            names.append(by_module[one])
+        elif one == ALL:
             names += [layer.name for layer in listing()]
         elif isinstance(one, str) and one in modules:
             names.append(one)
@@ -219,9 +224,10 @@ def resolved(model: nn.Module, wanted: Sequence[str | int], listing: Callable[[]
     return list(dict.fromkeys(names))
 
 
-def _numbered(one: str | int, known: list[Layer]) -> str:
+def _numbered(one: str | int | nn.Module, known: list[Layer]) -> str:
     if str(one).isdecimal() and int(one) < len(known):
         return known[int(one)].name
     shown = ", ".join(f"{number} {layer.name}" for number, layer in enumerate(known[:_SHOWN]))
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    raise UserError(f"there is no layer {one!r}", expected=f"all, or of {shown}{more}")
+    what = f"such {type(one).__name__} in this network" if isinstance(one, nn.Module) else f"layer {one!r}"
+    raise UserError(f"there is no {what}", expected=f"all, or of {shown}{more}")

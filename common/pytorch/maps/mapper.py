@@ -1,16 +1,17 @@
 """A classifier and what is to be mapped of it: the object that one makes once and calls with images."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from common.pytorch.maps.cam import class_activation
+from common.pytorch.maps.cam import class_activation, need_linear
 from common.pytorch.maps.dual_gradients import dual_gradients
 from common.pytorch.maps.evidence import ALPHA, GRADIENTS, Evidence, evidence
 from common.pytorch.maps.grad_cam import grad_cam
 from common.pytorch.maps.layers import Layer, layers, resolved
+from common.pytorch.maps.norms import constant_deviations, layer_norms
 from common.pytorch.maps.refined import refined
 from common.pytorch.maps.reshape import Reshape
 from common.pytorch.maps.tapping import need_inference, scores_of, unwrapped
@@ -61,7 +62,7 @@ class Mapper:
     """
 
     def __init__(
-        self, model: nn.Module, methods: Sequence[str] = ("dgl",), layers: Sequence[str | int] = (0,),
+        self, model: nn.Module, methods: Sequence[str] = ("dgl",), layers: Sequence[str | int | nn.Module] = (0,),
         alpha: float = ALPHA, gradient: str = "released", reshape: Reshape | None = None,
         scores: Callable[[Any], Tensor] = scores_of,
     ):  # fmt: skip
@@ -72,9 +73,10 @@ class Mapper:
                             expected=f"a method, alpha above 0, and one of {', '.join(GRADIENTS)}")  # fmt: skip
         self.model, self.methods = unwrapped(model), tuple(methods)
         need_inference(self.model)
-        self.wanted = (layers,) if isinstance(layers, str | int) else tuple(layers)
+        self.wanted = (layers,) if isinstance(layers, str | int | nn.Module) else tuple(layers)
         self.alpha, self.gradient, self.reshape, self.scores = alpha, gradient, reshape, scores
         self._runs: list[tuple[str, str]] | None = None
+        self._is_linear = False
 
     def layers(self, images: Tensor) -> list[Layer]:
         """The layers that there are, from the last map down; see `maps.layers`."""
@@ -108,8 +110,31 @@ class Mapper:
             images: (N, 3, H, W), normalized as the network wants them, on its device.
             classes: (N,) indices whose maps are wanted; by default each image's best class.
         """
-        runs = self.runs(images)
-        names = list(dict.fromkeys(name for _, name in runs))
-        gradient = self.gradient if any(method in OF_TWO_GRADIENTS for method in self.methods) else None
-        scores, found = evidence(self.model, images, names, classes, self.alpha, gradient, self.reshape, self.scores)
-        return Found(scores, {(method, name): METHODS[method](found[name]) for method, name in runs})
+        runs, made = self.runs(images), {}
+        for chosen, norms in self._together(runs):
+            names = list(dict.fromkeys(name for _, name in chosen))
+            gradient = self.gradient if any(method in OF_TWO_GRADIENTS for method, _ in chosen) else None
+            with constant_deviations(norms):
+                scores, found = evidence(
+                    self.model, images, names, classes, self.alpha, gradient, self.reshape, self.scores
+                )
+                made |= {(method, name): METHODS[method](found[name]) for method, name in chosen}
+                self._need_linear(chosen, images)
+        return Found(scores, {run: made[run] for run in runs})
+
+    def _together(self, runs: list[tuple[str, str]]) -> Iterator[tuple[list[tuple[str, str]], list[nn.Module]]]:
+        """Runs that one pass gives, and the norms whose deviations are constants in it, as CAM and GRCAM have them."""
+        linear = [run for run in runs if run[0] in LAST_ONLY]
+        norms = layer_norms(self.model) if linear else []
+        others = [run for run in runs if run not in linear]
+        if norms and others:
+            yield others, []
+        yield (linear if norms else runs), norms
+
+    def _need_linear(self, runs: list[tuple[str, str]], images: Tensor) -> None:
+        """Look once whether CAM's and GRCAM's layer is what they are defined for."""
+        names = {name for method, name in runs if method in LAST_ONLY}
+        if names and len(images) and not self._is_linear:
+            (name,) = names
+            need_linear(self.model, images, name, self.scores)
+            self._is_linear = True

@@ -62,6 +62,28 @@ def scores_of(output: Any) -> Tensor:
     return found
 
 
+_LAST_OPERATIONS = {
+    "SoftmaxBackward0": "a softmax", "LogSoftmaxBackward0": "a log-softmax", "SigmoidBackward0": "a sigmoid",
+}  # fmt: skip
+_SAME_VALUES = ("CloneBackward0", "ToCopyBackward0", "AliasBackward0", "ViewBackward0", "UnsafeViewBackward0")
+
+
+def need_unnormalized(scores: Tensor) -> None:
+    """Refuse probabilities in place of scores, by the operation that made them.
+
+    Raises:
+        UserError: a softmax or sigmoid is the network's last operation.
+    """
+    node: Any = scores.grad_fn
+    while node is not None and node.name() in _SAME_VALUES:
+        node = node.next_functions[0][0]
+    if node is not None and node.name() in _LAST_OPERATIONS:
+        raise UserError(
+            f"the network ends in {_LAST_OPERATIONS[node.name()]}", expected="scores as they are before it",
+            do="take it off the network, such as by torch.nn.Identity() in its place",
+        )  # fmt: skip
+
+
 def _as_written() -> AbstractContextManager[Any]:
     """Compiled parts run as written, since hooks that come after torch.compile are not part of what it compiled.
 
@@ -109,7 +131,8 @@ def tapped(
     it neither changes the output kept here nor cuts it off.
 
     Raises:
-        UserError: a module that was called not at all or several times, or gives no tensor of numbers.
+        UserError: a module that was called not at all or several times, or gives no tensor of numbers; a network that
+            gives probabilities.
     """
     kept: dict[str, Tensor] = {}
 
@@ -131,6 +154,7 @@ def tapped(
         found = scores(model(given))
     if lacking := [name for name in names if name not in kept]:
         raise UserError(f"the layer {lacking[0]} is not called when the network runs", do="take another layer")
+    need_unnormalized(found)
     if not found.requires_grad:
         raise UserError(f"no gradient leads from the scores back to {names[-1]}",
                         do="take out the network's own no_grad or detach, or take a later layer")  # fmt: skip

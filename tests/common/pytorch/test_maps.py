@@ -330,6 +330,65 @@ def test_cam_and_the_refined_map_need_the_averaged_layer(images):
         assert set(found) == {(method, "stage2.0"), ("grad-cam", "stem")}
 
 
+class Headed(nn.Module):
+    """A convolution, its mean, and a head of five channels."""
+
+    def __init__(self, *head: nn.Module):
+        super().__init__()
+        torch.manual_seed(0)
+        self.features, self.head = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(inplace=True)), nn.Sequential(*head)
+
+    def forward(self, images):
+        return self.head(self.features(images).mean(dim=(2, 3)))
+
+
+class Unit(nn.Module):
+    def forward(self, values):
+        return F.normalize(values)
+
+
+@pytest.mark.parametrize("method", ["cam", "grcam"])
+def test_cam_and_the_refined_map_need_a_linear_head(images, method):
+    """Hidden layers and unit length, whose gradients are the same at every position too, are refused by these alone."""
+    for head in ((nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4)), (Unit(), nn.Linear(5, 4))):
+        with pytest.raises(
+            UserError, match="between features and the scores there is more than averaging and one linear"
+        ):
+            maps.Mapper(Headed(*head).eval(), (method,))(images)
+        maps.Mapper(Headed(*head).eval(), ("grad-cam", "dgl"))(images)
+    for head in ((nn.BatchNorm1d(5), nn.Dropout(), nn.Linear(5, 4)), (nn.Linear(5, 6), nn.Linear(6, 4))):
+        maps.Mapper(Headed(*head).eval(), (method,))(images)
+
+
+def test_cam_through_a_layer_norm_is_what_the_score_is_the_mean_of(images):
+    """By the equation in `norms`, 1e-5; Grad-CAM in the same call keeps the whole derivative."""
+    network = Headed(nn.LayerNorm(5), nn.Linear(5, 4)).eval()
+    norm, linear = network.head
+    nn.init.uniform_(norm.weight, 0.2, 2, torch.Generator().manual_seed(1))
+    labels = torch.tensor([0, 3, 1])
+    found = maps.Mapper(network, ("cam", "grad-cam"))(images, labels)
+    features = network.features(images).detach().requires_grad_()
+    rows = (linear.weight * norm.weight)[labels]
+    wanted = torch.einsum("nk,nkhw->nhw", rows - rows.mean(dim=1, keepdim=True), features).detach()
+    deviation = (features.mean(dim=(2, 3)).var(dim=1, unbiased=False) + norm.eps).sqrt()[:, None, None].detach()
+    np.testing.assert_allclose(found.maps["cam", "features"], wanted / deviation, rtol=1e-4, atol=1e-5)
+    scores = network.head(features.mean(dim=(2, 3)))
+    (selection,) = torch.autograd.grad(scores[torch.arange(3), labels].sum(), features)
+    whole = (features * selection).sum(dim=1).relu().detach()
+    np.testing.assert_allclose(found.maps["grad-cam", "features"], whole, atol=1e-5)
+    assert (found.maps["cam", "features"].relu() / 80 - whole).abs().max() > 0.01 * whole.max()
+    np.testing.assert_allclose(found.scores, scores.detach(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("last", "name"), [
+    (nn.Softmax(dim=1), "softmax"), (nn.LogSoftmax(dim=1), "log-softmax"), (nn.Sigmoid(), "sigmoid"),
+])  # fmt: skip
+@pytest.mark.parametrize("method", list(maps.METHODS))
+def test_probabilities_in_place_of_scores_are_refused(images, last, name, method):
+    with pytest.raises(UserError, match=f"the network ends in a {name}; expected scores as they are before it"):
+        maps.Mapper(Headed(nn.Linear(5, 4), last).eval(), (method,))(images)
+
+
 def test_other_refusals(network, images):
     for classes in (torch.tensor([0, 1, 5]), torch.tensor([0, 1]), torch.ones(3, 4)):
         with pytest.raises(UserError, match="classes"):
