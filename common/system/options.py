@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import reduce
+from itertools import pairwise
 from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -14,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import tyro
 
 from common.system.architectures import SPELLINGS, canonical, spelled_for
+from common.system.errors import UserError
 
 ARCHITECTURE_FIELDS = ("arch", "backbone", "mode")
 Options = TypeVar("Options")
@@ -42,7 +44,7 @@ def parse(
         hidden: fields that `--help` leaves out, of a dataclass that is given alone; they are parsed as ever.
 
     Raises:
-        UserError: an architecture that this command has not.
+        UserError: an architecture that this command has not, or none of the choices of an option that may be left out.
     """
     commands = list(options.values()) if isinstance(options, Mapping) else [options]
     known, leading = set(architectures), False
@@ -51,6 +53,7 @@ def parse(
         known |= _choices(each)
         leading |= _begins_with_one(each)
     arguments = _own_spellings(sys.argv[1:], sorted(known), leading) if known else sys.argv[1:]
+    _need_choices(commands, arguments)
     kind: Any = options
     if {"-h", "--help"} & set(arguments) and isinstance(options, type):
         kind = _shown(options, hidden)
@@ -84,6 +87,27 @@ def _choices(options: type) -> set[str]:
     hints = get_type_hints(options)
     words = {word for name in ARCHITECTURE_FIELDS if name in hints for word in _literals(hints[name])}
     return {word for word in words if canonical(word) in SPELLINGS}
+
+
+def _need_choices(commands: Sequence[type], arguments: Sequence[str]) -> None:
+    """Refuse what is none of the choices of an option that may be left out: tyro would offer None among them."""
+    known: dict[str, list[str]] = {}
+    for name, hint in (pair for each in commands for pair in get_type_hints(each).items()):
+        words = [str(word) for kind in get_args(hint) if get_origin(kind) is Literal for word in get_args(kind)]
+        if type(None) in get_args(hint):
+            known.setdefault(name, []).extend(words)
+    for option, value in _given(arguments):
+        words = known.get(option.removeprefix("--").replace("-", "_"), [])
+        if words and value not in words:
+            raise UserError(f"{option} {value}", expected=f"one of {', '.join(dict.fromkeys(words))}")
+
+
+def _given(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Options, each with its value."""
+    for text, following in pairwise([*arguments, "-"]):
+        option, equals, value = text.partition("=")
+        if option.startswith("--") and (equals or not following.startswith("-")):
+            yield option, value if equals else following
 
 
 def _begins_with_one(options: type) -> bool:

@@ -90,6 +90,23 @@ def test_an_option_has_further_names_without_a_prefix(capsys, monkeypatch):
         assert parse(Command, prog="x", description="") == Command("a", Inner(4, False))
 
 
+def test_none_is_no_choice(monkeypatch):
+    @dataclass(frozen=True)
+    class Command:
+        method: Literal["cam", "dgl"] | None = None
+        """A method."""
+        crops: Literal[1, 10] | None = None
+        """Crops."""
+
+    for given in (["--method", "none"], ["--method=None"]):
+        monkeypatch.setattr("sys.argv", ["x", *given])
+        with pytest.raises(UserError, match=r"--method [nN]one; expected one of cam, dgl$"):
+            parse(Command, prog="x", description="")
+    for given, made in ((["--method", "dgl", "--crops=10"], Command("dgl", 10)), ([], Command())):
+        monkeypatch.setattr("sys.argv", ["x", *given])
+        assert parse(Command, prog="x", description="") == made
+
+
 def test_architectures_have_every_spelling(monkeypatch):
     @dataclass(frozen=True)
     class Leading:
