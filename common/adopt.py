@@ -15,7 +15,7 @@ copy, and counted:
 
 A map that is missing, that has another name (`.npz`, or no ending of the image's), that is damaged, of another size or
 type, that holds NaN or leaves [0, 1] further is left out, counted by its reason and named, as an image that can't be
-read is.
+read is. Maps that were mended or made anew since are taken in with --overwrite; the same command without it says so.
 """
 
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from common.datasets import DataSource, Sample
+from common.datasets import Dataset, DataSource, Sample
 from common.measuring.extraction import LARGEST_COMPONENT
 from common.measuring.geometry import FRAMES, LARGEST_INPUT, Frame, map_in_frame
 from common.pictures.images import ImageError
-from common.runs.reader import open_map
+from common.runs.reader import Predictions, open_map
 from common.runs.record import LINES, MANIFEST, MAPS, Prediction, map_path
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, inside, printable, run_command
@@ -97,7 +97,9 @@ def adopt(options: Adopt) -> None:
     maps = options.out / MAPS
     if maps.is_dir() and not maps.is_symlink() and not _is_adopted(options.out):  # --overwrite would delete them
         raise UserError("the folder holds maps of its own", where=maps, do="choose another --out")
+    since = _last_written(options.out)
     writer = PredictionsWriter(options.out, header, options.overwrite)
+    _refuse_changed(options, dataset, writer, since)
     named: dict[str, list[str]] = {}
     for sample in bar(dataset, total=len(dataset), desc="reading maps") if not writer.complete else ():
         for what in _adopt_one(options, sample, writer):
@@ -115,6 +117,44 @@ def adopt(options: Adopt) -> None:
         raise UserError(f"no map can be taken: {reasons}", where=options.maps,
                         do="mend that, or say what maps of another size show with --resize")  # fmt: skip
     finish([writer])
+
+
+def _last_written(directory: Path) -> int:
+    """When its last line was written, in nanoseconds; 0 where there is none."""
+    lines = directory / LINES
+    return lines.stat().st_mtime_ns if lines.is_file() else 0
+
+
+def _refuse_changed(options: Adopt, dataset: Dataset, writer: PredictionsWriter, since: int) -> None:
+    """Refuse (`UserError`) to go on where maps that were taken in, or left out, are others now."""
+    newer = []
+    for sample in dataset if writer.done else ():
+        path = inside(options.maps, f"{sample.image_id}.npy")
+        if sample.image_id in writer.done and path.exists() and path.stat().st_ctime_ns > since:
+            newer.append(sample)
+    if not newer:
+        return
+    entries = {entry.image_id: entry for entry in Predictions.open(options.out, incomplete=True).entries}
+    changed = [sample.image_id for sample in newer if not _is_as_taken(options, sample, entries.get(sample.image_id))]
+    if changed:
+        writer.close()
+        raise UserError(f"{len(changed)} of its maps are others than when they were taken in, {changed[0]}.npy among "
+                        "them", where=options.maps, do="say --overwrite to take all maps in again")  # fmt: skip
+
+
+def _is_as_taken(options: Adopt, sample: Sample, entry: Prediction | None) -> bool:
+    """Whether taking an image's map in again would give what is there: its line, and its map where that is a copy."""
+    try:
+        frame = Frame.of_kind(FRAMES[options.frame], sample.size)
+        taken, changes = take(inside(options.maps, f"{sample.image_id}.npy"), frame, options.resize)
+    except UserError:
+        return entry is None
+    if entry is None or not np.array_equal(_prediction(options, sample, frame, taken).boxes, entry.boxes):
+        return False
+    copy = map_path(options.out, sample.image_id)
+    if not changes:
+        return copy.is_symlink()
+    return not copy.is_symlink() and np.array_equal(taken.astype(np.float32), open_map(copy))
 
 
 def _usable(writer: PredictionsWriter, named: dict[str, list[str]]) -> set[str]:

@@ -8,8 +8,9 @@ import numpy as np
 
 from common.measuring.geometry import Frame, map_in_frame
 from common.measuring.metrics import LocalizationEvaluator, LocalizationResult
+from common.measuring.plausible import doubts
 from common.measuring.protocols import PROTOCOLS
-from common.system.errors import UserError
+from common.system.errors import UserError, say
 
 
 def score(
@@ -57,14 +58,19 @@ def score(
         raise UserError(f"{len(maps)} maps, {len(sizes)} sizes, {len(boxes)} boxes, {len(labels)} labels",
                         expected="as many of each, one or more")  # fmt: skip
     evaluator = LocalizationEvaluator(PROTOCOLS[protocol])
+    boxed: list[tuple[str, np.ndarray, tuple[int, int]]] = []
     for number, (one, size) in enumerate(zip(maps, sizes, strict=True)):
         frame = Frame.of_kind(PROTOCOLS[protocol].frame, tuple(map(int, size)))
         truth = _true_boxes(boxes[number], frame.original, number)
+        if len(truth):
+            boxed.append((f"image {number}", truth, frame.original))
         five = None if top5 is None else [_label(best, number) for best in top5[number]]
         try:
             evaluator.accumulate(_in_frame(one, frame, shows), frame, truth, _label(labels[number], number), five)
         except ValueError as error:
             raise UserError(f"map {number}: {error}") from error
+    if boxed:
+        say(f"note: {text}" for text in doubts(*zip(*boxed, strict=True)))
     return evaluator.compute()
 
 

@@ -3,15 +3,18 @@
 Each gives lines for `common.prepare` to print: problems are returned, notes are appended to a list.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
+
+import numpy as np
 
 from common.datasets.label_maps import true_label_map
 from common.datasets.masks import object_and_ignore
 from common.datasets.sample import Dataset, Sample
 from common.measuring.geometry import Frame
+from common.measuring.plausible import doubts
 from common.measuring.segmentation import IGNORE
 from common.pictures.images import ImageError, is_turned, read_rgb, read_size
 from common.system.errors import UserError
@@ -20,6 +23,9 @@ from common.system.progress import bar
 
 Decode = Literal["all", "headers", "none"]
 """Part of each image that is read: all of it, its size alone, or nothing."""
+
+MANY_STRANGE = 0.05
+"""Share of images whose label map may hold none of their classes before it is said; a crowd alone is ignored."""
 
 
 def without_annotations(dataset: Dataset) -> list[str]:
@@ -41,12 +47,15 @@ def without_annotations(dataset: Dataset) -> list[str]:
 
 @dataclass(frozen=True)
 class _Look:
-    """Findings about a file: its size as stored, whether an EXIF tag turns it, what is wrong with it or its mask."""
+    """Findings about a file: its size as stored, whether an EXIF tag turns it, what is wrong with it or its mask,
+    and whether its label map holds none of its classes.
+    """
 
     size: tuple[int, int] | None = None
     turned: bool = False
     problem: str | None = None
     mask_problem: str | None = None
+    of_other_classes: bool = False
 
 
 def look_at_images(
@@ -57,8 +66,10 @@ def look_at_images(
     """
     if decode == "none":
         return {}, [], []
-    look = partial(_decode, mask_over=dataset.mask_over) if decode == "all" else _read_header
-    sizes, turned, problems, masks = {}, [], [], []
+    look: Callable[[Sample], _Look] = _read_header
+    if decode == "all":
+        look = partial(_decode, mask_over=dataset.mask_over, num_classes=len(dataset.class_names))
+    sizes, turned, problems, masks, strange = {}, [], [], [], []
     with pool_of(max(1, workers)) as pool:
         found: Iterable = pool.map(look, dataset.samples, chunksize=32)
         for sample, seen in zip(
@@ -72,26 +83,32 @@ def look_at_images(
                 turned.append(sample.image_id)
             if seen.mask_problem:
                 masks.append(seen.mask_problem)
+            if seen.of_other_classes:
+                strange.append(sample.image_id)
+    if len(strange) > MANY_STRANGE * len(dataset):
+        notes.append(f"{dataset.split}: the label maps of {len(strange)} images hold none of the classes that the "
+                     f"images are of, {strange[0]} among them; 0 is background, then come the classes, {IGNORE} is not "
+                     "counted")  # fmt: skip
     if masks:
         notes.append(f"{dataset.split}: {len(masks)} images have masks that pixel metrics leave out, the first because "
                      f"of {masks[0]}")  # fmt: skip
     return sizes, turned, problems
 
 
-def _decode(sample: Sample, mask_over: int) -> _Look:
+def _decode(sample: Sample, mask_over: int, num_classes: int) -> _Look:
     try:
         height, width = read_rgb(sample.path).shape[:2]
         turned = is_turned(sample.path)
     except ImageError as problem:
         return _Look(problem=str(problem))
     try:
-        if sample.truth is not None:
-            true_label_map(sample, IGNORE - 1)
+        labels = np.array(sample.labels) + 1
+        other = sample.truth is not None and not np.isin(labels, true_label_map(sample, num_classes)).any()
         if sample.masks:
             object_and_ignore(sample, Frame.squash(sample.declared_size or (width, height)), mask_over)
     except UserError as problem:
         return _Look((width, height), turned, mask_problem=str(problem))
-    return _Look((width, height), turned)
+    return _Look((width, height), turned, of_other_classes=other)
 
 
 def _read_header(sample: Sample) -> _Look:
@@ -127,7 +144,9 @@ def check_turned(
 
 
 def check_boxes(dataset: Dataset, sizes: dict[str, tuple[int, int]], notes: list[str]) -> list[str]:
-    """Boxes that are empty, inside out, or wholly outside their image; boxes that stick out a little are noted."""
+    """Boxes that are empty, inside out, or wholly outside their image; boxes that stick out a little are noted, and
+    what is odd about all of them.
+    """
     problems, outside = [], 0
     for sample in dataset:
         found = sizes.get(sample.image_id, sample.declared_size)
@@ -148,4 +167,9 @@ def check_boxes(dataset: Dataset, sizes: dict[str, tuple[int, int]], notes: list
         notes.append(
             f"{dataset.split}: {outside} boxes stick out of their image; protocols clip, or don't, as released"
         )
+    boxed = [sample for sample in dataset if len(sample.boxes) and sample.image_id in sizes]
+    if boxed:
+        rooms = [sample.declared_size or sizes[sample.image_id] for sample in boxed]
+        odd = doubts([sample.image_id for sample in boxed], [sample.boxes for sample in boxed], rooms)
+        notes.extend(f"{dataset.split}: {text}" for text in odd)
     return problems

@@ -4,7 +4,8 @@
 
 Classes are the categories in the order of their ids, 80 of them. An image's labels are the categories of its objects;
 images without an object are left out and counted. A label map is drawn from the objects' outlines, the largest first,
-so that a small object on a large one is seen; pixels of a crowd are ignored.
+so that a small object on a large one is seen; pixels of a crowd are ignored. An image one of whose objects has no
+outline, as in files for detectors, has labels and no label map.
 """
 
 import math
@@ -40,7 +41,10 @@ def load(root: Path, split: str, on_problem: OnProblem = raise_problem) -> Datas
     ):
         raise UserError("not a file of instances", where=path, expected="images, annotations and categories")
     names, number_of = _categories(content["categories"], path)
-    objects = _objects(content["annotations"], number_of, path, on_problem)
+    shapes = {str(entry.get("id")): [entry.get("height"), entry.get("width")]
+              for entry in content["images"] if isinstance(entry, dict)}  # fmt: skip
+    objects = _objects(content["annotations"], number_of, shapes, path, on_problem)
+    _refuse_fractions(objects, path)
     samples: list[Sample] = []
     seen: dict[int | str, str] = {}
     empty = 0
@@ -59,7 +63,8 @@ def load(root: Path, split: str, on_problem: OnProblem = raise_problem) -> Datas
             if found:
                 labels = tuple(sorted({label for label, *_ in found}))
                 found.sort(key=lambda each: -each[3])
-                outlines = Outlines(size, tuple((label + 1, shape, crowd) for label, shape, crowd, *_ in found))
+                drawn = tuple((label + 1, shape, crowd) for label, shape, crowd, *_ in found)
+                outlines = Outlines(size, drawn) if all(shape for _, shape, _ in drawn) else None
                 boxes = tuple((label, box) for label, _, crowd, _, box in found if box is not None and not crowd)
                 place = inside(images, name, where=path)
                 samples.append(Sample(stem, place, labels[0], labels=labels, objects=boxes, truth=outlines,
@@ -95,21 +100,29 @@ def _categories(entries: list[Any], path: Path) -> tuple[tuple[str, ...], dict[i
 
 
 def _objects(
-    entries: list[Any], number_of: dict[int, int], path: Path, on_problem: OnProblem
+    entries: list[Any], number_of: dict[int, int], shapes: dict[str, list[Any]], path: Path, on_problem: OnProblem
 ) -> dict[int, list[Object]]:
-    """Every object, by its image."""
+    """Every object, by its image, whose height and width are in `shapes`."""
     found = defaultdict(list)
     for entry in entries:
         try:
             label, image, area = number_of[entry["category_id"]], _whole(entry["image_id"]), float(entry.get("area", 0))
             if not math.isfinite(area):
                 raise ValueError(f"its area is {area}")
-            shape = _outline(entry["segmentation"])
+            shape = _outline(entry.get("segmentation") or (), shapes.get(str(image)))
             found[image].append((label, shape, bool(entry.get("iscrowd", 0)), area, _box(entry.get("bbox"))))
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             number = entry.get("id") if isinstance(entry, dict) else entry
             on_problem(UserError(f"the annotation {str(number)[:60]} is not one of an object ({error})", where=path))
     return found
+
+
+def _refuse_fractions(objects: dict[int, list[Object]], path: Path) -> None:
+    """Refuse (`UserError`) outlines that can only be fractions of the image: all of them lie within 0 to 1."""
+    shapes = [shape for found in objects.values() for _, shape, *_ in found if shape and isinstance(shape[0], tuple)]
+    if shapes and all(0 <= number <= 1 for shape in shapes for polygon in shape for number in polygon):
+        raise UserError("all outlines lie within 0 to 1: they are fractions of the image", where=path,
+                        expected="pixels", do="multiply x by the image's width and y by its height")  # fmt: skip
 
 
 def _box(value: Any) -> Box | None:
@@ -121,8 +134,11 @@ def _box(value: Any) -> Box | None:
     return (x, y, x + width, y + height) if sound else None
 
 
-def _outline(value: Any) -> tuple:
+def _outline(value: Any, height_and_width: list[Any] | None) -> tuple:
+    """Polygons or run lengths; empty where there is no outline."""
     if isinstance(value, dict):
+        if value.get("size", height_and_width) != height_and_width:
+            raise ValueError(f"run lengths of height and width {str(value['size'])[:40]}, not {height_and_width}")
         if not isinstance(value["counts"], list):
             raise ValueError("compressed run lengths, expected plain ones")
         return tuple(_whole(count) for count in value["counts"])

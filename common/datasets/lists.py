@@ -12,7 +12,8 @@
 | GRCAM | `synset1.txt` (no newline at the end) | `wnid words` |
 
 Two corners, and a corner and two sides, can't be told apart where every line fits both, so the format says which.
-A path may hold blanks where tabs, commas or semicolons stand between the fields, or where it stands before one label.
+A path may hold blanks where tabs, commas or semicolons stand between the fields, or where it stands before one label,
+which a blank, tabs or a comma may part from it. BAS's sizes are what its boxes are pixels of.
 """
 
 import io
@@ -65,8 +66,9 @@ def load(
     Raises:
         UserError: unknown format, a missing file, or by default any faulty line.
     """
+    sizes: dict[str, tuple[int, int]] = {}
     readers: dict[str, Callable[[], list[Entry]]] = {
-        "bas": lambda: read_bas(file, boxes, on_problem),
+        "bas": lambda: read_bas(file, boxes, on_problem, sizes),
         "spol": lambda: read_spol(file, on_problem, boxes),
         "dgl": lambda: read_dgl(
             file, on_problem, doubtful=split in ("train", "held") or file.stem in ("train", "test")
@@ -79,7 +81,8 @@ def load(
     samples = []
     for image_id, label, found in readers[file_format]():
         try:
-            samples.append(Sample(image_id, inside(root, image_id, where=file), label, found))
+            place = inside(root, image_id, where=file)
+            samples.append(Sample(image_id, place, label, found, declared_size=sizes.get(image_id)))
         except UserError as problem:
             on_problem(problem)
     names = class_folders((sample.image_id, sample.label) for sample in samples)
@@ -91,8 +94,16 @@ def load(
     return Dataset("list", split, kept, class_names, names_known=False, notes=notes if first else ())
 
 
-def read_bas(list_file: Path, box_file: Path | None, on_problem: OnProblem = raise_problem) -> list[Entry]:
-    """BAS's `test_list.txt` with `test_gt.txt`, or `val_list.txt` with `val_gt.txt`; without the second, no boxes."""
+def read_bas(
+    list_file: Path,
+    box_file: Path | None,
+    on_problem: OnProblem = raise_problem,
+    sizes: dict[str, tuple[int, int]] | None = None,
+) -> list[Entry]:
+    """BAS's `test_list.txt` with `test_gt.txt`, or `val_list.txt` with `val_gt.txt`; without the second, no boxes.
+
+    `sizes` is filled with the width and height of each image that the second says its boxes to be pixels of.
+    """
     entries: list[tuple[str, int]] = []
     seen: dict[str, int] = {}
     for line, text in lines(list_file):
@@ -112,26 +123,34 @@ def read_bas(list_file: Path, box_file: Path | None, on_problem: OnProblem = rai
     found = []
     for (image_id, label), (line, text) in zip(entries, rows, strict=True):
         try:
-            found.append((image_id, label, _bas_boxes(text, image_id, box_file, line)))
+            size, values = _bas_boxes(text, image_id, box_file, line)
+            found.append((image_id, label, values))
+            if sizes is not None and min(size) >= 1:
+                sizes[image_id] = size
         except UserError as problem:
             on_problem(problem)
     return found
 
 
-def _bas_boxes(text: str, image_id: str, path: Path, line: int) -> np.ndarray:
+def _bas_boxes(text: str, image_id: str, path: Path, line: int) -> tuple[tuple[int, int], np.ndarray]:
+    """The image's width and height, and its boxes (N, 4)."""
     if ";" in text:  # ILSVRC
         head, _, tail = text.rpartition(";")
-        name = re.sub(r" +\d+ +\d+ *$", "", head).replace("\\\\", "/")
+        cells = head.rsplit(None, 2)
+        sized = len(cells) == 3 and all(re.fullmatch(r"\d{1,7}", cell, re.ASCII) for cell in cells[1:])
+        name = (cells[0] if sized else head).replace("\\\\", "/")
         if name != image_id:
             raise UserError(f"the boxes are {name}'s", where=path, line=line, expected=image_id)
         values = numbers(tail.split(), where=path, line=line, what="the boxes")
         if len(values) % 4:
             raise UserError(f"{len(values)} box numbers", where=path, line=line, expected="four for each box")
-        return not_inside_out(values.reshape(-1, 4), where=path, line=line)
+        size = (int(cells[1]), int(cells[2])) if sized else (0, 0)
+        return size, not_inside_out(values.reshape(-1, 4), where=path, line=line)
     values = numbers(text.split(), where=path, line=line, what="the box")
     if len(values) != 6:
         raise UserError(f"{len(values)} numbers", where=path, line=line, expected="x0 y0 x1 y1 HEIGHT WIDTH")
-    return not_inside_out(values[None, :4], where=path, line=line)
+    size = (int(values[5]), int(values[4]))
+    return size, not_inside_out(values[None, :4], where=path, line=line)
 
 
 def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Path | None = None) -> list[Entry]:
@@ -146,14 +165,15 @@ def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Pat
             cells = text.rsplit(",", 2)
             if len(cells) == 3 and (with_boxes or re.fullmatch(r"[\d .+-]*", cells[2])):
                 image_id, label = cells[:2]
-                box = numbers(cells[2].split(" "), where=path, line=line, what="box")
+                box = numbers(cells[2].split(), where=path, line=line, what="box")
                 if len(box) != 4:
                     raise UserError(f"{len(box)} box numbers", where=path, line=line, expected="xmin ymin xmax ymax")
             else:
-                image_id, blank, label = text.rpartition(" ")
-                if with_boxes or not blank or not label.isdigit():
+                named = _SPOL_LABEL.search(text.rstrip())
+                if with_boxes or named is None or not named.start():
                     raise UserError(f"{text!r} is no line of SPOL's", where=path, line=line,
                                     expected="path,label,xmin ymin xmax ymax or path label")  # fmt: skip
+                image_id, label = text[: named.start()].rstrip("\t"), named[1]
                 if not is_image_name(image_id) and re.search(r"\s[\d.+-]+$", image_id):
                     raise UserError(f"{text!r} has numbers between path and label", where=path, line=line,
                                     expected="path label", do="say --data.list-format ts-cam where they are corners of "
@@ -217,7 +237,8 @@ def _fields(text: str, several: bool) -> list[str] | None:
 
 
 _SAY_WHICH = "say --data.list-format adl-cub for x y width height, ts-cam for corners"
-_SPOL_CUB = re.compile(r".+,\d+,-?[\d.]+ -?[\d.]+ -?[\d.]+ -?[\d.]+")
+_SPOL_LABEL = re.compile(r"[\t ,](\d+)$", re.ASCII)
+_SPOL_CUB = re.compile(r".+,\d+,-?[\d.]+ -?[\d.]+ -?[\d.]+ -?[\d.]+\s*")
 
 
 def _upright(boxes: np.ndarray, sides: bool, path: Path, line: int) -> np.ndarray:

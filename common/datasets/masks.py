@@ -4,6 +4,7 @@
 |---|---|
 | grey values | what exceeds the data set's `mask_over`: 128 in CUB, where values count annotators, else 0 |
 | only 0 and 1, or one bit | 1 |
+| only 0 and one value up to `mask_over` | that value; a mask of several such values is left out |
 | colours, by palette or in full | what is not black, which must be there; VOC's `void` (224 224 192) is ignored |
 | transparency | as black; of a picture in one colour, the opacity |
 | JPEG or WebP, which blur zeros | what exceeds half of the greatest value |
@@ -67,12 +68,27 @@ def read_object(path: Path, mask_over: int) -> tuple[np.ndarray, np.ndarray | No
         greatest = int(stored.max())
         if greatest > 255:
             stored = stored >> 8
-        return stored > (0 if greatest <= 1 else mask_over), None
+        return stored > _greatest_background(stored, mask_over, path), None
     coloured = stored.any(axis=2)
     void = (stored == VOID).all(axis=2)
     if coloured.all() and len(np.unique(stored[~void], axis=0)) > 1:
         raise ImageError("the mask has several colours and no black", where=path, expected="a black background")
     return coloured & ~void, void if void.any() else None
+
+
+def _greatest_background(stored: np.ndarray, mask_over: int, path: Path) -> int:
+    """The grey that the object exceeds.
+
+    Raises:
+        ImageError: no pixel exceeds `mask_over`, and which of several values is the object can't be told.
+    """
+    greatest = int(stored.max())
+    if greatest > max(1, mask_over) or greatest <= 1:
+        return mask_over if greatest > 1 else 0
+    if ((stored > 0) & (stored < greatest)).any():
+        raise ImageError(f"no value of the mask exceeds {mask_over}, the greatest is {greatest}", where=path,
+                         expected=f"an object above {mask_over}, or of one value")  # fmt: skip
+    return 0
 
 
 def same_proportions(size: tuple[int, ...], other: tuple[int, ...]) -> bool:

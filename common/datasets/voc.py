@@ -3,6 +3,8 @@
     JPEGImages/<id>.jpg   Annotations/<id>.xml   SegmentationClass/<id>.png   ImageSets/Segmentation/<split>.txt
 
 A folder of your own in this layout is read the same way; its `classes.txt`, a name a line, replaces VOC's 20 classes.
+The first line's class is 1 in label maps: lines before it that name the background (`background`, `_background_`) or
+what is ignored (`__ignore__`), as labelme writes them, are no classes. Images may have another ending than `.jpg`.
 `train_aug`, the 10,582 images that segmentation methods train on, is read from its list where there is one, else put
 together from `train` and the images of SBD (Hariharan et al., ICCV 2011) that are not in `val`.
 """
@@ -18,6 +20,7 @@ from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_p
 from common.datasets.text import lines, new_id
 from common.datasets.text import numbers as numbers_of
 from common.datasets.xml_files import parse_xml
+from common.pictures.files import image_endings
 from common.system.errors import UserError
 
 CLASSES = (
@@ -31,6 +34,7 @@ RELEASED = {
     "test": (1_456, "7d323bb3448fa174", None, None),
 }
 """VOC 2012's number of images, sha256 of their ids, number of labels, sha256 of the label matrix, where released."""
+_NO_CLASSES = {"background", "_background_", "__background__", "__ignore__"}
 _LISTS = {"train_aug": ("train_aug.txt", "trainaug.txt")}
 _SBD = ("SBD", "sbd", "benchmark_RELEASE/dataset", "dataset", ".")
 
@@ -76,6 +80,8 @@ def _classes(root: Path) -> tuple[str, ...]:
         return CLASSES
     seen: dict[str, int] = {}
     for number, text in lines(path):
+        if not seen and text.strip().lower() in _NO_CLASSES:
+            continue
         if seen.setdefault(text.strip(), number) != number:
             raise UserError(f"{text.strip()} stands here twice", where=path, line=number, do="remove one of the lines")
     if not 1 <= len(seen) <= 254:
@@ -136,9 +142,19 @@ def _samples(
         if not labels:
             unlabelled += 1
             continue
-        samples.append(Sample(image_id, root / "JPEGImages" / f"{image_id}.jpg", labels[0], labels=labels,
+        samples.append(Sample(image_id, _image(root / "JPEGImages" / image_id), labels[0], labels=labels,
                               objects=_objects(tree, classes), truth=_truth(root, image_id)))  # fmt: skip
     return samples, unlabelled
+
+
+def _image(place: Path) -> Path:
+    """The image of this name: a JPEG, or else one with another of the endings of images."""
+    usual = place.with_name(f"{place.name}.jpg")
+    if os.path.lexists(usual):
+        return usual
+    endings = (each for ending in image_endings() for each in (ending, ending.upper()))
+    others = (place.with_name(f"{place.name}{ending}") for ending in endings)
+    return next((path for path in others if os.path.lexists(path)), usual)
 
 
 def image_labels(path: Path, classes: tuple[str, ...] = CLASSES) -> tuple[int, ...]:
@@ -152,7 +168,7 @@ def image_labels(path: Path, classes: tuple[str, ...] = CLASSES) -> tuple[int, .
 
 def _labels(tree: ElementTree, classes: tuple[str, ...]) -> tuple[int, ...]:
     numbers = {name: number for number, name in enumerate(classes)}
-    named = {element.text for element in tree.iter("name")}
+    named = {(element.text or "").strip() for element in tree.iter("name")}
     return tuple(sorted(numbers[name] for name in named if name in numbers))
 
 
@@ -164,7 +180,10 @@ def _objects(tree: ElementTree, classes: tuple[str, ...]) -> tuple[tuple[int, tu
     numbers = {name: number for number, name in enumerate(classes)}
     found = []
     for element in tree.iter("object"):
-        name, texts = element.findtext("name"), [element.findtext(f"bndbox/{corner}") or "" for corner in _CORNERS]
+        name, texts = (
+            (element.findtext("name") or "").strip(),
+            [element.findtext(f"bndbox/{corner}") or "" for corner in _CORNERS],
+        )
         if name not in numbers or (element.findtext("difficult") or "").strip() == "1":
             continue
         with suppress(UserError):

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from common.datasets.sample import Dataset, OnProblem, Sample, class_folders, fit_or_held, raise_problem
-from common.datasets.text import class_number, lines, numbers, whole_number
+from common.datasets.text import class_number, lines, new_id, numbers, whole_number
 from common.system.errors import UserError, inside
 from common.system.files import write_text
 
@@ -58,12 +58,14 @@ def load(
         found = sorted(path.parent.name for path in metadata.glob("*/image_ids.txt"))
         raise UserError(f"no image_ids.txt for the split {folder.name!r}", where=metadata,
                         expected=f"one of {', '.join(found)}" if found else None, do=_HELP)  # fmt: skip
-    ids = {}
+    ids: dict[str, int] = {}
+    seen: dict[str, int] = {}
     for line, text in lines(folder / "image_ids.txt"):
         image_id = text.rstrip()
-        if image_id in ids:
-            on_problem(UserError(f"{image_id} stands here twice", where=folder / "image_ids.txt", line=line))
-        ids[image_id] = line
+        try:
+            ids[new_id(image_id, seen, where=folder / "image_ids.txt", line=line)] = line
+        except UserError as problem:
+            on_problem(problem)
     labels = _labels(folder / "class_labels.txt", ids, on_problem)
     sizes = _sizes(folder / "image_sizes.txt", ids, on_problem)
     boxes, masks, ignores = _localization(root, folder / "localization.txt", ids, on_problem)
@@ -88,7 +90,11 @@ def load(
         except UserError as problem:
             on_problem(problem)
     kept = fit_or_held(samples, split, held_per_class) if held_per_class else tuple(samples)
-    return Dataset(name, split, kept, class_names(metadata), names_known=False)
+    labelled = _labelled(metadata)
+    names, first = _names(labelled), min((label for _, label in labelled), default=0)
+    notes = (f"{metadata}: no image is of class 0; labels are counted from 0, and go from {first} to "
+             f"{len(names) - 1} here",)  # fmt: skip
+    return Dataset(name, split, kept, names, names_known=False, notes=notes if first else ())
 
 
 def openimages_metadata(root: Path) -> Path:
@@ -109,14 +115,23 @@ def class_names(metadata: Path) -> tuple[str, ...]:
 
     A class is named after the folder that its images, and no other class's, lie in; else by its number.
     """
+    return _names(_labelled(metadata))
+
+
+def _names(images: list[tuple[str, int]]) -> tuple[str, ...]:
+    names = class_folders(images)
+    return tuple(names.get(label, str(label)) for label in range(max((label for _, label in images), default=-1) + 1))
+
+
+def _labelled(metadata: Path) -> list[tuple[str, int]]:
+    """Image id and label of every readable line of all splits."""
     images: list[tuple[str, int]] = []
     for path in sorted(metadata.glob("*/class_labels.txt")):
         with suppress(UserError):  # what is no label, its split's own reader refuses
             for line, text in lines(path):
                 image_id, _, label = text.rstrip().rpartition(",")
-                images.append((image_id, class_number(label, where=path, line=line)))
-    names = class_folders(images)
-    return tuple(names.get(label, str(label)) for label in range(max((label for _, label in images), default=-1) + 1))
+                images.append((image_id, class_number(label.strip(), where=path, line=line)))
+    return images
 
 
 def _labels(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str, int]:
@@ -124,7 +139,7 @@ def _labels(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str,
     for line, text in lines(path, do=_HELP):
         try:
             image_id, cells = _cells(path, line, text, ids, (1,))
-            label = class_number(cells[0], where=path, line=line)
+            label = class_number(cells[0].strip(), where=path, line=line)
             if labels.setdefault(image_id, label) != label:
                 raise UserError(f"{image_id} has label {labels[image_id]} and {label}", where=path, line=line)
         except UserError as problem:
@@ -139,7 +154,8 @@ def _sizes(path: Path, ids: dict[str, int], on_problem: OnProblem) -> dict[str, 
         try:
             image_id, cells = _cells(path, line, text, ids, (2,))
             width, height = (
-                whole_number(cell, where=path, line=line, least=1, most=MAX_SIDE, what="the size") for cell in cells
+                whole_number(cell.strip(), where=path, line=line, least=1, most=MAX_SIDE, what="the size")
+                for cell in cells
             )
             if sizes.setdefault(image_id, (width, height)) != (width, height):
                 raise UserError(f"{image_id} has two sizes", where=path, line=line)

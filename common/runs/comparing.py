@@ -1,13 +1,15 @@
 """Whether one method is better than another: paired comparisons of runs on the same images.
 
 For each pair under each protocol: the difference in GT-known with a paired bootstrap's interval, how many images each
-alone hits, McNemar's exact p, and p by Holm over a protocol's
-pairs. An image that a protocol leaves out of a run's denominator is no hit of that run.
+alone hits, McNemar's exact p, and p by Holm over a protocol's pairs. An image that a protocol leaves out of a run's
+denominator is no hit of that run. An image that a run has not, as one whose map is missing, is left out of all of them,
+and every figure is of the others.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +17,16 @@ from common.measuring.arrays import Floats, Integers
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import Evaluation, Row, indices_of
-from common.runs.intervals import Interval, Resampling, draws, less_optimism, percentiles, resampled
+from common.runs.intervals import (
+    Interval,
+    Resampling,
+    best_of_images,
+    draws,
+    less_optimism,
+    of_images,
+    percentiles,
+    resampled,
+)
 from common.system.errors import UserError, say
 
 SOURCES = ("validation", "pseudo", "released", "oracle", "stored")
@@ -30,13 +41,15 @@ class Side:
 
     Attributes:
         label: names the run.
-        row: its result line.
+        row: its result line, of the images that all runs have.
         result: its hits and curves.
+        best: GT-known at its oracle threshold, of the same images.
     """
 
     label: str
     row: Row
     result: LocalizationResult
+    best: float
 
     @property
     def indices(self) -> Integers:
@@ -170,14 +183,19 @@ def _sides(scored: Sequence[Evaluation], protocol: str) -> tuple[list[Side], str
     sides = []
     for evaluation, each in zip(scored, rows, strict=True):
         source = shared or next(name for name in SOURCES if name in each)
-        sides.append(Side(evaluation.label, each[source], evaluation.results[protocol]))
+        result = evaluation.results[protocol]
+        sides.append(Side(evaluation.label, each[source], result, result.max_box_acc))
     return sides, shared or ", ".join(dict.fromkeys(side.row.source for side in sides))
 
 
 def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison:
     protocol = sides[0].row.protocol
-    ranked = sorted(sides, key=lambda side: -side.row.gt_known)
     ids = sorted(set.intersection(*(set(side.result.hits.ids) for side in sides)))
+    if missing := set().union(*(side.result.hits.ids for side in sides)) - set(ids):
+        say([f"note: {protocol}: {len(missing)} images are not in every run, {min(missing)} among them; all figures "
+             f"are of the {len(ids)} others"])  # fmt: skip
+        sides = [_on(side, ids) for side in sides]
+    ranked = sorted(sides, key=lambda side: -side.row.gt_known)
     places = [{image_id: place for place, image_id in enumerate(side.result.hits.ids)} for side in ranked]
     orders = [np.array([place[image_id] for image_id in ids]) for place in places]
     by_class = PROTOCOLS[protocol].mean_over == "classes"
@@ -201,6 +219,21 @@ def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison
     return Comparison(protocol, source, len(ids), order, tuple(pairs))
 
 
+def _on(side: Side, ids: Sequence[str]) -> Side:
+    """The same with the figures of some images alone; an oracle's threshold is chosen on them."""
+    result, row = side.result, side.row
+    place = {image_id: number for number, image_id in enumerate(result.hits.ids)}
+    order = np.array([place[image_id] for image_id in ids])
+    best = best_of_images(result, order)
+    indices = best if row.source == "oracle" else side.indices
+    names = ["gt_known"] if row.top1 is None else ["gt_known", "top1"]
+    figures: dict[str, Any] = of_images(result, indices, order, names)
+    thresholds = tuple(result.thresholds[indices].tolist())
+    return replace(
+        side, row=replace(row, thresholds=thresholds, **figures), best=of_images(result, best, order)["gt_known"]
+    )
+
+
 def _resampled(side: Side, times: Integers, order: Integers) -> Floats:
     indices = None if side.row.source == "oracle" else side.indices
     return resampled(side.result, indices, times, order)["gt_known"] if len(times) else np.empty(0)
@@ -215,8 +248,7 @@ def _interval(values: Floats, difference: float, source: str) -> Interval | None
 
 def _parts(one: Side, other: Side) -> Parts:
     used = one.row.gt_known - other.row.gt_known
-    at_best = [side.result.max_box_acc for side in (one, other)]
-    localization = at_best[0] - at_best[1]
+    localization = one.best - other.best
     classifier = None
     if one.row.top1 is not None and other.row.top1 is not None:
         classifier = one.row.top1 - other.row.top1 - used

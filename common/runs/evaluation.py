@@ -23,6 +23,7 @@ from common.datasets.known import known_as
 from common.measuring.arrays import Boxes, Integers
 from common.measuring.metrics import LocalizationResult
 from common.measuring.pixel_metrics import PixelResult
+from common.measuring.plausible import doubts
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs import leakage, pseudo
 from common.runs.baselines import TrivialBaselines, trivial_baselines
@@ -35,10 +36,6 @@ from common.system.options import also
 
 GALLERY_ORDER = ("bas", "wsoleval-v1", "spol", "grcam", "dgl", "adl", "bas-extension", "wsoleval-v2")
 """Protocols whose boxes stand for a run where there can be one alone: the first that was evaluated in its frame."""
-
-
-MANY_OUT = 0.05
-"""Share of images whose boxes may stick out by more than a pixel before a note says so; few of CUB's do."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +193,22 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
         if not any(same_model(evaluation.predictions, other.predictions) for evaluation in evaluations):
             directory = other.predictions.directory
             raise UserError("validation predictions of another checkpoint or frame than any run's", where=directory)
-    return evaluations, [row for rows in baselines.values() for row in rows]
+    sets = _named_sets([measured.dataset for measured in measured_runs])
+    return evaluations, [
+        replace(row, label=f"{row.label}{sets[fingerprint]}")
+        for (_, fingerprint), rows in baselines.items()
+        for row in rows
+    ]
+
+
+def _named_sets(datasets: Sequence[Dataset]) -> dict[str, str]:
+    """What follows a baseline's name for each data set, by fingerprint: nothing where there is one alone."""
+    found = {dataset.fingerprint(): f" ({len(dataset)} of {dataset.name} {dataset.split})" for dataset in datasets}
+    if len(found) == 1:
+        return dict.fromkeys(found, "")
+    texts = list(found.values())
+    return {key: text if texts.count(text) == 1 else f"{text[:-1]}, #{number})"
+            for number, (key, text) in enumerate(found.items(), start=1)}  # fmt: skip
 
 
 def indices_of(result: LocalizationResult, row: Row) -> Integers:
@@ -226,7 +238,7 @@ def _measure(
     dataset = load(source)
     _same_annotations(predictions, dataset, source.root)
     dataset = _with_sizes(dataset, predictions)
-    say(_sticking_out(dataset, directory))
+    say(_doubts(dataset, directory))
     samples = {sample.image_id: sample for sample in dataset}
     without = sum(len(sample.boxes) == 0 for sample in dataset)
     if without == len(dataset) and (any(sample.masks for sample in dataset) or not need_boxes):
@@ -253,8 +265,12 @@ def _with_pseudo(
     if not rough:
         return held
     dataset = pseudo.with_boxes(held.dataset, rough)
-    if not any(len(sample.boxes) for sample in dataset):
-        raise UserError("no pseudo box is of these images", where=held.predictions.directory)
+    without = [sample.image_id for sample in dataset if not len(sample.boxes)]
+    if len(without) == len(dataset):
+        raise UserError("no pseudo box is of these images", where=held.predictions.directory,
+                        expected=f"paths such as {without[0]}")  # fmt: skip
+    if strange := len(rough) + len(without) - len(dataset):
+        say([f"note: {held.predictions.directory}: {strange} of {len(rough)} pseudo boxes are of no image of it"])
     protocols = [protocol for protocol in wanted if protocol.frame == held.predictions.manifest["frame"]]
     results, _ = score(held.predictions, dataset, protocols, options.count_missing, options.workers)
     return replace(held, pseudo=results)
@@ -300,17 +316,14 @@ def _with_sizes(dataset: Dataset, predictions: Predictions) -> Dataset:
     return replace(dataset, samples=tuple(samples))
 
 
-def _sticking_out(dataset: Dataset, directory: Path) -> list[str]:
-    """A note where so many true boxes leave their image that they may be of another form than they were read as."""
-    boxed = [sample for sample in dataset if len(sample.boxes) and sample.declared_size]
-    out = [sample for sample in boxed if (sample.boxes[:, 2:] > np.array(sample.declared_size) + 1).any()]
-    if len(out) <= MANY_OUT * len(boxed):
+def _doubts(dataset: Dataset, directory: Path) -> list[str]:
+    """Notes on the true boxes as a whole, where they may be of another form than they were read as."""
+    boxed = [(sample, sample.declared_size) for sample in dataset if len(sample.boxes)]
+    sized = [(sample.image_id, sample.boxes, size) for sample, size in boxed if size is not None]
+    if not sized:
         return []
-    text = (
-        f"note: {directory}: the true boxes of {len(out)} of {len(boxed)} images stick out of the image, of "
-        f"{out[0].image_id} among them, as corners do that are read as a corner and sides, or pixels of another size"
-    )
-    return [text]
+    names, boxes, sizes = zip(*sized, strict=True)
+    return [f"note: {directory}: {text}" for text in doubts(names, boxes, sizes)]
 
 
 def _rows(

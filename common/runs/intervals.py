@@ -179,6 +179,20 @@ def resampled(
     return values
 
 
+def best_of_images(result: LocalizationResult, order: Integers) -> Indices:
+    """Index of the threshold of highest GT-known of some images for each criterion; arguments as `resampled`."""
+    (known,) = accuracies(result, np.ones((1, len(order)), np.uint8), order)
+    return [int(place) for place in np.argmax(np.where(np.isnan(known), -1.0, known), axis=1)]
+
+
+def of_images(
+    result: LocalizationResult, indices: Indices, order: Integers, names: Sequence[str] = ("gt_known",)
+) -> dict[str, float]:
+    """The accuracies of some images in percent, means over the criteria; arguments as `resampled`."""
+    found = resampled(result, indices, np.ones((1, len(order)), np.uint8), order, names)
+    return {name: float(values[0]) for name, values in found.items()}
+
+
 def accuracies(result: LocalizationResult, times: Integers, order: Integers) -> Floats:
     """GT-known at every threshold of weighted images, (R, criteria, T) in percent; arguments as `resampled`."""
     over = _over_classes if result.protocol.mean_over == "classes" else _over_images

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from common.datasets import Dataset
-from common.datasets.text import csv_rows, lines, numbers, whole_number
+from common.datasets.text import csv_rows, lines, numbers, refuse_fractions, whole_number
 from common.measuring.arrays import Boxes, Bytes, Floats
 from common.measuring.boxes import as_boxes, from_x0x1y0y1
 from common.measuring.geometry import Frame
@@ -100,9 +100,9 @@ def read(path: Path) -> dict[str, Boxes]:
     """The boxes (4,) by image id that `write` wrote.
 
     Raises:
-        UserError: a malformed line, or a box that is empty.
+        UserError: a malformed line, a box that is empty, two of one image, or boxes that are fractions of the image.
     """
-    found = {}
+    found: dict[str, Boxes] = {}
     for number, (line, row) in enumerate(csv_rows(path)):
         if number == 0 and row == HEAD:
             continue
@@ -111,7 +111,10 @@ def read(path: Path) -> dict[str, Boxes]:
         box = numbers(row[1:], where=path, line=line, what="the box")
         if box[0] >= box[2] or box[1] >= box[3]:
             raise UserError(f"the box {' '.join(row[1:])} is empty", where=path, line=line)
+        if row[0] in found:
+            raise UserError(f"{row[0]} stands here twice", where=path, line=line, expected="one box an image")
         found[row[0]] = box
+    refuse_fractions(found.values(), where=path)
     return found
 
 

@@ -18,14 +18,22 @@ from typing import Any
 import numpy as np
 
 from common.datasets import Sample
+from common.datasets.checks import MANY_STRANGE
 from common.datasets.label_maps import true_label_map
 from common.measuring.arrays import Floats
 from common.measuring.extraction import largest_component
-from common.measuring.segmentation import BACKGROUND, SWEEP, SegmentationEvaluator, SegmentationResult, label_map
+from common.measuring.segmentation import (
+    BACKGROUND,
+    IGNORE,
+    SWEEP,
+    SegmentationEvaluator,
+    SegmentationResult,
+    label_map,
+)
 from common.runs import leakage
 from common.runs.box_quality import Found, Place, corloc
 from common.runs.segmentation import SegmentationPredictions, SegmentedImage
-from common.system.errors import UserError
+from common.system.errors import UserError, say
 from common.system.parallel import in_processes
 from common.system.progress import bar
 
@@ -168,8 +176,14 @@ def score_segmentation(
     chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
     evaluator = _evaluator(predictions)
     counted = in_processes(partial(_count, predictions), chunks, workers)
-    for part in bar(counted, total=len(chunks), desc="scoring", unit="chunk"):
+    strange: list[str] = []
+    for part, of_other_classes in bar(counted, total=len(chunks), desc="scoring", unit="chunk"):
         evaluator.merge(part)
+        strange += of_other_classes
+    if len(strange) > MANY_STRANGE * len(jobs):
+        say([f"note: {predictions.directory}: the label maps of {len(strange)} of {len(jobs)} images hold none of the "
+             f"classes that the images are of, {strange[0]} among them; their numbers are 0 for background, class + 1, "
+             f"and {IGNORE} for pixels that are not counted"])  # fmt: skip
     return evaluator, dict(left_out)
 
 
@@ -229,8 +243,9 @@ def _evaluator(predictions: SegmentationPredictions) -> SegmentationEvaluator:
 
 def _count(
     predictions: SegmentationPredictions, jobs: Sequence[tuple[SegmentedImage, Sample]]
-) -> SegmentationEvaluator:
-    evaluator = _evaluator(predictions)
+) -> tuple[SegmentationEvaluator, list[str]]:
+    """The counts, and ids of images in whose label map none of their classes is."""
+    evaluator, strange = _evaluator(predictions), []
     for entry, sample in jobs:
         truth = true_label_map(sample, len(predictions.class_names))
         if truth.shape[::-1] != tuple(entry.size):
@@ -241,7 +256,9 @@ def _count(
             evaluator.accumulate_maps(high, classes, truth)
         else:
             evaluator.accumulate(predictions.mask(entry), truth)
-    return evaluator
+        if not np.isin(np.array(sample.labels) + 1, truth).any():
+            strange.append(entry.image_id)
+    return evaluator, strange
 
 
 def summary_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[str]]:

@@ -53,6 +53,29 @@ def test_again(tmp_path, source, maps):
     assert len(Predictions.open(tmp_path / "adopted").entries) == 6
 
 
+def test_maps_that_changed_since_are_taken_in_with_overwrite(tmp_path, source, maps):
+    """One that is linked to, one that was copied, one that was left out; the same maps written anew are no change."""
+    linked, copied, left_out = sorted(maps.rglob("*.npy"))[:3]
+    half = np.full((224, 224), 0.5, np.float32)
+    np.save(copied, (255 * half).astype(np.uint8))
+    np.save(left_out, np.full_like(half, np.nan))
+    options = Adopt(maps, source, tmp_path / "adopted", "theirs")
+    adopt(options)
+    for path in maps.rglob("*.npy"):
+        np.save(path, np.load(path))
+    adopt(options)
+    for path, array in ((linked, half[::-1] * 0), (copied, (128 * half).astype(np.uint8)), (left_out, half)):
+        before = np.load(path)
+        np.save(path, array)
+        said = rf"1 of its maps are others than when they were taken in, .*{path.name} among them. Say --overwrite"
+        with pytest.raises(UserError, match=said):
+            adopt(options)
+        np.save(path, before)
+    np.save(left_out, half)
+    adopt(replace(options, overwrite=True))
+    assert len(Predictions.open(tmp_path / "adopted").entries) == 6
+
+
 def test_what_a_map_becomes(tmp_path):
     frame, plain = Frame.squash((96, 72), 4), np.arange(16, dtype=np.float32).reshape(4, 4) / 15
 

@@ -250,6 +250,19 @@ def test_missing_and_broken_maps_are_refused(tmp_path, source):
         evaluate(Evaluate((run,)))
 
 
+def test_each_data_set_of_a_table_has_its_own_baselines(tmp_path, source):
+    train = DataSource("cub", source.root, "train")
+    made = runs.write(tmp_path / "a", source), runs.write(tmp_path / "b", train)
+    evaluations, baselines = evaluate(Evaluate(made, protocols=("wsoleval-v1",), workers=1, resamples=0))
+    counts = [len(each.dataset) for each in evaluations]
+    assert [(row.label, row.images) for row in baselines] == [
+        (f"{name} ({count} of cub {split})", count) for split, count in zip(("test", "train"), counts, strict=True)
+        for name in ("whole image", "best centred box")
+    ]  # fmt: skip
+    (short,) = in_short(evaluations, baselines)
+    assert len(short) == 1 + 4 + 2
+
+
 def test_tables_render_as_text_and_markdown():
     table = [["a", "b"], ["longer", "1"]]
     assert render(table, "text") == "a       b\n------  -\nlonger  1"

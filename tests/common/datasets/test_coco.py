@@ -125,3 +125,25 @@ def test_boxes_of_objects(tmp_path):
     (sample,) = coco.load(root, "train")
     assert sample.labels == (0, 1, 2)
     assert sample.objects == ((0, (0, 1, 3, 3.5)),)
+
+
+@pytest.mark.parametrize("outline", [[], None])
+def test_an_object_without_an_outline_leaves_its_image_without_a_label_map(tmp_path, outline):
+    """As files for detectors have them: drawn, it would be background everywhere."""
+    root = write(tmp_path, [{"category_id": 3, "segmentation": outline, "bbox": [0, 0, 3, 2]},
+                            {"category_id": 51, "segmentation": SQUARE}])  # fmt: skip
+    (sample,) = coco.load(root, "train")
+    assert (sample.labels, sample.truth, sample.objects) == ((0, 1), None, ((0, (0, 0, 3, 2)),))
+
+
+def test_outlines_that_are_fractions_of_the_image_are_refused(tmp_path):
+    outline = [[0.1, 0.1, 0.5, 0.1, 0.5, 0.9]]
+    with pytest.raises(UserError, match="all outlines lie within 0 to 1: they are fractions of the image"):
+        coco.load(write(tmp_path, [{"category_id": 3, "segmentation": outline}]), "train")
+
+
+def test_run_lengths_of_the_image_on_its_side_are_refused(tmp_path):
+    """Equally many pixels, of columns of another length."""
+    rle = {"counts": [16, 4, 4], "size": [6, 4]}
+    with pytest.raises(UserError, match=r"run lengths of height and width \[6, 4\], not \[4, 6\]"):
+        coco.load(write(tmp_path, [{"category_id": 3, "segmentation": rle}]), "train")

@@ -45,6 +45,20 @@ def test_spol(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("between", [" ", "\t", "\t\t", ","])
+def test_a_label_may_stand_after_blank_tab_or_comma(tmp_path, between):
+    path = write(tmp_path, f"a b/x 1.jpg{between}3 \t\r\na 5/y.jpg{between}0\n")
+    assert plain(lists.read_spol(path)) == [("a b/x 1.jpg", 3, []), ("a 5/y.jpg", 0, [])]
+
+
+def test_the_sizes_of_bas_are_what_its_boxes_are_pixels_of(tmp_path):
+    """HEIGHT WIDTH after a box of CUB's, WIDTH HEIGHT before those of ILSVRC's."""
+    for name, boxes in (("cub", "10 20 30 40 60 80\n"), ("ilsvrc", "a\\\\x.jpg 80 60 ; 10 20 30 40\n")):
+        source = DataSource("list", tmp_path, list_file=write(tmp_path, "a/x.jpg;0\n"), list_format="bas",
+                            boxes=write(tmp_path, boxes, name))  # fmt: skip
+        assert source.load().samples[0].declared_size == (80, 60)
+
+
 @pytest.mark.parametrize("which", ["imagenet", "tiny", "cub"])
 def test_recorded_lists_of_dgl(golden, tmp_path, which):
     arrays = golden("dgl/lists")

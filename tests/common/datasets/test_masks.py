@@ -50,3 +50,15 @@ def test_colours_without_black_are_refused(tmp_path):
         ImageError, match="mask.png: the mask has several colours and no black; expected a black backgr"
     ):
         read_object(tmp_path / "mask.png", 0)
+
+
+def test_an_object_of_one_value_below_the_annotators_half_is_the_object(tmp_path):
+    """CUB's masks hold 51 an annotator, and more than 128 is object; a mask of 0 and 100 is no such mask."""
+    for value in (1, 100, 128, 204):
+        Image.fromarray(GREY // 255 * np.uint8(value)).save(tmp_path / "mask.png")
+        np.testing.assert_array_equal(read_object(tmp_path / "mask.png", 128)[0], GREY > 0)
+    three = GREY // 255 * np.uint8(2)
+    three[0] = 1
+    Image.fromarray(three).save(tmp_path / "mask.png")
+    with pytest.raises(ImageError, match="no value of the mask exceeds 128, the greatest is 2"):
+        read_object(tmp_path / "mask.png", 128)

@@ -4,6 +4,7 @@ from PIL import Image
 
 from common.datasets import DataSource, voc
 from common.datasets.label_maps import true_label_map
+from common.prepare import Prepare, check
 from common.system.errors import UserError
 from tests import scenes
 
@@ -139,3 +140,36 @@ def test_boxes_of_objects_count_from_0_and_end_exclusively(tmp_path):
     (sample,) = DataSource("voc", root, "train").load(multi_label=True)
     assert sample.labels == (0, 1)
     assert sample.objects == ((1, (0, 0, 64, 48)), (0, (4.5, 10, 20, 30)))
+
+
+def test_lines_of_the_background_before_the_classes_are_none(root):
+    """As labelme writes class_names.txt; in label maps 0 is background and 1 the first class."""
+    before = voc.load(root, "train")
+    text = (root / "classes.txt").read_text()
+    (root / "classes.txt").write_text(f"__ignore__\n_background_\n{text}")
+    after = voc.load(root, "train")
+    assert after.class_names == before.class_names
+    assert after.fingerprint() == before.fingerprint()
+
+
+def test_blanks_around_a_name_are_not_part_of_it(root):
+    annotate(root, "train_1", [f"\n {scenes.NAMES[0]} "])
+    assert next(sample for sample in voc.load(root, "train") if sample.image_id == "train_1").labels == (0,)
+
+
+def test_images_of_other_endings_are_found(root):
+    jpeg = root / "JPEGImages" / "train_1.jpg"
+    with Image.open(jpeg) as image:
+        image.save(jpeg.with_suffix(".PNG"))
+    jpeg.unlink()
+    paths = [sample.path.name for sample in voc.load(root, "train")]
+    assert paths == ["train_0.jpg", "train_1.PNG", "train_2.jpg", "train_3.jpg"]
+
+
+def test_label_maps_of_other_classes_are_said(root):
+    """0 and 255, as other tools write masks: 255 is what is not counted."""
+    sample = voc.load(root, "train").samples[0]
+    labels = np.array(Image.open(sample.truth))
+    Image.fromarray(np.where(labels > 0, 255, 0).astype(np.uint8)).save(sample.truth)
+    (note,) = [note for note in check(Prepare("voc", root, splits=("train",), workers=1)).notes if "hold none" in note]
+    assert note.startswith("train: the label maps of 1 images hold none of the classes that the images are of, train_0")

@@ -195,3 +195,16 @@ def test_splits_that_number_the_classes_otherwise(metadata):
         (metadata / "train" / name).write_text(text)
     report = check(Prepare("wsoleval", metadata.parent, metadata=metadata, decode="none"))
     assert "images of 'a' have the label 0 in test, 1 in train" in report.problems
+
+
+def test_labels_from_one_are_said(metadata):
+    (metadata / "test" / "class_labels.txt").write_text("a/1.jpg,1\nb/2.jpg, 2\n")
+    dataset = load(metadata)
+    assert dataset.notes == (f"{metadata}: no image is of class 0; labels are counted from 0, and go from 1 to 2 here",)
+    assert [sample.label for sample in dataset] == [1, 2]
+
+
+def test_one_image_under_two_spellings_of_its_path_is_refused(metadata):
+    (metadata / "test" / "image_ids.txt").write_text("a/1.jpg\n./a/1.jpg\nb/2.jpg\n")
+    with pytest.raises(UserError, match=r"image_ids.txt:2: ./a/1.jpg stands here twice, first in line 1"):
+        load(metadata)

@@ -71,6 +71,30 @@ def test_two_runs_by_hand(tmp_path, source):
     assert compared([first])[1][4:6] == ["5", "0"]
 
 
+@pytest.mark.parametrize("protocol", ["wsoleval-v1", "grcam"])
+def test_images_that_one_run_lacks_count_for_none(tmp_path, source, capsys, protocol):
+    """15 images, of which the first run misses 5; the second lacks two of these and misses all 3 others, and one more.
+
+    Of the 13 that both have, 10 are hit against 9.
+    """
+    one = runs.write(tmp_path / "a/squash", source, misses=5)
+    ids = [sample.image_id for sample in source.load()]
+    other = runs.write(tmp_path / "b/squash", source, misses=6)
+    lines = (other / "predictions.jsonl").read_text().splitlines()
+    skips = [json.dumps({"image_id": image_id, "skipped": "map: no such map"}) for image_id in ids[:2]]
+    (other / "predictions.jsonl").write_text("\n".join([*skips, *lines[2:]]) + "\n")
+    evaluations, _ = evaluate(Evaluate((one, other), protocols=(protocol,), workers=1))
+    assert [round(each.rows[-1].gt_known, 2) for each in evaluations] == [66.67, 69.23]
+    (comparison,) = compare(evaluations, Resampling(50))
+    (pair,) = comparison.pairs
+    assert (comparison.images, pair.one) == (13, "cam mobilenet_v1 (a)")
+    assert [value for _, value in comparison.ranked] == pytest.approx([1000 / 13, 900 / 13])
+    assert pair.difference == pytest.approx(100 / 13)
+    assert (pair.only_one, pair.only_other) == ((ids[5],), ())
+    assert pair.parts == Parts(pytest.approx(100 / 13), pytest.approx(0), pytest.approx(0))
+    assert f"{protocol}: 2 images are not in every run, {min(ids[:2])} among them" in capsys.readouterr().err
+
+
 def test_runs_of_other_images_are_refused(tmp_path, source):
     other = DataSource("cub", source.root, "train")
     made = runs.write(tmp_path / "a/squash", source), runs.write(tmp_path / "b/squash", other)

@@ -38,6 +38,16 @@ def test_boxes_are_read_as_written(tmp_path):
         pseudo.read(tmp_path / "boxes.csv")
 
 
+@pytest.mark.parametrize(("text", "said"), [
+    ("a.jpg,0,0,2,5\nb.jpg,0,0,2,5\na.jpg,0,0,3,5\n", "boxes.csv:3: a.jpg stands here twice"),
+    ("a.jpg,0.1,0.1,0.5,0.9\n", "boxes.csv: all boxes lie within 0 to 1: they are fractions"),
+])  # fmt: skip
+def test_boxes_that_are_no_pixels_or_twice_there_are_refused(tmp_path, text, said):
+    (tmp_path / "boxes.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        pseudo.read(tmp_path / "boxes.csv")
+
+
 def test_descriptor_boxes_are_moved_to_the_original_image(tmp_path):
     """x0, x1, y0, y1 in 224 x 224; the image is 448 wide and 112 high."""
     (tmp_path / "pseudo.txt").write_text("a,b.jpg,10, 100, 20, 60\n")

@@ -1,0 +1,57 @@
+"""Signs, in true boxes as a whole, that they are of another form than they were read as.
+
+No single box shows it: what is said is for people to look at, and changes no figure.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from common.measuring.arrays import Floats
+from common.measuring.boxes import as_boxes
+
+MANY_OUT = 0.05
+"""Share of images whose boxes may stick out by more than a pixel before it is said; few of CUB's do."""
+FEWEST = 3
+"""Images below which the place of boxes says nothing."""
+ALL_BELOW, MEAN_BELOW = 0.42, 0.45
+"""Shares of width and height. In 3 of 100 of CUB's images the box's centre lies below the first in both."""
+
+
+def doubts(names: Sequence[str], boxes: Sequence[ArrayLike], sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """Describe what is odd about the true boxes of N images: many stick out, or they lie in the upper left.
+
+    Args:
+        names: of the images.
+        boxes: (M, 4) each, M at least 1, `x0 y0 x1 y1` in pixels of the original image.
+        sizes: width and height of each image.
+    """
+    found = [as_boxes(each) for each in boxes]
+    out = [name for name, each, size in zip(names, found, sizes, strict=True)
+           if (each[:, 2:] > np.array(size) + 1).any()]  # fmt: skip
+    said = []
+    if len(out) > MANY_OUT * len(found):
+        said.append(
+            f"the true boxes of {len(out)} of {len(found)} images stick out of the image, of {out[0]} among them, as "
+            "corners do that are read as a corner and sides, or pixels of another size"
+        )
+    centres = np.array([(each[:, :2] + each[:, 2:]).mean(axis=0) / 2 / size
+                        for each, size in zip(found, sizes, strict=True)])  # fmt: skip
+    if _in_upper_left(centres):
+        x, y = centres.mean(axis=0)
+        percent = " in percent of the image," if max(each.max() for each in found) <= 100 else ""
+        said.append(
+            f"the true boxes of {len(found)} images lie in the upper left, their centres in the mean at {x:.2f} of the "
+            f"width and {y:.2f} of the height, as boxes do that are given{percent} in pixels of a smaller picture, or "
+            "as a corner and sides that are read as corners"
+        )
+    return said
+
+
+def _in_upper_left(centres: Floats) -> bool:
+    """Whether centres (N, 2) lie there in all images, or in the mean by three standard errors."""
+    if len(centres) < FEWEST:
+        return False
+    error = centres.std(axis=0, ddof=1) / np.sqrt(len(centres))
+    return bool((centres < ALL_BELOW).all() or (centres.mean(axis=0) + 3 * error < MEAN_BELOW).all())

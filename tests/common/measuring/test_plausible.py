@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from common.measuring.plausible import doubts
+
+SIZES = [(240, 180), (200, 300), (320, 240), (260, 220)]
+BOXES = np.array([(0.2, 0.25, 0.8, 0.85), (0.3, 0.1, 0.9, 0.7), (0.1, 0.3, 0.8, 0.9), (0.25, 0.2, 0.75, 0.95)])
+"""As shares of the image: their centres at 0.5125 and 0.53125 in the mean."""
+
+
+def of(boxes, sizes=SIZES):
+    return doubts([f"{number}.png" for number in range(len(sizes))], [box[None] for box in boxes], sizes)
+
+
+def scaled(sizes):
+    return BOXES * [(*size, *size) for size in sizes]
+
+
+def test_boxes_in_pixels_of_their_images_are_not_doubted():
+    assert of(scaled(SIZES)) == []
+
+
+@pytest.mark.parametrize(("boxes", "said"), [
+    (BOXES * 100, "4 images lie in the upper left, their centres in the mean at 0.21 of the width and 0.24 of the height, as boxes do that are given in percent of the image, in pixels of a smaller"),
+    (scaled([(128, 120)] * 4), "as boxes do that are given in pixels of a smaller picture"),
+    (BOXES * 1000, "the true boxes of 4 of 4 images stick out of the image, of 0.png among them"),
+])  # fmt: skip
+def test_boxes_of_another_frame(boxes, said):
+    (found,) = of(boxes)
+    assert said in found
+
+
+def test_a_corner_and_sides_read_as_corners_show_in_the_mean():
+    """x0 y0 and sides of the boxes, 25 times, whose centres are 0.4 0.45 0.4 0.375 and 0.425 0.35 0.45 0.475."""
+    sides = np.tile(np.concatenate([BOXES[:, :2], BOXES[:, 2:] - BOXES[:, :2]], axis=1), (25, 1))
+    sizes = SIZES * 25
+    (found,) = of(sides * [(*size, *size) for size in sizes], sizes)
+    assert "centres in the mean at 0.41 of the width" in found
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_few_images_say_nothing_of_their_place(number):
+    assert of((BOXES * 100)[:number], SIZES[:number]) == []
+
+
+def test_small_objects_anywhere_are_not_doubted():
+    random = np.random.default_rng(0)
+    for count in (4, 10, 100):
+        for _ in range(50):
+            corner = random.uniform(0, 0.8, (count, 2))
+            boxes = np.concatenate([corner, corner + 0.2], axis=1) * 100
+            assert of(boxes, [(100, 100)] * count) == []
