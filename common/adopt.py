@@ -120,7 +120,7 @@ def adopt(options: Adopt) -> None:
 
 
 def _last_written(directory: Path) -> int:
-    """When its last line was written, in nanoseconds; 0 where there is none."""
+    """Time of its last line, in nanoseconds; 0 where there is none."""
     lines = directory / LINES
     return lines.stat().st_mtime_ns if lines.is_file() else 0
 

@@ -229,8 +229,14 @@ def _compare_classes(one: Dataset, other: Dataset, report: Report) -> None:
 
 
 def _compare_splits(report: Report, options: Prepare) -> None:
-    """Images that stand in two splits, splits that disagree on the classes, classes without an image."""
+    """Images that stand in two splits or twice in one, splits that disagree on the classes, empty classes."""
     loaded = list(report.splits.values())
+    for dataset in loaded if options.decode != "none" else ():
+        if pairs := leakage.copies(dataset):
+            labels = {sample.image_id: sample.labels or sample.label for sample in dataset}
+            other = sum(labels[one] != labels[twin] for one, twin in pairs)
+            report.notes.append(f"{dataset.split}: {len(pairs)} images are copies of others, {other} of them of "
+                                f"another class: {' and '.join(pairs[0])}")  # fmt: skip
     for position, one in enumerate(loaded):
         paths = {sample.path.resolve() for sample in one}
         for other in loaded[position + 1 :]:

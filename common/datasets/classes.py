@@ -173,7 +173,8 @@ def _word(name: str) -> str:
 
 
 def _form(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    """A name in one Unicode form, without blanks around it, which a folder's name may have unseen."""
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def _some(names: Sequence[str]) -> str:

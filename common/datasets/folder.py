@@ -22,6 +22,12 @@ from common.measuring.boxes import as_boxes
 from common.pictures.files import data_folders, images_below
 from common.system.errors import UserError, inside
 
+NO_IMAGES = {"mask", "masks", "gt", "groundtruth", "ground_truth", "segmentation", "segmentations", "annotation",
+             "annotations", "label", "labels"}  # fmt: skip
+"""Names of folders beside images that hold something else, in lower case."""
+NO_CLASSES = NO_IMAGES | {"image", "images", "img", "imgs", "jpegimages"}
+"""Names that the folders of a data set have which is not arranged by class."""
+
 
 def load(
     root: Path,
@@ -66,7 +72,18 @@ def load(
     ]
     kept = fit_or_held(samples, split, held_per_class)
     names = tuple(folder.name for folder in classes)
-    return Dataset("folder", split, kept, names, passed_over=dict(passed_over), notes=found.notes)
+    notes = (*found.notes, *_odd_folders(names, [image_id for image_id, _, _ in paths]))
+    return Dataset("folder", split, kept, names, passed_over=dict(passed_over), notes=notes)
+
+
+def _odd_folders(classes: Sequence[str], image_ids: Sequence[str]) -> Iterator[str]:
+    """Notes: classes whose names differ in case alone, and images in folders called as masks' are."""
+    forms = Counter(name.casefold() for name in classes)
+    if twice := [name for name in classes if forms[name.casefold()] > 1]:
+        yield f"the classes {' and '.join(twice[:2])} differ in case alone, and are two classes"
+    within = [image_id for image_id in image_ids if NO_IMAGES & {*image_id.lower().split("/")[1:-1]}]
+    if within:
+        yield f"{len(within)} images lie in folders called as those of masks, and are taken as images: {within[0]}"
 
 
 def _image_root(root: Path, split: str) -> Path:
@@ -112,9 +129,16 @@ def _class_folders(image_root: Path, passed_over: Counter[str]) -> list[Path]:
     names: dict[str, str] = {}
     for folder in classes:
         inside(image_root, folder.name, where=image_root)
-        if names.setdefault(unicodedata.normalize("NFC", folder.name), folder.name) != folder.name:
-            raise UserError(f"two folders are called {folder.name}, in the two Unicode forms of its accents",
-                            where=image_root, do="put their images into one")  # fmt: skip
+        other = names.setdefault(unicodedata.normalize("NFC", folder.name).strip(), folder.name)
+        if other != folder.name:
+            apart = "in blanks alone" if other.strip() != other or folder.name.strip() != folder.name else (
+                "in the two Unicode forms of its accents")  # fmt: skip
+            raise UserError(f"two folders are called {folder.name.strip()}, {apart}", where=image_root,
+                            do="put their images into one")  # fmt: skip
+    if len(classes) > 1 and all(folder.name.lower() in NO_CLASSES for folder in classes):
+        raise UserError(f"its folders {', '.join(folder.name for folder in classes[:4])} are called as a data set's "
+                        "parts, not as classes", where=image_root, expected="a folder for each class",
+                        do="put the images into folders by class, and name masks or boxes otherwise")  # fmt: skip
     if not classes:
         raise UserError("no class folder is there", where=image_root, expected="a folder for each class")
     return classes

@@ -202,7 +202,7 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
 
 
 def _named_sets(datasets: Sequence[Dataset]) -> dict[str, str]:
-    """What follows a baseline's name for each data set, by fingerprint: nothing where there is one alone."""
+    """Ending of a baseline's name for each data set, by fingerprint: nothing where there is one alone."""
     found = {dataset.fingerprint(): f" ({len(dataset)} of {dataset.name} {dataset.split})" for dataset in datasets}
     if len(found) == 1:
         return dict.fromkeys(found, "")

@@ -5,6 +5,7 @@ directory tells it wherever it lies. Whether validation predictions share an ima
 the files, in whatever folders and under whatever names they lie.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,19 @@ def shared_images(one: Dataset, other: Dataset) -> list[str]:
     equal = np.isin(ours, theirs[theirs != 0])
     same = {sample.image_id for sample, found in zip(alike[0], equal, strict=True) if found}
     return [sample.image_id for sample in one if sample.image_id in same_id | same]
+
+
+def copies(dataset: Dataset) -> list[tuple[str, str]]:
+    """Pairs of ids of a data set's images whose files have the same content, each with the first such image."""
+    sizes = Counter(_size(sample.path) for sample in dataset)
+    alike = [sample for sample in dataset if sizes[_size(sample.path)] > 1]
+    first: dict[int, str] = {}
+    found = []
+    for sample, content in zip(alike, trained.identities(alike)[:, 1].tolist(), strict=True):
+        earlier = first.setdefault(content, sample.image_id) if content else sample.image_id
+        if earlier != sample.image_id:
+            found.append((earlier, sample.image_id))
+    return found
 
 
 def _size(path: Path) -> int | None:

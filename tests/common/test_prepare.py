@@ -89,6 +89,16 @@ def test_images_of_two_splits_are_found_behind_links_and_copies(tmp_path):
     assert "1 images of test are in train too, by their files' content: 002.Blue_Bird/copy.png" in found.notes
 
 
+def test_copies_within_a_split_are_noted(tmp_path):
+    """One photograph under two classes: whatever is predicted, one of the two is wrong."""
+    images = tmp_path / "own"
+    shutil.copytree(small_cub.make(tmp_path / "CUB") / "images", images / "test")
+    shutil.copy(images / "test/001.Red_Bird/bird_0.png", images / "test/002.Blue_Bird/copy.png")
+    (note,) = [note for note in report(images, "folder").notes if "copies" in note]
+    assert note == ("test: 1 images are copies of others, 1 of them of another class: "
+                    "001.Red_Bird/bird_0.png and 002.Blue_Bird/copy.png")  # fmt: skip
+
+
 def test_problems_name_this_commands_options(tmp_path):
     """Other commands say --data.root, --data.split."""
     small_cub.make(tmp_path / "CUB")

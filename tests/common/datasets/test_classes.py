@@ -41,6 +41,10 @@ def test_accents_are_compared_in_one_form():
     assert match(dataset("caf\u00e9"), ("cafe\u0301",)).record is None
 
 
+def test_blanks_around_a_name_are_not_compared():
+    assert match(dataset("cat ", "dog"), ("dog", "cat"), 2).record == [1, 0]
+
+
 def test_other_names_are_refused():
     message = "final.pth: owl of the data set is no class of the checkpoint; expected dog. Take the data"
     with pytest.raises(UserError, match=message):

@@ -271,3 +271,28 @@ def test_one_class_in_two_unicode_forms_is_refused(tmp_path):
         picture(tmp_path / "train" / unicodedata.normalize(form, "Bär") / "1.jpg")
     with pytest.raises(UserError, match="two folders are called .*, in the two Unicode forms of its accents"):
         load(tmp_path, "train")
+
+
+def test_folders_that_differ_in_blanks_alone_are_refused(tmp_path):
+    picture(tmp_path / "test/cat/1.png")
+    picture(tmp_path / "test/cat /2.png")
+    with pytest.raises(UserError, match="two folders are called cat, in blanks alone"):
+        load(tmp_path, "test")
+
+
+def test_images_beside_their_masks_are_no_two_classes(tmp_path):
+    picture(tmp_path / "images/1.png")
+    picture(tmp_path / "masks/1.png")
+    with pytest.raises(UserError, match="its folders images, masks are called as a data set's parts, not as classes"):
+        load(tmp_path, "all")
+
+
+def test_classes_in_two_cases_and_masks_among_images_are_said(tmp_path):
+    for name in ("A/1.png", "a/1.png", "b/masks/1.png", "b/1.png"):
+        picture(tmp_path / "test" / name)
+    dataset = load(tmp_path, "test")
+    assert (len(dataset), dataset.class_names) == (4, ("A", "a", "b"))
+    assert dataset.notes == (
+        "the classes A and a differ in case alone, and are two classes",
+        "1 images lie in folders called as those of masks, and are taken as images: b/masks/1.png",
+    )
