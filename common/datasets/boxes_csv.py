@@ -15,6 +15,7 @@
 | paths | `/` or `\\`, `./` before them, either Unicode form of an accent |
 | split | a path from the root (`test/cat/1.jpg`), a column `split`, or a path from the split's folder |
 | image's size | `width height` beside corners, or `image_width image_height`: what the boxes are pixels of |
+| score | `score`, `confidence` or `threshold`: boxes are taken as the truth all the same, and that is said |
 | class | `class` or `label`, or the sixth cell: where it names image folders, boxes of other classes are left out |
 
 Boxes that lie within 0 to 1 are fractions of the image, and refused; so are heads that fit two ways.
@@ -49,6 +50,7 @@ _SIDES = tuple(
 )
 _SPLIT = ("split", "subset")
 _CLASS = ("class", "class_name", "classname", "label", "label_name", "labelname", "category")
+_SCORE = ("score", "confidence", "conf", "probability", "threshold")
 _SIZE = (("image_width", "image_height"), ("img_width", "img_height"), ("width", "height"))
 
 
@@ -66,6 +68,7 @@ class _Shape:
     head: bool = True
     label: int | None = None
     size: tuple[int, ...] = ()
+    score: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class BoxTable:
         negatives: paths of images that hold no object.
         classes: of each box, "" where its line has none.
         sizes: width and height of the image that a box was drawn on, where its line says them.
+        scored: paths of boxes that have a score or threshold other than 1, as predicted ones have.
     """
 
     file: Path
@@ -85,6 +89,7 @@ class BoxTable:
     negatives: set[str] = field(default_factory=set)
     classes: dict[str, list[str]] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    scored: list[str] = field(default_factory=list)
 
     def paths(self) -> list[str]:
         """All paths, in the file's order but negatives last."""
@@ -114,6 +119,8 @@ def read(path: Path, on_problem: OnProblem = raise_problem) -> BoxTable:
                 table.boxes.setdefault(name, []).append(box)
                 table.classes.setdefault(name, []).append(_class_of(cells, shape))
                 seen.append((line, box))
+                if shape.score is not None and _is_number(score := "".join(cells[shape.score : shape.score + 1])):
+                    table.scored.extend([name] if float(score.replace(",", ".")) != 1 else [])
                 _note_size(table, name, cells, shape, line)
         except UserError as problem:
             on_problem(problem)
@@ -186,7 +193,8 @@ def _named(cells: Sequence[str], delimiter: str, file: Path, line: int) -> _Shap
             label = next((names.index(name) for name in _CLASS if name in names), None)
             sizes = ([full.index(name) for name in each] for each in _SIZE if set(each) <= set(full))
             size = next((tuple(each) for each in sizes if not set(each) & set(found[0])), ())
-            return _Shape(delimiter, path, tuple(found[0]), sides, split, label=label, size=size)
+            score = next((names.index(name) for name in _SCORE if name in names), None)
+            return _Shape(delimiter, path, tuple(found[0]), sides, split, label=label, size=size, score=score)
     return None
 
 
@@ -331,6 +339,9 @@ def of_split(
     dropped, notes = _doubts(table, own, split, doubtful, on_problem)
     kept = {path: image_id for path, image_id in mine.items() if path not in dropped}
     boxes: dict[str, list[np.ndarray]] = {}
+    if scored := [path for path in table.scored if path in kept]:
+        notes += (f"{table.file}: {len(scored)} boxes have scores or thresholds, as predicted ones have; they are "
+                  "taken as the truth",)  # fmt: skip
     others_boxes = dict.fromkeys(_of_other_classes(table, kept))
     for path, image_id in kept.items():
         if path in table.boxes:

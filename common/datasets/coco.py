@@ -1,6 +1,7 @@
 """MS COCO for semantic segmentation: labels and label maps from the annotation files of instances.
 
-    annotations/instances_<split>2014.json (or 2017)   <split>2014/<file name>
+    annotations/instances_<split>2014.json (or 2017, or no year)   <split>2014/<file name>, or in images/<split>2014
+    <split>/_annotations.coco.json   <split>/<file name>, as Roboflow has it
 
 Classes are the categories in the order of their ids, 80 of them. An image's labels are the categories of its objects;
 images without an object are left out and counted. A label map is drawn from the objects' outlines, the largest first,
@@ -79,12 +80,15 @@ def load(root: Path, split: str, on_problem: OnProblem = raise_problem) -> Datas
 
 
 def _places(root: Path, split: str) -> tuple[Path, Path]:
-    for year in YEARS:
-        path = root / "annotations" / f"instances_{split}{year}.json"
+    for year in (*YEARS, ""):
+        path, name = root / "annotations" / f"instances_{split}{year}.json", f"{split}{year}"
         if path.is_file():
-            return path, root / f"{split}{year}"
+            folders = [root / name, root / "images" / name, *([root / "images"] if not year else [])]
+            return path, next((folder for folder in folders if folder.is_dir()), folders[0])
+    if (root / split / "_annotations.coco.json").is_file():
+        return root / split / "_annotations.coco.json", root / split
     raise UserError(f"no annotations of the split {split!r}", where=root,
-                    expected=f"annotations/instances_{split}2014.json")  # fmt: skip
+                    expected=f"annotations/instances_{split}2014.json, with another year or none")  # fmt: skip
 
 
 def _categories(entries: list[Any], path: Path) -> tuple[tuple[str, ...], dict[int, int]]:

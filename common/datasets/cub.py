@@ -49,6 +49,7 @@ def load(
     label_rows = _table(root / "image_class_labels.txt", 1, on_problem)
     box_rows = _table(root / "bounding_boxes.txt", 4, on_problem)
 
+    known = set(class_names)
     wanted = "0" if split == "test" else "1"
     samples: list[Sample] = []
     seen: dict[str, int] = {}
@@ -72,11 +73,16 @@ def load(
                                 expected="0 (test) or 1 (train)")  # fmt: skip
             if flag != wanted:
                 continue
+            label = _label(root, label_rows[number], len(class_names))
+            folder = image_id.split("/")[0]
+            if folder != class_names[label] and folder in known:
+                raise UserError(f"{image_id} is of class {label + 1}, {class_names[label]}", expected=folder,
+                                where=root / "image_class_labels.txt", line=label_rows[number][0])  # fmt: skip
             samples.append(
                 Sample(
                     image_id=new_id(image_id, seen, where=where, line=line),
                     path=inside(image_root, image_id, where=where, line=line),
-                    label=_label(root, label_rows[number], len(class_names)),
+                    label=label,
                     boxes=_box(root, box_rows[number]),
                     masks=_masks(segmentations, image_id),
                 )
@@ -135,6 +141,11 @@ def _class_names(root: Path, on_problem: OnProblem) -> tuple[str, ...]:
     table = _table(path, 1, on_problem)
     if sorted(table) != list(range(1, len(table) + 1)) or not table:
         on_problem(UserError(f"{len(table)} classes not numbered 1 to {len(table)}", where=path))
+    seen: dict[str, int] = {}
+    for line, (name,) in table.values():
+        if seen.setdefault(name, line) != line:
+            on_problem(UserError(f"{name} stands here twice, first in line {seen[name]}", where=path, line=line,
+                                 expected="a name for each class"))  # fmt: skip
     return tuple(values[0] for _, (_, values) in sorted(table.items()))
 
 

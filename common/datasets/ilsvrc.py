@@ -196,7 +196,7 @@ def _validation(root: Path, label_of: dict[str, int], beside: _Beside, on_proble
     found = list(_validation_images(image_root, label_of, beside))
     if not annotations and not known and found and found[0][2] is None:
         raise UserError("the classes of the validation images are unknown", where=image_root, expected=_CLASS_SOURCES)
-    samples, bare = [], []
+    samples, bare, other = [], [], []
     for image_id, path, folder_wnid in found:
         try:
             inside(image_root, image_id, where=image_root)
@@ -210,10 +210,14 @@ def _validation(root: Path, label_of: dict[str, int], beside: _Beside, on_proble
             if wnid not in label_of:
                 raise UserError(f"class {wnid!r} is none of the {len(label_of)} classes", where=path)
             samples.append(Sample(image_id, path, label_of[wnid], boxes_of(objects, wnid)))
+            if objects and not len(samples[-1].boxes):
+                other.append(f"{image_id}, which is of {wnid}: its annotation names {objects[0][0]}")
             if xml is None:
                 bare.append(image_id)
         except UserError as problem:
             on_problem(problem)
+    if other:
+        beside.notes.append(f"{len(other)} images have no box of their class in their annotation, such as {other[0]}")
     if not annotations:
         beside.notes.append(f"no annotations were found, so no image has a box; looked in {', '.join(_ANNOTATIONS)}")
     elif bare:

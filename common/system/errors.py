@@ -218,7 +218,9 @@ def inside(root: Path, relative: str, *, where: str | os.PathLike | None = None,
         or max(len(part.encode()) for part in parts) > LONGEST_NAME
     )
     if bad:
-        raise UserError(
-            f"path {relative!r} is not usable", where=where, line=line, expected=f"a path that stays inside {root}"
-        )
+        backslash = "\\" in relative and not relative.startswith("\\")
+        mends = (("write / in place of \\", backslash), ("write it relative to that folder", relative.startswith("/")))
+        raise UserError(f"path {relative!r} is not usable", where=where, line=line,
+                        expected=f"a path that stays inside {root}",
+                        do=next((do for do, fits in mends if fits), None))  # fmt: skip
     return Path(root, *parts)

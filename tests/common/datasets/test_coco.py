@@ -147,3 +147,15 @@ def test_run_lengths_of_the_image_on_its_side_are_refused(tmp_path):
     rle = {"counts": [16, 4, 4], "size": [6, 4]}
     with pytest.raises(UserError, match=r"run lengths of height and width \[6, 4\], not \[4, 6\]"):
         coco.load(write(tmp_path, [{"category_id": 3, "segmentation": rle}]), "train")
+
+
+@pytest.mark.parametrize(("file", "images"), [
+    ("annotations/instances_train2017.json", "train2017"), ("annotations/instances_train2017.json", "images/train2017"),
+    ("annotations/instances_train.json", "train"), ("annotations/instances_train.json", "images/train"),
+    ("annotations/instances_train.json", "images"), ("train/_annotations.coco.json", "train"),
+])  # fmt: skip
+def test_layouts(tmp_path, file, images):
+    root = write(tmp_path, [{"category_id": 3, "segmentation": SQUARE}])
+    (root / images).mkdir(parents=True, exist_ok=True)
+    (root / "annotations/instances_train2014.json").rename(root / file)
+    assert coco.load(root, "train").samples[0].path == root / images / IMAGE["file_name"]

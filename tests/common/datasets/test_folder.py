@@ -296,3 +296,17 @@ def test_classes_in_two_cases_and_masks_among_images_are_said(tmp_path):
         "the classes A and a differ in case alone, and are two classes",
         "1 images lie in folders called as those of masks, and are taken as images: b/masks/1.png",
     )
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"), [("confidence", "0.93", True), ("threshold", "0.2", True), ("score", "1.0", False)]
+)
+def test_predicted_boxes_that_are_taken_as_the_truth_are_said(root, column, value, said):
+    """As common.export and detectors write them; OpenImages' own boxes have a confidence of 1."""
+    boxes = boxes_file(root, f"path,x0,y0,x1,y1,{column}\ncat/1.jpg,1,2,30,20,{value}\n")
+    notes = load(root, boxes=boxes).notes
+    assert notes == (
+        (f"{boxes}: 1 boxes have scores or thresholds, as predicted ones have; they are taken as the truth",)
+        if said
+        else ()
+    )

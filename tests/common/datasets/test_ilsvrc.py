@@ -270,3 +270,15 @@ def test_a_damaged_meta_mat_is_named(tmp_path):
     official_sets.devkit(root, ("n01440764", "n01440764"))
     with pytest.raises(UserError, match="the class 2, n01440764, stands here twice or is no wnid"):
         load(root)
+
+
+def test_annotations_without_an_object_of_the_images_class_are_said(tmp_path):
+    """As where images were sorted into wrong folders: the boxes are of what the annotation names, not of the class."""
+    root = make(tmp_path, by_class=True)
+    (root / "val_xml" / f"{name(2)}.xml").write_text(annotation((WNIDS[1], (2, 2, 22, 30))))
+    dataset = load(root)
+    assert dataset.notes == (
+        f"1 images have no box of their class in their annotation, such as {WNIDS[0]}/{name(2)}.JPEG, which is of "
+        f"{WNIDS[0]}: its annotation names {WNIDS[1]}",
+    )
+    assert sorted(len(sample.boxes) for sample in dataset) == [0, 1, 1, 2]
