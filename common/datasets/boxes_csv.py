@@ -130,7 +130,7 @@ def read(path: Path, on_problem: OnProblem = raise_problem) -> BoxTable:
         on_problem(UserError(f"{min(both)} has a box in one line and none in another", where=path))
     if not _are_images(table):
         table.sizes.clear()
-    fractions = [line for line, box in seen if box.max() <= 1]
+    fractions = [line for line, box in seen if box.min() > -1 and box.max() <= 1]
     try:
         refuse_fractions((box for _, box in seen), where=path, line=seen[0][0] if seen else None)
         if fractions:

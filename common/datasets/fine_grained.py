@@ -173,6 +173,10 @@ def _cars(root: Path, split: str, on_problem: OnProblem) -> _Read:
     (listed,) = read_mat(meta, "class_names").values()
     names = tuple(text(cell, where=meta, what=f"class {entry}") for entry, cell in enumerate(listed.ravel(), start=1))
     file = "cars_train_annos.mat" if split == "train" else "cars_test_annos_withlabels.mat"
+    bare = next((place for place in ("devkit", ".") if (root / place / "cars_test_annos.mat").is_file()), None)
+    if split == "test" and bare and not any(os.path.lexists(root / place / file) for place in ("devkit", ".")):
+        raise UserError("the test images' annotations have no classes", where=root / bare / "cars_test_annos.mat",
+                        expected=f"{file} beside it, which its authors give apart from the devkit")  # fmt: skip
     path = _first_there(root, f"devkit/{file}", file)
     columns = ("fname", "class", "bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2")
     rows = zip(*fields(read_mat(path, "annotations")["annotations"], *columns, where=path), strict=True)

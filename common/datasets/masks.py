@@ -83,8 +83,10 @@ def _greatest_background(stored: np.ndarray, mask_over: int, path: Path) -> int:
         ImageError: no pixel exceeds `mask_over`, and which of several values is the object can't be told.
     """
     greatest = int(stored.max())
-    if greatest > max(1, mask_over) or greatest <= 1:
-        return mask_over if greatest > 1 else 0
+    if greatest > max(1, mask_over) or stored.min() > 1:
+        return mask_over
+    if greatest <= 1:
+        return 0
     if ((stored > 0) & (stored < greatest)).any():
         raise ImageError(f"no value of the mask exceeds {mask_over}, the greatest is {greatest}", where=path,
                          expected=f"an object above {mask_over}, or of one value")  # fmt: skip

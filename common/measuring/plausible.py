@@ -20,7 +20,8 @@ ALL_BELOW, MEAN_BELOW = 0.42, 0.45
 
 
 def doubts(names: Sequence[str], boxes: Sequence[ArrayLike], sizes: Sequence[tuple[int, int]]) -> list[str]:
-    """Describe what is odd about the true boxes of N images: many stick out, or they lie in the upper left.
+    """Describe what is odd about the true boxes of N images: many stick out, some are fractions, or they lie
+    in the upper left.
 
     Args:
         names: of the images.
@@ -36,6 +37,14 @@ def doubts(names: Sequence[str], boxes: Sequence[ArrayLike], sizes: Sequence[tup
             f"the true boxes of {len(out)} of {len(found)} images stick out of the image, of {out[0]} among them, as "
             "corners do that are read as a corner and sides, or pixels of another size"
         )
+    fractions = [
+        name
+        for name, each in zip(names, found, strict=True)
+        if ((each.max(axis=1) <= 1) & (each.min(axis=1) > -1)).any()
+    ]
+    if fractions:
+        said.append(f"true boxes of {len(fractions)} of {len(found)} images lie within 0 to 1, as fractions of the "
+                    f"image do, of {fractions[0]} among them")  # fmt: skip
     centres = np.array([(each[:, :2] + each[:, 2:]).mean(axis=0) / 2 / size
                         for each, size in zip(found, sizes, strict=True)])  # fmt: skip
     if _in_upper_left(centres):

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from common.datasets import Dataset, DataSource, Sample
+from common.datasets import Dataset, DataSource, Sample, classes
 from common.datasets.known import known_as
 from common.measuring.arrays import Boxes, Integers
 from common.measuring.metrics import LocalizationResult
@@ -177,6 +177,7 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
         measured = replace(measured, label=name + leakage.of(measured.predictions).remark)
         if chosen_on is not None:
             leakage.refuse_shared(chosen_on.dataset, measured.dataset, chosen_on.predictions.directory)
+            say(_other_classes(chosen_on, measured))
             measured = replace(measured, validation=chosen_on.predictions)
         known = known_as(measured.dataset) if options.released_for == "auto" else options.released_for
         rows = tuple(
@@ -199,6 +200,19 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
         for (_, fingerprint), rows in baselines.items()
         for row in rows
     ]
+
+
+def _other_classes(chosen_on: Evaluation, measured: Evaluation) -> list[str]:
+    """A note where thresholds are chosen on a data set of other classes."""
+    held, scored = chosen_on.dataset, measured.dataset
+    strange, lacking = classes.differing(held.class_names, scored.class_names)
+    if not (held.names_known and scored.names_known and strange and lacking):
+        return []
+    text = (
+        f"note: {chosen_on.predictions.directory}: thresholds are chosen on images of other classes than those that "
+        f"are scored: {strange[0]} is none of {measured.predictions.directory}"
+    )
+    return [text]
 
 
 def _named_sets(datasets: Sequence[Dataset]) -> dict[str, str]:
@@ -337,10 +351,11 @@ def _rows(
     fixed = protocol.fixed_threshold(known, manifest["architecture"])
     if fixed is not None:
         rows.append(_row(measured, result, result.nearest(fixed), "released", how))
-    if chosen_on is not None and name in chosen_on.pseudo:
+    held = {} if chosen_on is None else chosen_on.results
+    if chosen_on is not None and name in chosen_on.pseudo and chosen_on.pseudo[name].counted.any():
         rows.append(_row(measured, result, chosen_on.pseudo[name].best(), "pseudo", how))
-    if chosen_on is not None and name in chosen_on.results:
-        rows.append(_row(measured, result, chosen_on.results[name].best(), "validation", how))
+    if name in held and held[name].counted.any():  # of no image there is no best threshold
+        rows.append(_row(measured, result, held[name].best(), "validation", how))
     rows.append(_row(measured, result, result.best(), "oracle", how))
     return rows
 

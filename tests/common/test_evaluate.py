@@ -250,6 +250,32 @@ def test_missing_and_broken_maps_are_refused(tmp_path, source):
         evaluate(Evaluate((run,)))
 
 
+def test_thresholds_of_other_classes_are_said(tmp_path, source, capsys):
+    other = small_cub.make(tmp_path / "other", height=62)
+    (other / "classes.txt").write_text("1 oak\n2 elm\n3 ash\n")
+    held = runs.write(tmp_path / "held", DataSource("cub", other, "train"))
+    run = runs.write(tmp_path / "run", source)
+    evaluate(Evaluate((run,), validation=(held,), protocols=("wsoleval-v1",), workers=1, resamples=0))
+    said = f"note: {held}: thresholds are chosen on images of other classes than those that are scored: oak is none of"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_no_threshold_is_chosen_on_no_image(tmp_path, source):
+    """SPOL leaves out boxes of 4 x 3 in the corner, which lie outside the centre crop: of no image there is no best."""
+    other = small_cub.make(tmp_path / "other", height=62)
+    rows = (other / "bounding_boxes.txt").read_text().splitlines()
+    (other / "bounding_boxes.txt").write_text("".join(f"{row.split()[0]} 0 0 4 3\n" for row in rows))
+    train = DataSource("cub", other, "train")
+    hits = {sample.image_id: np.array([[20, 20, 60, 50]]) for sample in train.load()}
+    held = runs.write(tmp_path / "held", train, "resize 256 crop 224", boxes=hits)
+    run = runs.write(tmp_path / "run", source, "resize 256 crop 224")
+    asked = Evaluate((run,), validation=(held,), protocols=("spol", "bas"), workers=1, resamples=0)
+    sources = {(row.protocol, row.source) for row in evaluate(asked)[0][0].rows}
+    assert ("bas", "validation") in sources
+    assert ("spol", "validation") not in sources
+
+
 def test_each_data_set_of_a_table_has_its_own_baselines(tmp_path, source):
     train = DataSource("cub", source.root, "train")
     made = runs.write(tmp_path / "a", source), runs.write(tmp_path / "b", train)

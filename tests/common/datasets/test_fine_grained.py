@@ -74,6 +74,18 @@ def test_cars_as_kaggle_unpacks_them(tmp_path):
     assert all(sample.path.is_file() for sample in DataSource("stanford-cars", root).load())
 
 
+def test_cars_whose_test_annotations_have_no_classes(tmp_path):
+    """As the devkit has them."""
+    root = official_sets.cars(tmp_path)
+    (labelled,) = root.rglob("cars_test_annos_withlabels.mat")
+    labelled.rename(labelled.with_name("cars_test_annos.mat"))
+    message = (
+        "cars_test_annos.mat: the test images' annotations have no classes; expected cars_test_annos_withlabels.mat"
+    )
+    with pytest.raises(UserError, match=message):
+        DataSource("stanford-cars", root, "test").load()
+
+
 def test_aircraft(tmp_path):
     root = official_sets.aircraft(tmp_path)
     found = {split: DataSource("fgvc-aircraft", root, split).load() for split in ("train", "val", "trainval", "test")}

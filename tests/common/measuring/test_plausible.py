@@ -38,6 +38,13 @@ def test_a_corner_and_sides_read_as_corners_show_in_the_mean():
     assert "centres in the mean at 0.41 of the width" in found
 
 
+def test_fractions_among_pixels():
+    boxes = scaled(SIZES)
+    boxes[2] = BOXES[2]
+    (found,) = of(boxes)
+    assert found == "true boxes of 1 of 4 images lie within 0 to 1, as fractions of the image do, of 2.png among them"
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_few_images_say_nothing_of_their_place(number):
     assert of((BOXES * 100)[:number], SIZES[:number]) == []
