@@ -91,7 +91,7 @@ class Localize:
 
 
 @dataclass(frozen=True)
-class Mapper:
+class MapGraph:
     """Placeholders and results of the graph, for a batch of images and their classes.
 
     Attributes:
@@ -107,8 +107,8 @@ class Mapper:
     maps: dict[str, Any]
 
 
-def mapper(network_of, options: Localize, layers: Sequence[str]) -> Mapper:
-    """Make the graph of maps.
+def map_graph(network_of, options: Localize, layers: Sequence[str]) -> MapGraph:
+    """Build the graph of maps in the default one.
 
     Args:
         network_of: makes the network of normalized images.
@@ -130,7 +130,7 @@ def mapper(network_of, options: Localize, layers: Sequence[str]) -> Mapper:
         maps |= {_run_name("grad-cam", layer): localization.grad_cam(network, layer, wanted) for layer in layers}
     if "cam" in options.methods:
         maps["cam"] = localization.class_activation(network, wanted)
-    return Mapper(images, classes, probabilities, maps)
+    return MapGraph(images, classes, probabilities, maps)
 
 
 def _run_name(method: str, layer: str) -> str:
@@ -156,7 +156,7 @@ def localize(options: Localize) -> list[Path]:
             networks.append(registry.build_for(checkpoint, arch, images))
             return networks[-1]
 
-        graph = mapper(network_of, options, layers)
+        graph = map_graph(network_of, options, layers)
         registry.load(session, networks[0], checkpoint)
         return _localize(session, graph, Job(options, dataset, checkpoint, arch, matching))
 
@@ -193,7 +193,7 @@ class Job:
     matching: Matching
 
 
-def _localize(session, graph: Mapper, job: Job) -> list[Path]:
+def _localize(session, graph: MapGraph, job: Job) -> list[Path]:
     options, matching = job.options, job.matching
     writers = {(name, frame): _writer(job, name, frame) for frame in options.frames for name in graph.maps}
     known = _known_classes(job)
@@ -221,7 +221,7 @@ def _localize(session, graph: Mapper, job: Job) -> list[Path]:
 
 
 @dataclass(frozen=True, eq=False)
-class Views:
+class ImageViews:
     """One image as each kind of `_inputs` shows it."""
 
     views: tuple[View, ...]
@@ -243,8 +243,8 @@ def _inputs(options: Localize) -> list[str]:
     return [seen_kind(FRAMES[frame], side) for frame in options.frames for side in sides]
 
 
-def _batches(stream: Iterator[tuple[View, ...]], size: int) -> Iterator[list[Views]]:
-    while batch := [Views(views) for views in islice(stream, size)]:
+def _batches(stream: Iterator[tuple[View, ...]], size: int) -> Iterator[list[ImageViews]]:
+    while batch := [ImageViews(views) for views in islice(stream, size)]:
         yield batch
 
 
@@ -299,7 +299,7 @@ def _known_classes(job: Job) -> dict[str, Prediction] | None:
 
 
 def _look(
-    session, graph: Mapper, options: Localize, items: Sequence[Views], known: dict[str, Prediction] | None
+    session, graph: MapGraph, options: Localize, items: Sequence[ImageViews], known: dict[str, Prediction] | None
 ) -> tuple[dict[tuple[str, FrameName], np.ndarray], list[Classes]]:
     """Each run's maps (N, 224, 224), summed over scales, by its name and frame, and the classes of some images."""
     labels = [item.sample.label if options.map_class == "label" else -1 for item in items]
@@ -327,7 +327,7 @@ def _finished(total: np.ndarray, options: Localize) -> np.ndarray:
 
 
 def _classified(
-    session, graph: Mapper, options: Localize, items: Sequence[Views], probabilities: np.ndarray, known
+    session, graph: MapGraph, options: Localize, items: Sequence[ImageViews], probabilities: np.ndarray, known
 ) -> list[Classes]:
     """Each image's five best classes and their probabilities."""
     samples = [item.sample for item in items]

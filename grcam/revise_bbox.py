@@ -23,7 +23,7 @@ from common.measuring.protocols import GRCAM
 from common.runs.reader import Places, Predictions
 from common.runs.record import MANIFEST, Prediction
 from common.runs.scoring import without_boxes
-from common.runs.writer import PredictionsWriter, finish, left_out_lines
+from common.runs.writer import PredictionsWriter, finish, skipped_lines
 from common.system.errors import UserError, run_command, say
 from common.system.files import read_json, sha256, write_json
 from common.system.options import also, parse
@@ -281,7 +281,7 @@ def _revise(options: Revise, source: DataSource) -> dict[str, Any]:
 
 def _print_table(files: Files, errors: Errors, form: str) -> None:
     left_out = {reason: [sample.image_id for sample in samples] for reason, samples in files.left_out.items()}
-    say(left_out_lines(left_out, len(files.samples) + sum(map(len, left_out.values()))))
+    say(skipped_lines(left_out, len(files.samples) + sum(map(len, left_out.values()))))
     if not files.classes_known:
         print("note: the predicted classes are none that the data set has, so no Top-1 and no Top-5 is shown")
     print(f"{len(files.samples)} images, revision {form}; errors with it and, _o, without:")

@@ -153,15 +153,6 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """A segmentation mask as (H, W) uint8 grey values; CUB's are annotators' agreement, object above 128.
-
-    Raises:
-        ImageError: as `read_rgb`.
-    """
-    return read_rgb(path)[..., 0]
-
-
 def read_stored(path: Path) -> np.ndarray:
     """A mask's values as stored: (H, W) uint8 or int32 where it is grey, (H, W, 3) uint8 RGB where it is in colours.
 

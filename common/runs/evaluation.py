@@ -1,12 +1,7 @@
 """Scores predictions under every protocol that shares their frame: what `evaluate`, `report` and `export` show.
 
-Each result line names its protocol, its threshold and where that came from:
-
-    released     fixed in the paper's released code for CUB and for ILSVRC, by backbone; other data sets have none
-    validation   the best on the validation predictions, read on these
-    pseudo       the same with pseudo boxes in place of the true ones, which are full supervision
-    oracle       the best on these very images, hence optimistic; for wsoleval it is MaxBoxAcc itself
-    stored       boxes stored without maps, scored as they are
+Each result line (`Row`) names its protocol, its threshold and where that came from; the five sources of thresholds are
+explained in `common.evaluate`, whose `--help` shows them.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -163,7 +163,7 @@ class PredictionsWriter:
 
     def left_out(self) -> list[str]:
         """A line for each reason that images were skipped for, which names the first of them."""
-        return left_out_lines(self._skipped, len(self.done))
+        return skipped_lines(self._skipped, len(self.done))
 
     def close(self) -> None:
         """Close the file without saying so, to continue another time."""
@@ -201,7 +201,7 @@ def skip(writers: Iterable[PredictionsWriter], image_id: str, reason: str) -> No
             writer.skip(image_id, reason)
 
 
-def left_out_lines(left_out: Mapping[str, Sequence[str]], total: int) -> list[str]:
+def skipped_lines(left_out: Mapping[str, Sequence[str]], total: int) -> list[str]:
     """A line for each reason that some of `total` images were left out for, which names the first of them."""
     return [
         f"left out: {reason}: {len(image_ids)} of {total} images, {', '.join(image_ids[:5])}"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from common.pictures.images import MAX_PIXELS, ImageError, read_mask, read_rgb, read_size
+from common.pictures.images import MAX_PIXELS, ImageError, read_rgb, read_size, read_stored
 from common.runs.photographs import Found, localize_photographs
 from tests import fill
 from tests.hostile.payloads import refused
@@ -71,7 +71,7 @@ NOT_THERE = {
 def test_bombs_are_refused_by_their_header(tmp_path, content):
     path = tmp_path / "n01440764_1.JPEG"
     path.write_bytes(content)
-    for read in (read_rgb, read_size, read_mask):
+    for read in (read_rgb, read_size, read_stored):
         refused(lambda read=read: read(path), path)
 
 

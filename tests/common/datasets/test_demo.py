@@ -3,7 +3,7 @@ import pytest
 
 from common.datasets import DataSource, demo
 from common.datasets.demo_art import PLUMAGES, SPECIES, paint
-from common.pictures.images import read_mask, read_rgb
+from common.pictures.images import read_rgb, read_stored
 from common.system.errors import UserError
 
 RECIPE = demo.Recipe(train_per_class=2, test_per_class=1, seed=5)
@@ -27,7 +27,7 @@ def test_it_reads_as_cub(root):
 @pytest.mark.slow
 def test_boxes_fit_their_masks(root):
     for sample in DataSource("demo", root, "test").load():
-        mask = read_mask(sample.masks[0]) > 128
+        mask = read_stored(sample.masks[0]) > 128
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         assert sample.boxes.tolist() == [[columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]]
         assert mask.shape == read_rgb(sample.path).shape[:2]

@@ -9,9 +9,9 @@ from common.pictures.images import (
     ImageError,
     centre_crop,
     normalize,
-    read_mask,
     read_rgb,
     read_size,
+    read_stored,
     resize,
     squashed_for_crops,
     ten_crops,
@@ -148,7 +148,7 @@ def test_a_decompression_bomb_is_refused(tmp_path):
 
 def test_masks_are_one_channel(tmp_path):
     path = save(tmp_path / "a.png", Image.fromarray(np.array([[0, 128], [129, 255]], np.uint8)))
-    assert read_mask(path).tolist() == [[0, 128], [129, 255]]
+    assert read_stored(path).tolist() == [[0, 128], [129, 255]]
 
 
 # ----------------------------------------------------------------------------------------------- resizes and crops
