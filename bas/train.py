@@ -184,13 +184,7 @@ def _train(options: Train, device: torch.device) -> Path:
         raise UserError("--sync-bn needs CUDA", do="leave it out; --bn-chunks 1 in one process is the same on a CPU")
     seed_everything(settings.seed)
     dataset = options.data.load()
-    if options.pretrained == "tf-slim" and options.arch != "mobilenet":
-        raise UserError(f"no TF-Slim weights for {options.arch}", expected="--arch mobilenet, or --pretrained imagenet")
-    slim = options.pretrained == "tf-slim"
-    network = build(options.arch, options.variant, len(dataset.class_names), slim)
-    weights.start_from(network, options.arch, options.pretrained)
-    if options.sync_bn:
-        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    network = _network(options, len(dataset.class_names))
     for_training(network, device)
     optimizer = torch.optim.SGD(
         parameter_groups(network),
@@ -217,6 +211,16 @@ def _train(options: Train, device: torch.device) -> Path:
         after_step=DeadNetwork() if VARIANTS[options.variant].head_relu else lambda step, values: None,
         after_epoch=_validation(options, settings, network, device),
     )
+
+
+def _network(options: Train, num_classes: int) -> Network:
+    """The network with the weights that the training starts from."""
+    slim = options.pretrained == "tf-slim"
+    if slim and options.arch != "mobilenet":
+        raise UserError(f"no TF-Slim weights for {options.arch}", expected="--arch mobilenet, or --pretrained imagenet")
+    network = build(options.arch, options.variant, num_classes, slim)
+    weights.start_from(network, options.arch, options.pretrained)
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network) if options.sync_bn else network
 
 
 def _announcement(options: Train, settings: Recipe, dataset: Dataset, batches: int) -> str:

@@ -18,7 +18,7 @@ from common.datasets import DataSource, trained
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import BAS_EXTENSION
 from common.pytorch import checkpoints, distributed
-from common.pytorch.data import localization_loader
+from common.pytorch.data import LocalizationImages, localization_loader
 from common.system.errors import UserError
 from common.system.files import parse_json, write_text
 from common.system.progress import bar
@@ -102,7 +102,8 @@ class Validation:
         self.network.eval()
         localizer = BasLocalizer(self.network, self.settings.top_k)
         evaluator = LocalizationEvaluator(BAS_EXTENSION, [self.settings.threshold])
-        loader = localization_loader(self.samples, [BAS_EXTENSION.frame], 1, 32, self.workers, side=self.side)
+        images = LocalizationImages(self.samples, [BAS_EXTENSION.frame], 1, side=self.side)
+        loader = localization_loader(images, 32, self.workers)
         for items in bar(loader, total=len(loader), desc="validating", unit="batch"):
             usable = [item for item in items if not item.problem]
             if not usable:

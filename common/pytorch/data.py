@@ -160,7 +160,18 @@ class LocalizationItem:
 
 
 class LocalizationImages(Dataset[LocalizationItem]):
-    """Images in one or more frames, and their ten crops."""
+    """Images in one or more frames, and their ten crops.
+
+    Args:
+        samples: the images.
+        kinds: of the frames, such as `resize 224` or `resize 256 crop 224`.
+        crops: 10 for ten crops beside the frames, or 1 for the frames alone.
+        method: of `common.pictures.images.resize`.
+        side: pixels of what the network sees of a frame of 224, and of each crop.
+
+    Raises:
+        ValueError: another number of crops.
+    """
 
     def __init__(
         self, samples: Sequence[Sample], kinds: Sequence[str], crops: int, method: str = "pillow", side: int = SIDE
@@ -200,18 +211,10 @@ def channels_first(images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(np.moveaxis(images, -1, -3)))
 
 
-def localization_loader(
-    samples: Sequence[Sample],
-    kinds: Sequence[str],
-    crops: int,
-    batch_size: int,
-    workers: int,
-    method: str = "pillow",
-    side: int = SIDE,
-) -> DataLoader[LocalizationItem]:
+def localization_loader(images: LocalizationImages, batch_size: int, workers: int) -> DataLoader[LocalizationItem]:
     """Lists of `LocalizationItem`, in order."""
     return DataLoader(
-        LocalizationImages(samples, kinds, crops, method, side),
+        images,
         batch_size=batch_size,
         num_workers=workers,
         collate_fn=list,

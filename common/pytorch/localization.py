@@ -17,7 +17,7 @@ from common.datasets import Dataset, DataSource
 from common.datasets.classes import Matching
 from common.measuring.geometry import LARGEST_INPUT, SIDE, frame_kinds
 from common.pictures.images import CENTRE_OF_TEN
-from common.pytorch.data import LocalizationItem, localization_loader
+from common.pytorch.data import LocalizationImages, LocalizationItem, localization_loader
 from common.pytorch.runtime import compiled, precision
 from common.runs.localizing import Box, Localizing, best_classes, say_side
 from common.runs.writer import PredictionsWriter
@@ -106,9 +106,8 @@ def localize(
     dataset = dataset if classes is None else classes.for_network(dataset)
     look = compiled(localizer.look) if options.compile else localizer.look
     with Localizing(dataset, writers, options.batch_size, box=box, store_maps=options.maps) as run, precise:
-        loader = localization_loader(
-            run.left, kinds, options.crops, options.batch_size, options.workers, options.resize, side
-        )
+        images = LocalizationImages(run.left, kinds, options.crops, options.resize, side)
+        loader = localization_loader(images, options.batch_size, options.workers)
         for items in run.batches(loader):
             samples = [item.sample for item in items]
             probabilities, seen = _look(look, items, options, device)

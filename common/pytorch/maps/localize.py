@@ -24,7 +24,7 @@ from common.measuring.geometry import FRAMES, SIDE, frame_kinds
 from common.measuring.protocols import GRCAM, PROTOCOLS
 from common.pytorch import cam, twins
 from common.pytorch.cam_classifier import CamClassifier
-from common.pytorch.data import LocalizationItem, localization_loader, normalized
+from common.pytorch.data import LocalizationImages, LocalizationItem, localization_loader, normalized
 from common.pytorch.localization import LocalizeOptions, input_side
 from common.pytorch.maps.evidence import ALPHA
 from common.pytorch.maps.mapper import OF_TWO_GRADIENTS, Mapper
@@ -159,9 +159,8 @@ def _localize(
         Localizing(dataset, writers, options.batch_size, box=box, store_maps=options.maps) as run,
         precision(device, options.amp),
     ):
-        loader = localization_loader(
-            run.left, kinds, options.crops, options.batch_size, options.workers, options.resize, side
-        )
+        images = LocalizationImages(run.left, kinds, options.crops, options.resize, side)
+        loader = localization_loader(images, options.batch_size, options.workers)
         for items in run.batches(loader):
             known = _ten_crops(look, items, pixels) if options.crops == 10 else None
             ranked = None

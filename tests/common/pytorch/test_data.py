@@ -92,7 +92,9 @@ def test_localization_items(samples):
 
 def test_localization_keeps_the_order_and_names_what_fails(samples):
     samples[2].path.write_bytes(b"")
-    items = [item for batch in localization_loader(samples, ["resize 224"], 1, 4, 2) for item in batch]
+    items = [
+        item for batch in localization_loader(LocalizationImages(samples, ["resize 224"], 1), 4, 2) for item in batch
+    ]
     assert [item.sample.image_id for item in items] == [sample.image_id for sample in samples]
     assert [item.problem for item in items] == [None, None, "the file is empty", None, None, None]
     with pytest.raises(ValueError, match="expected 1 or 10"):
@@ -121,7 +123,7 @@ import resource, sys
 from pathlib import Path
 from common.datasets import DataSource
 from common.system.errors import run_command
-from common.pytorch.data import Augmentation, localization_loader, training_loader
+from common.pytorch.data import Augmentation, LocalizationImages, localization_loader, training_loader
 samples = DataSource("cub", Path(sys.argv[1]), "train").load().samples
 
 def main():
@@ -130,7 +132,7 @@ def main():
         loader = training_loader(samples, Augmentation(), 4, 0, 2)
         loader.batch_sampler.epoch = 0
     else:
-        loader = localization_loader(samples, ["resize 224"], 1, 2, 2)
+        loader = localization_loader(LocalizationImages(samples, ["resize 224"], 1), 2, 2)
     print(len(list(loader)), "batches")
 
 run_command(main)
