@@ -123,7 +123,7 @@ class DeadNetwork:
         self.steps = 0
 
     def __call__(self, step: int, values: dict[str, float]) -> None:
-        """Told of each step's losses.
+        """Count a step at which hardly an image scores for its own class, by the step's losses.
 
         Raises:
             UserError: the network is dead.

@@ -84,7 +84,7 @@ class Shuffled(RNGDataFlow):
 
 
 class Repeatable(DataFlow):
-    """The same in one process with everything drawn from a seed and the image's number, so it can start anywhere.
+    """Samples for ever, in orders and crops that a seed and the image's number determine, so it can start anywhere.
 
     Args:
         samples: to be shown.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """One layout.
+    """One data set's layout on disk, and what is known of it.
 
     Attributes:
         load: reads the split that a source names; its second argument is told of every faulty line or file.

@@ -144,7 +144,7 @@ class Dataset:
         return lines
 
     def first_classes(self, count: int, where: Path | None = None) -> "Dataset":
-        """The same with only the first `count` classes; `where` is what a complaint names.
+        """The data set with only the first `count` classes; `where` is what a complaint names.
 
         Raises:
             UserError: the data set has fewer.
@@ -159,7 +159,7 @@ class Dataset:
         return replace(self, samples=kept, class_names=self.class_names[:count])
 
     def shard(self, number: int, count: int) -> "Dataset":
-        """The same with only every `count`-th image from the `number`-th on, counted from 1."""
+        """The data set with only every `count`-th image from the `number`-th on, counted from 1."""
         return replace(self, samples=self.samples[number - 1 :: count])
 
     def fingerprint(self) -> str:

@@ -16,7 +16,7 @@ from common.system.files import write_atomically, write_text
 
 @dataclass(frozen=True)
 class Photograph:
-    """One of them.
+    """One photograph, and where a package ships it.
 
     Attributes:
         package: that ships it.

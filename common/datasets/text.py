@@ -148,10 +148,10 @@ def numbers(texts: list[str], *, where: Path, line: int | None = None, what: str
 
 
 def not_inside_out(boxes: np.ndarray, *, where: Path, line: int | None = None) -> np.ndarray:
-    """`boxes` (N, 4) as they are.
+    """Refuse boxes (N, 4) that are inside out, and return the others as they are.
 
     Raises:
-        UserError: one of them has its second corner before its first.
+        UserError: a box has its second corner before its first.
     """
     for box in boxes:
         if box[0] > box[2] or box[1] > box[3]:

@@ -88,7 +88,7 @@ def _leak_cells(leak: leakage.Leakage, image_id: str) -> list[Any]:
 
 
 def _no_formula(image_id: str) -> str:
-    """The same path, in a cell that a spreadsheet shows and does not calculate."""
+    """An image's path as a cell that a spreadsheet shows and does not calculate."""
     return f"./{image_id}" if image_id.startswith(("=", "+", "-", "@")) else image_id
 
 

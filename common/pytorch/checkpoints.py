@@ -175,7 +175,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """The same of what `read` gave."""
+    """The state dict in what `read` gave of `path`, as `read_state_dict` finds it."""
     state = state_dicts.find(content, path)
     _check_tensors(state, path)
     return state

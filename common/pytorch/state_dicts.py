@@ -60,7 +60,7 @@ def _is_state_dict(content: Any) -> bool:
 
 
 def without_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, prefixes that stand before every name taken off."""
+    """Take off the prefixes of `PREFIXES` that stand before every name."""
     while prefix := next((prefix for prefix in PREFIXES if all(str(name).startswith(prefix) for name in state)), None):
         state = {name.removeprefix(prefix): value for name, value in state.items()}
     return dict(state)

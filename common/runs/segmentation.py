@@ -146,7 +146,7 @@ class SegmentationPredictions:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Background apart."""
+        """Names of the classes, background apart."""
         return tuple(self._classes(self.manifest, self.directory))
 
     @property
