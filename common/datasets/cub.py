@@ -25,6 +25,10 @@ COUNTS = {"classes": 200, "train": 5994, "test": 5794}
 _HELP = "name the folder that holds images.txt, bounding_boxes.txt and the rest with --data.root"
 
 
+_WIDTHS = {"train_test_split.txt": 1, "image_class_labels.txt": 1, "bounding_boxes.txt": 4}
+"""Values that each line has behind the image's number."""
+
+
 def load(
     root: Path, split: str, held_per_class: int = 0, on_problem: OnProblem = raise_problem, name: str = "cub"
 ) -> Dataset:
@@ -45,45 +49,24 @@ def load(
     image_root = find_image_root(root)
     segmentations = _find_segmentations(root)
     class_names = _class_names(root, on_problem)
-    split_rows = _table(root / "train_test_split.txt", 1, on_problem)
-    label_rows = _table(root / "image_class_labels.txt", 1, on_problem)
-    box_rows = _table(root / "bounding_boxes.txt", 4, on_problem)
-
-    known = set(class_names)
+    tables = {name: _table(root / name, width, on_problem) for name, width in _WIDTHS.items()}
     wanted = "0" if split == "test" else "1"
     samples: list[Sample] = []
     seen: dict[str, int] = {}
     for number, (line, (image_id,)) in _table(root / "images.txt", 1, on_problem).items():
         where = root / "images.txt"
         try:
-            missing = [
-                path
-                for path, rows in (
-                    ("train_test_split.txt", split_rows),
-                    ("image_class_labels.txt", label_rows),
-                    ("bounding_boxes.txt", box_rows),
-                )
-                if number not in rows
-            ]
-            if missing:
+            if missing := [name for name, rows in tables.items() if number not in rows]:
                 raise UserError(f"image {number} has no line in {' and '.join(missing)}", where=where, line=line)
-            split_line, (flag,) = split_rows[number]
-            if flag not in ("0", "1"):
-                raise UserError(f"the split is {flag!r}", where=root / "train_test_split.txt", line=split_line,
-                                expected="0 (test) or 1 (train)")  # fmt: skip
-            if flag != wanted:
+            if _flag(root, tables["train_test_split.txt"][number]) != wanted:
                 continue
-            label = _label(root, label_rows[number], len(class_names))
-            folder = image_id.split("/")[0]
-            if folder != class_names[label] and folder in known:
-                raise UserError(f"{image_id} is of class {label + 1}, {class_names[label]}", expected=folder,
-                                where=root / "image_class_labels.txt", line=label_rows[number][0])  # fmt: skip
+            label = _label(root, tables["image_class_labels.txt"][number], class_names, image_id)
             samples.append(
                 Sample(
                     image_id=new_id(image_id, seen, where=where, line=line),
                     path=inside(image_root, image_id, where=where, line=line),
                     label=label,
-                    boxes=_box(root, box_rows[number]),
+                    boxes=_box(root, tables["bounding_boxes.txt"][number]),
                     masks=_masks(segmentations, image_id),
                 )
             )
@@ -149,10 +132,24 @@ def _class_names(root: Path, on_problem: OnProblem) -> tuple[str, ...]:
     return tuple(values[0] for _, (_, values) in sorted(table.items()))
 
 
-def _label(root: Path, row: tuple[int, list[str]], classes: int) -> int:
+def _flag(root: Path, row: tuple[int, list[str]]) -> str:
+    line, (flag,) = row
+    if flag not in ("0", "1"):
+        raise UserError(f"the split is {flag!r}", where=root / "train_test_split.txt", line=line,
+                        expected="0 (test) or 1 (train)")  # fmt: skip
+    return flag
+
+
+def _label(root: Path, row: tuple[int, list[str]], class_names: tuple[str, ...], image_id: str) -> int:
+    """The image's class, which is not another one than its folder is named after."""
     line, (text,) = row
     path = root / "image_class_labels.txt"
-    return whole_number(text, where=path, line=line, least=1, most=classes, what="the class") - 1
+    label = whole_number(text, where=path, line=line, least=1, most=len(class_names), what="the class") - 1
+    folder = image_id.split("/")[0]
+    if folder != class_names[label] and folder in class_names:
+        raise UserError(f"{image_id} is of class {label + 1}, {class_names[label]}", expected=folder, where=path,
+                        line=line)  # fmt: skip
+    return label
 
 
 def _box(root: Path, row: tuple[int, list[str]]):

@@ -58,14 +58,7 @@ def load(
         found = sorted(path.parent.name for path in metadata.glob("*/image_ids.txt"))
         raise UserError(f"no image_ids.txt for the split {folder.name!r}", where=metadata,
                         expected=f"one of {', '.join(found)}" if found else None, do=_HELP)  # fmt: skip
-    ids: dict[str, int] = {}
-    seen: dict[str, int] = {}
-    for line, text in lines(folder / "image_ids.txt"):
-        image_id = text.rstrip()
-        try:
-            ids[new_id(image_id, seen, where=folder / "image_ids.txt", line=line)] = line
-        except UserError as problem:
-            on_problem(problem)
+    ids = _image_ids(folder / "image_ids.txt", on_problem)
     labels = _labels(folder / "class_labels.txt", ids, on_problem)
     sizes = _sizes(folder / "image_sizes.txt", ids, on_problem)
     boxes, masks, ignores = _localization(root, folder / "localization.txt", ids, on_problem)
@@ -95,6 +88,18 @@ def load(
     notes = (f"{metadata}: no image is of class 0; labels are counted from 0, and go from {first} to "
              f"{len(names) - 1} here",)  # fmt: skip
     return Dataset(name, split, kept, names, names_known=False, notes=notes if first else ())
+
+
+def _image_ids(path: Path, on_problem: OnProblem) -> dict[str, int]:
+    """The line of each image id."""
+    ids: dict[str, int] = {}
+    seen: dict[str, int] = {}
+    for line, text in lines(path):
+        try:
+            ids[new_id(text.rstrip(), seen, where=path, line=line)] = line
+        except UserError as problem:
+            on_problem(problem)
+    return ids
 
 
 def openimages_metadata(root: Path) -> Path:
