@@ -88,6 +88,7 @@ def demo(options: Demo) -> list[Path]:
     class_names = names or ()
     _check_dataset(options, checkpoint, arch)
     (layer,) = registry.layer_names(arch, [options.clayer])
+    shown = registry.released_layer(arch, layer).replace("/", "_")
     with sessions.new_graph(), sessions.session() as session:
         pixels = tf.placeholder(tf.float32, [None, None, None, 3])
         normalized = registry.normalized(pixels)
@@ -111,7 +112,7 @@ def demo(options: Demo) -> list[Path]:
                 continue
             dual, cam, best = overlays(session, network, graph, image, side)
             named = class_names[best] if best < len(class_names) else f"class {best}"
-            files = (folder / f"{arch}_{layer.replace('/', '_')}_dgl.png", folder / f"{arch}_cam.png")
+            files = (folder / f"{arch}_{shown}_dgl.png", folder / f"{arch}_cam.png")
             for file, picture in zip(files, (dual, cam), strict=True):
                 _write(file, picture)
             print(f"{path}: {named}; {files[0]}, {files[1]}")

@@ -19,6 +19,10 @@ from dgl_tf.layers import Layers
 from dgl_tf.sessions import tf
 
 
+SHORTCUT = "_shortcut"
+"""Ending of the release's names of the ResNets' blocks, `group3/block0_shortcut`, which may be left out here."""
+
+
 @dataclass(frozen=True)
 class Network:
     """A classifier in the current graph.
@@ -57,6 +61,7 @@ class Network:
             if int(layer) >= len(names):
                 raise ValueError(f"{self.arch} has no layer {layer}, expected 0 to {len(names) - 1}")
             layer = names[int(layer)]
+        layer = layer if layer in self.taps else layer.removesuffix(SHORTCUT)
         if layer not in self.taps:
             raise ValueError(f"{self.arch} has no layer {layer!r}, expected one of {', '.join(names)}")
         return layer, self.taps[layer]
@@ -184,6 +189,11 @@ def open_network(load: str, mode: str) -> tuple[weights.Checkpoint, str, tuple[s
     return checkpoint, arch, names
 
 
+def released_layer(arch: str, layer: str) -> str:
+    """The release's name of a layer in `LAYERS`, after which its demo calls a picture."""
+    return f"{layer}{SHORTCUT}" if arch.startswith("resnet") else layer
+
+
 def layer_names(arch: str, layers: Sequence[str]) -> list[str]:
     """Turn layers by number or name, `all` among them, into names.
 
@@ -197,8 +207,8 @@ def layer_names(arch: str, layers: Sequence[str]) -> list[str]:
             names += known
         elif layer.isdecimal() and int(layer) < len(known):
             names.append(known[int(layer)])
-        elif layer in known:
-            names.append(layer)
+        elif layer.removesuffix(SHORTCUT) in known:
+            names.append(layer.removesuffix(SHORTCUT))
         else:
             numbered = ", ".join(f"{number} {name}" for number, name in enumerate(known))
             raise UserError(f"{arch} has no layer {layer!r}", expected=f"all, or of {numbered}")

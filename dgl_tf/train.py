@@ -134,9 +134,6 @@ def resolved(options: Train, dataset: Dataset, share: processes.Share = processe
     filled |= {name: getattr(recipe, name) for name in names if filled[name] is None}
     _check(Train(**filled))
     batch_size: int = filled["batch_size"]
-    steps = options.steps_per_epoch
-    if steps is None:
-        steps = config.steps_per_epoch(dataset.name, len(dataset), batch_size)
     classes = options.num_classes
     if classes is None:  # every released Inception has 1000 outputs, on CUB too
         classes = 1000 if options.arch == "inceptionv3" else len(dataset.class_names)
@@ -148,6 +145,9 @@ def resolved(options: Train, dataset: Dataset, share: processes.Share = processe
     towers = options.towers or (share.count if options.horovod else alone)
     if batch_size < towers:
         raise UserError(f"--batch-size {batch_size} for {towers} towers", expected="at least one image each")
+    steps = options.steps_per_epoch
+    if steps is None:
+        steps = config.steps_per_epoch(dataset.name, len(dataset), batch_size // towers * towers)
     return Resolved(**{**filled, "steps_per_epoch": steps, "num_classes": classes, "towers": towers})
 
 

@@ -1,6 +1,7 @@
 """ILSVRC's classes: their numbering, their words, and which one a validation image shows.
 
-Classes are numbered by their sorted wnid. The list of wnids is taken from the first of: `LOC_synset_mapping.txt`
+Classes are numbered by their sorted wnid; by `synset1.txt` in the order of its lines, as GRCAM numbers them, which is
+the same unless somebody changed the file. The list of wnids is taken from the first of: `LOC_synset_mapping.txt`
 (Kaggle), `synset1.txt` (GRCAM), the devkit's `map_clsloc.txt`, the folders of `train/`, the devkit's `meta.mat`.
 """
 
@@ -19,16 +20,17 @@ from common.system.errors import UserError
 
 
 def class_wnids(root: Path) -> tuple[str, ...]:
-    """The wnids in sorted order, by which classes are numbered.
+    """The wnids in the order by which classes are numbered.
 
     Raises:
         UserError: no source of them is there.
     """
     for name in ("LOC_synset_mapping.txt", "synset1.txt"):
         if os.path.lexists(root / name):
-            return _listed_wnids(root / name)
+            listed = _listed_wnids(root / name)
+            return listed if name == "synset1.txt" else tuple(sorted(listed))
     if mapping := devkit_file(root, "map_clsloc.txt"):
-        return _listed_wnids(mapping)
+        return tuple(sorted(_listed_wnids(mapping)))
     train = image_folder(root, "train")
     if train is not None:
         wnids = [folder.name for folder in data_folders(train, Counter())]
@@ -45,8 +47,8 @@ def class_wnids(root: Path) -> tuple[str, ...]:
 
 
 def _listed_wnids(path: Path) -> tuple[str, ...]:
-    """The first words of a file's lines, sorted; training images lie in folders of these names, so each must be a name,
-    though of any length, and stand once.
+    """The first words of a file's lines; training images lie in folders of these names, so each must be a name, though
+    of any length, and stand once.
     """
     seen: dict[str, int] = {}
     for line, text in lines(path):
@@ -56,7 +58,7 @@ def _listed_wnids(path: Path) -> tuple[str, ...]:
         if seen.setdefault(wnid, line) != line:
             raise UserError(f"{wnid} stands here twice, first in line {seen[wnid]}", where=path, line=line,
                             do="remove one of the lines")  # fmt: skip
-    return tuple(sorted(seen))
+    return tuple(seen)
 
 
 def class_words(root: Path) -> dict[str, str]:

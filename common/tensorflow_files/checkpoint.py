@@ -55,12 +55,14 @@ class Checkpoint:
         name: for messages and manifests.
         shapes: by name.
         read: an array by its name.
+        exact: whether an array of another shape is refused whatever its number of elements, as TensorFlow refuses it.
     """
 
     path: Path | None
     name: str
     shapes: Mapping[str, tuple[int, ...]]
     read: Callable[[str], np.ndarray]
+    exact: bool = False
 
     def head(self, arch: str) -> Head:
         """The linear layer that is in the file, under any of the release's names.
@@ -176,7 +178,7 @@ def _from_tensorflow(path: Path) -> Checkpoint:
         except (OSError, ValueError) as error:
             raise UserError(f"{name} can't be read ({str(error)[:200]})", where=prefix) from error
 
-    return Checkpoint(prefix, prefix.name, {name: array.shape for name, array in arrays.items()}, read)
+    return Checkpoint(prefix, prefix.name, {name: array.shape for name, array in arrays.items()}, read, exact=True)
 
 
 def _parts(prefix: Path) -> list[Path]:
@@ -242,21 +244,27 @@ def match(
         fresh: scopes, such as a new linear layer's, whose variables stay as they are where the shapes differ.
 
     Raises:
-        UserError: a variable of another number of elements; of another shape only, it is reshaped, as tensorpack does.
+        UserError: a variable of another number of elements. Of another shape only, TensorFlow's checkpoints are refused,
+            and arrays of other files reshaped, as tensorpack does, which a note says.
     """
-    values, missing = {}, []
+    values, missing, reshaped = {}, [], []
     for name, shape in shapes.items():
-        if name not in checkpoint.shapes:
+        found = checkpoint.shapes.get(name)
+        if found is None:
             missing.append(name)
-        elif np.prod(checkpoint.shapes[name]) == np.prod(shape):
+        elif tuple(found) == tuple(shape) or (not checkpoint.exact and np.prod(found) == np.prod(shape)):
             values[name] = _numbers(checkpoint, name).reshape(shape)
+            if tuple(found) != tuple(shape):
+                reshaped.append(f"{name} from {found} to {shape}")
         elif any(name.startswith(f"{scope}/") for scope in fresh):
             missing.append(name)
         else:
             raise UserError(
-                f"{name} has shape {checkpoint.shapes[name]}", where=checkpoint.name, expected=str(shape),
+                f"{name} has shape {found}", where=checkpoint.name, expected=str(shape),
                 do="check the architecture and the class count",
             )  # fmt: skip
+    if reshaped:
+        print(f"note: {checkpoint.name}: {len(reshaped)} of {len(values)} arrays are reshaped: {_some(reshaped)}")
     return values, missing
 
 

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("tensorflow")
 
 from common.system.errors import UserError
+from common.tensorflow_files import checkpoint as files
 from dgl_tf import registry, sessions, weights
 from tests.dgl_tf.filled import fill_network
 
@@ -131,8 +132,18 @@ def test_what_differs_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_equal_counts_are_reshaped_and_fresh_heads_left_alone(tmp_path):
+def test_equal_counts_are_reshaped_and_fresh_heads_left_alone(tmp_path, capsys):
+    """TensorFlow's own checkpoints are not: it refuses other shapes itself."""
     arrays = saved(tmp_path)
+    name = "MobilenetV1/Conv2d_0/weights"
+    assert files.match({name: (3, 3, 3, 32)}, weights.open_checkpoint(tmp_path / "model-7"))[1] == []
+    with pytest.raises(UserError, match=r"Conv2d_0/weights has shape \(3, 3, 3, 32\); expected \(9, 96\)"):
+        files.match({name: (9, 96)}, weights.open_checkpoint(tmp_path / "model-7"))
+    assert capsys.readouterr().out == ""
+    files.match({name: (9, 96)}, weights.open_checkpoint(tmp_path / "a.npz"))
+    assert capsys.readouterr().out == (
+        "note: a.npz: 1 of 1 arrays are reshaped: MobilenetV1/Conv2d_0/weights from (3, 3, 3, 32) to (9, 96)\n"
+    )
     flat = {name: value.reshape(-1) for name, value in arrays.items()}
     weights.write_npz(tmp_path / "flat.npz", flat)
     with sessions.new_graph():

@@ -17,7 +17,7 @@ from common.runs.reader import Predictions
 from common.system.errors import UserError
 from dgl_tf import registry, sessions, weights
 from dgl_tf.demo_image import Demo, demo
-from dgl_tf.registry import layer_names
+from dgl_tf.registry import layer_names, released_layer
 from dgl_tf.test import Localize, localize
 from tests import small_cub
 from tests.dgl_tf.filled import fill_network
@@ -130,11 +130,17 @@ def test_images_that_cannot_be_read_are_counted(made, tmp_path):
 def test_layers_by_number_and_name():
     assert layer_names("inceptionv3", ["2"]) == ["Mixed_6e"]
     assert layer_names("resnet50", ["2", "group1/block3"]) == ["group3/block0", "group1/block3"]
+    assert layer_names("resnet50", ["group3/block0_shortcut"]) == ["group3/block0"]  # as the release has it
     assert len(layer_names("vgg", ["all"])) == 18
     with pytest.raises(UserError, match="vgg has no layer '18'"):
         layer_names("vgg", ["18"])
     with pytest.raises(UserError, match="names a layer twice"):
         layer_names("vgg", ["0", "add"])
+
+
+def test_pictures_are_called_after_the_releases_layers():
+    assert released_layer("resnet50se", "group3/block0") == "group3/block0_shortcut"
+    assert [released_layer(arch, "add") for arch in ("vgg", "inceptionv3")] == ["add", "add"]
 
 
 @pytest.mark.slow

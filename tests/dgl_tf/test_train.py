@@ -40,6 +40,14 @@ def equal(some, others) -> bool:
     return some.keys() == others.keys() and all(np.array_equal(some[name], others[name]) for name in some)
 
 
+def test_steps_are_those_of_the_images_that_the_towers_take(tmp_path):
+    """Three towers take 30 images of a batch of 32: int(25 * 256 / 30 * 5) steps, and 1000 with one or two."""
+    dataset = DataSource(name="cub", root=small_cub.make(tmp_path / "CUB"), split="train").load()
+    wanted = options(tmp_path, tmp_path / "out", batch_size=32, steps_per_epoch=None)
+    found = [train.resolved(replace(wanted, towers=towers), dataset).steps_per_epoch for towers in (1, 2, 3)]
+    assert found == [1000, 1000, 1066]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A data set, and the weights of an uninterrupted training on it."""

@@ -90,6 +90,17 @@ def test_what_is_no_image_is_counted(tmp_path, by_class):
     assert train.passed_over == {".DS_Store": 2, "._*": 2, "*.sh": 2, "*.tar": 2, "__MACOSX/": 1}
 
 
+@pytest.mark.parametrize(("file", "labels"), [
+    ("synset1.txt", {1: 1, 2: 2, 3: 0, 4: 2}), ("LOC_synset_mapping.txt", VALIDATION)
+])  # fmt: skip
+def test_synset1_numbers_classes_by_its_lines(tmp_path, file, labels):
+    """As GRCAM does; its own file is sorted. Kaggle's is sorted here, as torchvision sorts folders."""
+    root = make(tmp_path)
+    (root / file).write_text("\n".join(f"{WNIDS[number]} words" for number in (1, 2, 0)))
+    found = {sample.path.stem: sample.label for sample in load(root)}
+    assert {number: found[name(number)] for number in VALIDATION} == labels
+
+
 def test_class_folders_that_no_class_has_are_counted(tmp_path):
     root = make(tmp_path, by_class=True)
     for split in ("train", "val"):
