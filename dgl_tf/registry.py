@@ -18,7 +18,6 @@ from dgl_tf import networks, records, weights
 from dgl_tf.layers import Layers
 from dgl_tf.sessions import tf
 
-
 SHORTCUT = "_shortcut"
 """Ending of the release's names of the ResNets' blocks, `group3/block0_shortcut`, which may be left out here."""
 

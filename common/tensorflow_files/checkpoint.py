@@ -244,8 +244,8 @@ def match(
         fresh: scopes, such as a new linear layer's, whose variables stay as they are where the shapes differ.
 
     Raises:
-        UserError: a variable of another number of elements. Of another shape only, TensorFlow's checkpoints are refused,
-            and arrays of other files reshaped, as tensorpack does, which a note says.
+        UserError: a variable of another number of elements. Of another shape only, TensorFlow's checkpoints are
+            refused, and arrays of other files reshaped, as tensorpack does, which a note says.
     """
     values, missing, reshaped = {}, [], []
     for name, shape in shapes.items():

@@ -30,6 +30,6 @@ def _along(selection: Tensor, values: Tensor) -> Tensor:
 
 def inverse_norm(values: Tensor) -> Tensor:
     """1 / |values| of each image (N, C, h, w), as (N, 1, 1); where it would be more than a million, a million."""
-    # torch.linalg.vector_norm adds up one float32 after the other: 1,600,000 equal ones, such as the gradient of a mean,
-    # come out off by 3e-4.
+    # torch.linalg.vector_norm adds one float32 after the other: of 1,600,000 equal ones, such as the gradient of a
+    # mean, it is off by 3e-4.
     return values.square().sum(dim=(1, 2, 3)).clamp(min=TINY).rsqrt()[:, None, None]
