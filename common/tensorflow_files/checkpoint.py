@@ -252,9 +252,9 @@ def match(
         found = checkpoint.shapes.get(name)
         if found is None:
             missing.append(name)
-        elif tuple(found) == tuple(shape) or (not checkpoint.exact and np.prod(found) == np.prod(shape)):
+        elif _same(found, shape) or (not checkpoint.exact and np.prod(found) == np.prod(shape)):
             values[name] = _numbers(checkpoint, name).reshape(shape)
-            if tuple(found) != tuple(shape):
+            if not _same(found, shape):
                 reshaped.append(f"{name} from {found} to {shape}")
         elif any(name.startswith(f"{scope}/") for scope in fresh):
             missing.append(name)
@@ -266,6 +266,11 @@ def match(
     if reshaped:
         print(f"note: {checkpoint.name}: {len(reshaped)} of {len(values)} arrays are reshaped: {_some(reshaped)}")
     return values, missing
+
+
+def _same(some: tuple[int, ...], others: tuple[int, ...]) -> bool:
+    """Whether shapes are equal but for sides of one: a 1 x 1 convolution's kernel is a linear layer's."""
+    return [side for side in some if side != 1] == [side for side in others if side != 1]
 
 
 def _numbers(checkpoint: Checkpoint, name: str) -> np.ndarray:

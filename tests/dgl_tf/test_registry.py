@@ -137,6 +137,8 @@ def test_equal_counts_are_reshaped_and_fresh_heads_left_alone(tmp_path, capsys):
     arrays = saved(tmp_path)
     name = "MobilenetV1/Conv2d_0/weights"
     assert files.match({name: (3, 3, 3, 32)}, weights.open_checkpoint(tmp_path / "model-7"))[1] == []
+    head = {"MobilenetV1/Logits/Conv2d_1c_1x1/weights": (1024, 3)}  # (1, 1, 1024, 3) there
+    assert files.match(head, weights.open_checkpoint(tmp_path / "model-7"))[1] == []
     with pytest.raises(UserError, match=r"Conv2d_0/weights has shape \(3, 3, 3, 32\); expected \(9, 96\)"):
         files.match({name: (9, 96)}, weights.open_checkpoint(tmp_path / "model-7"))
     assert capsys.readouterr().out == ""
