@@ -35,7 +35,7 @@ class Images:
     annotation_path: Path | None = None
     """The release's option: a flat folder of their XML files."""
     synset: Path = Path("synset1.txt")
-    """The release's list of classes, `wnid words`, sorted; read with --image-path."""
+    """The release's list of classes, `wnid words`, one a line in the labels' order; read with --image-path."""
 
     def source(self, folder: Path) -> DataSource:
         """The data set, which for --image-path is described by three links made in `folder`.
