@@ -48,7 +48,7 @@ def without_annotations(dataset: Dataset) -> list[str]:
 @dataclass(frozen=True)
 class _Look:
     """Findings about a file: its size as stored, whether an EXIF tag turns it, what is wrong with it or its mask,
-    and whether its label map holds none of its classes.
+    whether its label map holds none of its classes, and what is odd about its mask.
     """
 
     size: tuple[int, int] | None = None
@@ -56,6 +56,7 @@ class _Look:
     problem: str | None = None
     mask_problem: str | None = None
     of_other_classes: bool = False
+    mask_doubt: str | None = None
 
 
 def look_at_images(
@@ -70,6 +71,7 @@ def look_at_images(
     if decode == "all":
         look = partial(_decode, mask_over=dataset.mask_over, num_classes=len(dataset.class_names))
     sizes, turned, problems, masks, strange = {}, [], [], [], []
+    odd: dict[str, list[str]] = {}
     with pool_of(max(1, workers)) as pool:
         found: Iterable = pool.map(look, dataset.samples, chunksize=32)
         for sample, seen in zip(
@@ -85,6 +87,11 @@ def look_at_images(
                 masks.append(seen.mask_problem)
             if seen.of_other_classes:
                 strange.append(sample.image_id)
+            if seen.mask_doubt:
+                odd.setdefault(seen.mask_doubt, []).append(sample.image_id)
+    for what, image_ids in odd.items():
+        if len(image_ids) > _ODD_MASKS[what] * len(dataset):
+            notes.append(f"{dataset.split}: {len(image_ids)} images have {what}: {image_ids[0]} among them")
     if len(strange) > MANY_STRANGE * len(dataset):
         notes.append(f"{dataset.split}: the label maps of {len(strange)} images hold none of the classes that the "
                      f"images are of, {strange[0]} among them; 0 is background, then come the classes, {IGNORE} is not "
@@ -101,14 +108,37 @@ def _decode(sample: Sample, mask_over: int, num_classes: int) -> _Look:
         turned = is_turned(sample.path)
     except ImageError as problem:
         return _Look(problem=str(problem))
+    doubt = None
     try:
         labels = np.array(sample.labels) + 1
         other = sample.truth is not None and not np.isin(labels, true_label_map(sample, num_classes)).any()
         if sample.masks:
-            object_and_ignore(sample, Frame.squash(sample.declared_size or (width, height)), mask_over)
+            frame = Frame.squash(sample.declared_size or (width, height))
+            doubt = _mask_doubt(object_and_ignore(sample, frame, mask_over)[0], sample, frame)
     except UserError as problem:
         return _Look((width, height), turned, mask_problem=str(problem))
-    return _Look((width, height), turned, of_other_classes=other)
+    return _Look((width, height), turned, of_other_classes=other, mask_doubt=doubt)
+
+
+_EMPTY, _OUTSIDE, _CORNERS = (
+    "masks without an object",
+    "most of their mask's object outside their boxes",
+    "an object in all four corners of their mask, as inverted masks have",
+)
+_ODD_MASKS = {_EMPTY: 0.0, _OUTSIDE: MANY_STRANGE, _CORNERS: 0.5}
+"""What may be odd about a mask, and the share of images in which it may be before it is said."""
+
+
+def _mask_doubt(mask: np.ndarray, sample: Sample, frame: Frame) -> str | None:
+    """What is odd about an object's pixels (H, W) in a frame."""
+    if not mask.any():
+        return _EMPTY
+    if not len(sample.boxes):
+        return _CORNERS if mask[[0, 0, -1, -1], [0, -1, 0, -1]].all() else None
+    inside = np.zeros_like(mask)
+    for x0, y0, x1, y1 in frame.clip(frame.to_frame(sample.boxes)).round().astype(int):
+        inside[y0:y1, x0:x1] = True
+    return _OUTSIDE if 2 * (mask & inside).sum() < mask.sum() else None
 
 
 def _read_header(sample: Sample) -> _Look:

@@ -207,6 +207,7 @@ def renamed(dataset: Dataset, path: Path) -> Dataset:
     if not dataset.names_known:
         if len(dataset.class_names) > len(names):
             raise UserError(f"{len(names)} class names", where=path, expected=f"at least {len(dataset.class_names)}")
+        _refuse_other_order(dataset, names, path)
         return replace(dataset, class_names=names, names_known=True)
     number = {name: place for place, name in enumerate(names)}
     if strange := [name for name in dataset.class_names if _form(name) not in number]:
@@ -217,10 +218,19 @@ def renamed(dataset: Dataset, path: Path) -> Dataset:
     return replace(dataset, samples=samples, class_names=names)
 
 
-def read_index(path: Path) -> dict[str, int]:
-    """Outputs by class name, from lines `name index`, or from JSON as Keras has it, `{"0": ["n01440764", ...]}`.
+def _refuse_other_order(dataset: Dataset, names: Sequence[str], path: Path) -> None:
+    """Refuse (`UserError`) names in another order than labels have, which a class's folder shows if it is called so."""
+    place = {_form(name): number for number, name in enumerate(names)}
+    for label, name in enumerate(dataset.class_names):
+        if name != str(label) and place.get(_form(name), label) != label:
+            raise UserError(f"{names[label]} is the name of class {label}, and its images lie in the folder {name}",
+                            where=path, expected=f"{name} in line {label + 1}")  # fmt: skip
 
-    In the latter the number, the synset id and the name all name the class.
+
+def read_index(path: Path) -> dict[str, int]:
+    """Outputs by class name, from lines `name index`, or from JSON: as Keras has it, `{"0": ["n01440764", ...]}`, where
+    the number, the synset id and the name all name the class, unless they are another's too; as torchvision's
+    `class_to_idx`, `{"cat": 0}`; or a list of names in order.
 
     Raises:
         UserError: in neither form.
@@ -228,8 +238,13 @@ def read_index(path: Path) -> dict[str, int]:
     if path.suffix.lower() == ".json":
         stored = read_json(path)
         try:
+            if isinstance(stored, list):
+                return {str(name): number for number, name in enumerate(stored) if stored.count(name) == 1}
+            if stored and all(type(value) is int for value in stored.values()):
+                return {str(name): number for name, number in stored.items()}
             rows = [(int(key), [key, *([value] if isinstance(value, str) else value)]) for key, value in stored.items()]
-            return {str(name): number for number, names in rows for name in names}
+            shared = Counter(str(name) for number, names in rows for name in {*map(str, names)})
+            return {str(name): number for number, names in rows for name in names if shared[str(name)] == 1}
         except (AttributeError, TypeError, ValueError) as error:
             raise UserError(f"no index of classes ({error})", where=path, expected=json.dumps({"0": ["id", "name"]})
                             ) from error  # fmt: skip

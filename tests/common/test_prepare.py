@@ -3,6 +3,7 @@ import subprocess
 import sys
 from typing import get_args
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -87,6 +88,19 @@ def test_images_of_two_splits_are_found_behind_links_and_copies(tmp_path):
     found = report(root, "folder")
     assert found.problems == []
     assert "1 images of test are in train too, by their files' content: 002.Blue_Bird/copy.png" in found.notes
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    (lambda mask: 255 - mask, "test: 6 images have most of their mask's object outside their boxes: 001.Red_Bird/bird_2.png"),
+    (lambda mask: mask * 0, "test: 6 images have masks without an object: 001.Red_Bird/bird_2.png among them"),
+    (lambda mask: mask, None),
+])  # fmt: skip
+def test_masks_that_show_something_else_are_noted(root, change, said):
+    """A box of 30 x 40 in 80 x 60 pixels is a quarter of the image, so that an inverted mask lies outside it."""
+    for path in (root / "segmentations").rglob("*.png"):
+        Image.fromarray(change(np.asarray(Image.open(path)))).save(path)
+    notes = [note for note in report(root, splits=("test",)).notes if note.startswith("test: ") and "mask" in note]
+    assert [note[: len(said or "")] for note in notes] == ([said] if said else [])
 
 
 def test_copies_within_a_split_are_noted(tmp_path):

@@ -121,6 +121,7 @@ def test_a_thousand_outputs_of_the_authors_are_imagenets_but_for_cub():
 
 @pytest.mark.parametrize(("name", "text"), [
     ("index.txt", "10 7\n2,3\n"), ("index.json", '{"7": ["n7", "10"], "3": ["2", "x"]}'),
+    ("index.json", '{"2": 3, "10": 7}'), ("index.json", '["a", "b", "c", "2", "d", "e", "f", "10"]'),
 ])  # fmt: skip
 def test_an_index_says_which_output_a_class_is(tmp_path, name, text):
     path = tmp_path / name
@@ -131,6 +132,25 @@ def test_an_index_says_which_output_a_class_is(tmp_path, name, text):
         match(dataset("5"), None, 8, index=path)
     with pytest.raises(UserError, match="the network has no output 7; expected 0 to 4"):
         match(dataset("10", "2"), None, 5, index=path)
+
+
+def test_a_name_of_two_outputs_is_none(tmp_path):
+    """ImageNet has two cranes and two maillots."""
+    path = tmp_path / "index.json"
+    path.write_text('{"134": ["n02012849", "crane"], "517": ["n03126707", "crane"]}')
+    assert classes.read_index(path) == {"134": 134, "n02012849": 134, "517": 517, "n03126707": 517}
+
+
+def test_names_in_another_order_than_the_labels_are_refused(tmp_path):
+    """Labels of a list are numbers; its images lie in cat/ and dog/."""
+    path = tmp_path / "names.txt"
+    path.write_text("dog\ncat\n")
+    with pytest.raises(
+        UserError, match="dog is the name of class 0, and its images lie in the folder cat; expected cat in line 1"
+    ):
+        classes.renamed(dataset("cat", "dog", known=False), path)
+    path.write_text("cat\ndog\nfox\n")
+    assert classes.renamed(dataset("cat", "1", known=False), path).class_names == ("cat", "dog", "fox")
 
 
 def test_numbers_of_folders_are_keras_numbers(tmp_path):
