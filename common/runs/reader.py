@@ -147,6 +147,19 @@ def need_directory(directory: Path, incomplete: bool = False) -> dict[str, Any]:
     return manifest
 
 
+def need_all(directory: Path, manifest: dict[str, Any], lines: int) -> None:
+    """Refuse (`UserError`) a finished run of which lines are gone, as where a copy was cut off."""
+    counts = manifest.get("counts")
+    told = counts if isinstance(counts, dict) and manifest.get("complete") else {}
+    skipped = told.get("skipped")
+    numbers = [told.get("scored"), *(skipped.values() if isinstance(skipped, dict) else [])]
+    if not all(type(number) is int for number in numbers):
+        return
+    if lines != (written := sum(numbers)):
+        raise UserError(f"{lines} images", where=directory / LINES, expected=f"{written}, as manifest.json says",
+                        do="copy the folder again, or localize again")  # fmt: skip
+
+
 @dataclass(frozen=True, eq=False)
 class Predictions:
     """A predictions directory that has been read and checked.
@@ -194,6 +207,7 @@ class Predictions:
                 if (kind := entries[-1].frame.kind) != manifest.get("frame", kind):
                     raise UserError(f"the frame is {kind!r}", where=directory / LINES, line=line,
                                     expected=f"the manifest's {manifest['frame']!r}")  # fmt: skip
+        need_all(directory, manifest, len(seen))
         return cls(directory, manifest, tuple(entries), skipped, (directory / MAPS).is_dir())
 
     def need(self, *names: str) -> None:

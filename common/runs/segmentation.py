@@ -21,7 +21,7 @@ from PIL import Image
 from common.datasets import DESCRIBED, Dataset, DataSource, Sample
 from common.datasets.label_maps import read_label_map
 from common.measuring.arrays import Array, Bytes, Floats, Integers
-from common.runs.reader import need_directory
+from common.runs.reader import need_all, need_directory
 from common.runs.record import LINES, MAPS, MASKS, read_lines, shorten
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, inside
@@ -130,6 +130,7 @@ class SegmentationPredictions:
                 skipped[record["image_id"]] = str(record["skipped"])
             else:
                 entries.append(_parse(record, len(cls._classes(manifest, directory)), directory / LINES, line))
+        need_all(directory, manifest, len(seen))
         return cls(directory, manifest, tuple(entries), skipped)
 
     @staticmethod

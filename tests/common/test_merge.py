@@ -103,8 +103,9 @@ def test_what_does_not_belong_together_is_refused(source, parts, tmp_path):
 
 def test_lines_that_are_missing_or_too_many_are_refused(parts, tmp_path):
     for number, edit, message in [
-        (0, lambda lines: lines[:-1], "no line of"),
-        (3, lambda lines: [*lines, lines[0].replace("bird", "bat")], "1 lines too many"),
+        (0, lambda lines: lines[:-1], "7 images; expected 8, as manifest.json says"),
+        (1, lambda lines: [*lines[1:], lines[0].replace("bird", "bat")], "no line of"),
+        (3, lambda lines: [*lines, lines[0].replace("bird", "bat")], "images; expected"),
     ]:
         directories = changed(parts, tmp_path, number)
         path = directories[number] / "predictions.jsonl"

@@ -53,6 +53,21 @@ def test_maps_are_named_as_wsolevaluation_names_them(source, tmp_path):
     assert (found.shape, found.dtype) == ((224, 224), np.float32)
 
 
+def test_a_finished_run_of_which_lines_are_gone_is_refused(tmp_path):
+    """As where a copy was cut off at the end of a line; what is left would be scored as the whole."""
+    writer = PredictionsWriter(tmp_path / "run", {"method": "cam"})
+    writer.write(entry())
+    writer.write(entry("b.jpg"))
+    writer.skip("c.jpg", "the file is empty")
+    writer.finish()
+    lines = (tmp_path / "run/predictions.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "run/predictions.jsonl").write_text("".join(lines[:2]))
+    with pytest.raises(
+        UserError, match="predictions.jsonl: 2 images; expected 3, as manifest.json says. Copy the folder"
+    ):
+        Predictions.open(tmp_path / "run")
+
+
 def test_an_unfinished_run_is_refused_unless_asked_for(tmp_path):
     writer = PredictionsWriter(tmp_path / "run", {"method": "cam"})
     writer.write(entry())
