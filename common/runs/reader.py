@@ -19,6 +19,7 @@ from common.runs.record import (
     MAPS,
     Prediction,
     check_fields,
+    lines_counted,
     map_path,
     parse,
     read_lines,
@@ -149,15 +150,10 @@ def need_directory(directory: Path, incomplete: bool = False) -> dict[str, Any]:
 
 def need_all(directory: Path, manifest: dict[str, Any], lines: int) -> None:
     """Refuse (`UserError`) a finished run of which lines are gone, as where a copy was cut off."""
-    counts = manifest.get("counts")
-    told = counts if isinstance(counts, dict) and manifest.get("complete") else {}
-    skipped = told.get("skipped")
-    numbers = [told.get("scored"), *(skipped.values() if isinstance(skipped, dict) else [])]
-    if not all(type(number) is int for number in numbers):
-        return
-    if lines != (written := sum(numbers)):
+    written = lines_counted(manifest)
+    if manifest.get("complete") and written is not None and lines != written:
         raise UserError(f"{lines} images", where=directory / LINES, expected=f"{written}, as manifest.json says",
-                        do="copy the folder again, or localize again")  # fmt: skip
+                        do="copy the folder again, or localize again, which goes on from there")  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

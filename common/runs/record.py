@@ -32,6 +32,15 @@ _FIELDS = {
 """Types of a manifest's entries, where they are there."""
 
 
+def lines_counted(manifest: dict[str, Any]) -> int | None:
+    """Number of lines that a manifest counts: images scored and skipped; None where it does not say."""
+    counts = manifest.get("counts")
+    told = counts if isinstance(counts, dict) else {}
+    skipped = told.get("skipped")
+    numbers = [told.get("scored"), *(skipped.values() if isinstance(skipped, dict) else [])]
+    return sum(numbers) if all(type(number) is int for number in numbers) else None
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """One image's line.

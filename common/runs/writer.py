@@ -24,6 +24,7 @@ from common.runs.record import (
     MASKS,
     Prediction,
     check_fields,
+    lines_counted,
     map_path,
     read_lines,
     shorten,
@@ -98,8 +99,8 @@ class PredictionsWriter:
                     where=self.directory,
                     do="choose another --out, or say --overwrite",
                 )
-        self.complete = bool(manifest.get("complete"))
         check_fields(manifest, self.directory / MANIFEST)
+        self.complete = bool(manifest.get("complete")) and _holds_all(self.directory / LINES, manifest)
         self._processes = list(manifest.get("processes", []))
         if not self.complete:
             _cut_after_last_whole_line(self.directory / LINES)
@@ -236,6 +237,12 @@ def _remove_earlier(directory: Path) -> None:
                 folder.unlink()
             elif folder.is_dir():
                 shutil.rmtree(folder)
+
+
+def _holds_all(path: Path, manifest: dict[str, Any]) -> bool:
+    """Whether all lines that a finished run's manifest counts are there; a copy may have been cut off."""
+    counted = lines_counted(manifest)
+    return counted is None or (path.is_file() and path.read_bytes().count(b"\n") >= counted)
 
 
 def _cut_after_last_whole_line(path: Path) -> None:
