@@ -8,20 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from common.measuring.arrays import Floats
+from common.measuring.arrays import Boxes, Floats
 from common.measuring.boxes import as_boxes
 
 MANY_OUT = 0.05
 """Share of images whose boxes may stick out by more than a pixel before it is said; few of CUB's do."""
 FEWEST = 3
 """Images below which the place of boxes says nothing."""
+BY_CHANCE = 0.1
 ALL_BELOW, MEAN_BELOW = 0.42, 0.45
 """Shares of width and height. In 3 of 100 of CUB's images the box's centre lies below the first in both."""
 
 
 def doubts(names: Sequence[str], boxes: Sequence[ArrayLike], sizes: Sequence[tuple[int, int]]) -> list[str]:
-    """Describe what is odd about the true boxes of N images: many stick out, some are fractions, or they lie
-    in the upper left.
+    """Describe what is odd about the true boxes of N images: many stick out, some are fractions, all are
+    percent, or they lie in the upper left.
 
     Args:
         names: of the images.
@@ -47,15 +48,33 @@ def doubts(names: Sequence[str], boxes: Sequence[ArrayLike], sizes: Sequence[tup
                     f"image do, of {fractions[0]} among them")  # fmt: skip
     centres = np.array([(each[:, :2] + each[:, 2:]).mean(axis=0) / 2 / size
                         for each, size in zip(found, sizes, strict=True)])  # fmt: skip
-    if _in_upper_left(centres):
+    scale = _scale(found, sizes) if (centres.mean(axis=0) < MEAN_BELOW).all() else None
+    if scale is not None:
+        said.append(
+            f"the true boxes of {len(found)} images all lie within 0 to {scale}, though the images are larger, as "
+            f"boxes do that are given in {'percent' if scale == 100 else 'thousandths'} of the image"
+        )
+    elif _in_upper_left(centres):
         x, y = centres.mean(axis=0)
-        percent = " in percent of the image," if max(each.max() for each in found) <= 100 else ""
         said.append(
             f"the true boxes of {len(found)} images lie in the upper left, their centres in the mean at {x:.2f} of the "
-            f"width and {y:.2f} of the height, as boxes do that are given{percent} in pixels of a smaller picture, or "
-            "as a corner and sides that are read as corners"
+            f"width and {y:.2f} of the height, as boxes do that are given in pixels of a smaller picture, or as a "
+            "corner and sides that are read as corners"
         )
     return said
+
+
+def _scale(boxes: Sequence[Boxes], sizes: Sequence[tuple[int, int]]) -> int | None:
+    """The scale that boxes seem to have in place of their images' pixels, 100 or 1000.
+
+    That all of them end within it by chance must be rare, were a corner as likely anywhere in its image.
+    """
+    greatest = max(each.max() for each in boxes)
+    for scale in (100, 1000):
+        chances = [scale * scale / (width * height) if min(width, height) > scale else 1.0 for width, height in sizes]
+        if len(boxes) >= FEWEST and 0.6 * scale <= greatest <= scale and np.prod(chances) < BY_CHANCE:
+            return scale
+    return None
 
 
 def _in_upper_left(centres: Floats) -> bool:

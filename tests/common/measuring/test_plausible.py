@@ -21,13 +21,22 @@ def test_boxes_in_pixels_of_their_images_are_not_doubted():
 
 
 @pytest.mark.parametrize(("boxes", "said"), [
-    (BOXES * 100, "4 images lie in the upper left, their centres in the mean at 0.21 of the width and 0.24 of the height, as boxes do that are given in percent of the image, in pixels of a smaller"),
-    (scaled([(128, 120)] * 4), "as boxes do that are given in pixels of a smaller picture"),
+    (BOXES * 100, "4 images all lie within 0 to 100, though the images are larger, as boxes do that are given in percent"),
+    (scaled([(100, 110)] * 4), "4 images lie in the upper left, their centres in the mean at 0.21 of the width and 0.26 of the height, as boxes do that are given in pixels of a smaller picture"),
     (BOXES * 1000, "the true boxes of 4 of 4 images stick out of the image, of 0.png among them"),
 ])  # fmt: skip
 def test_boxes_of_another_frame(boxes, said):
     (found,) = of(boxes)
     assert said in found
+
+
+def test_percent_of_images_little_larger():
+    """(100 / 160) (100 / 120) is 0.52, to the fourth power 0.07; to the third 0.14, which may be chance."""
+    sizes = [(160, 120)] * 4
+    (found,) = of(BOXES * 100, sizes)
+    assert "in percent of the image" in found
+    assert of((BOXES * 100)[:3], sizes[:3]) == []
+    assert "in thousandths of the image" in of(BOXES * 1000, [(1600, 1200)] * 4)[0]
 
 
 def test_a_corner_and_sides_read_as_corners_show_in_the_mean():
@@ -48,6 +57,11 @@ def test_fractions_among_pixels():
 @pytest.mark.parametrize("number", [1, 2])
 def test_few_images_say_nothing_of_their_place(number):
     assert of((BOXES * 100)[:number], SIZES[:number]) == []
+
+
+def test_objects_in_the_middle_of_small_images_are_not_doubted():
+    """They end within 100 of 128 pixels, all of them, and begin 28 from the other side."""
+    assert of(np.tile([30, 28, 98, 100], (20, 1)), [(128, 128)] * 20) == []
 
 
 def test_small_objects_anywhere_are_not_doubted():
