@@ -149,6 +149,8 @@ def _read(options: Prepare, split: str, problems: list[str]) -> Dataset | None:
 
 
 def _splits(options: Prepare) -> Sequence[str]:
+    if "held" in options.splits and options.name not in ("wsoleval", "openimages"):
+        raise UserError("the split 'held' is a part of 'train', which is checked whole", do="say --splits train")
     if options.splits:
         return options.splits
     if options.name == "folder" and options.root.is_dir():

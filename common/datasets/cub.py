@@ -72,7 +72,11 @@ def load(
             )
         except UserError as problem:
             on_problem(problem)
-    return Dataset(name, split, fit_or_held(samples, split, held_per_class), class_names, mask_over=128)
+    notes = ()
+    if segmentations is not None and samples and not any(sample.masks for sample in samples):
+        named = Path(samples[0].image_id).with_suffix(".png").as_posix()
+        notes = (f"{segmentations}: none of its files is an image's mask, such as {named}, so no image has one",)
+    return Dataset(name, split, fit_or_held(samples, split, held_per_class), class_names, mask_over=128, notes=notes)
 
 
 def find_image_root(root: Path) -> Path:

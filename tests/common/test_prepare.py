@@ -12,6 +12,7 @@ from common.datasets import DataSource
 from common.datasets.layouts import LAYOUTS
 from common.datasets.wsoleval import write as write_metadata
 from common.prepare import Prepare, check, write_lists
+from common.system.errors import UserError
 from tests import small_cub
 from tests.common.datasets import test_ilsvrc
 
@@ -101,6 +102,13 @@ def test_masks_that_show_something_else_are_noted(root, change, said):
         Image.fromarray(change(np.asarray(Image.open(path)))).save(path)
     notes = [note for note in report(root, splits=("test",)).notes if note.startswith("test: ") and "mask" in note]
     assert [note[: len(said or "")] for note in notes] == ([said] if said else [])
+
+
+def test_held_images_are_checked_with_train(root):
+    with pytest.raises(
+        UserError, match="the split 'held' is a part of 'train', which is checked whole. Say --splits train"
+    ):
+        report(root, splits=("held",))
 
 
 def test_copies_within_a_split_are_noted(tmp_path):

@@ -167,3 +167,14 @@ def test_sizes_are_read_from_headers(root):
     with pytest.raises(UserError, match="no such image"):
         _ = sample.size
     assert np.asarray(sample.boxes).dtype == np.float64
+
+
+def test_a_folder_of_other_masks_is_said(root):
+    """Masks in one flat folder, or with another ending, are no image's."""
+    for path in list((root / "segmentations").rglob("*.png")):
+        path.rename(root / "segmentations" / path.name)
+    dataset = load(root)
+    assert not any(sample.masks for sample in dataset)
+    assert dataset.notes == (
+        f"{root / 'segmentations'}: none of its files is an image's mask, such as 001.Red_Bird/bird_2.png, so no image has one",
+    )
