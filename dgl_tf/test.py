@@ -54,7 +54,8 @@ class Localize:
     )
     """The network; auto: as the training's record says."""
     clayer: Annotated[tuple[str, ...], also("layers")] = ("2",)
-    """Layers by number or name, or all; see common/tensorflow_files/architectures.py."""
+    """Layers by number or name, or all, see common/tensorflow_files/architectures.py; 2 is the release's default, while
+    wsol test maps takes 0, the last, of any classifier."""
     methods: tuple[Literal["dgl", "cam", "grad-cam"], ...] = ("dgl", "cam")
     """Maps to make: DGL's, class activation maps (of the last layer), and Grad-CAM at the same layers."""
     pa: Annotated[float, also("alpha")] = localization.ALPHA

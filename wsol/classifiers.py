@@ -53,7 +53,9 @@ class Own:
     class_names: tuple[str, ...] | None = None
     scores: Callable[[Any], Tensor] = scores_of
 
-    def as_method(self, method: str, layer: str | int | None, names: tuple[str, ...] | None, device: str) -> ByMaps:
+    def as_method(
+        self, method: str, layer: str | int | nn.Module | None, names: tuple[str, ...] | None, device: str
+    ) -> ByMaps:
         """Put the network into inference on a device, for a method.
 
         Raises:

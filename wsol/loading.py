@@ -47,8 +47,9 @@ def load(
             state dict together with `arch`, `imagenet:<arch>`, or `timm:<name>` and `torchvision:<name>` for a
             published classifier with its own weights.
         method: one of `METHODS`; by default what the checkpoint was trained for, and CAM of a classifier.
-        layer: of DGL and Grad-CAM: a module's name, or a number counted from the last map down, 0 being the last. By
-            default 0; 2, as released, for TensorFlow's networks.
+        layer: of DGL and Grad-CAM: a module's name, or a number counted from the last map down. By default 0, the last,
+            in either framework; of a TensorFlow checkpoint, a training's or an authors', 2 of its network's layers, as
+            DGL was released.
         arch: of a file that does not say; for a plain state dict `timm:<name>`, `torchvision:<name>` or
             `module:function`, a function of yours that builds the network.
         class_names: the classes in their order, by number, or a file with a name a line or in JSON, where the
@@ -157,6 +158,7 @@ def _of_tensorflow(
     checkpoint: str, method: str, layer: str | int | None, arch: str | None, names: tuple[str, ...] | None
 ) -> Method:
     _need("tensorflow", "dgl_tf")
+    layer = (0 if checkpoint.startswith("imagenet:") else 2) if layer is None else layer
     from common.tensorflow_files.architectures import ARCHITECTURES
     from wsol import tensorflow_methods
 
@@ -169,7 +171,7 @@ def _of_tensorflow(
         return tensorflow_methods.Grcam(checkpoint, arch or "", names)
     if method not in ("dgl", "cam", "grad-cam"):
         raise UserError(f"a TensorFlow checkpoint has no {method}", expected="dgl, cam, grad-cam or grcam")
-    return tensorflow_methods.Dgl(checkpoint, method, 2 if layer is None else layer, arch or "auto", names)
+    return tensorflow_methods.Dgl(checkpoint, method, layer, arch or "auto", names)
 
 
 def _of_torch(
@@ -230,6 +232,8 @@ def _named(made: Method, names: tuple[str, ...] | None) -> Method:
         UserError: as many as the network has classes there are not.
     """
     if names is not None:
+        if made.num_classes is None:
+            raise UserError(f"class names for {made.name} without a classifier", do="say classifier, or leave them out")
         if made.num_classes != len(names):
             raise UserError(f"{len(names)} class names", expected=f"{made.num_classes}, as the network has classes")
         made.class_names = names

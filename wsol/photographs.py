@@ -36,8 +36,8 @@ class Localize:
     method: Literal["cam", "bas", "spol", "dgl", "grcam", "grad-cam"] | None = None
     """The method; what the checkpoint was trained for if omitted, and CAM of a classifier."""
     layer: str | None = None
-    """Layer of DGL and Grad-CAM: a module's name, or a number counted from the last map down; the last (TensorFlow:
-    2, as released) if omitted."""
+    """Layer of DGL and Grad-CAM: a module's name, or a number counted from the last map down; 0, the last, if omitted,
+    of a TensorFlow checkpoint 2, as DGL was released."""
     arch: str | None = None
     """Architecture of a file that does not say: timm:<name>, torchvision:<name> or yourmodule:build of a state dict."""
     class_names: Path | None = None

@@ -67,7 +67,7 @@ class ByMaps(UprightReader):
     """
 
     def __init__(
-        self, model: nn.Module, name: str, layer: str | int, normalize: Callable[[Tensor], Tensor],
+        self, model: nn.Module, name: str, layer: str | int | nn.Module, normalize: Callable[[Tensor], Tensor],
         architecture: str, class_names: tuple[str, ...] | None, num_classes: int, device: torch.device,
         side: int | None = None, reshape: Any = None, scores: Callable[[Any], Tensor] = scores_of,
     ):  # fmt: skip

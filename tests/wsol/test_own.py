@@ -219,6 +219,24 @@ def test_the_classifier_says_the_number_of_classes(tmp_path, capsys):
     assert "1 others are left out (loss.centres.weight)" in capsys.readouterr().out
 
 
+def test_a_state_dict_of_timms(tmp_path, capsys):
+    """Weights of another input size take that size; the classifier is told from other matrices."""
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("test_vit", num_classes=3, img_size=64).eval()
+    state = {f"net.{name}": value for name, value in model.state_dict().items()} | {"net_ema.decay": torch.tensor(0.9)}
+    torch.save({"state_dict": state | {"loss.weight": torch.ones(9, 64)}}, tmp_path / "mine.pth")
+    shared = {"arch": "timm:test_vit", "class_names": {"a": 0, "b": 1, "c": 2}, "device": "cpu"}
+    localizer = wsol.load(tmp_path / "mine.pth", "dgl", input_size=64, **shared)
+    assert "below 'net.'; 2 others are left out (net_ema.decay, loss.weight)" in capsys.readouterr().out
+    found, expected = localizer(PICTURE), wsol.cam(model, method="dgl", input_size=64, device="cpu")(PICTURE)
+    np.testing.assert_array_equal(found.map, expected.map)
+    assert found.class_name == "abc"[expected.class_index]
+    with pytest.raises(UserError, match="of another shape .pos_embed"):
+        wsol.load(tmp_path / "mine.pth", "dgl", **shared)
+    with pytest.raises(UserError, match="timm can't make 'no_such'"):
+        wsol.load(tmp_path / "mine.pth", "dgl", arch="timm:no_such")
+
+
 # ------------------------------------------------------------------------------------------------------- class names
 
 

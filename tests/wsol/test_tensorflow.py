@@ -16,6 +16,7 @@ from grcam.generate_predicted_bbox import Generate, generate
 from tests import small_cub
 from tests.dgl_tf.filled import fill_network
 from tests.wsol import pictures
+from wsol import loading
 
 tf = sessions.tf
 pytestmark = pytest.mark.slow
@@ -82,8 +83,25 @@ def test_the_demo_turns_a_lying_photograph(made, tmp_path):
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.parametrize(("checkpoint", "layer", "taken"), [
+    ("three.npz", None, 2), ("three.npz", 0, 0), ("imagenet:mobilenet_v1", None, 0), ("imagenet:mobilenet_v1", 5, 5),
+])  # fmt: skip
+def test_the_layer_that_is_not_asked_for(monkeypatch, checkpoint, layer, taken):
+    """A published classifier's is the last, as in PyTorch, a TensorFlow checkpoint's the release's."""
+    asked = []
+    monkeypatch.setattr("wsol.tensorflow_methods.Dgl", lambda _checkpoint, _name, number, *_: asked.append(number))
+    loading._of_tensorflow(checkpoint, "dgl", layer, "mobilenetv1", None)
+    assert asked == [taken]
+
+
 def test_refusals(made):
     with pytest.raises(UserError, match="no record says which network this is"):
         wsol.load(made[0], "dgl")
     with pytest.raises(UserError, match="a TensorFlow checkpoint has no bas"):
         wsol.load(made[0], "bas")
+    with pytest.raises(UserError, match="layer 3 for cam of this checkpoint. Leave layer out"):
+        wsol.load(made[0], "cam", arch="mobilenetv1", layer=3)
+    with pytest.raises(UserError, match="input_size 324 for a checkpoint that says what its images are"):
+        wsol.load(made[0], "dgl", arch="mobilenetv1", input_size=324)
+    with pytest.raises(UserError, match="2 class names; expected 3"):
+        wsol.load(made[0], "dgl", arch="mobilenetv1", class_names=["a", "b"])

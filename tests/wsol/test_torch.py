@@ -238,9 +238,21 @@ def test_refusals_of_a_localizer(files, root):
         (lambda: localizer.group([path]), "a group; expected a data set. Run grcam/run_test.sh"),
         (lambda: list(localizer.many([path], batch_size=0)), "batch_size 0"),
         (lambda: wsol.load(files / "cam.pth", threshold=1.5), "threshold 1.5"),
+        (lambda: wsol.load(files / "bas.pth", "bas", layer=3), "layer 3 for bas of this checkpoint. Leave layer out"),
+        (lambda: wsol.load(files / "cam.pth", mean=(0.5,) * 3), "for a checkpoint that says what its images are"),
+        (lambda: wsol.load(files / "cam.pth", top_k=2), "top_k 2 for cam of this checkpoint"),
+        (lambda: wsol.load(files / "cam.pth", class_names=["a"]), "1 class names; expected 3, as the network has"),
+        (lambda: wsol.load(files / "spol.pth", "spol", class_names=["a"]), "class names for spol without a classifier"),
     ):
         with pytest.raises(UserError, match=message):
             call()
+
+
+def test_class_names_of_a_file_that_says_none(files, root):
+    names = ["gull", "tern", "auk"]
+    localizer = wsol.load(files / "bas.pth", "bas", class_names=dict(enumerate(names)), device="cpu")
+    found = localizer(next((root / "images").rglob("*.png")), label="tern")
+    assert (found.label, found.class_name) == (1, names[found.class_index])
 
 
 class Tiny(nn.Module):

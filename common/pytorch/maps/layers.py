@@ -225,8 +225,8 @@ def resolved(
 
 
 def _numbered(one: str | int | nn.Module, known: list[Layer]) -> str:
-    if str(one).isdecimal() and int(one) < len(known):
-        return known[int(one)].name
+    if str(one).isdecimal() and int(str(one)) < len(known):
+        return known[int(str(one))].name
     shown = ", ".join(f"{number} {layer.name}" for number, layer in enumerate(known[:_SHOWN]))
     more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
     what = f"such {type(one).__name__} in this network" if isinstance(one, nn.Module) else f"layer {one!r}"

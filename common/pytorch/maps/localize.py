@@ -53,7 +53,7 @@ class Localize(LocalizeOptions):
     methods: tuple[Literal["dgl", "grcam", "grad-cam", "cam"], ...] = ("dgl", "cam")
     """Maps to make; grcam and cam are of the last layer."""
     layers: tuple[str, ...] = ("0",)
-    """Layers by module name, by number counted from the last map down, or all."""
+    """Layers by module name, by number counted from the last map down, or all; dgl_tf.test takes 2, as released."""
     alpha: float = ALPHA
     """Factor of the label, for dgl and grcam."""
     gradient: Literal["released", "true"] = "released"

@@ -11,7 +11,7 @@ from common.pytorch.maps.dual_gradients import dual_gradients
 from common.pytorch.maps.evidence import ALPHA, GRADIENTS, Evidence, evidence
 from common.pytorch.maps.grad_cam import grad_cam
 from common.pytorch.maps.layers import Layer, layers, resolved
-from common.pytorch.maps.norms import constant_deviations, layer_norms
+from common.pytorch.maps.norms import Norm, constant_deviations, layer_norms
 from common.pytorch.maps.refined import refined
 from common.pytorch.maps.reshape import Reshape
 from common.pytorch.maps.tapping import need_inference, scores_of, unwrapped
@@ -99,7 +99,7 @@ class Mapper:
             self._runs = runs
         return self._runs
 
-    def _last(self) -> tuple[str | int, ...]:
+    def _last(self) -> tuple[str | int | nn.Module, ...]:
         """Layer that CAM and GRCAM are made at: the one asked for where they stand alone, else the last."""
         return self.wanted if len(self.wanted) == 1 and all(m in LAST_ONLY for m in self.methods) else (0,)
 
@@ -110,7 +110,8 @@ class Mapper:
             images: (N, 3, H, W), normalized as the network wants them, on its device.
             classes: (N,) indices whose maps are wanted; by default each image's best class.
         """
-        runs, made = self.runs(images), {}
+        runs = self.runs(images)
+        made: dict[tuple[str, str], Tensor] = {}
         for chosen, norms in self._together(runs):
             names = list(dict.fromkeys(name for _, name in chosen))
             gradient = self.gradient if any(method in OF_TWO_GRADIENTS for method, _ in chosen) else None
@@ -122,7 +123,7 @@ class Mapper:
                 self._need_linear(chosen, images)
         return Found(scores, {run: made[run] for run in runs})
 
-    def _together(self, runs: list[tuple[str, str]]) -> Iterator[tuple[list[tuple[str, str]], list[nn.Module]]]:
+    def _together(self, runs: list[tuple[str, str]]) -> Iterator[tuple[list[tuple[str, str]], list[Norm]]]:
         """Runs that one pass gives, and the norms whose deviations are constants in it, as CAM and GRCAM have them."""
         linear = [run for run in runs if run[0] in LAST_ONLY]
         norms = layer_norms(self.model) if linear else []
