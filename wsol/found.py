@@ -24,7 +24,8 @@ class Found:
         map: localization map (h, w) float32 in [0, 1], in the frame's size.
         rule: how a box is made of the map, and the threshold of `box`.
         method, architecture: what made it.
-        probabilities: (K,) float32 of the classes; None where there is no classifier.
+        probabilities: (K,) float32, the softmax of the scores, and of a single score its sigmoid; None where there is
+            no classifier. Of a network that gives several labels at once they say the order alone.
         class_names: of K classes; None where they are unknown.
         label: the class that was asked for; None where the method chose.
     """

@@ -53,18 +53,21 @@ def score(
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}", expected=f"one of {', '.join(PROTOCOLS)}")
-    counts = {len(maps), len(sizes), len(boxes), len(labels), len(maps if top5 is None else top5)}
-    if len(counts) != 1 or not len(maps):
-        raise UserError(f"{len(maps)} maps, {len(sizes)} sizes, {len(boxes)} boxes, {len(labels)} labels",
+    given = {"maps": maps, "sizes": sizes, "boxes": boxes, "labels": labels}
+    given |= {} if top5 is None else {"top5": top5}
+    if generators := [name for name, each in given.items() if not hasattr(each, "__len__")]:
+        raise UserError(f"{generators[0]} of the kind {type(given[generators[0]]).__name__}", expected="a list")
+    if len(set(map(len, given.values()))) != 1 or not len(maps):
+        raise UserError(", ".join(f"{len(each)} {name}" for name, each in given.items()),
                         expected="as many of each, one or more")  # fmt: skip
     evaluator = LocalizationEvaluator(PROTOCOLS[protocol])
     boxed: list[tuple[str, np.ndarray, tuple[int, int]]] = []
     for number, (one, size) in enumerate(zip(maps, sizes, strict=True)):
-        frame = Frame.of_kind(PROTOCOLS[protocol].frame, tuple(map(int, size)))
+        frame = Frame.of_kind(PROTOCOLS[protocol].frame, _size(size, number))
         truth = _true_boxes(boxes[number], frame.original, number)
         if len(truth):
             boxed.append((f"image {number}", truth, frame.original))
-        five = None if top5 is None else [_label(best, number) for best in top5[number]]
+        five = None if top5 is None else _five(top5[number], number)
         try:
             evaluator.accumulate(_in_frame(one, frame, shows), frame, truth, _label(labels[number], number), five)
         except ValueError as error:
@@ -74,9 +77,33 @@ def score(
     return evaluator.compute()
 
 
+def _size(size: Sequence[int], number: int) -> tuple[int, int]:
+    try:
+        width, height = (int(side) for side in size)
+        whole = (width, height) == tuple(size) and min(width, height) > 0
+    except (TypeError, ValueError, OverflowError):
+        whole = False
+    if not whole:
+        raise UserError(f"size {size} of image {number}", expected="width and height in whole pixels, above 0")
+    return width, height
+
+
+def _five(best: Sequence[int], number: int) -> list[int]:
+    if not hasattr(best, "__len__") or isinstance(best, str):
+        raise UserError(f"best classes {best!r} of image {number}", expected="a list of five classes, the best first")
+    return [_label(one, number) for one in best]
+
+
 def _true_boxes(boxes: np.ndarray, size: tuple[int, int], number: int) -> np.ndarray:
-    truth = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    try:
+        truth = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"boxes of image {number} that are no rows of four numbers ({error})",
+                        expected="(M, 4), x0 y0 x1 y1") from error  # fmt: skip
     low, high = truth[:, :2], truth[:, 2:]
+    if truth.size and max(size) > 1 and truth.max() <= 1 and (truth % 1 != 0).any():
+        raise UserError(f"boxes of image {number}, {truth.tolist()}, are shares of it", expected="pixels",
+                        do=f"multiply x by {size[0]} and y by {size[1]}")  # fmt: skip
     if not np.isfinite(truth).all() or (low < 0).any() or (high > size).any() or (low >= high).any():
         raise UserError(f"boxes of image {number}: {truth.tolist()}",
                         expected=f"x0 < x1 and y0 < y1 in pixels of {size[0]} x {size[1]}")  # fmt: skip
@@ -95,7 +122,8 @@ def _label(label: int, number: int) -> int:
 
 def _in_frame(localization_map: np.ndarray, frame: Frame, shows: str | None) -> np.ndarray:
     """A map as its protocol measures it; one that is no map is left to the evaluator, which says what is wrong."""
-    localization_map = np.asarray(localization_map)
+    detached = localization_map.detach() if hasattr(localization_map, "detach") else localization_map
+    localization_map = np.asarray(detached)
     size = localization_map.shape[::-1]
     of_frame = size == frame.size and (shows != "image" or frame.resized == frame.size)
     if localization_map.ndim != 2 or not localization_map.size or of_frame:

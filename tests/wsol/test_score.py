@@ -57,6 +57,13 @@ def test_images_without_a_box_give_no_figure_and_no_nan():
     ({"labels": [0.5]}, "class 0.5 of image 0"),
     ({"labels": ["albatross"]}, "class 'albatross' of image 0"),
     ({"top5": [[0, -2]]}, "class -2 of image 0"),
+    ({"top5": [0]}, "best classes 0 of image 0; expected a list of five"),
+    ({"maps": iter([HOT])}, "maps of the kind list_iterator; expected a list"),
+    ({"sizes": [(300, 400, 3)]}, r"size \(300, 400, 3\) of image 0; expected width and height"),
+    ({"sizes": [(400.5, 300)]}, "size .* in whole pixels"),
+    ({"sizes": [(0, 0)]}, r"size \(0, 0\) of image 0"),
+    ({"boxes": [[[0.25, 0.25, 0.75, 0.75]]]}, "are shares of it; expected pixels. Multiply x by 400 and y by 300"),
+    ({"boxes": [[[1, 2, 3]]]}, "no rows of four numbers"),
 ])  # fmt: skip
 def test_refusals(changes, message):
     arguments = {"maps": [HOT], "sizes": [(400, 300)], "boxes": [TRUTH], "labels": [0], **changes}
