@@ -192,7 +192,7 @@ def _images(side: Any, mean: Any, std: Any) -> tuple[int, tuple[float, ...], tup
 
 
 def known_reshape(model: nn.Module) -> Reshape | None:
-    """How the layers of timm's and torchvision's networks without maps become some; None of other networks."""
+    """Choose what makes maps of the layers of timm's and torchvision's ViT and Swin; None for other networks."""
     kinds = {kind.__name__ for kind in type(model).__mro__}
     if kinds & _CHANNELS_LAST:
         return maps.channels_last
