@@ -100,7 +100,7 @@ def of_network(state: dict[str, Tensor], wanted: Mapping[str, Tensor], where: Pa
 
 
 def _prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """Prefixes of the network's first and last name, wherever one ends a name in a state dict; the empty one is first."""
+    """Prefixes of the network's first and last name wherever one ends a name in a state dict, the empty one first."""
     endings = [name for name in wanted if not name.endswith(UNUSED)]
     ends = endings[:1] + endings[-1:]
     found = {name.removesuffix(ending) for ending in ends for name in state if name.endswith(ending)}
