@@ -126,11 +126,11 @@ _EMPTY, _OUTSIDE, _CORNERS = (
     "an object in all four corners of their mask, as inverted masks have",
 )
 _ODD_MASKS = {_EMPTY: 0.0, _OUTSIDE: MANY_STRANGE, _CORNERS: 0.5}
-"""What may be odd about a mask, and the share of images in which it may be before it is said."""
+"""Oddities of a mask, and the share of images that may have one before it is said."""
 
 
 def _mask_doubt(mask: np.ndarray, sample: Sample, frame: Frame) -> str | None:
-    """What is odd about an object's pixels (H, W) in a frame."""
+    """Name the oddity of an object's pixels (H, W) in a frame; None where there is none."""
     if not mask.any():
         return _EMPTY
     if not len(sample.boxes):
