@@ -84,4 +84,5 @@ def _direction(
 
 
 def _reversed(output: Tensor) -> Tensor:
-    return -10 * output.flatten(1).flip(1).view_as(output)
+    far = 100 if output.dtype == torch.float16 else 10_000  # whose greatest number is 65,504
+    return -far * output.flatten(1).flip(1).view_as(output) / output.abs().amax().clamp(min=1e-6)

@@ -359,7 +359,11 @@ class Unit(nn.Module):
 @pytest.mark.parametrize("method", ["cam", "grcam"])
 def test_cam_and_the_refined_map_need_a_linear_head(images, method):
     """Hidden layers and unit length, whose gradients are the same at every position too, are refused by these alone."""
-    for head in ((nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4)), (Unit(), nn.Linear(5, 4))):
+    small = nn.Linear(5, 6)  # of whose scores Hardswish is all but linear near zero
+    nn.init.normal_(small.weight, std=0.01)
+    nn.init.zeros_(small.bias)
+    hidden = nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 4)
+    for head in (hidden, (small, nn.Hardswish(), nn.Linear(6, 4)), (Unit(), nn.Linear(5, 4))):
         with pytest.raises(
             UserError, match="between features and the scores there is more than averaging and one linear"
         ):
