@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from common.datasets import DataSource
 from common.datasets.label_maps import true_label_map
@@ -72,6 +73,16 @@ def test_perfect_maps_have_an_miou_of_one_below_their_value(root, tmp_path):
     by_threshold = {result.threshold: result.miou for result in evaluation.results}
     assert all((miou == 1.0) == (threshold < 0.35) for threshold, miou in by_threshold.items())
     assert [row.source for row in evaluation.rows] == ["released", "oracle"]
+
+
+def test_label_maps_of_other_classes_are_said(root, tmp_path, capsys):
+    """Of 3 images one has 0 and 255 alone, as other tools write masks: nothing of it but background is counted."""
+    directory = write(tmp_path / "maps", root)
+    sample = DataSource("voc", root, "train").load(multi_label=True).samples[0]
+    Image.fromarray(np.where(true_label_map(sample, 3) > 0, 255, 0).astype(np.uint8)).save(sample.truth)
+    evaluate_segmentation([directory], workers=1)
+    said = "the label maps of 1 of 3 images hold none of the classes that the images are of, train_0 among them"
+    assert f"note: {directory}: {said}" in capsys.readouterr().err
 
 
 def test_the_table_says_what_was_trained_on(root, tmp_path):
