@@ -101,8 +101,8 @@ def test_a_training_goes_on_with_data_that_moved(whole, tmp_path):
     (out / records.FINAL).unlink()
     shutil.copytree(root, tmp_path / "elsewhere")
     assert equal(trained(options(tmp_path / "elsewhere", out)), final)
-    labels = tmp_path / "elsewhere" / "image_class_labels.txt"
-    labels.write_text(labels.read_text().replace("1 1", "1 2", 1))
+    split = tmp_path / "elsewhere" / "train_test_split.txt"
+    split.write_text(split.read_text().replace("1 1", "1 0", 1))
     with pytest.raises(UserError, match="holds another training: trained_on differ"):
         train.train(options(tmp_path / "elsewhere", out))
 
