@@ -146,7 +146,9 @@ def _own_spelling(option: str, value: str, known: Sequence[str]) -> str:
     if option.startswith("--") and name in ARCHITECTURE_FIELDS:
         return spelled_for(known, value)
     if option in ("--checkpoint", "--load") and value.startswith("imagenet:"):
-        return f"imagenet:{spelled_for(known, value.removeprefix('imagenet:'))}"
+        name = value.removeprefix("imagenet:")  # which may be one that --arch has not: of another kind of checkpoint
+        same = [own for own in known if canonical(own) == canonical(name)]
+        return f"imagenet:{same[0] if same and name not in known else name}"
     return value
 
 

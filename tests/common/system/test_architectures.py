@@ -55,6 +55,8 @@ def test_architectures_in_a_command_line(monkeypatch):
     assert parsed(monkeypatch, Chosen, "--arch", "mobilenet_v1", "--out", "vgg16") == Chosen("mobilenet", out="vgg16")
     assert parsed(monkeypatch, Chosen, "--arch=inception_v3", "--mode", "val") == Chosen("inception", "val")
     assert parsed(monkeypatch, Chosen, "--load", "imagenet:mobilenet_v1") == Chosen(load="imagenet:mobilenet")
+    other = "imagenet:efficientnet_lite0"  # which the command's --arch has not
+    assert parsed(monkeypatch, Chosen, "--load", other) == Chosen(load=other)
     assert parsed(monkeypatch, several, "one", "--arch", "VGG16") == Chosen("vgg")
     assert parsed(monkeypatch, Free, "--arch", "vgg", architectures=["mobilenet_v1", "vgg16"]) == Free("vgg16")
     assert parsed(monkeypatch, Free, "--arch", "timm:vgg", architectures=["vgg16"]) == Free("timm:vgg")
