@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.measuring.arrays import Boxes
+from common.measuring.ratios import ratio
 
 IOU_CONVENTIONS = ("continuous", "inclusive", "inclusive-proper")
 
@@ -81,7 +82,7 @@ def aligned_iou(boxes_a: ArrayLike, boxes_b: ArrayLike, convention: str = "conti
     union = area_a + area_b - intersection
     if convention == "continuous":
         union = union + 1e-12
-    iou = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    iou = ratio(intersection, union, none=0.0)
 
     if convention == "inclusive-proper":
         proper_a, proper_b = ((box[..., 0] < box[..., 2]) & (box[..., 1] < box[..., 3]) for box in (a, b))

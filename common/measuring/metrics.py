@@ -17,6 +17,7 @@ from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
 from common.measuring.hits import Hits, chunks
 from common.measuring.pixel_metrics import PixelEvaluator, PixelResult  # by their names here, too, scripts import them
 from common.measuring.protocols import Protocol
+from common.measuring.ratios import ratio
 
 __all__ = ["ImageScores", "LocalizationEvaluator", "LocalizationResult", "PixelEvaluator", "PixelResult", "score_boxes"]
 
@@ -284,10 +285,10 @@ class LocalizationEvaluator:
 
         def over_images(name: str) -> Floats:
             hits = sum((getattr(tally, name) for tally in tallies), np.zeros(shape, np.int64))
-            return _percent(hits, counted)
+            return ratio(100.0 * hits, counted)
 
         def over_classes(name: str) -> Floats:
-            each = np.array([_percent(getattr(tally, name), tally.counted) for tally in tallies])
+            each = np.array([ratio(100.0 * getattr(tally, name), tally.counted) for tally in tallies])
             return _mean_ignoring_nan(each) if tallies else np.full(shape, np.nan)
 
         mean = over_classes if self.protocol.mean_over == "classes" else over_images
@@ -295,7 +296,7 @@ class LocalizationEvaluator:
         classes = max(self._classes, default=-1) + 1
         per_class = np.full((classes, *shape), np.nan)
         for label, tally in self._classes.items():
-            per_class[label] = _percent(tally.gt_known, tally.counted)
+            per_class[label] = ratio(100.0 * tally.gt_known, tally.counted)
         return LocalizationResult(
             protocol=self.protocol,
             thresholds=self.thresholds,
@@ -341,22 +342,6 @@ class _ClassTally:
             getattr(self, name)[...] += getattr(other, name)
 
 
-def _percent(hits: Array, counted: Array) -> Floats:
-    """Hits of those counted in percent, NaN of none; each quotient is proved by its product.
-
-    A processor was seen to divide some lanes of a vector wrongly, by powers of two (RELIABILITY.md); single numbers it
-    divided right.
-    """
-    share, times = np.full(hits.shape, np.nan), np.broadcast_to(counted, hits.shape)
-    np.divide(hits * 100.0, counted, out=share, where=times > 0)
-    wrong = (times > 0) & ~(np.abs(share * times - hits * 100.0) <= 1e-12 * hits)
-    for place in zip(*np.nonzero(wrong), strict=True):
-        share[place] = float(hits[place]) * 100.0 / float(times[place])
-    return share
-
-
 def _mean_ignoring_nan(values: Floats) -> Floats:
     present = ~np.isnan(values)
-    total = np.where(present, values, 0.0).sum(axis=0)
-    share = np.full(total.shape, np.nan)
-    return np.divide(total, present.sum(axis=0), out=share, where=present.any(axis=0))
+    return ratio(np.where(present, values, 0.0).sum(axis=0), present.sum(axis=0))

@@ -8,6 +8,7 @@ import numpy as np
 
 from common.measuring.arrays import Array, Floats, Integers
 from common.measuring.extraction import check_map
+from common.measuring.ratios import ratio
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ def area_under_precision_recall(object_bins: Array, background_bins: Array) -> F
     """PxAP as a share, of histograms (..., bins) of map values: precision times the step in recall, summed (...)."""
     true_positive = object_bins[..., ::-1].cumsum(axis=-1)
     predicted = true_positive + background_bins[..., ::-1].cumsum(axis=-1)
-    precision = np.divide(true_positive, predicted, out=np.zeros(predicted.shape), where=predicted > 0)
-    recall = true_positive / object_bins.sum(axis=-1, keepdims=True)
+    precision = ratio(true_positive, predicted)
+    recall = ratio(true_positive, object_bins.sum(axis=-1, keepdims=True))
     area: Floats = np.where(predicted[..., 1:] > 0, precision[..., 1:] * np.diff(recall, axis=-1), 0.0).sum(axis=-1)
     return area
 
@@ -133,4 +134,4 @@ def iou_by_threshold(object_bins: Array, background_bins: Array) -> Floats:
     """tp / (tp + fp + fn) (..., bins) with the highest bins predicted first; 0 without an object and a prediction."""
     true_positive = object_bins[..., ::-1].cumsum(axis=-1)
     union = object_bins.sum(axis=-1, keepdims=True) + background_bins[..., ::-1].cumsum(axis=-1)
-    return np.divide(true_positive, union, out=np.zeros(union.shape), where=union > 0)
+    return ratio(true_positive, union, none=0.0)

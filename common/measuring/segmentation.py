@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.measuring.arrays import Array, Floats, Indices, Integers
+from common.measuring.ratios import ratio
 
 IGNORE = 255
 BACKGROUND = "background"
@@ -33,7 +34,7 @@ class SegmentationResult:
     @property
     def iou(self) -> Floats:
         """(C + 1,) float64; NaN for a class that is neither there nor predicted."""
-        return _share(np.diag(self.confusion), self._union)
+        return ratio(np.diag(self.confusion), self._union)
 
     @property
     def miou(self) -> float:
@@ -44,27 +45,23 @@ class SegmentationResult:
     @property
     def false_positives(self) -> Floats:
         """(C + 1,): pixels wrongly predicted as a class, by its union."""
-        return _share(self._union - self.confusion.sum(axis=1), self._union)
+        return ratio(self._union - self.confusion.sum(axis=1), self._union)
 
     @property
     def false_negatives(self) -> Floats:
         """(C + 1,): pixels of a class that were missed, by its union."""
-        return _share(self._union - self.confusion.sum(axis=0), self._union)
+        return ratio(self._union - self.confusion.sum(axis=0), self._union)
 
     @property
     def background_among_foreground(self) -> float:
         """The share of pixels predicted as some class that are background; NaN where none is predicted."""
         predicted = self.confusion[:, 1:]
-        return float(_share(predicted[0].sum(), predicted.sum()))
+        return float(ratio(predicted[0].sum(), predicted.sum()))
 
     @property
     def _union(self) -> Integers:
         union: Integers = self.confusion.sum(axis=0) + self.confusion.sum(axis=1) - np.diag(self.confusion)
         return union
-
-
-def _share(part: Array, whole: Array) -> Floats:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
 class SegmentationEvaluator:

@@ -16,6 +16,7 @@ from common.measuring.arrays import Bytes, Flags, Floats, Indices, Integers
 from common.measuring.hits import Hits, chunks
 from common.measuring.metrics import LocalizationResult
 from common.measuring.pixel_metrics import PixelResult, area_under_precision_recall, iou_by_threshold
+from common.measuring.ratios import ratio
 
 Interval = tuple[float, float]
 """Lower and upper end, in percent."""
@@ -237,7 +238,7 @@ def _over_images(hits: Hits, times: Integers, order: Integers, columns: Integers
         more, counted = _sums(hits, times[:, chunk], order[chunk], columns, name)
         found += more
         total += counted
-    return _percent(found, total)
+    return ratio(100.0 * found, total)
 
 
 def _over_classes(hits: Hits, times: Integers, order: Integers, columns: Integers, name: str) -> Floats:
@@ -246,15 +247,12 @@ def _over_classes(hits: Hits, times: Integers, order: Integers, columns: Integer
     total, classes = np.zeros(shape), np.zeros(shape)
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        share = _percent(*_sums(hits, times[:, members], order[members], columns, name))
+        found, counted = _sums(hits, times[:, members], order[members], columns, name)
+        share = ratio(100.0 * found, counted)
         present = ~np.isnan(share)
         total += np.where(present, share, 0.0)
         classes += present
-    return np.divide(total, classes, out=np.full(shape, np.nan), where=classes > 0)
-
-
-def _percent(found: Floats, total: Floats) -> Floats:
-    return np.divide(100.0 * found, total, out=np.full(found.shape, np.nan), where=total > 0)
+    return ratio(total, classes)
 
 
 def pixel_intervals(result: PixelResult, how: Resampling) -> dict[str, Interval]:

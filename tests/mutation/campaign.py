@@ -35,6 +35,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "common.measuring.geometry": ("tests/common/measuring/test_geometry.py",),
     "common.measuring.extraction": ("tests/common/measuring/test_extraction.py",),
     "common.measuring.metrics": ("tests/common/measuring/test_metrics.py",),
+    "common.measuring.ratios": ("tests/common/measuring/test_ratios.py",),
     "common.measuring.pixel_metrics": ("tests/common/measuring/test_pixel_metrics.py",),
     "common.measuring.protocols": ("tests/common/measuring/test_protocols.py",),
     "common.datasets.masks": ("tests/common/runs/test_scoring.py",),
