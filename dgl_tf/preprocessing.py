@@ -17,16 +17,7 @@ import tensorflow.compat.v1 as tf
 
 from common.datasets import Sample
 from common.measuring.geometry import SIDE, Frame
-from common.pictures.images import (
-    ImageError,
-    centre_crop,
-    read_rgb,
-    read_size,
-    resize,
-    squashed_for_crops,
-    ten_crops,
-    upright,
-)
+from common.pictures.images import ImageError, centre_crop, read_rgb, read_size, resize, ten_crops_of, upright
 from dgl_tf.weights import first_line
 
 DECODERS = ("fast", "accurate")
@@ -131,8 +122,7 @@ def view(sample: Sample, kind: str, crops: int, method: str = "fast", side: int 
     pixels = in_frame(image, frame)
     if crops != 10:
         return View(sample, frame, pixels)
-    around = squashed_for_crops(image, side, "tensorflow1")[..., ::-1]
-    return View(sample, frame, pixels, ten_crops(around, side))
+    return View(sample, frame, pixels, ten_crops_of(image, side, "tensorflow1")[..., ::-1])
 
 
 def views(

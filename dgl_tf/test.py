@@ -22,14 +22,14 @@ from common.measuring.extraction import min_max
 from common.measuring.geometry import FRAMES, SIDE, Frame, frame_kinds, seen_kind
 from common.measuring.protocols import GRCAM
 from common.runs.localizing import Box, Classes, Localizing, best_classes, say_side
-from common.runs.provenance import training_of
+from common.runs.provenance import known_of
 from common.runs.reader import Predictions
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.options import also, parse
 from common.tensorflow_files import converted
-from dgl_tf import localization, preprocessing, records, registry, sessions, weights
+from dgl_tf import localization, preprocessing, registry, sessions, weights
 from dgl_tf.preprocessing import View
 
 tf = sessions.tf
@@ -259,7 +259,7 @@ def _writer(job: Job, run: str, frame: FrameName) -> PredictionsWriter:
         "checkpoint": {
             "name": job.checkpoint.name,
             "sha256": job.checkpoint.fingerprint(),
-            "training": _training(options.load),
+            "training": known_of(options.load).training,
         },
         "data": options.data.described(job.dataset, options.load),
         "classifier": {"name": job.arch, "crops": options.crops},
@@ -269,12 +269,6 @@ def _writer(job: Job, run: str, frame: FrameName) -> PredictionsWriter:
     if method == "dgl":
         header["options"] |= {"pa": options.pa, "gradient": options.gradient}
     return PredictionsWriter(options.out / f"{run}-{frame}", header, options.overwrite, classes=job.matching)
-
-
-def _training(load: str) -> dict[str, Any] | None:
-    """The seed and the recipe of one's own training; None of any other checkpoint."""
-    stored = None if load.startswith("imagenet:") else records.read(Path(load))
-    return converted.read(load).training if stored is None else training_of(stored.to_json())
 
 
 def _known_classes(job: Job) -> dict[str, Prediction] | None:

@@ -24,10 +24,10 @@ from common.measuring.extraction import min_max
 from common.measuring.geometry import FRAMES, frame_kinds
 from common.measuring.protocols import GRCAM
 from common.runs.localizing import Box, Localizing, best_classes, say_side
-from common.runs.provenance import TRAINING, training_of
+from common.runs.provenance import known_of
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
-from common.system.files import parse_json, read_json, write_atomically, write_json, writing
+from common.system.files import parse_json, write_atomically, write_json, writing
 from common.system.options import also, parse
 from common.tensorflow_files import converted
 from grcam import handover
@@ -180,7 +180,7 @@ def generate(options: Generate) -> list[Path]:
     dataset = source.load()
     classifier = _classifier(options)
     matching = classes.match(
-        dataset, _names(options.load), classifier.classes, options.load, index=source.class_index,
+        dataset, known_of(options.load).class_names, classifier.classes, options.load, index=source.class_index,
         imagenet=options.load.startswith("imagenet:"),
     )  # fmt: skip
     options = replace(options, map_class=classes.which_map(options.map_class, matching))
@@ -254,7 +254,7 @@ def _writers(
                 "method": method,
                 "architecture": options.mode,
                 "data": source.described(dataset, options.load),
-                "checkpoint": {**classifier.record, "training": _training(options.load)},
+                "checkpoint": {**classifier.record, "training": known_of(options.load).training},
                 "classifier": {"name": options.mode, "crops": options.crops},
                 "frame": FRAMES[frame],
                 "options": {**(settings if method == "grcam" else {}), **read},
@@ -293,23 +293,6 @@ def _localized(item: Views, seen: Seen, squashed: np.ndarray, labelled: bool) ->
     probabilities, label = seen.probabilities, item.sample.label
     first, five = (in_top(probabilities, label, count) if labelled else None for count in (1, 5))
     return Localized(first, five, int(probabilities.argmax()), boxes_of(squashed))
-
-
-def _names(load: str) -> tuple[str, ...] | None:
-    """The checkpoint's classes, where a training's record lies beside it; None where none does, or it is another's."""
-    return converted.read(load).class_names or classes.names_of(_record_beside(load))
-
-
-def _training(load: str) -> dict[str, Any] | None:
-    """The seed and the recipe of the checkpoint's training, where a record tells them."""
-    return converted.read(load).training or training_of(_record_beside(load))
-
-
-def _record_beside(load: str) -> dict[str, Any]:
-    """The training's record in the checkpoint's folder; empty where there is none."""
-    path = Path(load).parent / TRAINING
-    record = None if load.startswith("imagenet:") or not path.is_file() else read_json(path)
-    return record if isinstance(record, dict) else {}
 
 
 def _hand_over(options: Generate, dataset: Dataset, journal: Journal, matching: Matching) -> None:

@@ -23,7 +23,7 @@ from common.pictures.images import (
     read_size,
     resize,
     squashed_for_crops,
-    ten_crops,
+    ten_crops_of,
 )
 from common.system.errors import UserError
 from grcam.config import SIDE
@@ -92,7 +92,7 @@ class Layout:
         """The views (V, side, side, 3) float32 of an image (H, W, 3) uint8."""
         views = [resize(image, (self.side, self.side), "tensorflow1")[None]]
         if self.crops == 10:
-            views.append(ten_crops(squashed_for_crops(image, self.side, "tensorflow1"), self.side))
+            views.append(ten_crops_of(image, self.side, "tensorflow1"))
         elif "crop" in self.frames:
             views.append(centre_crop(squashed_for_crops(image, self.side, "tensorflow1"), self.side)[None])
         return np.concatenate(views)

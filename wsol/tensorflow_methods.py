@@ -9,6 +9,7 @@ import numpy as np
 from common.measuring.geometry import CENTRE_CROP, SIDE, Frame, seen_kind
 from common.measuring.protocols import GRCAM
 from common.runs.localizing import Box
+from common.runs.provenance import known_of
 from common.system.errors import UserError
 from common.tensorflow_files import converted
 from dgl_tf import localization, preprocessing, registry, sessions
@@ -95,7 +96,7 @@ class Grcam(TensorflowReader):
             raise UserError(f"architecture {arch!r}", expected=f"one of {', '.join(MODES)}, by arch=")
         self.classifier = Classifier(arch, checkpoint)
         self.architecture, self.num_classes = arch, self.classifier.classes
-        self.class_names = class_names or converted.read(checkpoint).class_names
+        self.class_names = class_names or known_of(checkpoint).class_names
         self.box = Box(GRCAM.extractor, 1 - STORED_TH)
 
     def look(self, images: Sequence[np.ndarray], kind: str, labels: Sequence[int] | None) -> list[Seen]:

@@ -14,7 +14,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from common.datasets.sample import Dataset, OnProblem, Outlines, Sample, raise_problem
+from common.datasets.text import refuse_fractions
 from common.system.errors import UserError, inside
 from common.system.files import read_json
 
@@ -45,7 +48,8 @@ def load(root: Path, split: str, on_problem: OnProblem = raise_problem) -> Datas
     shapes = {str(entry.get("id")): [entry.get("height"), entry.get("width")]
               for entry in content["images"] if isinstance(entry, dict)}  # fmt: skip
     objects = _objects(content["annotations"], number_of, shapes, path, on_problem)
-    _refuse_fractions(objects, path)
+    shapes = (shape for found in objects.values() for _, shape, *_ in found if shape and isinstance(shape[0], tuple))
+    refuse_fractions((np.array(polygon) for shape in shapes for polygon in shape), where=path, what="outlines")
     samples: list[Sample] = []
     seen: dict[int | str, str] = {}
     empty = 0
@@ -119,14 +123,6 @@ def _objects(
             number = entry.get("id") if isinstance(entry, dict) else entry
             on_problem(UserError(f"the annotation {str(number)[:60]} is not one of an object ({error})", where=path))
     return found
-
-
-def _refuse_fractions(objects: dict[int, list[Object]], path: Path) -> None:
-    """Refuse (`UserError`) outlines that can only be fractions of the image: all of them lie within 0 to 1."""
-    shapes = [shape for found in objects.values() for _, shape, *_ in found if shape and isinstance(shape[0], tuple)]
-    if shapes and all(0 <= number <= 1 for shape in shapes for polygon in shape for number in polygon):
-        raise UserError("all outlines lie within 0 to 1: they are fractions of the image", where=path,
-                        expected="pixels", do="multiply x by the image's width and y by its height")  # fmt: skip
 
 
 def _box(value: Any) -> Box | None:

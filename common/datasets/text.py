@@ -160,13 +160,14 @@ def not_inside_out(boxes: np.ndarray, *, where: Path, line: int | None = None) -
     return boxes
 
 
-def refuse_fractions(boxes: Iterable[np.ndarray], *, where: Path, line: int | None = None) -> None:
+def refuse_fractions(boxes: Iterable[np.ndarray], *, where: Path, line: int | None = None, what: str = "boxes") -> None:
     """Refuse boxes that can only be fractions of the image.
 
     Args:
-        boxes: (4,) each.
+        boxes: (4,) each; or other coordinates.
         where: the file that holds them.
         line: where in it they begin.
+        what: they are.
 
     Raises:
         UserError: there are boxes, and all their numbers lie within 0 to 1.
@@ -174,5 +175,5 @@ def refuse_fractions(boxes: Iterable[np.ndarray], *, where: Path, line: int | No
     rest = iter(boxes)
     first = next(rest, None)
     if first is not None and all((box >= 0).all() and (box <= 1).all() for box in chain([first], rest)):
-        raise UserError("all boxes lie within 0 to 1: they are fractions of the image", where=where, line=line,
+        raise UserError(f"all {what} lie within 0 to 1: they are fractions of the image", where=where, line=line,
                         expected="pixels", do="multiply x by the image's width and y by its height")  # fmt: skip

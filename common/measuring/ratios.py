@@ -9,20 +9,18 @@ from numpy.typing import ArrayLike
 
 from common.measuring.arrays import Floats
 
-_SINGLE, _DOUBLE = (4 * float(np.finfo(kind).eps) for kind in (np.float32, np.float64))
+_ROUNDING = 4 * float(np.finfo(np.float64).eps)
 
 
 def ratio(part: ArrayLike, whole: ArrayLike, none: float = np.nan) -> Floats:
     """`part / whole`, float64, broadcast against each other; `none` where the whole is not above 0.
 
-    A quotient whose product with the whole is not the part, to four times the rounding of the numbers' own type, is
-    computed again as a single number.
+    A quotient whose product with the whole is not the part, but for rounding, is computed again as a single number.
     """
-    parts, wholes = np.asarray(part), np.asarray(whole)
+    parts, wholes = np.asarray(part, np.float64), np.asarray(whole, np.float64)
     known = wholes > 0
     found = np.divide(parts, wholes, out=np.full(np.broadcast_shapes(parts.shape, wholes.shape), none), where=known)
-    single = np.result_type(parts, wholes) == np.float32
-    wrong = known & ~(np.abs(found * wholes - parts) <= (_SINGLE if single else _DOUBLE) * np.abs(parts))
+    wrong = known & ~(np.abs(found * wholes - parts) <= _ROUNDING * np.abs(parts))
     if wrong.any():
         parts, wholes = np.broadcast_arrays(parts, wholes)
         for place in map(tuple, np.argwhere(wrong)):

@@ -325,6 +325,11 @@ def ten_crops(image: np.ndarray, side: int) -> np.ndarray:
     return np.stack([view[y : y + side, x : x + side] for view in (image, image[:, ::-1]) for y, x in corners])
 
 
+def ten_crops_of(image: np.ndarray, side: int, method: str) -> np.ndarray:
+    """Ten crops (10, side, side, 3) of a whole image; arguments as of `squashed_for_crops`."""
+    return ten_crops(squashed_for_crops(image, side, method), side)
+
+
 def normalize(images: np.ndarray) -> np.ndarray:
     """uint8 RGB (..., 3) to float32: divided by 255, ImageNet's mean taken off, divided by its deviation."""
     scaled = images.astype(np.float32) / 255.0

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.datasets import Sample
 from common.measuring.geometry import SIDE, Frame, seen_kind
-from common.pictures.images import ImageError, centre_crop, read_rgb, resize, squashed_for_crops, ten_crops
+from common.pictures.images import ImageError, centre_crop, read_rgb, resize, ten_crops_of
 from common.pytorch import distributed
 from common.system.errors import UserError
 from common.system.options import also
@@ -196,7 +196,7 @@ class LocalizationImages(Dataset[LocalizationItem]):
         views = tuple(channels_first(frame_pixels(image, frame, self.method)) for frame in seen)
         crops = None
         if self.crops == 10:
-            crops = channels_first(ten_crops(squashed_for_crops(image, self.side, self.method), self.side))
+            crops = channels_first(ten_crops_of(image, self.side, self.method))
         return LocalizationItem(sample, frames, views, crops)
 
 

@@ -295,8 +295,11 @@ def _same_annotations(predictions: Predictions, dataset: Dataset, root: Path) ->
         if not gone or len(labels) != lines - len(gone) or not predictions.manifest.get("complete"):
             raise UserError("the data set's annotations are not those that were predicted on", where=directory,
                             do=f"check {root}, or localize again")  # fmt: skip
-        say([f"note: {directory}: {gone[0]} and {len(gone) - 1} more images, left out when localizing, are gone from "
-             "the data set; its labels are those that were predicted on, its boxes can't be compared"])  # fmt: skip
+        text = (
+            f"note: {directory}: {len(gone)} images that were left out when localizing, {gone[0]} among them, are gone "
+            "from the data set; its labels are those that were predicted on, its boxes can't be compared"
+        )
+        say([text])
     for entry in predictions.entries:
         if entry.image_id not in labels:
             raise UserError(f"{entry.image_id} is not in the data set", where=directory)

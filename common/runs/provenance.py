@@ -7,10 +7,14 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from common.datasets import classes
 from common.system.files import read_json, write_json
+from common.tensorflow_files import converted
+from common.tensorflow_files.converted import Converted
 
 TRAINING, PROCESSES = "training.json", "processes.json"
 """Files of a training's folder: what identifies it, and the processes that made it."""
@@ -54,6 +58,22 @@ def training_of(config: dict[str, Any]) -> dict[str, Any] | None:
     told["options"] = {name: value for name, value in options.items() if name != "seed"}
     text = json.dumps(told, sort_keys=True, default=str)
     return {"seed": options["seed"], "recipe": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def known_of(checkpoint: Path | str) -> Converted:
+    """Facts about a TensorFlow checkpoint that lie beside it: in its own record, else in its training's.
+
+    Args:
+        checkpoint: a file, a checkpoint's prefix, a training's folder, or `imagenet:<arch>`, of which nothing is known.
+    """
+    told, place = converted.read(checkpoint), Path(checkpoint)
+    path = (place if place.is_dir() else place.parent) / TRAINING
+    record = None if str(checkpoint).startswith("imagenet:") or not path.is_file() else read_json(path)
+    if not isinstance(record, dict):
+        return told
+    return replace(
+        told, class_names=told.class_names or classes.names_of(record), training=told.training or training_of(record)
+    )
 
 
 def _command() -> dict[str, Any]:

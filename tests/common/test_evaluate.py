@@ -160,7 +160,7 @@ def test_images_that_are_gone_can_be_scored(tmp_path, folder, capsys):
     folder.boxes.write_text(text.replace(f"{gone},0,2,30,42\n", ""))
     (again,), _ = evaluate(Evaluate((run,), protocols=("grcam",)))  # as the advice was, in two steps
     assert again.rows == evaluation.rows
-    assert f"{gone} and 0 more images, left out when localizing, are gone" in capsys.readouterr().err
+    assert f"1 images that were left out when localizing, {gone} among them, are gone" in capsys.readouterr().err
     second = json.loads(lines[1])["image_id"]
     (folder.root / "test" / second).unlink()
     rows = folder.boxes.read_text().splitlines(keepends=True)

@@ -14,7 +14,7 @@ from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import PROTOCOLS
 from common.measuring.sweep import Sweep
-from common.pictures.images import resize, ten_crops
+from common.pictures.images import resize, ten_crops_of
 from tests import fill
 
 Figures = dict[str, float | list[float]]
@@ -87,7 +87,7 @@ def resizes() -> Figures:
         f"resize {library}": resize(image, (64, 48), library).astype(np.float64).sum(axis=(0, 1)).tolist()
         for library in ("pillow", "opencv", "tensorflow1")
     }
-    crops = ten_crops(fill.image(256, 256, 4), 224)
+    crops = ten_crops_of(fill.image(256, 256, 4), 224, "tensorflow1")
     return {**figures, "ten crops": crops.astype(np.float64).sum(axis=(1, 2, 3)).tolist()}
 
 
@@ -172,7 +172,7 @@ PATHS: dict[str, tuple[str, tuple[str, ...]]] = {
     "resize pillow": ("bas.inference", ("common.pictures.images.resize",)),
     "resize opencv": ("spol.seg.test", ("common.pictures.images.resize",)),
     "resize tensorflow1": ("dgl_tf.test", ("common.pictures.images.resize",)),
-    "ten crops": ("dgl_tf.test", ("common.pictures.images.ten_crops",)),
+    "ten crops": ("dgl_tf.test", ("common.pictures.images.ten_crops_of",)),
     "BAS ": ("bas.train", ("bas.losses.total", "bas.network.Network.forward")),
     "SPOL cam": ("spol.cam.test", ("spol.models.MffNet.forward",)),
     "SPOL seg": ("spol.seg.test", ("spol.models.MffNet.forward",)),

@@ -31,11 +31,11 @@ from common.pytorch.maps.mapper import OF_TWO_GRADIENTS, Mapper
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
 from common.runs.evaluation import EvaluationOptions, evaluate
 from common.runs.localizing import Box, Classes, Localizing, best_classes
+from common.runs.provenance import known_of
 from common.runs.tables import render
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.options import also, parse
-from common.tensorflow_files import converted
 from common.tensorflow_files.checkpoint import open_checkpoint
 
 Run = tuple[str, str, str]
@@ -104,7 +104,7 @@ def load_classifier(options: Localize) -> tuple[CamClassifier, str, dict[str, An
         return cam.load_classifier(options.checkpoint)
     opened = open_checkpoint(options.checkpoint)
     model = twins.load(opened, options.mode)
-    told = converted.read(options.checkpoint)
+    told = known_of(options.checkpoint)
     record: dict[str, Any] = {"name": opened.name, "sha256": opened.fingerprint(), "training": told.training}
     record |= {} if told.input_size == SIDE else {"input_size": told.input_size}
     return model, options.mode, record, told.class_names

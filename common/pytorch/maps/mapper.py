@@ -106,6 +106,8 @@ class Mapper:
     def __call__(self, images: Tensor, classes: Tensor | None = None) -> Found:
         """Maps of images, all of the batch and all layers in one forward and two backward passes.
 
+        A network with layer norms goes through once for CAM and GRCAM (see `norms`) and once for the other methods.
+
         Args:
             images: (N, 3, H, W), normalized as the network wants them, on its device.
             classes: (N,) indices whose maps are wanted; by default each image's best class.

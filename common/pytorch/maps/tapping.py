@@ -92,6 +92,11 @@ def _as_written() -> AbstractContextManager[Any]:
     return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
 
 
+def outside_inference(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) that a graph can be built on, whatever mode they were made in."""
+    return images.clone() if images.is_inference() else images.detach()
+
+
 @contextmanager
 def differentiable(model: nn.Module) -> Iterator[None]:
     """Gradients by activations and none by weights, whatever mode the caller is in; compiled parts run as written."""
@@ -149,7 +154,7 @@ def tapped(
 
         return replace
 
-    given = images.clone() if images.is_inference() else images.detach()
+    given = outside_inference(images)
     with hooked(model, {name: keep(name) for name in names}):
         found = scores(model(given))
     if lacking := [name for name in names if name not in kept]:
