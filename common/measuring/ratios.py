@@ -17,7 +17,7 @@ def ratio(part: ArrayLike, whole: ArrayLike, none: float = np.nan) -> Floats:
 
     A quotient whose product with the whole is not the part, but for rounding, is computed again as a single number.
     """
-    parts, wholes = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    parts, wholes = np.asarray(part), np.asarray(whole, np.float64)
     known = wholes > 0
     found = np.divide(parts, wholes, out=np.full(np.broadcast_shapes(parts.shape, wholes.shape), none), where=known)
     wrong = known & ~(np.abs(found * wholes - parts) <= _ROUNDING * np.abs(parts))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from common.measuring.extraction import min_max
-from common.measuring.pixel_metrics import PixelEvaluator
+from common.measuring.pixel_metrics import PixelEvaluator, area_under_precision_recall, iou_by_threshold
 
 
 def straight_pxap(maps_and_masks, thresholds):
@@ -126,3 +126,45 @@ def test_masks_without_object_are_refused():
         evaluator.compute()
     with pytest.raises(ValueError, match="differ in shape"):
         evaluator.accumulate(np.ones((4, 4)), np.zeros((4, 5), np.uint8))
+
+
+def test_each_image_is_kept_in_hundredths():
+    """A thousand thresholds in steps of ten, and values of exactly 1 by themselves; merged in order, and said."""
+    evaluator, other = PixelEvaluator(), PixelEvaluator()
+    evaluator.accumulate(np.float32([[0.0, 0.005, 0.123, 0.999, 1.0]]), np.array([[0, 1, 1, 1, 1]]))
+    other.accumulate(np.float32([[0.3, 0.3]]), np.array([[1, 0]]))
+    evaluator.left_out["no mask"] += 1
+    other.left_out["no mask"] += 2
+    evaluator.merge(other)
+    result = evaluator.compute()
+    assert (result.by_image.shape, result.by_image.dtype) == ((2, 2, 101), np.uint32)
+    assert [np.flatnonzero(each).tolist() for each in result.by_image.reshape(4, 101)] == [
+        [0, 12, 99, 100],
+        [0],
+        [30],
+        [30],
+    ]
+    assert result.by_image.sum() == 7
+    assert result.left_out == {"no mask": 3}
+    assert str(result) == (f"PxAP {result.pxap:.2f} %, pIoU {result.piou:.2f} %, mean IoU {result.mean_iou:.2f} % "
+                           "of 2 images, 3 left out")  # fmt: skip
+    assert str(other.compute()).endswith("1 images, 2 left out")
+    other.left_out.clear()
+    assert str(other.compute()).endswith("1 images")
+
+
+def test_few_thresholds_are_all_kept():
+    evaluator = PixelEvaluator((0.0, 0.25, 0.5, 0.75))
+    evaluator.accumulate(np.float32([[0.1, 0.3, 0.6, 0.8, 1.0]]), np.array([[1, 0, 1, 0, 1]]))
+    assert evaluator.compute().by_image.tolist() == [[[1, 0, 1, 0, 1], [0, 1, 0, 1, 0]]]
+    evaluator = PixelEvaluator(np.linspace(0, 0.99, 199))
+    evaluator.accumulate(np.float32([[0.5, 0.6]]), np.array([[1, 0]]))
+    assert evaluator.compute().by_image.shape == (1, 2, 200)
+
+
+def test_histograms_of_several_images_are_independent():
+    counts = np.random.default_rng(0).integers(1, 9, (2, 3, 5, 7))
+    for function in (area_under_precision_recall, iou_by_threshold):
+        together = function(*counts)
+        for place in np.ndindex(3, 5):
+            np.testing.assert_array_equal(together[place], function(*counts[(slice(None), *place)]))

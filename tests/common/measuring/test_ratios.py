@@ -14,7 +14,13 @@ def test_by_hand():
     np.testing.assert_array_equal(ratio([1.0, 2.0, 3.0, 3.0], [4.0, 0.0, -1.0, 0.5], none=0.0), [0.25, 0, 0, 6])
     assert float(ratio(3, 4)) == 0.75
     assert np.isnan(ratio(3, 0))
-    assert ratio(np.float32([1]), np.float32([3])).dtype == np.float64
+    assert ratio(np.float32([1]), np.float32([3])).tolist() == [1 / 3]
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.float64])
+def test_right_quotients_are_computed_once(monkeypatch, kind):
+    monkeypatch.setattr(ratios.np, "argwhere", lambda _: pytest.fail("computed again"))
+    assert ratio(np.arange(3).astype(kind), np.array([7, 3, 0]).astype(kind), none=5.0).tolist() == [0, 1 / 3, 5]
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.float32, np.float64])
