@@ -2,8 +2,8 @@
 # Sets up what is missing, shows five photographs under the methods that need no training, then trains CAM and the four
 # methods on the embedded data, scores them under every protocol and writes a page about them. Stages that are done are
 # skipped; an interrupted one goes on.
-#   ./run_demo.sh                                      about a quarter of an hour on two cores, after the set-up
-#   ./run_demo.sh --quick                              fewer images, steps and crops, BAS left out: five minutes, worse numbers
+#   ./run_demo.sh                                      an hour or more on two cores, after the set-up
+#   ./run_demo.sh --quick                              fewer images, steps and crops, BAS left out: ten minutes, worse numbers
 #   ./run_demo.sh --seeds 3                            trains every method three times; tables have mean, spread and interval
 #   ./run_demo.sh --data cub --root CUB_200_2011 --classes 10    the same on a data set of yours
 #   ./run_demo.sh --data folder --root pets --boxes pets.csv     class folders in train/ and test/; without boxes, pictures alone
@@ -59,7 +59,7 @@ if [ "$name" != demo ]; then # all that later stages need of the data, before th
 fi
 size=(--augmentation.resize 148 --augmentation.crop 128)
 
-left_out="BAS is left out of --quick, because it needs more steps than fit into five minutes; ./run_demo.sh trains it."
+left_out="BAS is left out of --quick, because it needs more steps than fit into ten minutes; ./run_demo.sh trains it."
 crops=() # ten, as released
 if [ -n "$quick" ]; then
   cam=4 dgl=3 spol_cls=2 spol=2 crops=(--crops 1)
@@ -70,7 +70,7 @@ fi
 page=$out/report.html
 started=$SECONDS
 stages=8
-first= # the share of the time that lies before the first stage that was not done already
+first= # the share of the time, in percent, that lies before the first stage that this run does
 stage() { # number, what, the share of the time that lies before it in percent; fails where the stage is done
   [ ! -f "$out/stage-$1.done" ] || { printf '== %s of %s: %s: done\n' "$1" "$stages" "$2"; return 1; }
   local left=""
