@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains the networks of the segmentation pipeline, or makes and scores its class maps and masks, below OUT.
-# More options go to bas.segmentation.run. $WSOL_PYTHON names an environment of your own.
+# train: trains the CAM and BAS networks of the segmentation pipeline, below OUT. test: makes class maps and masks there and
+# scores them, and trains IRN in between. More options go to bas.segmentation.run. $WSOL_PYTHON names an environment of your own.
 #   bas/run_segmentation.sh train VOC2012 runs/seg --data.split train_aug
 #   GPUS=4 bas/run_segmentation.sh train VOC2012 runs/seg --data.split train_aug
 #   bas/run_segmentation.sh test VOC2012 runs/seg --data.split train_aug
