@@ -14,9 +14,10 @@ from common.measuring.extraction import Extractor, cutting
 from common.measuring.geometry import Frame
 from common.measuring.protocols import PROTOCOLS
 from common.pictures.images import ImageError, is_turned
-from common.runs.evaluation import GALLERY_ORDER, EvaluationOptions, evaluate, same_model
+from common.runs.evaluation import GALLERY_ORDER, EvaluationOptions, evaluate
 from common.runs.reader import Predictions
 from common.runs.record import Prediction
+from common.runs.validating import held_of
 from common.system.errors import UserError
 from common.system.files import read_json
 
@@ -96,8 +97,9 @@ def rule_on_validation(
     Raises:
         UserError: there is none.
     """
+    held = held_of(predictions, [validated for validated, _, _ in chosen])
     for validated, name, threshold in chosen:
-        if same_model(validated, predictions):
+        if validated is held:
             return PROTOCOLS[name].extractor, threshold, f"{name}, chosen on {validated.directory}"
     raise UserError("no --validation predictions of the same checkpoint and frame", where=predictions.directory)
 

@@ -26,6 +26,7 @@ from common.runs.intervals import Interval, Resampling, intervals
 from common.runs.labels import label
 from common.runs.reader import Places, Predictions
 from common.runs.scoring import score
+from common.runs.validating import held_of, same_model
 from common.system.errors import UserError, say
 from common.system.options import also
 
@@ -168,7 +169,8 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
     labels = label([measured.predictions for measured in measured_runs])
     evaluations, baselines = [], {}
     for measured, name in zip(measured_runs, labels, strict=True):
-        chosen_on = next((other for other in held if same_model(measured.predictions, other.predictions)), None)
+        held_out = held_of(measured.predictions, [other.predictions for other in held])
+        chosen_on = next((other for other in held if other.predictions is held_out), None)
         measured = replace(measured, label=name + leakage.of(measured.predictions).remark)
         if chosen_on is not None:
             leakage.refuse_shared(chosen_on.dataset, measured.dataset, chosen_on.predictions.directory)
@@ -227,13 +229,6 @@ def indices_of(result: LocalizationResult, row: Row) -> Integers:
     return np.array([int(np.abs(result.thresholds - at).argmin()) for at in row.thresholds])
 
 
-def same_model(one: Predictions, other: Predictions) -> bool:
-    """Whether two directories are of one method, architecture, frame and checkpoint."""
-    names = ("method", "architecture", "frame")
-    same = all(one.manifest.get(name) == other.manifest.get(name) for name in names)
-    return same and one.manifest["checkpoint"].get("sha256") == other.manifest["checkpoint"].get("sha256")
-
-
 def _measure(
     directory: Path,
     wanted: Sequence[Protocol],
@@ -247,7 +242,7 @@ def _measure(
     dataset = load(source)
     _same_annotations(predictions, dataset, source.root)
     dataset = _with_sizes(dataset, predictions)
-    say(_doubts(dataset, directory))
+    say([*_doubts(dataset, directory), *_of_which_class(predictions)])
     samples = {sample.image_id: sample for sample in dataset}
     without = sum(len(sample.boxes) == 0 for sample in dataset)
     if without == len(dataset) and (any(sample.masks for sample in dataset) or not need_boxes):
@@ -326,6 +321,13 @@ def _with_sizes(dataset: Dataset, predictions: Predictions) -> Dataset:
         for sample in dataset
     )
     return replace(dataset, samples=tuple(samples))
+
+
+def _of_which_class(predictions: Predictions) -> list[str]:
+    """A note where maps are not of the true class, as GT-known has it."""
+    if (predictions.manifest.get("options") or {}).get("map_class") != "predicted":
+        return []
+    return [f"note: {predictions.directory}: maps and boxes are of the predicted class, in GT-known's figures too"]
 
 
 def _doubts(dataset: Dataset, directory: Path) -> list[str]:

@@ -83,6 +83,14 @@ def test_a_threshold_from_validation_predictions(tmp_path, source):
         evaluate(Evaluate((test,), validation=(other,)))
 
 
+@pytest.mark.parametrize("map_class", ["label", "predicted"])
+def test_maps_of_the_predicted_class_are_named(tmp_path, source, map_class, capsys):
+    run = runs.write(tmp_path / map_class, source, options={"map_class": map_class})
+    evaluate(Evaluate((run,), protocols=("grcam",), workers=1, resamples=0))
+    said = f"{run}: maps and boxes are of the predicted class" in capsys.readouterr().err
+    assert said == (map_class == "predicted")
+
+
 def test_boxes_without_maps_are_scored_as_they_are(tmp_path, source):
     run = runs.write(tmp_path / "run", source, maps=False, misses=3)
     evaluations, _ = evaluate(Evaluate((run,)))

@@ -1,0 +1,50 @@
+"""Which held-out predictions a run's thresholds are chosen on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from common.runs.reader import Predictions
+from common.runs.record import shorten
+from common.system.errors import say
+
+_OF_NO_MAP = {"threshold", "maps", "classes"}
+"""Options that leave a map as it is: of the stored box, of where maps are stored, of the classes' numbers."""
+
+
+def same_model(one: Predictions, other: Predictions) -> bool:
+    """Whether two directories are of one method, architecture, frame and checkpoint."""
+    names = ("method", "architecture", "frame")
+    same = all(one.manifest.get(name) == other.manifest.get(name) for name in names)
+    return same and one.manifest["checkpoint"].get("sha256") == other.manifest["checkpoint"].get("sha256")
+
+
+def held_of(run: Predictions, held: Sequence[Predictions]) -> Predictions | None:
+    """The held-out predictions of a run's model: those made with its options, or else the first; None without any.
+
+    What their maps were made with that the run's were not, and others that could be meant, are said in a note.
+    """
+    of_model = [each for each in held if same_model(run, each)]
+    alike = [each for each in of_model if not _other_options(run, each)]
+    if not of_model:
+        return None
+    chosen = (alike or of_model)[0]
+    notes = [f"thresholds are chosen on maps made with {text}" for text in _other_options(run, chosen)]
+    if rest := [str(each.directory) for each in alike[1:] if each.directory != chosen.directory]:
+        notes.append(f"thresholds are chosen on {chosen.directory}, not on {', '.join(rest)}")
+    say(f"note: {run.directory}: {note}" for note in notes)
+    return chosen
+
+
+def _other_options(run: Predictions, held: Predictions) -> list[str]:
+    """`gradient "true", not "released"` for each option of the maps that differs."""
+    theirs, ours = (_of_maps(each.manifest.get("options")) for each in (held, run))
+    names = sorted(theirs.keys() | ours.keys())
+    return [f"{name} {shorten(theirs.get(name, 'off'))}, not {shorten(ours.get(name, 'off'))}"
+            for name in names if theirs.get(name) != ours.get(name)]  # fmt: skip
+
+
+def _of_maps(options: Any) -> dict[str, Any]:
+    """Options that are set and make maps what they are; an older manifest may lack one that is off."""
+    told = options if isinstance(options, dict) else {}
+    return {name: value for name, value in told.items()
+            if name not in _OF_NO_MAP and value is not None and value is not False}  # fmt: skip
