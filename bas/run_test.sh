@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Localizes a test split with a checkpoint, ours or the authors', into OUT and scores it under every protocol.
-# More options go to bas.inference. SCORE=no localizes without scoring, where there are no boxes. $WSOL_PYTHON names an environment of your own.
+# More options go to bas.inference. SCORE=no localizes without scoring, where there are no boxes. $WSOL_PYTHON names an
+# environment of your own.
 #   bas/run_test.sh runs/bas-mobilenet/final.pth CUB_200_2011 runs/bas-mobilenet/test
 #   bas/run_test.sh resnet8_final.pth.tar /data/imagenet runs/resnet --data.name ilsvrc --data.split val
 set -euo pipefail

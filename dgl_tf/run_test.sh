@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Localizes a test split with a checkpoint, ours or the authors', into OUT and scores it under every protocol that fits.
-# More options go to dgl_tf.test. SCORE=no localizes without scoring, where there are no boxes. $WSOL_PYTHON names an environment of your own.
+# More options go to dgl_tf.test. SCORE=no localizes without scoring, where there are no boxes. $WSOL_PYTHON names an
+# environment of your own.
 #   dgl_tf/run_test.sh runs/dgl-mobilenetv1 CUB_200_2011 runs/dgl-mobilenetv1/test --clayer all
 #   dgl_tf/run_test.sh Imagenet_inceptionV3_model-240000 /data/imagenet runs/dgl --mode inceptionv3 --data.name ilsvrc --data.split val
 set -euo pipefail

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# GRCAM's four steps on a split: maps and boxes, groups, pseudo boxes, revision; then every protocol.
+# Runs GRCAM's four steps on a split: maps and boxes, groups, pseudo boxes, revision. Then it scores them under every protocol.
 # OUT gets class.txt, boxes/, groups/, pseudo.txt, errors.json and predictions/. More options go to step 1; those of the data
 # (--data.*, --image-path, --annotation-path, --synset) to step 4 as well. A second call goes on where the first one ended.
 #   grcam/run_test.sh mobilenetv1 runs/dgl/model-1000 CUB_200_2011 runs/grcam/test
 #   grcam/run_test.sh resnet50se model-40000 /data/imagenet runs/grcam --data.name ilsvrc --data.split val
 # With --framework torch, an option of step 1, no step needs TensorFlow, and the checkpoints are the same.
-# STEP3 holds options of step 3, such as "--pseudo released" or "--pretrained-path resnet50.pth"; STEP4 of step 4, such as
-# "--revise average --validation runs/grcam/held"; both are checked before step 1 starts. SCORE=no ends after step 3, where there
-# are no boxes. $WSOL_PYTHON names an environment of your own.
+# $STEP3 holds options of step 3, such as "--pseudo released" or "--pretrained-path resnet50.pth", and $STEP4 those of step 4,
+# such as "--revise average --validation runs/grcam/held"; both are checked before step 1 starts. SCORE=no ends after step 3,
+# where there are no boxes. $WSOL_PYTHON names an environment of your own.
 set -euo pipefail
 usage="usage: grcam/run_test.sh vgg|resnet50se|inceptionv3|mobilenetv1 CHECKPOINT DATA OUT [options of step 1]"
 [ $# -ge 4 ] || { echo "error: $usage" >&2; exit 2; }

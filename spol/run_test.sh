@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Classifies a test split into OUT/verdicts, localizes it into OUT/test/crop and OUT/test/squash, and scores it under every
-# protocol. OUT is run_train.sh's; $SNAPSHOT names another seg checkpoint, such as the authors' model-8, and $TOP1TOP5 verdicts
-# that are there already, such as their top1top5.npy. Options go to both commands, those of one stand in $CLS or $SEG.
-# SCORE=no localizes without scoring, where there are no boxes.
+# protocol. OUT is run_train.sh's; $SNAPSHOT names another seg checkpoint, such as the authors' model-8, and $TOP1TOP5 names
+# classifications that are there already, such as their top1top5.npy. Options go to both commands; $CLS and $SEG hold those of
+# one. SCORE=no localizes without scoring, where there are no boxes.
 #   spol/run_test.sh cub CUB_200_2011 runs/spol
 #   SNAPSHOT=model-6000 TOP1TOP5=top1top5.npy spol/run_test.sh imagenet /data/imagenet runs/released
 set -euo pipefail

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Trains the three stages as released, into OUT/cls, OUT/cam, OUT/masks (pseudo masks) and OUT/seg. Options go to every
-# command, such as --data.name; those of one stage stand in $CLS, $CAM, $MASKS or $SEG. What is done already is not done
-# again. ImageNet's classifier is the stock one, so there is none to train. $WSOL_PYTHON names an environment of your own.
+# Trains the three stages as released, into OUT/cls, OUT/cam, OUT/masks (pseudo masks) and OUT/seg. Options such as --data.name
+# go to every command; $CLS, $CAM, $MASKS and $SEG hold those of one stage. What is done already is not done again. ImageNet's
+# classifier is the stock one, so there is none to train. $WSOL_PYTHON names an environment of your own.
 #   spol/run_train.sh cub CUB_200_2011 runs/spol
 #   GPUS=4 spol/run_train.sh imagenet /data/imagenet runs/spol
 #   CLS="--arch mobilenet_v1 --resize 256 --crop 224" CAM="--backbone mobilenet_v1" SEG="--backbone mobilenet_v1" \
