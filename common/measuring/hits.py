@@ -3,7 +3,7 @@
 50,000 images under every protocol of a frame take some 40 MB.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -72,6 +72,15 @@ class Hits:
     def order(self) -> Integers:
         """(N,) positions sorted by id, so that shards which were merged in any order count as one run does."""
         return np.array(sorted(range(len(self)), key=self.ids.__getitem__), dtype=np.int64)
+
+    def places(self, ids: Sequence[str]) -> Integers:
+        """(n,) positions of images by id.
+
+        Raises:
+            KeyError: one is not among them.
+        """
+        place = {image_id: number for number, image_id in enumerate(self.ids)}
+        return np.array([place[image_id] for image_id in ids], dtype=np.int64)
 
     def correct(self, images: Integers | slice = slice(None)) -> Flags:
         """(n, criteria, T) bool of some images."""

@@ -9,14 +9,13 @@ and every figure is of the others.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
 from common.measuring.arrays import Floats, Integers
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
-from common.runs.evaluation import Evaluation, Row, indices_of
+from common.runs.evaluation import Evaluation, Row, indices_of, row_of_images
 from common.runs.intervals import (
     Interval,
     Resampling,
@@ -196,8 +195,7 @@ def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison
              f"are of the {len(ids)} others"])  # fmt: skip
         sides = [_on(side, ids) for side in sides]
     ranked = sorted(sides, key=lambda side: -side.row.gt_known)
-    places = [{image_id: place for place, image_id in enumerate(side.result.hits.ids)} for side in ranked]
-    orders = [np.array([place[image_id] for image_id in ids]) for place in places]
+    orders = [side.result.hits.places(ids) for side in ranked]
     by_class = PROTOCOLS[protocol].mean_over == "classes"
     times = draws(ranked[0].result.hits.labels[orders[0]] if by_class else None, len(ids), how)
     values = [_resampled(side, times, order) for side, order in zip(ranked, orders, strict=True)]
@@ -221,17 +219,10 @@ def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison
 
 def _on(side: Side, ids: Sequence[str]) -> Side:
     """The same with the figures of some images alone; an oracle's threshold is chosen on them."""
-    result, row = side.result, side.row
-    place = {image_id: number for number, image_id in enumerate(result.hits.ids)}
-    order = np.array([place[image_id] for image_id in ids])
-    best = best_of_images(result, order)
-    indices = best if row.source == "oracle" else side.indices
-    names = ["gt_known"] if row.top1 is None else ["gt_known", "top1"]
-    figures: dict[str, Any] = of_images(result, indices, order, names)
-    thresholds = tuple(result.thresholds[indices].tolist())
-    return replace(
-        side, row=replace(row, thresholds=thresholds, **figures), best=of_images(result, best, order)["gt_known"]
-    )
+    order = side.result.hits.places(ids)
+    best = best_of_images(side.result, order)
+    return replace(side, row=row_of_images(side.result, side.row, ids),
+                   best=of_images(side.result, best, order)["gt_known"])  # fmt: skip
 
 
 def _resampled(side: Side, times: Integers, order: Integers) -> Floats:

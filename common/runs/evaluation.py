@@ -22,7 +22,7 @@ from common.measuring.plausible import doubts
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs import leakage, pseudo
 from common.runs.baselines import TrivialBaselines, trivial_baselines
-from common.runs.intervals import Interval, Resampling, intervals
+from common.runs.intervals import MEASURES, Interval, Resampling, best_of_images, intervals, of_images
 from common.runs.labels import label
 from common.runs.reader import Places, Predictions
 from common.runs.scoring import score
@@ -153,24 +153,15 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
         options: of the command.
         need_boxes: refuse data sets without any ground-truth box; otherwise their results and rows are empty.
     """
-    unknown = [name for name in options.protocols if name not in PROTOCOLS]
-    if unknown:
-        raise UserError(f"unknown protocol {unknown[0]!r}", expected=", ".join(PROTOCOLS))
-    wanted = [PROTOCOLS[name] for name in options.protocols or PROTOCOLS]
+    wanted = _wanted(options)
     load = cache(DataSource.load)  # many runs share a data set
-    rough = {image_id: box for path in options.pseudo for image_id, box in pseudo.read(path).items()}
-    if rough and not options.validation:
-        raise UserError("--pseudo without --validation", do="name predictions of the images that it has boxes of")
-    held = [
-        _with_pseudo(_measure(directory, wanted, options, load, not rough), rough, wanted, options)
-        for directory in options.validation
-    ]
+    held = _held_out(options, wanted, load)
     measured_runs = [_measure(directory, wanted, options, load, need_boxes) for directory in options.runs]
     labels = label([measured.predictions for measured in measured_runs])
     evaluations, baselines = [], {}
     for measured, name in zip(measured_runs, labels, strict=True):
-        held_out = held_of(measured.predictions, [other.predictions for other in held])
-        chosen_on = next((other for other in held if other.predictions is held_out), None)
+        held_for = held_of(measured.predictions, [other.predictions for other in held])
+        chosen_on = next((other for other in held if other.predictions is held_for), None)
         measured = replace(measured, label=name + leakage.of(measured.predictions).remark)
         if chosen_on is not None:
             leakage.refuse_shared(chosen_on.dataset, measured.dataset, chosen_on.predictions.directory)
@@ -199,6 +190,33 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
     ]
 
 
+def held_out(options: EvaluationOptions) -> list[Evaluation]:
+    """The curves of the validation directories alone, against pseudo boxes too where options name some.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    return _held_out(options, _wanted(options), cache(DataSource.load))
+
+
+def _wanted(options: EvaluationOptions) -> list[Protocol]:
+    if unknown := [name for name in options.protocols if name not in PROTOCOLS]:
+        raise UserError(f"unknown protocol {unknown[0]!r}", expected=", ".join(PROTOCOLS))
+    return [PROTOCOLS[name] for name in options.protocols or PROTOCOLS]
+
+
+def _held_out(
+    options: EvaluationOptions, wanted: Sequence[Protocol], load: Callable[[DataSource], Dataset]
+) -> list[Evaluation]:
+    rough = pseudo.read_all(options.pseudo)
+    if rough and not options.validation:
+        raise UserError("--pseudo without --validation", do="name predictions of the images that it has boxes of")
+    return [
+        _with_pseudo(_measure(directory, wanted, options, load, not rough), rough, wanted, options)
+        for directory in options.validation
+    ]
+
+
 def _other_classes(chosen_on: Evaluation, measured: Evaluation) -> list[str]:
     """A note where thresholds are chosen on a data set of other classes."""
     held, scored = chosen_on.dataset, measured.dataset
@@ -222,11 +240,44 @@ def _named_sets(datasets: Sequence[Dataset]) -> dict[str, str]:
             for number, (key, text) in enumerate(found.items(), start=1)}  # fmt: skip
 
 
+def set_numbers(evaluations: Sequence[Evaluation]) -> list[int]:
+    """Number of the images that each evaluation is about, counted from 0: ids mean the same image within one number.
+
+    Two splits may have the same ids, and without boxes the same fingerprint; two folders too.
+    """
+    found: dict[Any, int] = {}
+    numbers = []
+    for evaluation in evaluations:
+        dataset = evaluation.dataset
+        boxed = any(len(sample.boxes) for sample in dataset)
+        place = None if boxed or not len(dataset) else dataset.samples[0].path.resolve()
+        key = (dataset.name, dataset.split, dataset.fingerprint(), place)
+        numbers.append(found.setdefault(key, len(found)))
+    return numbers
+
+
 def indices_of(result: LocalizationResult, row: Row) -> Integers:
     """The threshold of each criterion that a result line was read at, as an index into the curve."""
     if np.isnan(result.thresholds).any():  # stored boxes
         return np.zeros(len(row.thresholds), int)
     return np.array([int(np.abs(result.thresholds - at).argmin()) for at in row.thresholds])
+
+
+def row_of_images(result: LocalizationResult, row: Row, ids: Sequence[str]) -> Row:
+    """A result line with the figures of some of its images alone, without intervals.
+
+    An oracle's threshold is chosen on them; the other images are left out of the denominator.
+    """
+    order = result.hits.places(ids)
+    indices = np.array(best_of_images(result, order)) if row.source == "oracle" else indices_of(result, row)
+    names = [name for name in MEASURES if getattr(row, name) is not None]
+    figures: dict[str, Any] = of_images(result, indices, order, names)
+    thresholds = tuple(result.thresholds[indices].tolist())
+    counted = int(result.hits.counted(order)[:, indices].sum(axis=0).min())
+    others = {"not in every run": row.images - counted} if row.images > counted else {}
+    threshold = row.threshold if row.source == "stored" else float(np.mean(thresholds))
+    return replace(row, threshold=threshold, thresholds=thresholds, images=counted,
+                   left_out={**row.left_out, **others}, intervals={}, **figures)  # fmt: skip
 
 
 def _measure(
@@ -240,7 +291,7 @@ def _measure(
     predictions.need("method", "architecture", "frame", "checkpoint")
     source = predictions.source_in(Places(options.root, options.boxes, options.metadata, options.list_file))
     dataset = load(source)
-    _same_annotations(predictions, dataset, source.root)
+    refuse_other_annotations(predictions, dataset, source.root)
     dataset = _with_sizes(dataset, predictions)
     say([*_doubts(dataset, directory), *_of_which_class(predictions)])
     samples = {sample.image_id: sample for sample in dataset}
@@ -280,7 +331,7 @@ def _with_pseudo(
     return replace(held, pseudo=results)
 
 
-def _same_annotations(predictions: Predictions, dataset: Dataset, root: Path) -> None:
+def refuse_other_annotations(predictions: Predictions, dataset: Dataset, root: Path) -> None:
     """Refuse (`UserError`) annotations that are not those that were predicted on, and predictions that disagree."""
     directory = predictions.directory
     labels = {sample.image_id: sample.label for sample in dataset}

@@ -7,7 +7,7 @@ from Selective Search, the proposal that agrees most with the classifier's own m
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -115,6 +115,22 @@ def read(path: Path) -> dict[str, Boxes]:
             raise UserError(f"{row[0]} stands here twice", where=path, line=line, expected="one box an image")
         found[row[0]] = box
     refuse_fractions(found.values(), where=path)
+    return found
+
+
+def read_all(paths: Iterable[Path]) -> dict[str, Boxes]:
+    """The boxes (4,) by image id of several files, each of other images.
+
+    Raises:
+        UserError: as `read`, or two files have boxes of one image.
+    """
+    found: dict[str, Boxes] = {}
+    for path in paths:
+        boxes = read(path)
+        if both := sorted(found.keys() & boxes.keys()):
+            raise UserError(f"{len(both)} of its images have boxes in another file too, {both[0]} among them", where=path,
+                            do="name one of the files")  # fmt: skip
+        found |= boxes
     return found
 
 

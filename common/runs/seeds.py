@@ -1,11 +1,11 @@
 """Runs that differ in the training's seed alone, as one method: mean, spread, and an interval that holds both sources.
 
 The interval adds two variances: of the seeds' mean by Student's t over seeds, and of the images by the bootstrap, in
-which every seed's run sees the same resampled images.
+which every seed's run sees the same resampled images. An image that one of the runs has not, as one whose map is
+missing, is left out of all of them, and every figure is of the others.
 """
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from math import sqrt
@@ -14,50 +14,67 @@ from typing import Any
 import numpy as np
 
 from common.measuring.arrays import Floats
+from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
-from common.runs.evaluation import Evaluation, Row, indices_of
+from common.runs.evaluation import Evaluation, Row, indices_of, row_of_images
 from common.runs.intervals import LEVEL, MEASURES, Interval, Resampling, draws, resampled
+from common.system.errors import say
 
 
 def groups(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
     """The runs of one method, frame, split and recipe that were trained with different seeds, two or more of each."""
     found: dict[str, dict[Any, Evaluation]] = {}
     for evaluation in evaluations:
-        manifest = evaluation.predictions.manifest
-        training = manifest["checkpoint"].get("training")
+        training = evaluation.predictions.manifest["checkpoint"].get("training")
         if not isinstance(training, dict):
             continue
-        told = [manifest.get(name) for name in ("method", "architecture", "frame", "classifier", "options")]
-        key = json.dumps([*told, training.get("recipe"), manifest["data"].get("fingerprint")], sort_keys=True)
+        key = json.dumps([evaluation.predictions.manifest.get("frame"), _recipe(evaluation)])
         found.setdefault(key, {})[training.get("seed")] = evaluation
     return [list(each.values()) for each in found.values() if len(each) > 1]
+
+
+def _recipe(evaluation: Evaluation) -> str:
+    """What the seeds of one method share, in every frame."""
+    manifest = evaluation.predictions.manifest
+    told = [manifest.get(name) for name in ("method", "architecture", "classifier", "options")]
+    recipe = manifest["checkpoint"]["training"].get("recipe")
+    return json.dumps([*told, recipe, manifest["data"].get("fingerprint")], sort_keys=True)
 
 
 def seed_rows(evaluations: Sequence[Evaluation], how: Resampling) -> list[Row]:
     """A result line for each method of several seeds, protocol and source of the threshold."""
     rows: list[Row] = []
-    named: Counter[tuple[str, Any]] = Counter()
+    recipes: dict[str, dict[str, int]] = {}
     for members in groups(evaluations):
         first = members[0]
         name = f"{first.predictions.title}, {len(members)} seeds"
-        named[name, first.predictions.manifest.get("frame")] += 1
-        number = named[name, first.predictions.manifest.get("frame")]
+        known = recipes.setdefault(name, {})
+        number = known.setdefault(_recipe(first), len(known) + 1)
         name += "" if number == 1 else f" #{number}"
         for row in first.rows:
             found = [next((other for other in member.rows
                            if (other.protocol, other.source) == (row.protocol, row.source)), None)
                      for member in members]  # fmt: skip
             same = [other for other in found if other is not None]
-            if len(same) == len(members):
-                rows.append(replace(_together(members, same, how), label=name))
+            together = _together(members, same, how) if len(same) == len(members) else None
+            rows += [] if together is None else [replace(together, label=name)]
     return rows
 
 
-def _together(members: Sequence[Evaluation], rows: Sequence[Row], how: Resampling) -> Row:
-    first = rows[0]
+def _together(members: Sequence[Evaluation], rows: Sequence[Row], how: Resampling) -> Row | None:
+    """The mean over seeds on the images that all runs have; None where there is no such image."""
+    results = [member.results[row.protocol] for member, row in zip(members, rows, strict=True)]
+    ids = sorted(set.intersection(*(set(result.hits.ids) for result in results)))
+    if missing := set().union(*(result.hits.ids for result in results)) - set(ids):
+        say([f"note: {rows[0].protocol}, {len(rows)} seeds of {rows[0].method}: {len(missing)} images are not in every "
+             f"run, {min(missing)} among them; their mean is of the {len(ids)} others"])  # fmt: skip
+        if not ids:
+            return None
+        rows = [row_of_images(result, row, ids) for result, row in zip(results, rows, strict=True)]
+    first = min(rows, key=lambda row: row.images)
     known = [name for name in MEASURES if all(getattr(row, name) is not None for row in rows)]
     each = {name: np.array([getattr(row, name) for row in rows]) for name in known}
-    drawn = _drawn(members, rows, known, how)
+    drawn = _drawn(results, rows, ids, known, how)
     means: dict[str, Any] = {name: float(values.mean()) for name, values in each.items()}
     return replace(
         first,
@@ -87,15 +104,13 @@ def both_sources(seeds: Floats, drawn: Floats) -> Interval:
 
 
 def _drawn(
-    members: Sequence[Evaluation], rows: Sequence[Row], names: Sequence[str], how: Resampling
-) -> dict[str, Floats]:
+    results: Sequence[LocalizationResult], rows: Sequence[Row], ids: Sequence[str], names: Sequence[str],
+    how: Resampling,
+) -> dict[str, Floats]:  # fmt: skip
     """The mean over seeds of each accuracy in each resample of the images, (R,)."""
     if not how.resamples:
         return {}
-    results = [member.results[row.protocol] for member, row in zip(members, rows, strict=True)]
-    ids = sorted(set.intersection(*(set(result.hits.ids) for result in results)))
-    places = [{image_id: place for place, image_id in enumerate(result.hits.ids)} for result in results]
-    orders = [np.array([place[image_id] for image_id in ids], int) for place in places]
+    orders = [result.hits.places(ids) for result in results]
     by_class = PROTOCOLS[rows[0].protocol].mean_over == "classes"
     times = draws(results[0].hits.labels[orders[0]] if by_class else None, len(ids), how)
     values = [

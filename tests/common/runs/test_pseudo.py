@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from common.datasets import DataSource
 from common.evaluate import Evaluate
@@ -46,6 +47,15 @@ def test_boxes_that_are_no_pixels_or_twice_there_are_refused(tmp_path, text, sai
     (tmp_path / "boxes.csv").write_text(text)
     with pytest.raises(UserError, match=said):
         pseudo.read(tmp_path / "boxes.csv")
+
+
+def test_boxes_of_one_image_in_two_files_are_refused(tmp_path):
+    """The last file's were taken."""
+    for number, names in enumerate(("ab", "bc")):
+        pseudo.write(tmp_path / f"{number}.csv", {name: np.array([0, 0, 9, 9 + number]) for name in names})
+    assert pseudo.read_all([tmp_path / "0.csv"]).keys() == {"a", "b"}
+    with pytest.raises(UserError, match=r"1.csv: 1 of its images have boxes in another file too, b among them"):
+        pseudo.read_all([tmp_path / "0.csv", tmp_path / "1.csv"])
 
 
 def test_descriptor_boxes_are_moved_to_the_original_image(tmp_path):
@@ -95,3 +105,21 @@ def test_selective_search_proposes_or_says_what_it_lacks(tmp_path, source):
     else:
         with pytest.raises(UserError, match="Install opencv-contrib-python-headless"):
             make(PseudoBoxes(runs.write(tmp_path / "run", source), tmp_path / "out.csv"))
+
+
+def test_boxes_are_pixels_of_the_size_that_annotations_declare(tmp_path, monkeypatch):
+    """Pictures of 80 x 60 whose boxes were drawn on 160 x 120: the proposal 10 10 40 30 is 20 20 80 60 there."""
+    path = tmp_path / "data/a/1.png"
+    path.parent.mkdir(parents=True)
+    Image.new("RGB", (80, 60)).save(path)
+    (tmp_path / "boxes.csv").write_text("path,x0,y0,x1,y1,width,height\na/1.png,20,20,80,60,160,120\n")
+    source = DataSource("folder", tmp_path / "data", "all", boxes=tmp_path / "boxes.csv")
+    run = runs.write(tmp_path / "run", source, boxes={"a/1.png": np.array([[20.0, 20, 80, 60]])})
+    lines = run / "predictions.jsonl"
+    lines.write_text(lines.read_text().replace("[160, 120]", "[80, 60]"))  # as a method that reads the picture has it
+    monkeypatch.setattr(pseudo, "proposals", lambda image: np.array([[0.0, 0, 80, 60], [10, 10, 40, 30], [0, 0, 9, 9]]))
+    (made,) = make(PseudoBoxes(run, tmp_path / "pseudo.csv")).values()
+    np.testing.assert_allclose(made, [20, 20, 80, 60], atol=1e-6)
+    (tmp_path / "pseudo.txt").write_text("a/1.png,0, 112, 0, 112\n")
+    (made,) = make(PseudoBoxes(run, tmp_path / "descriptors.csv", tmp_path / "pseudo.txt")).values()
+    np.testing.assert_allclose(made, [0, 0, 80, 60])

@@ -1,5 +1,6 @@
 """Runs that differ in the seed alone, by hand."""
 
+import json
 from math import sqrt
 
 import numpy as np
@@ -54,3 +55,47 @@ def test_three_seeds_are_one_method(tmp_path):
     cells = next(line for line in side_by_side(evaluations, [row]) if line[0] == row.label)
     assert cells[2].startswith("80.0 ±20.0 (")
     assert seed_rows(evaluations[-2:], Resampling(10)) == []
+
+
+def seeded(folder, source, seed, recipe="a", misses=0, skipped=(), frame="resize 224"):
+    """A run of a seed in which some images were skipped; the first `misses` of the others are missed."""
+    checkpoint = {"name": "x", "sha256": f"{seed}{recipe}", "training": {"seed": seed, "recipe": recipe}}
+    directory = runs.write(folder, source, frame, misses=misses, checkpoint=checkpoint)
+    path = directory / "predictions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    kept = [{"image_id": row["image_id"], "skipped": "gone"} if number in skipped else row
+            for number, row in enumerate(rows)]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    return directory
+
+
+def test_means_over_seeds_are_of_the_images_that_all_runs_have(tmp_path, capsys):
+    """Of 15 images seed 0 misses 5 and skips two of these, seed 1 misses 3 and skips one that it hits: of the 12 that
+    both have 9 and 11 are hit. Of its own each hits 10 of 13 and 11 of 14."""
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB", test=5), "test")
+    made = (
+        seeded(tmp_path / "0/squash", source, 0, misses=5, skipped=(0, 1)),
+        seeded(tmp_path / "1/squash", source, 1, misses=3, skipped=(14,)),
+    )
+    evaluations, _ = evaluate(Evaluate(made, protocols=("wsoleval-v1",), workers=1))
+    assert [round(one.rows[0].gt_known, 2) for one in evaluations] == [round(1000 / 13, 2), round(1100 / 14, 2)]
+    (row,) = seed_rows(evaluations, Resampling(100))
+    assert row.gt_known == pytest.approx(100 * (9 + 11) / 24)
+    assert row.images == 12
+    assert row.left_out == {"skipped: gone": 2, "not in every run": 1}
+    assert "3 images are not in every run" in capsys.readouterr().err
+
+
+def test_recipes_of_one_title_have_one_number_in_every_frame(tmp_path):
+    """Recipe a has no run in the whole image: what stood on its line there was recipe b's."""
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+    made = [
+        seeded(tmp_path / f"{recipe}{seed}/{name}", source, seed, recipe, misses, frame=frame)
+        for recipe, misses in (("a", 0), ("b", 6)) for seed in (0, 1)
+        for name, frame in (("crop", "resize 256 crop 224"), ("squash", "resize 224"))
+        if (recipe, name) != ("a", "squash")
+    ]  # fmt: skip
+    evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("bas", "wsoleval-v1"), resamples=0, workers=1))
+    found = {(row.label, row.protocol) for row in seed_rows(evaluations, Resampling(0))}
+    name = "cam mobilenet_v1, 2 seeds"
+    assert found == {(name, "bas"), (f"{name} #2", "bas"), (f"{name} #2", "wsoleval-v1")}
