@@ -67,9 +67,9 @@ class Export(EvaluationOptions):
     measure: bool = False
     """Compare a detector's data set with the true boxes of images that have some: CorLoc, whether scores sort good
     boxes from bad, and with --regions all average precision, for which pycocotools must be installed."""
-    boxes_at: Literal["auto", "stored", "validation", "released", "oracle"] = "auto"
+    boxes_at: Literal["auto", "stored", "validation", "pseudo", "released", "oracle"] = "auto"
     """Boxes that are written: those stored with the predictions, or a protocol's at its threshold from this source.
-    auto: validation for a detector's data set, else stored."""
+    auto: validation for a detector's data set, pseudo where --pseudo is given, else stored."""
     boxes_of: str | None = None
     """The protocol of --boxes-at; by default the one that the page's gallery takes."""
     audit_pixels: Literal["frame", "original"] = "frame"
@@ -91,8 +91,9 @@ def boxes_to_export(evaluation: Evaluation, options: Export) -> ExportedBoxes:
     else:
         row = _row_of(evaluation, options)
         at = row.thresholds[row.criterion_of_half()]
-        judged = judge(evaluation.predictions, evaluation.samples, PROTOCOLS[row.protocol], (at,),
-                       options.count_missing, options.workers)  # fmt: skip
+        protocol = PROTOCOLS[row.protocol]
+        one = replace(protocol, extractor=protocol.extractor.of_one_region())  # of several, truth would choose the box
+        judged = judge(evaluation.predictions, evaluation.samples, one, (at,), options.count_missing, options.workers)
         boxes = {one.entry.image_id: one.scores.boxes[0] for one in judged}
         threshold, source, name = dict.fromkeys(boxes, at), row.source, row.protocol
     samples = evaluation.samples
@@ -193,7 +194,8 @@ def main() -> None:
     if not options.runs:
         raise UserError("no predictions directory was named", do="name one or more")
     if options.format != "evaluation":
-        boxes_at = "validation" if options.boxes_at == "auto" else options.boxes_at
+        chosen = "pseudo" if options.pseudo else "validation"
+        boxes_at = chosen if options.boxes_at == "auto" else options.boxes_at
         say(
             export_dataset(
                 options,

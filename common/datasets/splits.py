@@ -38,3 +38,18 @@ def are_splits(names: Iterable[str]) -> bool:
     names = list(names)
     found = sum(map(is_split, names))
     return found >= 2 or (found > 0 and found == len(names))
+
+
+ROLES = {
+    **dict.fromkeys(TRAINING, "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("held", "heldout", "holdout"), "held"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""Roles of splits in a training, by the first word of their names."""
+
+
+def role(name: str) -> str | None:
+    """The role of a split in a training, `train`, `val`, `held` or `test`; None where its name says none."""
+    words = re.findall(r"[a-z]+", name.lower())
+    return ROLES.get(words[0]) if words else None

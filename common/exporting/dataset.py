@@ -14,6 +14,7 @@ from common.datasets import Dataset
 from common.exporting import formats
 from common.exporting.detections import (
     STORED,
+    Chosen,
     LabelledImage,
     Review,
     Rule,
@@ -23,7 +24,7 @@ from common.exporting.detections import (
 )
 from common.runs import box_quality, leakage
 from common.runs.box_quality import Found, Place, need_pycocotools
-from common.runs.evaluation import EvaluationOptions
+from common.runs.evaluation import EvaluationOptions, refuse_other_annotations
 from common.runs.reader import Places, Predictions
 from common.runs.scoring import frame_of_truth
 from common.system.errors import UserError, inside, printable
@@ -52,18 +53,27 @@ class DetectionOptions:
     min_score: float = 0.0
     """Leave out boxes below it."""
     review: Path | None = None
-    """A JSON file of image ids, {"keep": [...], "drop": [...]}: leave out what is dropped, or not kept."""
+    """A JSON file of image ids, {"keep": [...], "drop": [...]}: leave out what is dropped, or not kept. split/id names
+    an image whose id two splits have."""
     images: formats.Transfer = "link"
     """Link to the images, or copy them."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """One predictions directory of the new data set."""
+    """One predictions directory of the new data set.
+
+    Attributes:
+        predictions: as read.
+        dataset: they are of.
+        rule: makes their boxes.
+        chosen: where its threshold was chosen by true boxes, None where it was not.
+    """
 
     predictions: Predictions
     dataset: Dataset
     rule: Rule
+    chosen: Chosen | None = None
 
 
 def splits_of(
@@ -72,40 +82,46 @@ def splits_of(
     """Every predictions directory with its data set and the rule that makes its boxes.
 
     Raises:
-        UserError: two directories are of one split, classes differ, or a threshold was not chosen.
+        UserError: two directories are of one split, classes differ, annotations are others than those that were
+            predicted on, or a threshold was not chosen.
     """
     if not 0 < detection.share <= 1 or not 0 <= detection.min_score <= 1:
         raise UserError(f"--share {detection.share} --min-score {detection.min_score}", expected="both within 0 to 1")
     if boxes_at in ("released", "oracle"):
-        raise UserError(f"--boxes-at {boxes_at} with a detection data set", expected="validation or stored, "
-                                                                                    "or --threshold")  # fmt: skip
+        raise UserError(f"--boxes-at {boxes_at} with a detection data set",
+                        expected="validation, pseudo or stored, or --threshold")  # fmt: skip
     opened = [Predictions.open(directory, options.incomplete) for directory in options.runs]
     fixed = detection.threshold is not None or boxes_at == "stored"
-    chosen = [] if fixed else thresholds_of(options, protocol)
+    chosen = [] if fixed else thresholds_of(options, protocol, boxes_at)
     places = Places(options.root, options.boxes, options.metadata, options.list_file)
     splits: dict[str, Split] = {}
     for predictions in opened:
         predictions.need("method", "architecture", "frame", "checkpoint")
-        dataset = predictions.source_in(places).load()
+        source = predictions.source_in(places)
+        dataset = source.load()
+        refuse_other_annotations(predictions, dataset, source.root)
         if dataset.split in splits:
             raise UserError(f"two directories are of the split {dataset.split!r}", where=predictions.directory,
                             do="name one frame of each split")  # fmt: skip
-        rule = _rule(predictions, detection, boxes_at, chosen)
-        splits[dataset.split] = Split(predictions, dataset, rule)
+        splits[dataset.split] = Split(predictions, dataset, *_rule(predictions, detection, boxes_at, chosen))
     names = {split.dataset.class_names for split in splits.values()}
     if len(names) > 1:
         raise UserError(f"the splits {', '.join(splits)} have different classes", do="export them apart")
     return list(splits.values())
 
 
-def _rule(predictions: Predictions, detection: DetectionOptions, boxes_at: str, chosen: list) -> Rule:
+def _rule(
+    predictions: Predictions, detection: DetectionOptions, boxes_at: str, chosen: list[Chosen]
+) -> tuple[Rule, Chosen | None]:
     common = (detection.regions, detection.share, detection.score, detection.min_score)
     if detection.threshold is not None:
-        return Rule(STORED, detection.threshold, "as asked for", *common)
+        return Rule(STORED, detection.threshold, "as asked for", *common), None
     if boxes_at == "stored":
-        return Rule(None, float("nan"), "stored", *common)
-    extractor, threshold, source = rule_on_validation(predictions, chosen)
-    return Rule(extractor, threshold, source, *common)
+        return Rule(None, float("nan"), "stored", *common), None
+    extractor, found = rule_on_validation(predictions, chosen)
+    by = "pseudo boxes of " if boxes_at == "pseudo" else ""
+    source = f"{found.protocol}, chosen on {by}{found.predictions.directory}"
+    return Rule(extractor, found.threshold, source, *common), None if boxes_at == "pseudo" else found
 
 
 def export_dataset(
@@ -127,7 +143,7 @@ def export_dataset(
     ids = {split.dataset.split: [entry.image_id for entry in split.predictions.entries] for split in splits}
     if kind in ("yolo", "voc", "labelme"):
         formats.check_names(ids, kind)
-    review = Review.read(detection.review, {image_id for each in ids.values() for image_id in each})
+    review = Review.read(detection.review, ids)
     top = [MANIFEST, *formats.TOP[kind], *(ids if kind == "labelme" else ())]
     _make_room(out, top, overwrite)
     write_text(unfinished, f"{json.dumps(top)}\n")
@@ -135,7 +151,7 @@ def export_dataset(
     counted: dict[str, dict[str, int]] = {}
     found: dict[str, dict[Place, Found]] = {split: {} for split in ids if measure}
     writer = formats.WRITERS[kind](out, splits[0].dataset.class_names, detection.images)
-    formats.write_all(writer, _images(splits, review, left_out, found), counted)
+    notes = formats.write_all(writer, _images(splits, review, left_out, found), counted)
     write_json(out / MANIFEST, {"format": kind, "splits": {
         split.dataset.split: {
             **manifest(split.predictions), **counted.get(split.dataset.split, {"images": 0, "boxes": 0}),
@@ -149,7 +165,7 @@ def export_dataset(
     release(out)
     said = [printable(line) for line in leakage.lines([split.predictions for split in splits])]
     measured = _measured(splits, found, detection) if measure else []
-    return [*_summary(splits, counted, left_out), *measured, *said]
+    return [*_summary(splits, counted, left_out), *notes, *measured, *said]
 
 
 def manifest(predictions: Predictions) -> dict[str, Any]:
@@ -239,6 +255,9 @@ def _measured(splits: list[Split], found: dict[str, dict[Place, Found]], detecti
         name, (truth, sizes) = split.dataset.split, _true_boxes(split)
         lines = box_quality.lines(found[name], truth, sizes if detection.regions == "all" else None)
         said += [f"{name}: {line}" for line in (lines if truth else ["no image has a true box"])]
+        if split.chosen is not None and (seen := leakage.shared_images(split.chosen.dataset, split.dataset)):
+            said.append(f"{name}: the threshold was chosen on {len(seen)} of these images, so that their figures are "
+                        "optimistic")  # fmt: skip
     return said
 
 

@@ -1,8 +1,8 @@
 """Predictions as labelled images: which boxes an image gets, with what score, and which images are left out."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,9 +12,9 @@ import numpy as np
 from common.datasets import Dataset, Sample
 from common.measuring.extraction import Extractor, cutting
 from common.measuring.geometry import Frame
-from common.measuring.protocols import PROTOCOLS
-from common.pictures.images import ImageError, is_turned
-from common.runs.evaluation import GALLERY_ORDER, EvaluationOptions, evaluate
+from common.measuring.protocols import GRCAM, PROTOCOLS
+from common.pictures.images import ImageError, is_turned, read_size
+from common.runs.evaluation import GALLERY_ORDER, EvaluationOptions, held_out
 from common.runs.reader import Predictions
 from common.runs.record import Prediction
 from common.runs.validating import held_of
@@ -66,57 +66,92 @@ class LabelledImage:
     scores: np.ndarray
 
 
-def thresholds_of(options: EvaluationOptions, protocol: str | None) -> list[tuple[Predictions, str, float]]:
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """Threshold that was chosen on held-out images.
+
+    Attributes:
+        predictions: of these images.
+        dataset: they are of.
+        protocol: by name.
+        threshold: the best one.
+    """
+
+    predictions: Predictions
+    dataset: Dataset
+    protocol: str
+    threshold: float
+
+
+def thresholds_of(options: EvaluationOptions, protocol: str | None, source: str = "validation") -> list[Chosen]:
     """The protocol and the best threshold of each validation directory.
 
     Args:
         options: their `validation` directories are measured; only these need boxes.
-        protocol: by name; None takes the one that stands for a run in its frame.
+        protocol: by name; None takes the one that stands for a run in its frame, of those that options name.
+        source: `validation`, their true boxes, or `pseudo`.
+
+    Raises:
+        UserError: there are no validation directories, or no boxes of them.
     """
     if not options.validation:
         raise UserError("no threshold was chosen", do="give --validation predictions of held-out images with boxes, "
                                                       "or --threshold, or --boxes-at stored")  # fmt: skip
-    asked = EvaluationOptions(
-        options.validation, protocols=() if protocol is None else (protocol,), root=options.root, boxes=options.boxes,
-        metadata=options.metadata, list_file=options.list_file, workers=options.workers,
-    )  # fmt: skip
+    if source == "pseudo" and not options.pseudo:
+        raise UserError("--boxes-at pseudo without --pseudo", do="name what common.pseudo_boxes wrote")
     chosen = []
-    for evaluation in evaluate(asked)[0]:
-        name = next(name for name in GALLERY_ORDER if name in evaluation.results)
-        result = evaluation.results[name]
+    for evaluation in held_out(options if protocol is None else replace(options, protocols=(protocol,))):
+        results = evaluation.pseudo if source == "pseudo" else evaluation.results
+        name = next((name for name in GALLERY_ORDER if name in results and results[name].counted.any()), None)
+        if name is None:
+            raise UserError("none of these images has a box to choose a threshold by",
+                            where=evaluation.predictions.directory)  # fmt: skip
+        result = results[name]
         best = result.best()[result.protocol.criteria.index(0.5)]
-        chosen.append((evaluation.predictions, name, float(result.thresholds[best])))
+        chosen.append(Chosen(evaluation.predictions, evaluation.dataset, name, float(result.thresholds[best])))
     return chosen
 
 
-def rule_on_validation(
-    predictions: Predictions, chosen: list[tuple[Predictions, str, float]]
-) -> tuple[Extractor, float, str]:
-    """Extractor, threshold and its source for a directory, from the validation directory of the same model.
+def rule_on_validation(predictions: Predictions, chosen: list[Chosen]) -> tuple[Extractor, Chosen]:
+    """Extractor of one box an image, and the threshold from the validation directory of the same model.
+
+    A protocol that lets the best of all contours count takes it by the true box; here it is the largest.
 
     Raises:
         UserError: there is none.
     """
-    held = held_of(predictions, [validated for validated, _, _ in chosen])
-    for validated, name, threshold in chosen:
-        if validated is held:
-            return PROTOCOLS[name].extractor, threshold, f"{name}, chosen on {validated.directory}"
+    held = held_of(predictions, [each.predictions for each in chosen])
+    for each in chosen:
+        if each.predictions is held:
+            return PROTOCOLS[each.protocol].extractor.of_one_region(), each
     raise UserError("no --validation predictions of the same checkpoint and frame", where=predictions.directory)
+
+
+Place = tuple[str, str]
+"""Split and image id."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """Decisions about the images, by id: `{"keep": [...], "drop": [...]}`; with `keep` nothing else is taken."""
+    """Decisions about the images: `{"keep": [...], "drop": [...]}`; with `keep` nothing else is taken.
 
-    keep: Collection[str] = ()
-    drop: Collection[str] = ()
+    An image is named by its id, or as `split/id`, which it must be where two splits have that id.
+    """
+
+    keep: Collection[Place] = ()
+    drop: Collection[Place] = ()
 
     @classmethod
-    def read(cls, path: Path | None, known: Collection[str]) -> "Review":
+    def read(cls, path: Path | None, known: Mapping[str, Collection[str]]) -> "Review":
         """The file's lists, or an empty review where there is no file.
 
+        Args:
+            path: the file.
+            known: the image ids of each split.
+
         Raises:
-            UserError: not such a file, an id that no predictions have, or one in both lists.
+            UserError: not such a file, an image that no predictions have, one of two splits, one in both lists, or an
+                empty list of what to keep.
         """
         if path is None:
             return cls()
@@ -125,18 +160,33 @@ class Review:
             isinstance(ids, list) and all(isinstance(image_id, str) for image_id in ids) for ids in stored.values()
         ):  # fmt: skip
             raise UserError("not a review", where=path, expected='{"keep": [image ids], "drop": [image ids]}')
-        keep, drop = set(stored.get("keep", ())), set(stored.get("drop", ()))
-        if unknown := sorted((keep | drop) - set(known)):
-            raise UserError(f"{len(unknown)} of its images are in no predictions, {unknown[0]} among them", where=path)
+        if stored.get("keep") == []:
+            raise UserError("the review keeps no image", where=path, do="leave out keep, or name images in it")
+        places: dict[str, set[Place]] = {}
+        for split, image_ids in known.items():
+            for image_id in image_ids:
+                for name in (image_id, f"{split}/{image_id}"):
+                    places.setdefault(name, set()).add((split, image_id))
+        keep, drop = (_named(stored.get(key, ()), places, path) for key in ("keep", "drop"))
         if both := sorted(keep & drop):
-            raise UserError(f"{both[0]} is to be kept and to be dropped", where=path)
+            raise UserError(f"{both[0][1]} is to be kept and to be dropped", where=path)
         return cls(keep, drop)
 
-    def says_no(self, image_id: str) -> str | None:
+    def says_no(self, split: str, image_id: str) -> str | None:
         """Why an image is left out, or None."""
-        if image_id in self.drop:
+        if (split, image_id) in self.drop:
             return "dropped in the review"
-        return "not kept in the review" if self.keep and image_id not in self.keep else None
+        return "not kept in the review" if self.keep and (split, image_id) not in self.keep else None
+
+
+def _named(names: Collection[str], places: Mapping[str, set[Place]], path: Path) -> set[Place]:
+    if unknown := sorted(set(names) - places.keys()):
+        raise UserError(f"{len(unknown)} of its images are in no predictions, {unknown[0]} among them", where=path)
+    for name in names:
+        if len(places[name]) > 1:
+            each = [f"{split}/{image_id}" for split, image_id in sorted(places[name])]
+            raise UserError(f"{name} is an image of {len(each)} splits", where=path, do=f"write {' or '.join(each)}")
+    return {place for name in names for place in places[name]}
 
 
 def labelled_images(
@@ -148,7 +198,7 @@ def labelled_images(
         left_out[f"skipped by the method: {skipped}"] += 1
     for entry in predictions.entries:
         sample = samples[entry.image_id]
-        reason = review.says_no(entry.image_id) or _unfit(sample)
+        reason = review.says_no(dataset.split, entry.image_id) or _unfit(sample, entry)
         if reason is None:
             boxes, scores = boxes_of(predictions, entry, rule)
             kept = scores >= rule.least_score
@@ -159,36 +209,61 @@ def labelled_images(
         yield LabelledImage(sample, entry.size, boxes[kept], scores[kept])
 
 
-def _unfit(sample: Sample) -> str | None:
+def _unfit(sample: Sample, entry: Prediction) -> str | None:
     try:
-        turned = is_turned(sample.path)
+        if is_turned(sample.path):
+            return "turned by its EXIF tag, which trainers follow and boxes of stored pixels do not"
+        size = read_size(sample.path)
     except ImageError:
         return "the image can't be read"
-    return "turned by its EXIF tag, which trainers follow and boxes of stored pixels do not" if turned else None
+    return None if size == tuple(entry.size) else "its picture has another size than the one that was localized"
 
 
 def boxes_of(predictions: Predictions, entry: Prediction, rule: Rule) -> tuple[np.ndarray, np.ndarray]:
-    """One prediction's boxes (N, 4) in pixels of the original image, clipped to it, and their scores (N,)."""
+    """One prediction's boxes (N, 4) in pixels of the original image, within it, and their scores (N,)."""
     needs_map = rule.extractor is not None or rule.regions == "all" or rule.score == "map"
     if needs_map and not predictions.has_maps:
         raise UserError("these predictions have no maps", where=predictions.directory,
                         do="localize again with maps, or take --boxes-at stored --regions one")  # fmt: skip
     localization_map = predictions.map(entry) if needs_map else None
-    if localization_map is None:
-        return in_image(entry.boxes, entry.frame), np.full(len(entry.boxes), class_probability(entry))
-    if rule.regions == "all":
-        threshold = entry.threshold if rule.extractor is None else rule.threshold
-        found = large_regions(localization_map, rule.extractor or STORED, threshold, rule.share)
-    elif rule.extractor is None:
-        found = entry.boxes
-    else:
-        (found,) = rule.extractor.boxes(localization_map, [rule.threshold])
-        found = found[:1]
-    if rule.score == "map":
+    found = entry.boxes if localization_map is None else _found(localization_map, entry, rule)
+    if localization_map is not None and rule.score == "map":
         scores = np.array([_mean_within(localization_map, box) for box in found])
     else:
         scores = np.full(len(found), class_probability(entry))
-    return in_image(found, entry.frame), scores
+    boxes = in_image(_of_a_pixel(found), entry.frame)
+    within = (boxes[:, :2] < boxes[:, 2:]).all(axis=1)
+    return boxes[within], scores[within]
+
+
+def _found(localization_map: np.ndarray, entry: Prediction, rule: Rule) -> np.ndarray:
+    """Boxes (N, 4) in the frame."""
+    if rule.regions == "all":
+        if rule.extractor is None:
+            extractor, threshold = _cut_of_stored(localization_map, entry), entry.threshold
+        else:
+            extractor, threshold = rule.extractor, rule.threshold
+        return large_regions(localization_map, extractor, threshold, rule.share)
+    if rule.extractor is None:
+        return entry.boxes
+    (found,) = rule.extractor.boxes(localization_map, [rule.threshold])
+    return found[:1]
+
+
+def _cut_of_stored(localization_map: np.ndarray, entry: Prediction) -> Extractor:
+    """The extractor that gives the box that is stored: predictions don't say which one did."""
+    for extractor in (STORED, GRCAM.extractor):
+        (found,) = extractor.boxes(localization_map, [entry.threshold])
+        if np.array_equal(found, entry.boxes):
+            return extractor
+    return STORED
+
+
+def _of_a_pixel(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) at least a pixel wide and high: a region in the last column has no width in a protocol that ends
+    boxes on the last pixel.
+    """
+    return np.concatenate([boxes[:, :2], np.maximum(boxes[:, 2:], boxes[:, :2] + 1)], axis=1)
 
 
 def large_regions(localization_map: np.ndarray, extractor: Extractor, threshold: float, share: float) -> np.ndarray:

@@ -16,6 +16,7 @@ import csv
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -24,7 +25,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from common.datasets import Dataset, Sample, wsoleval
+from common.datasets import Dataset, Sample, splits, wsoleval
 from common.exporting.detections import LabelledImage
 from common.system.errors import UserError
 from common.system.files import write_atomically, write_text, writing
@@ -38,8 +39,8 @@ class Writer(Protocol):
     def add(self, split: str, image: LabelledImage) -> None:
         """Write one image and what belongs to it."""
 
-    def finish(self) -> None:
-        """Write what can only be written at the end."""
+    def finish(self) -> Sequence[str]:
+        """Write what can only be written at the end; gives what its user should know, a line each."""
 
 
 def put_image(source: Path, target: Path, transfer: Transfer) -> None:
@@ -110,14 +111,14 @@ class Coco:
                 "area": (x1 - x0) * (y1 - y0), "iscrowd": 0, "score": round(float(score), 6),
             })  # fmt: skip
 
-    def finish(self) -> None:
+    def finish(self) -> tuple[()]:
         """Put each split's parts together."""
         categories = [{"id": number, "name": name} for number, name in enumerate(self._names, start=1)]
         for split, parts in self._parts.items():
             for part in parts.values():
                 part.close()
 
-            def write(file: BinaryIO, split: str = split) -> None:
+            def write(file: BinaryIO, split: str = split) -> tuple[()]:
                 file.write(b'{"info": {"description": "boxes predicted by weakly supervised localization"},\n')
                 for kind in ("images", "annotations"):
                     file.write(f'"{kind}": [\n'.encode())
@@ -129,6 +130,14 @@ class Coco:
             write_atomically(self._out / "annotations" / f"instances_{split}.json", write)
             for kind in ("images", "annotations"):
                 self._part(split, kind).unlink()
+        return ()
+
+
+ULTRALYTICS = {".avif", ".bmp", ".dng", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff",
+               ".webp"}  # fmt: skip
+"""Endings of the images that Ultralytics looks at (8.4); it passes over any other without a word."""
+JPEGS = {".jfif", ".jpe"}
+"""Other endings of JPEG files, which become `.jpg`."""
 
 
 class Yolo:
@@ -137,38 +146,56 @@ class Yolo:
     def __init__(self, out: Path, class_names: Sequence[str], transfer: Transfer):
         self._out, self._names, self._transfer = out, class_names, transfer
         self._splits: dict[str, None] = {}
+        self._passed_over: Counter[str] = Counter()
 
     def add(self, split: str, image: LabelledImage) -> None:
         """One image and its label file."""
         self._splits[split] = None
-        image_id = image.sample.image_id
-        put_image(image.sample.path, self._out / "images" / split / image_id, self._transfer)
+        image_id = PurePosixPath(image.sample.image_id)
+        ending = image_id.suffix.lower()
+        if ending not in ULTRALYTICS | JPEGS:
+            self._passed_over[ending] += 1
+        name = str(image_id.with_suffix(".jpg") if ending in JPEGS else image_id)
+        put_image(image.sample.path, self._out / "images" / split / name, self._transfer)
         size = np.tile(image.size, 2)
         lines = []
         for box in image.boxes:
             centre, sides = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
             shares = np.concatenate([centre, sides]) / size
             lines.append(" ".join([str(image.sample.label), *(f"{share:.8f}" for share in shares)]) + "\n")
-        write_text(self._label_file(split, image_id), "".join(lines))
+        write_text(self._label_file(split, name), "".join(lines))
 
-    def _label_file(self, split: str, image_id: str) -> Path:
+    def _label_file(self, split: str, name: str) -> Path:
         """Path at which Ultralytics looks for an image's labels: the last `images` of its path is what it replaces."""
-        before, _, after = f"/images/{split}/{image_id}".rpartition("/images/")
+        before, _, after = f"/images/{split}/{name}".rpartition("/images/")
         return (self._out / f"{before}/labels/{after}".lstrip("/")).with_suffix(".txt")
 
-    def finish(self) -> None:
+    def finish(self) -> list[str]:
         """`data.yaml`: JSON's strings are YAML's. Without `path`, images are looked for beside it."""
-        for_validation = next((split for split in ("val", "test", "held") if split in self._splits), None)
-        keys = {split if split in ("train", "val", "test") else "": f"images/{split}" for split in self._splits}
-        keys.pop("", None)
-        keys.setdefault("train", f"images/{next(iter(self._splits))}")
-        keys.setdefault("val", f"images/{for_validation}" if for_validation else keys["train"])
-        lines = [f"{key}: {json.dumps(value)}" for key, value in keys.items()]
+        by_role: dict[str, list[str]] = {}
+        for split in self._splits:
+            by_role.setdefault(splits.role(split) or "train", []).append(f"images/{split}")
+        train = by_role.get("train") or [f"images/{split}" for split in self._splits]
+        val = by_role.get("val") or by_role.get("held") or by_role.get("test") or train
+        places = {"train": train, "val": val, "test": by_role.get("test")}
+        lines = [f"{key}: {json.dumps(each if len(each) > 1 else each[0], ensure_ascii=False)}"
+                 for key, each in places.items() if each]  # fmt: skip
         lines += [
             "names:",
             *(f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in enumerate(self._names)),
         ]
         write_text(self._out / "data.yaml", "\n".join(lines) + "\n")
+        return [*self._on_validation(train, val, by_role), *(
+            f"{count} images end in {ending or 'nothing'}, which Ultralytics passes over"
+            for ending, count in sorted(self._passed_over.items())
+        )]  # fmt: skip
+
+    def _on_validation(self, train: list[str], val: list[str], by_role: Mapping[str, list[str]]) -> list[str]:
+        if shared := sorted(set(train) & set(val)):
+            return [f"data.yaml: val is {', '.join(shared)}, images that are trained on: there is no other split"]
+        if val == by_role.get("test"):
+            return [f"data.yaml: val is {', '.join(val)}, as test is: the best epoch is chosen on it"]
+        return []
 
 
 class Voc:
@@ -207,11 +234,12 @@ class Voc:
             f"  <segmented>0</segmented>\n{''.join(objects)}</annotation>\n"
         )
 
-    def finish(self) -> None:
+    def finish(self) -> tuple[()]:
         """The lists of each split, and the classes."""
         for split, stems in self._splits.items():
             write_text(self._root / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
         write_text(self._root / "classes.txt", "".join(f"{name}\n" for name in self._names))
+        return ()
 
 
 class Labelme:
@@ -238,9 +266,10 @@ class Labelme:
         }  # fmt: skip
         write_text(target.with_suffix(".json"), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
-    def finish(self) -> None:
+    def finish(self) -> tuple[()]:
         """The list of labels that labelme's `--labels` reads."""
         write_text(self._out / "labels.txt", "".join(f"{name}\n" for name in self._names))
+        return ()
 
 
 class Table:
@@ -267,10 +296,11 @@ class Table:
             path = f"./{image.sample.image_id}" if image.sample.image_id.startswith(" ") else image.sample.image_id
             self._writer.writerow([path, *cells, split, name, f"{score:.6f}"])
 
-    def finish(self) -> None:
+    def finish(self) -> tuple[()]:
         """Name the file."""
         self._file.close()
         os.replace(self._part, self._out / "boxes.csv")
+        return ()
 
 
 class Wsoleval:
@@ -286,10 +316,11 @@ class Wsoleval:
         sample = replace(image.sample, boxes=image.boxes, declared_size=image.size, masks=(), ignore=None)
         self._samples.setdefault(split, []).append(sample)
 
-    def finish(self) -> None:
+    def finish(self) -> tuple[()]:
         """Each split's folder."""
         for split, samples in self._samples.items():
             wsoleval.write(Dataset("wsoleval", split, tuple(samples), tuple(self._names)), self._out / "metadata")
+        return ()
 
 
 WRITERS: dict[str, type] = {
@@ -304,11 +335,13 @@ TOP: dict[str, tuple[str, ...]] = {
 """Files that a format writes at the top of its folder; labelme also a folder for each split."""
 
 
-def write_all(writer: Writer, images: Iterable[tuple[str, LabelledImage]], counted: dict[str, dict[str, int]]) -> None:
-    """Write every image with its split; `counted` gets images and boxes by split."""
+def write_all(
+    writer: Writer, images: Iterable[tuple[str, LabelledImage]], counted: dict[str, dict[str, int]]
+) -> Sequence[str]:
+    """Write every image with its split; `counted` gets images and boxes by split. Gives lines for the user."""
     for split, image in images:
         writer.add(split, image)
         counts = counted.setdefault(split, {"images": 0, "boxes": 0})
         counts["images"] += 1
         counts["boxes"] += len(image.boxes)
-    writer.finish()
+    return writer.finish()

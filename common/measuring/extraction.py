@@ -19,7 +19,7 @@ OpenCV finds contours and components; versions 4.11 and 5.0 gave the same boxes 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -75,6 +75,10 @@ class Extractor:
             if level not in found:
                 found[level] = self.finish(region((surface > level).view(np.uint8)), surface.shape)
         return [found[level] for level in levels]
+
+    def of_one_region(self) -> "Extractor":
+        """The same rule with one box an image: of every contour the one that encloses the largest area."""
+        return replace(self, region="largest-contour") if self.region == "every-contour" else self
 
     def finish(self, boxes: Boxes, shape: tuple[int, ...]) -> Boxes:
         """End boxes (K, 4), which end one past their last pixel, as `end` says; in place, for a (height, width)."""

@@ -138,6 +138,21 @@ def test_boxes_at_a_chosen_threshold_say_so(tmp_path, source):
         boxes_to_export(evaluation, replace(options, boxes_at="validation"))
 
 
+def test_the_true_box_does_not_choose_among_the_contours_of_maxboxaccv2(tmp_path, source):
+    """A map of two regions, the smaller of which is the true box: V2 counts a hit, and the box is the larger's."""
+    run = runs.write(tmp_path / "run", source)
+    for path in (run / "maps").rglob("*.npy"):
+        picture = np.load(path)
+        picture[160:222, 4:220] = 1.0
+        np.save(path, picture)
+    options = Export((run,), out=tmp_path / "out", boxes_at="oracle", boxes_of="wsoleval-v2",
+                     protocols=("wsoleval-v2",), workers=1, resamples=0)  # fmt: skip
+    (evaluation,), _ = evaluate(options)
+    assert evaluation.rows[0].gt_known == 100
+    for box in boxes_to_export(evaluation, options).by_image.values():
+        np.testing.assert_allclose(box * np.tile([224 / 80, 224 / 60], 2), [4, 160, 220, 222])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("known", "others"), [(True, "0"), (False, "")])
 def test_what_was_trained_on_stands_in_every_file(tmp_path, source, known, others):

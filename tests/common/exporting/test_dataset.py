@@ -4,19 +4,36 @@ import csv
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
-from common.datasets import DataSource
+from common.datasets import DataSource, Sample
 from common.export import Export, main
 from common.exporting import formats
 from common.exporting.dataset import DetectionOptions, export_dataset
-from common.exporting.detections import Review, class_probability, large_regions
+from common.exporting.detections import (
+    STORED,
+    LabelledImage,
+    Review,
+    Rule,
+    boxes_of,
+    class_probability,
+    large_regions,
+    rule_on_validation,
+    thresholds_of,
+)
 from common.measuring.extraction import Extractor
+from common.measuring.geometry import Frame
+from common.measuring.protocols import PROTOCOLS
+from common.runs import pseudo
+from common.runs.reader import Predictions
+from common.runs.record import Prediction
 from common.system.errors import UserError
 from tests import runs
 
@@ -233,6 +250,7 @@ def test_what_gets_no_box_is_counted(tmp_path, birds, directories):
         "test: 1 images left out: no region found",
         "test: 1 images left out: turned by its EXIF tag, which trainers follow and boxes of stored pixels do not",
         "test: 1 images left out: dropped in the review",
+        "data.yaml: val is images/test, images that are trained on: there is no other split",
         f"whether these images were trained on is unknown for: {left}",
     ]
     assert not (out / "images" / "test" / NAMES[0]).exists()
@@ -247,18 +265,31 @@ def test_boxes_below_the_least_score_are_counted(tmp_path, directories):
     ({"drop": ["no such image"]}, "1 of its images are in no predictions, no such image among them"),
     ({"drop": [f"{NAMES[0]}/three.png"], "keep": [f"{NAMES[0]}/three.png"]}, "is to be kept and to be dropped"),
     ({"delete": []}, "not a review"),
+    ({"keep": []}, "the review keeps no image"),
     ([1], "not a review"),
 ])  # fmt: skip
 def test_a_review_that_makes_no_sense_is_refused(tmp_path, content, complaint):
     path = tmp_path / "review.json"
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UserError, match=complaint):
-        Review.read(path, truth("test"))
+        Review.read(path, {"test": truth("test").keys()})
 
 
 def test_a_review_of_kept_images_keeps_no_other():
-    review = Review(keep={"a"}, drop={"b"})
-    assert [review.says_no(name) for name in "abc"] == [None, "dropped in the review", "not kept in the review"]
+    review = Review(keep={("test", "a")}, drop={("test", "b")})
+    assert [review.says_no("test", name) for name in "abc"] == [None, "dropped in the review", "not kept in the review"]
+    assert review.says_no("train", "a") == "not kept in the review"
+
+
+def test_a_review_says_which_split_an_image_is_of_where_two_have_its_id(tmp_path):
+    path, known = tmp_path / "review.json", {"train": ["a/1.png", "a/2.png"], "test": ["a/1.png"]}
+    path.write_text('{"drop": ["a/1.png"]}')
+    with pytest.raises(UserError, match=r"a/1.png is an image of 2 splits. Write test/a/1.png or train/a/1.png"):
+        Review.read(path, known)
+    path.write_text('{"drop": ["test/a/1.png", "a/2.png"]}')
+    review = Review.read(path, known)
+    said = [review.says_no(split, name) for split, names in known.items() for name in names]
+    assert said == [None, "dropped in the review", "dropped in the review"]
 
 
 def test_a_stopped_export_is_finished_by_the_same_command(tmp_path, directories, monkeypatch):
@@ -281,6 +312,127 @@ def test_a_stopped_export_is_finished_by_the_same_command(tmp_path, directories,
     assert not (out / ".unfinished").exists()
     with pytest.raises(UserError, match="the folder is not empty"):
         exported(directories, tmp_path, "yolo")
+
+
+@pytest.mark.parametrize(("names", "content", "said"), [
+    (["train", "valid", "test"],
+     {"train": "images/train", "val": "images/valid", "test": "images/test"}, None),
+    (["training", "validation"], {"train": "images/training", "val": "images/validation"}, None),
+    (["Train", "held", "test"], {"train": "images/Train", "val": "images/held", "test": "images/test"}, None),
+    (["train", "test"], {"train": "images/train", "val": "images/test", "test": "images/test"},
+     "data.yaml: val is images/test, as test is: the best epoch is chosen on it"),
+    (["all"], {"train": "images/all", "val": "images/all"},
+     "data.yaml: val is images/all, images that are trained on: there is no other split"),
+    (["north", "south", "dev"], {"train": ["images/north", "images/south"], "val": "images/dev"}, None),
+])  # fmt: skip
+def test_ultralytics_is_told_which_split_is_which(tmp_path, names, content, said):
+    """Roboflow calls it valid, and others validation: an unknown name was left out, and val was train."""
+    picture = tmp_path / "1.jfif"
+    Image.new("RGB", SIZE).save(picture, "JPEG")
+    writer = formats.Yolo(tmp_path / "out", NAMES, "link")
+    sample = Sample("a/1.jfif", picture, 0)
+    for name in names:
+        writer.add(name, LabelledImage(sample, SIZE, np.array([[0.0, 0, 100, 60]]), np.array([1.0])))
+    assert writer.finish() == ([said] if said else [])
+    read = yaml.safe_load((tmp_path / "out/data.yaml").read_text(encoding="utf-8"))
+    assert {key: value for key, value in read.items() if key != "names"} == content
+    assert (tmp_path / "out/images" / names[0] / "a/1.jpg").is_file()
+    assert (
+        tmp_path / "out/labels" / names[0] / "a/1.txt"
+    ).read_text() == "0 0.25000000 0.25000000 0.50000000 0.50000000\n"
+
+
+def test_images_that_ultralytics_passes_over_are_said(tmp_path):
+    picture = tmp_path / "1.gif"
+    Image.new("RGB", SIZE).save(picture)
+    writer = formats.Yolo(tmp_path / "out", NAMES, "link")
+    for split in ("train", "val"):
+        writer.add(split, LabelledImage(Sample("a/1.gif", picture, 0), SIZE, np.array([[0.0, 0, 9, 9]]), np.ones(1)))
+    assert writer.finish() == ["2 images end in .gif, which Ultralytics passes over"]
+
+
+def test_a_picture_of_another_size_than_was_localized_is_left_out(tmp_path, birds, directories):
+    """As where --root names the same images in another size: boxes would be pixels of the old ones."""
+    Image.new("RGB", (400, 240)).save(birds / "test" / NAMES[0] / "three.png")
+    _, lines = exported({"test": directories["test"]}, tmp_path, "coco")
+    assert lines[:2] == [
+        "test: 5 images, 5 boxes, threshold @0.5 as asked for",
+        "test: 1 images left out: its picture has another size than the one that was localized",
+    ]
+
+
+def test_annotations_that_changed_since_are_refused(tmp_path, birds, directories):
+    (birds / "test" / NAMES[0] / "three.png").unlink()
+    with pytest.raises(UserError):
+        exported({"test": directories["test"]}, tmp_path, "coco")
+    source = DataSource("folder", birds, "test")
+    boxes = {sample.image_id: np.array([[0.0, 0, 9, 9]]) for sample in source.load()}
+    run = runs.write(tmp_path / "unboxed", source, boxes=boxes)
+    (birds / "test" / NAMES[1]).rename(birds / "test" / "a new name")
+    with pytest.raises(UserError, match="annotations are not those that were predicted on"):
+        exported({"test": run}, tmp_path, "coco")
+
+
+def entry_of(localization_map: np.ndarray, extractor: Extractor, threshold: float) -> Prediction:
+    (found,) = extractor.boxes(localization_map, [threshold])
+    return Prediction("1", 0, (224, 224), Frame.squash((224, 224)), None, None, found[0], threshold)
+
+
+def boxes_by(localization_map: np.ndarray, entry: Prediction, rule: Rule) -> list:
+    predictions = SimpleNamespace(has_maps=True, map=lambda _: localization_map)
+    return boxes_of(predictions, entry, rule)[0].tolist()
+
+
+def test_a_region_in_the_last_column_has_a_width():
+    """A protocol's box ends on the last pixel, x 223: its width was 0."""
+    picture = np.zeros((224, 224), np.float32)
+    picture[10:30, 223] = 1.0
+    rule = PROTOCOLS["wsoleval-v1"].extractor
+    entry = entry_of(picture, rule, 0.5)
+    assert entry.boxes.tolist() == [[223, 10, 223, 30]]
+    for asked in (Rule(rule, 0.5, ""), Rule(None, 0.5, ""), Rule(rule, 0.5, "", "all"), Rule(None, 0.5, "", "all")):
+        assert boxes_by(picture, entry, asked) == [[223, 10, 224, 30]]
+
+
+def test_all_regions_are_cut_as_the_stored_box_was():
+    """A map from 0.3 to 0.9, which DGL's and GRCAM's rule stretches: above 0.2 as it stands lies everything."""
+    picture = np.full((224, 224), 0.3, np.float32)
+    picture[10:60, 10:60] = picture[100:140, 100:140] = 0.9
+    entry = entry_of(picture, PROTOCOLS["grcam"].extractor, 0.2)
+    assert boxes_by(picture, entry, Rule(None, 0.2, "", "all", 0.5)) == [[10, 10, 60, 60], [100, 100, 140, 140]]
+
+
+def test_the_largest_contour_is_taken_where_a_protocol_lets_any_count(tmp_path, birds):
+    """OpenCV names the lowest contour first."""
+    source = DataSource("folder", birds, "held", boxes=tmp_path / "boxes.csv", held_per_class=1)
+    held = runs.write(tmp_path / "held", source)
+    chosen = thresholds_of(Export((held,), validation=(held,), workers=1), "wsoleval-v2")
+    extractor, found = rule_on_validation(Predictions.open(held), chosen)
+    assert (extractor.region, found.protocol) == ("largest-contour", "wsoleval-v2")
+    picture = np.zeros((224, 224), np.float32)
+    picture[10:100, 10:100] = picture[200:210, 200:210] = 1.0
+    entry = entry_of(picture, STORED, 0.5)
+    assert boxes_by(picture, entry, Rule(extractor, 0.5, "")) == [[10, 10, 100, 100]]
+
+
+def test_thresholds_are_chosen_on_pseudo_boxes_where_there_are_no_others(tmp_path, birds):
+    source = DataSource("folder", birds, "train")
+    boxes = {key: np.array([box], float) for key, (_, box) in truth("train").items()}
+    run = runs.write(tmp_path / "run", source, boxes=boxes)
+    pseudo.write(tmp_path / "pseudo.csv", {key: box[0] for key, box in boxes.items()})
+    asked = Export((run,), validation=(run,), pseudo=(tmp_path / "pseudo.csv",), out=tmp_path / "out", workers=1)
+    line, *_ = export_dataset(asked, DetectionOptions(), "coco", tmp_path / "out", False, boxes_at="pseudo")
+    assert line.startswith("train: 6 images, 6 boxes, threshold @0.0")
+    assert line.endswith(f"wsoleval-v1, chosen on pseudo boxes of {run}")
+    with pytest.raises(UserError, match="--boxes-at pseudo without --pseudo"):
+        export_dataset(replace(asked, pseudo=()), DetectionOptions(), "coco", tmp_path / "b", False, boxes_at="pseudo")
+
+
+def test_boxes_measured_where_their_threshold_was_chosen_are_said_to_be(tmp_path, directories):
+    run = directories["train"]
+    asked = Export((run,), validation=(run,), out=tmp_path / "out", workers=1)
+    lines = export_dataset(asked, DetectionOptions(), "coco", tmp_path / "out", False, measure=True)
+    assert "train: the threshold was chosen on 6 of these images, so that their figures are optimistic" in lines
 
 
 def test_overwriting_takes_away_what_the_last_export_wrote_and_nothing_else(tmp_path, directories):
@@ -368,7 +520,7 @@ def test_measured_boxes(tmp_path, directories):
 
 def test_an_image_that_is_left_out_is_a_miss_of_corloc(tmp_path, directories):
     review = tmp_path / "review.json"
-    review.write_text(json.dumps({"drop": [f"{NAMES[0]}/three.png"]}))
+    review.write_text(json.dumps({"drop": [f"test/{NAMES[0]}/three.png"]}))
     _, lines = exported(directories, tmp_path, "csv", measure=True, review=review)
     assert f"test: CorLoc {500 / 6:.2f} of 6 images with true boxes" in lines
 
