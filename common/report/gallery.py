@@ -5,7 +5,8 @@ and an IoU with its verdict is one byte; `report.js` draws from these.
 """
 
 import base64
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,7 +16,7 @@ from common.measuring.protocols import PROTOCOLS, Protocol
 from common.pictures.images import ImageError, read_rgb
 from common.pictures.overlays import encode_jpeg, rescaled
 from common.runs.audit import Judged, judge
-from common.runs.evaluation import GALLERY_ORDER, Evaluation, Row
+from common.runs.evaluation import GALLERY_ORDER, Evaluation, Row, set_numbers
 from common.runs.record import Prediction
 from common.system.progress import bar
 
@@ -29,6 +30,8 @@ NO_BOX = 65535
 """Every coordinate of a box that is not there; 255 where a coordinate is a byte."""
 NOT_COUNTED, UNKNOWN = 127, 126
 """Verdict bytes; any other is 100 times the IoU, plus 128 for a hit."""
+CRITERION = 0.5
+"""IoU of a hit, where a protocol has several criteria."""
 IOU_GRID = np.round(np.arange(0, 1.0001, 0.02), 2)
 
 
@@ -64,8 +67,9 @@ def _sliding(protocol: Protocol, row: Row, source: str) -> Measure:
         return Measure(protocol, (float(row.threshold or 0.0),), 0, source)
     sweep = np.asarray(protocol.sweep)
     chosen = sweep[np.linspace(0, len(sweep) - 1, min(len(sweep), STEPS)).round().astype(int)]
-    thresholds = sorted({*chosen.tolist(), row.thresholds[0]})
-    return Measure(protocol, tuple(thresholds), thresholds.index(row.thresholds[0]), source)
+    start = row.thresholds[row.criterion_of_half()]
+    thresholds = sorted({*chosen.tolist(), start})
+    return Measure(protocol, tuple(thresholds), thresholds.index(start), source)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class Verdicts:
     Attributes:
         boxes: (T, 4) uint16 in the frame, `NO_BOX` where nothing was found.
         iou: (T,) float32.
-        counted, hit: (T,) bool.
+        counted, hit: (T,) bool; a hit at `CRITERION` where a protocol has several.
     """
 
     boxes: np.ndarray
@@ -84,9 +88,10 @@ class Verdicts:
     hit: np.ndarray
 
 
-def _verdicts(judged: Judged) -> Verdicts:
+def _verdicts(judged: Judged, protocol: Protocol) -> Verdicts:
     boxes = [_pixels(box) for box in judged.scores.boxes]
-    return Verdicts(np.array(boxes), judged.scores.iou.astype(np.float32), judged.counted, judged.correct.any(axis=1))
+    hit = judged.correct[:, protocol.criteria.index(CRITERION)]
+    return Verdicts(np.array(boxes), judged.scores.iou.astype(np.float32), judged.counted, hit)
 
 
 def _pixels(box: np.ndarray | None) -> np.ndarray:
@@ -101,11 +106,13 @@ class JudgedRun:
         evaluation: the run.
         measure: how it was judged.
         judged: by image id, empty without ground truth.
+        dataset: number of its images' data set on the page; see `set_numbers`.
     """
 
     evaluation: Evaluation
     measure: Measure
     judged: dict[str, Verdicts]
+    dataset: int = 0
 
     def hit(self, image_id: str) -> bool | None:
         """Whether the image is a hit at the threshold the page opens with; None where nobody can tell."""
@@ -119,29 +126,44 @@ class JudgedRun:
         return 100.0 * (iou[:, None] >= IOU_GRID - 1e-12).mean(axis=0) if len(iou) else np.full(len(IOU_GRID), np.nan)
 
 
-def judge_run(evaluation: Evaluation, count_missing: bool, workers: int) -> JudgedRun:
-    """Judge every image of a run at the thresholds of its slider."""
+def judge_runs(evaluations: Sequence[Evaluation], count_missing: bool, workers: int) -> list[JudgedRun]:
+    """Judge every image of each run at the thresholds of its slider."""
+    numbers = set_numbers(evaluations)
+    return [_judge_run(*each, count_missing, workers) for each in zip(evaluations, numbers, strict=True)]
+
+
+def _judge_run(evaluation: Evaluation, number: int, count_missing: bool, workers: int) -> JudgedRun:
     how = measure(evaluation)
     judged: dict[str, Verdicts] = {}
     if how.protocol is not None:
         every = judge(evaluation.predictions, evaluation.samples, how.protocol, how.thresholds, count_missing, workers)
-        judged = {one.entry.image_id: _verdicts(one) for one in every}
-    return JudgedRun(evaluation, how, judged)
+        judged = {one.entry.image_id: _verdicts(one, how.protocol) for one in every}
+    return JudgedRun(evaluation, how, judged, number)
 
 
-def choose(runs: Sequence[JudgedRun], count: int) -> list[str]:
-    """Image ids to picture, in the data's order: where not all fit, half of them misses of the first run."""
-    every = dict.fromkeys(entry.image_id for run in runs for entry in run.evaluation.predictions.entries)
+Place = tuple[int, str]
+"""Number of a data set on the page, and image id."""
+
+
+def choose(runs: Sequence[JudgedRun], count: int) -> list[Place]:
+    """Images to picture, in the data's order: where not all fit, half of them misses of their data set's first run."""
+    every = _every(runs)
     if len(every) <= count:
-        return list(every)
-    misses = [image_id for image_id in every if runs[0].hit(image_id) is False]
-    others = [image_id for image_id in every if runs[0].hit(image_id) is not False]
+        return every
+    first = {run.dataset: run for run in reversed(runs)}
+    misses = [place for place in every if first[place[0]].hit(place[1]) is False]
+    others = [place for place in every if first[place[0]].hit(place[1]) is not False]
     some = _spread(misses, max(count // 2, count - len(others)))
     kept = {*some, *_spread(others, count - len(some))}
-    return [image_id for image_id in every if image_id in kept]
+    return [place for place in every if place in kept]
 
 
-def _spread(items: list[str], count: int) -> list[str]:
+def _every(runs: Sequence[JudgedRun]) -> list[Place]:
+    places = ((run.dataset, entry.image_id) for run in runs for entry in run.evaluation.predictions.entries)
+    return list(dict.fromkeys(places))
+
+
+def _spread(items: list[Place], count: int) -> list[Place]:
     if len(items) <= count:
         return items
     return [items[int(position)] for position in np.linspace(0, len(items) - 1, count)]
@@ -151,27 +173,32 @@ def data(runs: Sequence[JudgedRun], count: int, picture_side: int) -> tuple[dict
     """Data that the script draws from, as JSON takes it, and how many images could no longer be read.
 
     Args:
-        runs: all of one data set.
+        runs: of one data set or several; an image stands under the runs of its own.
         count: images to picture at most.
         picture_side: longest side of a photograph in pixels.
     """
+    names, number_of = _classes(runs)
+    ids = Counter(image_id for _, image_id in _every(runs))
     entries = [{entry.image_id: entry for entry in run.evaluation.predictions.entries} for run in runs]
     images, unreadable = [], 0
     chosen = choose(runs, count)
-    for image_id in bar(chosen, total=len(chosen), desc="drawing the gallery"):
-        sample = next(run.evaluation.samples[image_id] for run in runs if image_id in run.evaluation.samples)
+    for number, image_id in bar(chosen, total=len(chosen), desc="drawing the gallery"):
+        mine = [at for at, run in enumerate(runs) if run.dataset == number]
+        dataset = runs[mine[0]].evaluation.dataset
+        sample = runs[mine[0]].evaluation.samples[image_id]
         try:
             picture = rescaled(read_rgb(sample.path), picture_side)
         except ImageError:
             unreadable += 1
             continue
         looks = [
-            None if image_id not in of_run else _look(run, of_run[image_id])
-            for run, of_run in zip(runs, entries, strict=True)
+            _look(run, of_run[image_id], number_of[at]) if at in mine and image_id in of_run else None
+            for at, (run, of_run) in enumerate(zip(runs, entries, strict=True))
         ]
         images.append({
             "id": image_id,
-            "label": sample.label,
+            **({"review": f"{dataset.split}/{image_id}"} if ids[image_id] > 1 else {}),
+            "label": number_of[mine[0]](sample.label),
             "size": list(sample.size),
             "truth": np.asarray(sample.boxes, float).round(1).tolist(),
             "picture": "data:image/jpeg;base64," + _base64(encode_jpeg(picture)),
@@ -179,10 +206,31 @@ def data(runs: Sequence[JudgedRun], count: int, picture_side: int) -> tuple[dict
         })  # fmt: skip
     return {
         "runs": [_run_fields(run) for run in runs],
-        "classes": list(runs[0].evaluation.dataset.shown_names),
+        "classes": names,
         "heat": cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1].tolist(),
         "images": images,
     }, unreadable
+
+
+def _classes(runs: Sequence[JudgedRun]) -> tuple[list[str], list[Callable[[int], int]]]:
+    """Class names of the page, and of each run the function from its data set's labels to their places there."""
+    each = [list(run.evaluation.dataset.shown_names) for run in runs]
+    if all(names == each[0] for names in each):
+        return each[0], [lambda label: label] * len(runs)
+    shown: list[str] = list(dict.fromkeys(name for names in each for name in names))
+    place = {name: number for number, name in enumerate(shown)}
+
+    def of(names: list[str]) -> Callable[[int], int]:
+        def number_of(label: int) -> int:
+            name = names[label] if label < len(names) else f"class {label}"
+            if name not in place:  # of a network that knows more classes than its data set has
+                place[name] = len(shown)
+                shown.append(name)
+            return place[name]
+
+        return number_of
+
+    return shown, [of(names) for names in each]
 
 
 def _run_fields(run: JudgedRun) -> dict:
@@ -205,8 +253,8 @@ def _run_fields(run: JudgedRun) -> dict:
     }
 
 
-def _look(run: JudgedRun, entry: Prediction) -> dict:
-    """One run's view of one image, in bytes."""
+def _look(run: JudgedRun, entry: Prediction, number_of: Callable[[int], int]) -> dict:
+    """One run's view of one image, in bytes; `number_of` turns its labels into the page's."""
     predictions = run.evaluation.predictions
     judged = run.judged.get(entry.image_id)
     boxes = _pixels(entry.box)[None] if judged is None else judged.boxes
@@ -217,7 +265,7 @@ def _look(run: JudgedRun, entry: Prediction) -> dict:
         "wide": wide,
         "boxes": _base64((boxes if wide else np.minimum(boxes, 255)).astype("<u2" if wide else np.uint8).tobytes()),
         "verdicts": _base64(verdicts.tobytes()),
-        "predicted": entry.top5[0] if entry.top5 else None,
+        "predicted": number_of(entry.top5[0]) if entry.top5 else None,
         "score": _score(entry),
     }
     if predictions.has_maps:

@@ -25,7 +25,7 @@ from common.datasets.known import known_as
 from common.measuring.protocols import PROTOCOLS
 from common.report import gallery, segmentation
 from common.report.figures import Curve, Whisker, charts, whiskers
-from common.report.gallery import JudgedRun
+from common.report.gallery import CRITERION, JudgedRun
 from common.report.published import published
 from common.runs.comparing import Comparison, compare
 from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
@@ -90,7 +90,7 @@ def build(options: Report) -> str:
         return segmentation.build(found, options.gallery, options.picture, _environment())
     evaluations, baselines = evaluate(options, need_boxes=False)
     seeds = seed_rows(evaluations, options.resampling)
-    judged = [gallery.judge_run(evaluation, options.count_missing, options.workers) for evaluation in evaluations]
+    judged = gallery.judge_runs(evaluations, options.count_missing, options.workers)
     pictured, unreadable = gallery.data(judged, options.gallery, options.picture)
     scored = any(evaluation.rows for evaluation in evaluations)
     template = _environment().get_template("report.html.j2")
@@ -241,29 +241,47 @@ def _iou_charts(judged: Sequence[JudgedRun]) -> list[str]:
     colours, drawn = _colours([run.evaluation for run in judged]), []
     for protocol in dict.fromkeys(run.measure.protocol for run in judged if run.measure.protocol):
         curves = [
-            Curve(f"{run.evaluation.label} @{run.measure.thresholds[run.measure.start]:.3g}",
-                  colours[run.evaluation.label], gallery.IOU_GRID, run.reach(), 0.5)
+            Curve(f"{run.evaluation.label} @{run.measure.thresholds[run.measure.start]:.3g} {run.measure.source}",
+                  colours[run.evaluation.label], gallery.IOU_GRID, run.reach(), CRITERION)
             for run in judged if run.measure.protocol == protocol
         ]  # fmt: skip
         drawn += charts(f"{protocol.name}: images with at least this IoU", curves)
     return drawn
 
 
-def _per_class(judged: Sequence[JudgedRun]) -> list[list[str]]:
-    """GT-known by class: a line a class, a column a run, at the thresholds the gallery opens with."""
-    scored = [(run, run.measure.protocol.name) for run in judged if run.measure.protocol]
-    if not scored:
-        return []
-    first = scored[0][0].evaluation
+def _per_class(judged: Sequence[JudgedRun]) -> list[tuple[str, list[list[str]]]]:
+    """GT-known by class, a table with its title for each data set: a line a class, a column a run, at the thresholds
+    that the gallery opens with.
+    """
+    by_set: dict[int, list[JudgedRun]] = {}
+    for run in judged:
+        if run.measure.protocol:
+            by_set.setdefault(run.dataset, []).append(run)
+    tables = []
+    for runs in by_set.values():
+        dataset = runs[0].evaluation.dataset
+        more = f", {len(dataset)} of {dataset.name} {dataset.split}" if len(by_set) > 1 else ""
+        tables.append((f"GT-known by class{more}", _class_table(runs)))
+    return tables
+
+
+def _class_table(runs: Sequence[JudgedRun]) -> list[list[str]]:
+    first = runs[0].evaluation
     names = first.dataset.shown_names
     counts = np.bincount([sample.label for sample in first.samples.values()], minlength=len(names))
-    heads = [f"{run.evaluation.label}, {protocol}" for run, protocol in scored]
-    table = [["class", "images", *heads]]
-    columns = [_class_hits(run, len(names)) for run, _ in scored]
+    table = [["class", "images", *(f"{run.evaluation.label}, {_measured_at(run)}" for run in runs)]]
+    columns = [_class_hits(run, len(names)) for run in runs]
     for label, name in enumerate(names):
         cells = ["-" if np.isnan(column[label]) else f"{column[label]:.1f}" for column in columns]
         table.append([name, str(counts[label]), *cells])
     return table
+
+
+def _measured_at(run: JudgedRun) -> str:
+    """Protocol, threshold and its source, and the IoU where the protocol has several."""
+    protocol, threshold = run.measure.protocol, run.measure.thresholds[run.measure.start]
+    iou = f" IoU {CRITERION}" if protocol is not None and len(protocol.criteria) > 1 else ""
+    return f"{'' if protocol is None else protocol.name}{iou} @{threshold:.3g} {run.measure.source}"
 
 
 def _class_hits(run: JudgedRun, classes: int) -> np.ndarray:

@@ -4,7 +4,7 @@ python -m common.report.sheet runs/cam/test/crop runs/bas/test/crop --validation
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,7 +15,7 @@ from common.pictures.images import read_rgb
 from common.pictures.overlays import check_ending, draw, encode
 from common.report.gallery import measure
 from common.runs.audit import judge
-from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate
+from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate, set_numbers
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
 from common.system.options import parse
@@ -55,8 +55,11 @@ def sheet(
         ids: images to show instead.
 
     Raises:
-        UserError: no such image in some directory.
+        UserError: no such image in some directory, or directories of several data sets.
     """
+    if other := [each for each, number in zip(evaluations, set_numbers(evaluations), strict=True) if number]:
+        raise UserError("the runs are of other images", where=other[0].predictions.directory,
+                        expected=f"those of {evaluations[0].predictions.directory}")  # fmt: skip
     held = [{entry.image_id for entry in evaluation.predictions.entries} for evaluation in evaluations]
     common = [
         entry.image_id for entry in evaluations[0].predictions.entries if all(entry.image_id in ids for ids in held)
@@ -91,9 +94,11 @@ def _pictures(evaluation: Evaluation, picked: Sequence[str], size: tuple[int, in
     for image_id in picked:
         sample, entry = evaluation.samples[image_id], entries[image_id]
         localization_map = evaluation.predictions.map(entry) if evaluation.predictions.has_maps else None
-        _, overlay = draw(
-            read_rgb(sample.path), entry.frame, localization_map, boxes[image_id], sample.boxes, 2 * max(size)
-        )
+        picture = read_rgb(sample.path)
+        stored = picture.shape[1::-1]
+        truth = sample.boxes * np.tile(np.divide(stored, sample.size), 2)  # pixels of the size that is declared
+        frame = replace(entry.frame, original=stored)
+        _, overlay = draw(picture, frame, localization_map, boxes[image_id], truth, 2 * max(size))
         small = cv2.resize(overlay, size, interpolation=cv2.INTER_AREA)
         pictures.append(cv2.copyMakeBorder(small, 0, GAP, 0, GAP, cv2.BORDER_CONSTANT, value=(255, 255, 255)))
     return pictures

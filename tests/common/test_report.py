@@ -3,6 +3,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -19,6 +20,7 @@ from common.report.sheet import GAP, WORDS, sheet
 from common.runs.evaluation import evaluate
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
+from common.system.errors import UserError
 from tests import runs, small_cub
 
 
@@ -161,6 +163,59 @@ def test_published_figures_stand_on_the_whole_data_set_only(both, monkeypatch):
     assert "92.35" in page
 
 
+def folders(root, **splits) -> dict[str, DataSource]:
+    """A split for each keyword: its classes, with two images each, all of another colour."""
+    lines = ["path,x0,y0,x1,y1"]
+    for number, (split, classes) in enumerate(splits.items()):
+        for place, name in enumerate(classes):
+            for image in range(2):
+                path = root / split / name / f"{image}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new("RGB", (80, 60), (40 * number, 40 * place, 90 * image)).save(path)
+                lines.append(f"{split}/{name}/{image}.png,10,10,60,50")
+    (root / "boxes.csv").write_text("\n".join(lines) + "\n")
+    return {split: DataSource("folder", root, split, boxes=root / "boxes.csv") for split in splits}
+
+
+def test_a_page_of_two_splits_keeps_their_images_and_classes_apart(tmp_path):
+    """Both have a/0.png; class 0 of the second is aardvark. Two of its four images are missed."""
+    sources = folders(tmp_path / "data", one=["a", "b"], two=["aardvark", "a"])
+    made = tuple(
+        runs.write(tmp_path / split, source, misses=misses)
+        for (split, source), misses in zip(sources.items(), (0, 2), strict=True)
+    )
+    html = build(Report(made, protocols=("wsoleval-v1",), resamples=20, workers=1))
+    page = Page(html)
+    classes = page.data["classes"]
+    assert [(image.get("review", image["id"]), classes[image["label"]]) for image in page.data["images"]] == [
+        ("one/a/0.png", "a"), ("one/a/1.png", "a"), ("b/0.png", "b"), ("b/1.png", "b"), ("two/a/0.png", "a"),
+        ("two/a/1.png", "a"), ("aardvark/0.png", "aardvark"), ("aardvark/1.png", "aardvark"),
+    ]  # fmt: skip
+    assert [[look is not None for look in image["looks"]] for image in page.data["images"]] == [
+        *[[True, False]] * 4, *[[False, True]] * 4
+    ]  # fmt: skip
+    assert len({image["picture"] for image in page.data["images"]}) == 8
+    assert classes[page.data["images"][4]["looks"][1]["predicted"]] == "a"
+    tables = html.split('data-name="GT-known by class, 4 of folder ')[1:]
+    assert [table[:3] for table in tables] == ["one", "two"]
+    rows = [re.findall(r"<th scope=.row.>(\w+)</th><td>(\d+)</td><td>([\d.]+)</td>", table) for table in tables]
+    assert rows[0][:2] == [("a", "2", "100.0"), ("b", "2", "100.0")]
+    assert rows[1][:2] == [("a", "2", "0.0"), ("aardvark", "2", "100.0")]
+
+
+def test_a_hit_on_the_page_is_at_half_where_a_protocol_has_several_criteria(tmp_path):
+    """Maps of 40 x 30 within the true 50 x 40, in pixels of the image: an IoU of 0.6, and of 0.4 for the second half."""
+    (source,) = folders(tmp_path / "data", one=["a", "b"]).values()
+    boxes = {sample.image_id: np.array([[10.0, 10, 50, 40] if sample.label else [10.0, 10, 40, 37]])
+             for sample in source.load()}  # fmt: skip
+    run = runs.write(tmp_path / "run", source, boxes=boxes)
+    html = build(Report((run,), protocols=("wsoleval-v2",), resamples=0, workers=1))
+    page = Page(html)
+    assert page.verdicts(0) == [False, False, True, True]
+    assert re.search(r"cam mobilenet_v1, wsoleval-v2 IoU 0.5 @0\.\d+ oracle", html)
+    assert re.findall(r"<th scope=.row.>[ab]</th><td>2</td><td>([\d.]+)</td>", html) == ["0.0", "100.0"]
+
+
 @pytest.mark.slow
 def test_the_page_stays_small(both):
     page = Page(build(Report(both)))
@@ -233,6 +288,25 @@ def test_a_sheet_has_a_row_for_each_run(both):
     boxes = (np.abs(picture.astype(int) - (255, 176, 0)).sum(axis=2) < 60).sum(axis=1)
     assert boxes[: WORDS + 90].any()
     assert boxes[WORDS + 90 + GAP :].any()
+
+
+def test_a_sheet_of_two_splits_is_refused(tmp_path):
+    made = [runs.write(tmp_path / name, each) for name, each in folders(tmp_path / "d", one="a", two="a").items()]
+    with pytest.raises(UserError, match="the runs are of other images"):
+        sheet(evaluate(Evaluate(tuple(made), workers=1))[0], 2, 120)
+
+
+def test_a_sheet_draws_true_boxes_of_the_declared_size(tmp_path):
+    """The box 20 20 120 100 of an image declared as 160 x 120 is 10 10 60 50 of the stored 80 x 60."""
+    (source,) = folders(tmp_path / "data", one=["a"]).values()
+    lines = [f"a/{number}.png,20,20,120,100,160,120" for number in range(2)]
+    (tmp_path / "data/boxes.csv").write_text("\n".join(["path,x0,y0,x1,y1,width,height", *lines]) + "\n")
+    hit = {f"a/{number}.png": np.array([[60.0, 50, 80, 60]]) for number in range(2)}
+    run = runs.write(tmp_path / "run", replace(source, boxes=tmp_path / "data/boxes.csv"), boxes=hit)
+    picture = sheet(evaluate(Evaluate((run,), resamples=0, workers=1))[0], 1, 160)[WORDS : WORDS + 120, :160]
+    green = np.abs(picture.astype(int) - (90, 230, 90)).sum(axis=2) < 90
+    rows, columns = (np.flatnonzero(green.any(axis=axis)) for axis in (1, 0))
+    assert np.abs(np.subtract([columns[0], rows[0], columns[-1], rows[-1]], [20, 20, 120, 100])).max() <= 3
 
 
 def test_long_names_stay_within_a_chart_of_intervals():

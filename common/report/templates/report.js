@@ -33,6 +33,9 @@ function reading(image, run) {
   };
 }
 
+// An image's id, with its split where two on this page have that id: as a review names it.
+const named = (image) => image.review ?? image.id;
+
 const frames = [...new Set(data.runs.map((run) => run.frame))];
 const shownRuns = () => data.runs.map((_, run) => run).filter((run) => data.runs[run].frame === control("frame").value);
 const judge = () => Number(control("judge").value);
@@ -84,7 +87,7 @@ function refill() {
   const wanted = (image) => {
     if (control("class").value !== "" && image.label !== Number(control("class").value)) return false;
     if (find && !image.id.toLowerCase().includes(find)) return false;
-    if (outcome === "differ") return new Set(runs.map((run) => reading(image, run)?.hit)).size > 1;
+    if (outcome === "differ") return new Set(runs.filter((run) => image.looks[run]).map((run) => reading(image, run).hit)).size > 1;
     const hit = reading(image, by)?.hit;
     return outcome === "all" || (outcome === "hit" ? hit === true : hit === false);
   };
@@ -133,9 +136,9 @@ function more() {
 
 function card(image) {
   const figure = element("figure", "", { class: "card" }), looks = element("div", "", { class: "looks" });
-  const title = element("figcaption", `${data.classes[image.label]}: ${image.id}`);
+  const title = element("figcaption", `${data.classes[image.label]}: ${named(image)}`);
   if (control("reviewing").checked) title.append(dropButton(image, figure));
-  figure.classList.toggle("dropped", dropped.has(image.id));
+  figure.classList.toggle("dropped", dropped.has(named(image)));
   figure.append(title, looks);
   for (const run of shownRuns()) {
     if (!image.looks[run]) continue;
@@ -243,7 +246,7 @@ function enlarge(image) {
     look.append(element("canvas", "", { role: "img", "aria-label": image.id }), element("div"));
     return look;
   }));
-  control("large-title").textContent = `${data.classes[image.label]}: ${image.id}`;
+  control("large-title").textContent = `${data.classes[image.label]}: ${named(image)}`;
   if (!control("large").open) control("large").showModal();
   drawLarge();
 }
@@ -279,12 +282,12 @@ const dropped = new Set();
 function dropButton(image, figure) {
   const button = element("button", "", { type: "button", class: "drop" });
   const say = () => {
-    button.textContent = dropped.has(image.id) ? "keep" : "drop";
-    button.setAttribute("aria-label", `${button.textContent} ${image.id}`);
-    figure.classList.toggle("dropped", dropped.has(image.id));
+    button.textContent = dropped.has(named(image)) ? "keep" : "drop";
+    button.setAttribute("aria-label", `${button.textContent} ${named(image)}`);
+    figure.classList.toggle("dropped", dropped.has(named(image)));
   };
   button.addEventListener("click", () => {
-    if (!dropped.delete(image.id)) dropped.add(image.id);
+    if (!dropped.delete(named(image))) dropped.add(named(image));
     say();
   });
   say();
@@ -394,7 +397,7 @@ for (const table of document.querySelectorAll("table.data")) {
   const tools = table.closest(".scroll").previousElementSibling;
   tools.querySelector(".csv").addEventListener("click", () => save(`${table.dataset.name}.csv`, "text/csv", asCsv(table)));
   if (table.classList.contains("best")) markBest(table);
-  if (table.dataset.name === "GT-known by class") for (const row of table.tBodies[0].rows) linkClass(row.cells[0]);
+  if (table.dataset.name.startsWith("GT-known by class")) for (const row of table.tBodies[0].rows) linkClass(row.cells[0]);
 }
 
 function linkClass(cell) {
