@@ -60,6 +60,8 @@ def merge(options: Merge) -> Path:
     header = {**_shared(parts[0]), "data": data}
     processes = [process for part in parts for process in part.manifest.get("processes", [])]
     writer = PredictionsWriter(options.out, header, options.overwrite, processes)
+    for part in parts:
+        writer.changed.update(_changed(part))
     found = {entry.image_id: (part, entry) for part in parts for entry in part.entries}
     skipped = {image_id: reason for part in parts for image_id, reason in part.skipped.items()}
     for sample in bar(dataset, total=len(dataset), desc="merging"):
@@ -98,6 +100,13 @@ def _in_order(directories: tuple[Path, ...]) -> list[Predictions]:
 
 def _shared(part: Predictions) -> dict[str, Any]:
     return {name: value for name, value in part.manifest.items() if name not in OF_A_PART}
+
+
+def _changed(part: Predictions) -> dict[str, int]:
+    """Number of a part's maps by what was changed in them when they were taken in."""
+    counts = part.manifest.get("counts")
+    changed = counts.get("changed") if isinstance(counts, dict) else None
+    return {what: count for what, count in changed.items() if type(count) is int} if isinstance(changed, dict) else {}
 
 
 def _check(parts: list[Predictions], dataset: Dataset) -> None:

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from common.datasets import Dataset, DataSource, Sample
+from common.datasets import Dataset, DataSource, Sample, trained
 from common.datasets.splits import WHOLE, present
 from common.exporting.dataset import MADE, DetectionOptions, export_dataset
 from common.pictures.images import ImageError, is_turned, read_rgb
@@ -31,7 +31,7 @@ from common.report.page import Report, build
 from common.runs.evaluation import EvaluationOptions
 from common.runs.localizing import Classes, Localizing
 from common.runs.writer import PredictionsWriter
-from common.system.errors import run_command, say
+from common.system.errors import UserError, run_command, say
 from common.system.files import sha256, write_text
 from common.system.options import also, parse
 from wsol.loading import load
@@ -93,10 +93,12 @@ def label(options: Label) -> list[str]:
         options.checkpoint, options.method, layer=options.layer, arch=options.arch, class_names=options.class_names,
         classifier=options.classifier, device=options.device, threshold=options.detection.threshold,
     )  # fmt: skip
+    sources = [DataSource("folder", options.folder, split) for split in present(options.folder) or [WHOLE]]
+    datasets = [source.load() for source in sources]
+    _refuse_other_classes(datasets, options.folder)
     directories, notes = [], []
-    for split in present(options.folder) or [WHOLE]:
-        source = DataSource("folder", options.folder, split)
-        directory, note = _localize(options, localizer, source)
+    for source, dataset in zip(sources, datasets, strict=True):
+        directory, note = _localize(options, localizer, source, dataset)
         directories.append(directory)
         notes += note
     asked = EvaluationOptions(tuple(directories))
@@ -109,19 +111,47 @@ def label(options: Label) -> list[str]:
     return [*notes, f"data set: {target}", f"page: {page.resolve()}#gallery?order=unsure"]
 
 
-def _localize(options: Label, localizer: Localizer, source: DataSource) -> tuple[Path, list[str]]:
-    dataset, method = source.load(), localizer.method
-    numbers = _numbers(localizer, dataset)
-    path = Path(options.checkpoint)
+def _refuse_other_classes(datasets: Sequence[Dataset], folder: Path) -> None:
+    """Refuse (`UserError`) splits of different classes before hours of localizing: no data set can be made of them."""
+    first = datasets[0]
+    for other in datasets[1:]:
+        if apart := sorted(set(first.class_names) ^ set(other.class_names)):
+            only = first.split if apart[0] in first.class_names else other.split
+            raise UserError(f"the splits {first.split} and {other.split} have different classes: {apart[0]} is one of "
+                            f"{only} alone", where=folder, do="give both splits all class folders that hold images, or "
+                            "label them apart")  # fmt: skip
+
+
+def _record(checkpoint: str) -> dict[str, str | None]:
+    """Name and sha256 of a checkpoint of any kind; no sha256 of what a library brings."""
+    path = Path(checkpoint)
+    if path.is_file():
+        return {"name": path.name, "sha256": sha256(path)}
+    if path.is_dir() or Path(f"{checkpoint}.index").is_file():
+        from common.tensorflow_files.checkpoint import open_checkpoint
+
+        opened = open_checkpoint(checkpoint)
+        return {"name": opened.name, "sha256": opened.fingerprint()}
+    return {"name": path.name, "sha256": None}
+
+
+def _localize(options: Label, localizer: Localizer, source: DataSource, dataset: Dataset) -> tuple[Path, list[str]]:
+    method, numbers = localizer.method, _numbers(localizer, dataset)
+    known = {dataset.class_names[label]: number for label, number in numbers.items()}
+    classifier = None if options.classifier is None else _record(options.classifier)
+    checkpoints = [each for each in (options.checkpoint, options.classifier) if each is not None]
     header = {
         "method": method.name,
         "architecture": method.architecture,
-        "checkpoint": {"name": path.name, "sha256": sha256(path) if path.is_file() else None},
-        "data": source.described(dataset),
+        "checkpoint": _record(options.checkpoint),
+        "data": {**source.described(dataset), "trained_images": trained.compared(dataset, checkpoints),
+                 "training_steps": [trained.steps(each) for each in checkpoints]},
         "classifier": None if method.num_classes is None else {"name": method.architecture, "crops": 1},
         "frame": localizer.kind,
-        "options": {"layer": options.layer, "threshold": localizer.rule.threshold, "classes_known": sorted(numbers)},
-    }
+        "options": {
+            "layer": options.layer, "threshold": localizer.rule.threshold, "classes": known, "classifier": classifier,
+        },
+    }  # fmt: skip
     directory = options.out / "predictions" / source.split
     writers = {"run": PredictionsWriter(directory, header, options.overwrite)}
     with Localizing(dataset, writers, options.batch_size, box=localizer.rule) as run:
@@ -138,7 +168,11 @@ def _localize(options: Label, localizer: Localizer, source: DataSource) -> tuple
 
 def _numbers(localizer: Localizer, dataset: Dataset) -> dict[int, int]:
     """The network's class of each label, for folders that are called as one."""
-    known = {name: number for number, name in enumerate(localizer.class_names or ())}
+    names = localizer.class_names or ()
+    known = {name: number for number, name in enumerate(names)}
+    if twice := [name for name in dataset.class_names if names.count(name) > 1]:
+        raise UserError(f"the network has {names.count(twice[0])} classes that are called {twice[0]!r}",
+                        do="tell them apart with --class-names")  # fmt: skip
     return {number: known[name] for number, name in enumerate(dataset.class_names) if name in known}
 
 

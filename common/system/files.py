@@ -68,8 +68,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_atomically` for JSON, indented by 2."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """`write_atomically` for JSON, indented by 2; NaN and infinities, which JSON has not, become null."""
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        value = json.loads(json.dumps(value), parse_constant=lambda _: None)
+        text = json.dumps(value, indent=2, ensure_ascii=False)
+    write_text(path, text + "\n")
 
 
 def need_file(path: str | os.PathLike, error: type[UserError] = UserError) -> None:

@@ -143,3 +143,15 @@ def test_annotations_that_moved_are_named(source, tmp_path, option):
     predictions = Predictions.open(merged)
     assert len(predictions.entries) == len(loaded)
     assert getattr(predictions.source, option) == moved / place
+
+
+def test_what_was_changed_in_the_parts_maps_is_counted_together(source, parts, tmp_path):
+    made = []
+    for number, part in enumerate(parts, start=1):
+        copy = shutil.copytree(part, tmp_path / str(number))
+        manifest = read_json(copy / "manifest.json")
+        manifest["counts"]["changed"] = {"clipped to [0, 1]": number}
+        write_json(copy / "manifest.json", manifest)
+        made.append(copy)
+    merged = merge(Merge(tuple(made), tmp_path / "merged"))
+    assert Predictions.open(merged).manifest["counts"]["changed"] == {"clipped to [0, 1]": 10}

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -92,13 +93,53 @@ def test_a_stopped_run_goes_on_and_a_review_is_taken(tmp_path, folder, weights, 
     first = label(options(folder, weights, out))
     assert seen == [4, 6]  # of 8 training images, 4 stand there already
     review = tmp_path / "review.json"
-    review.write_text(json.dumps({"drop": ["blue/0.png"]}))
+    review.write_text(json.dumps({"drop": ["train/blue/0.png"]}))
     from common.exporting.dataset import DetectionOptions
 
     again = label(options(folder, weights, out, detection=DetectionOptions(review=review)))
     assert "train: 1 images left out: dropped in the review" in again
     assert not any("dropped" in line for line in first)
     assert not (out / "dataset/labels/train/blue/0.txt").exists()
+    assert (out / "dataset/labels/val/blue/0.txt").is_file()  # another image of the same name
+
+
+def test_images_of_one_name_in_two_splits_are_two_on_the_page(tmp_path, folder, weights):
+    """The page showed the boxes of both splits on the training image, and dropped both."""
+    out = tmp_path / "out"
+    label(options(folder, weights, out))
+    page = (out / "page.html").read_text(encoding="utf-8")
+    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert len(data["images"]) == 12
+    assert {image["review"] for image in data["images"]} == {
+        f"{split}/{name}/{number}.png" for split in ("train", "val") for name in ("red", "blue", "green")
+        for number in range(2)
+    }  # fmt: skip
+    for image in data["images"]:
+        looks = [look is not None for look in image["looks"]]
+        assert looks == [image["review"].startswith(split) for split in ("train", "val")]
+    assert len({image["picture"] for image in data["images"]}) == 12
+
+
+def test_what_changes_the_maps_is_not_gone_on_with(tmp_path, folder, weights):
+    """The same classes in another order: every folder's map was of another class."""
+    out = tmp_path / "out"
+    label(options(folder, weights, out))
+    weights[1].write_text("red\nblue\nviolet\n")
+    try:
+        with pytest.raises(UserError, match="the folder holds another run: its options"):
+            label(options(folder, weights, out))
+        weights[1].write_text("red\nred\nviolet\n")
+        with pytest.raises(UserError, match="the network has 2 classes that are called 'red'"):
+            label(options(folder, weights, tmp_path / "other"))
+    finally:
+        weights[1].write_text("blue\nred\nviolet\n")
+
+
+def test_splits_of_different_classes_are_refused_before_anything_is_localized(tmp_path, folder, weights):
+    shutil.rmtree(folder / "val" / "green")
+    with pytest.raises(UserError, match="train and val have different classes: green is one of train alone"):
+        label(options(folder, weights, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_classes_is_refused(tmp_path, weights):

@@ -60,6 +60,13 @@ def test_json(tmp_path):
         read_json(tmp_path / "d.json")
 
 
+def test_json_has_no_nan(tmp_path):
+    write_json(tmp_path / "a.json", {"ü": [1.5, float("nan"), (float("inf"), -1)]})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == (
+        '{\n  "ü": [\n    1.5,\n    null,\n    [\n      null,\n      -1\n    ]\n  ]\n}\n'
+    )
+
+
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
