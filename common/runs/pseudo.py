@@ -128,8 +128,11 @@ def read_all(paths: Iterable[Path]) -> dict[str, Boxes]:
     for path in paths:
         boxes = read(path)
         if both := sorted(found.keys() & boxes.keys()):
-            raise UserError(f"{len(both)} of its images have boxes in another file too, {both[0]} among them", where=path,
-                            do="name one of the files")  # fmt: skip
+            raise UserError(
+                f"{len(both)} of its images have boxes in another file too, {both[0]} among them",
+                where=path,
+                do="name one of the files",
+            )
         found |= boxes
     return found
 
