@@ -96,6 +96,7 @@ def label(options: Label) -> list[str]:
     sources = [DataSource("folder", options.folder, split) for split in present(options.folder) or [WHOLE]]
     datasets = [source.load() for source in sources]
     _refuse_other_classes(datasets, options.folder)
+    _refuse_among_classes(options, sources)
     directories, notes = [], []
     for source, dataset in zip(sources, datasets, strict=True):
         directory, note = _localize(options, localizer, source, dataset)
@@ -120,6 +121,15 @@ def _refuse_other_classes(datasets: Sequence[Dataset], folder: Path) -> None:
             raise UserError(f"the splits {first.split} and {other.split} have different classes: {apart[0]} is one of "
                             f"{only} alone", where=folder, do="give both splits all class folders that hold images, or "
                             "label them apart")  # fmt: skip
+
+
+def _refuse_among_classes(options: Label, sources: Sequence[DataSource]) -> None:
+    """Refuse (`UserError`) an `out` among the class folders, where it would be a class the next time."""
+    for source in sources:
+        images = options.folder if source.split == WHOLE else options.folder / source.split
+        if options.out.resolve().is_relative_to(images.resolve()):
+            raise UserError("--out lies among the class folders", where=options.out,
+                            do=f"choose one outside {images}")  # fmt: skip
 
 
 def _record(checkpoint: str) -> dict[str, str | None]:

@@ -145,6 +145,7 @@ def export_dataset(
         formats.check_names(ids, kind)
     review = Review.read(detection.review, ids)
     top = [MANIFEST, *formats.TOP[kind], *(ids if kind == "labelme" else ())]
+    _refuse_own_images(splits, out)
     _make_room(out, top, overwrite)
     write_text(unfinished, f"{json.dumps(top)}\n")
     left_out: dict[str, Counter[str]] = {split: Counter() for split in ids}
@@ -176,6 +177,13 @@ def manifest(predictions: Predictions) -> dict[str, Any]:
         "data": {name: stored["data"].get(name) for name in ("name", "split", "fingerprint")},
         "leakage": leak.text, "trained_on": list(leak.images), "chosen_on": list(leak.chosen),
     }  # fmt: skip
+
+
+def _refuse_own_images(splits: list[Split], out: Path) -> None:
+    """Refuse (`UserError`) to write where the exported images lie, as in an earlier export that would be deleted."""
+    folders = {sample.path.parent for split in splits for sample in split.dataset}
+    if any(folder.resolve().is_relative_to(out.resolve()) for folder in folders):
+        raise UserError("the images to export lie in this very folder", where=out, do="choose another --out")
 
 
 def _make_room(out: Path, top: list[str], overwrite: bool) -> None:

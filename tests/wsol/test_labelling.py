@@ -142,6 +142,13 @@ def test_splits_of_different_classes_are_refused_before_anything_is_localized(tm
     assert not (tmp_path / "out").exists()
 
 
+def test_results_among_the_class_folders_are_refused(folder, weights):
+    """The second time they were a class."""
+    with pytest.raises(UserError, match="--out lies among the class folders"):
+        label(options(folder / "train", weights, folder / "train" / "labelled"))
+    assert not (folder / "train" / "labelled").exists()
+
+
 def test_a_folder_without_classes_is_refused(tmp_path, weights):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError):

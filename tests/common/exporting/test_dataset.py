@@ -453,6 +453,16 @@ def test_overwriting_takes_away_what_the_last_export_wrote_and_nothing_else(tmp_
         export_dataset(asked, DetectionOptions(threshold=0.5), "yolo", out, overwrite=True)
 
 
+def test_an_export_is_not_written_over_the_images_it_is_made_of(tmp_path, directories):
+    """As where a detector's boxes on an earlier export are exported again: its images were deleted first."""
+    out, _ = exported(directories, tmp_path, "csv", images="copy")
+    source = DataSource("folder", out / "images", "train", boxes=out / "boxes.csv")
+    run = runs.write(tmp_path / "again", source)
+    with pytest.raises(UserError, match="the images to export lie in this very folder"):
+        export_dataset(Export((run,), out=out), DetectionOptions(threshold=0.5), "csv", out, overwrite=True)
+    assert len(list((out / "images").rglob("*.png"))) == 12
+
+
 def test_names_that_would_share_a_file_are_refused_before_anything_is_written(tmp_path, birds, directories):
     with pytest.raises(UserError, match=r"a/1.jpg and a/1.png of the split 'train' would share one annotation file"):
         formats.check_names({"train": ["a/1.jpg", "b/1.jpg", "a/1.png"]}, "yolo")
