@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -17,7 +17,7 @@ from common.pictures.images import ImageError, read_rgb
 from common.pictures.overlays import encode_jpeg, heated, rescaled
 from common.report.figures import Curve, charts
 from common.runs.segmentation import SegmentedImage
-from common.runs.segmentation_scoring import SegmentationEvaluation, class_table, summary_table
+from common.runs.segmentation_scoring import SegmentationEvaluation, class_table, column_names, summary_table
 from common.system.progress import bar
 
 
@@ -41,9 +41,10 @@ def build(
         environment: with the templates.
     """
     curves = [
-        Curve(each.predictions.title, number, np.array([r.threshold for r in each.results]),
+        Curve(label, number, np.array([r.threshold for r in each.results]),
               100 * np.array([result.miou for result in each.results]))
-        for number, each in enumerate(each for each in evaluations if each.predictions.kind == "maps")
+        for number, (each, label) in enumerate(zip(evaluations, _labels(evaluations), strict=True))
+        if each.predictions.kind == "maps"
     ]  # fmt: skip
     return environment.get_template("segmentation.html.j2").render(
         title=", ".join(dict.fromkeys(each.predictions.title for each in evaluations)),
@@ -54,6 +55,14 @@ def build(
         palette=[(name, "#{:02x}{:02x}{:02x}".format(*palette()[number]))
                  for number, name in enumerate(evaluations[0].names)],
     )  # fmt: skip
+
+
+def _labels(evaluations: Sequence[SegmentationEvaluation]) -> list[str]:
+    """Method and architecture of each run, with its directory where two have the same."""
+    titles = [each.predictions.title for each in evaluations]
+    names = column_names(evaluations)
+    return [title if titles.count(title) == 1 else f"{title} ({name})"
+            for title, name in zip(titles, names, strict=True)]  # fmt: skip
 
 
 def palette() -> np.ndarray:
@@ -71,6 +80,7 @@ def _gallery(evaluations: Sequence[SegmentationEvaluation], most: int, longest: 
     datasets = [each.predictions.dataset() for each in evaluations]
     samples = [{sample.image_id: sample for sample in dataset} for dataset in datasets]
     entries = [{entry.image_id: entry for entry in each.predictions.entries} for each in evaluations]
+    names = [f"{name}, " for name in column_names(evaluations)] if len(evaluations) > 1 else [""]
     images = []
     for entry in bar(wanted, total=len(wanted), desc="drawing the gallery"):
         try:
@@ -79,9 +89,10 @@ def _gallery(evaluations: Sequence[SegmentationEvaluation], most: int, longest: 
             continue
         pictures = [Shown("photograph", _address(picture))]
         pictures += _truth(picture, samples[0][entry.image_id], datasets[0])
-        for evaluation, known in zip(evaluations, entries, strict=True):
+        for evaluation, known, name in zip(evaluations, entries, names, strict=True):
             if entry.image_id in known:
-                pictures += _of_run(picture, evaluation, known[entry.image_id])
+                looks = _of_run(picture, evaluation, known[entry.image_id])
+                pictures += [replace(look, caption=f"{name}{look.caption}") for look in looks]
         images.append({"name": entry.image_id, "pictures": pictures})
     return images
 

@@ -289,14 +289,25 @@ def _percent(share: float) -> str:
 
 
 def class_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[str]]:
-    """IoU of every class in percent, a column a run: at the validation's threshold, else at the released one."""
-    names = evaluations[0].names
-    shown = [evaluation for evaluation in evaluations if evaluation.names == names]
-    rows = [each.shown for each in shown]
-    header = [f"{each.predictions.directory.name} ({row.source})" for each, row in zip(shown, rows, strict=True)]
+    """IoU of every class in percent, a column a run: at the validation's threshold, else at the released one.
+
+    Runs of other classes have `-` in the lines that are not theirs.
+    """
+    rows = [each.shown for each in evaluations]
+    ious = [dict(zip(each.names, map(_percent, row.result.iou), strict=True))
+            for each, row in zip(evaluations, rows, strict=True)]  # fmt: skip
+    header = [f"{name} ({row.source})" for name, row in zip(column_names(evaluations), rows, strict=True)]
     return [["IoU", *header]] + [
-        [name, *(_percent(row.result.iou[number]) for row in rows)] for number, name in enumerate(names)
+        [name, *(each.get(name, "-") for each in ious)]
+        for name in dict.fromkeys(name for each in ious for name in each)
     ]
+
+
+def column_names(evaluations: Sequence[SegmentationEvaluation]) -> list[str]:
+    """The directories' names, and their paths where two have one name."""
+    directories = [each.predictions.directory for each in evaluations]
+    names = [directory.name for directory in directories]
+    return names if len(set(names)) == len(names) else list(map(str, directories))
 
 
 def threshold_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[str]]:
@@ -304,7 +315,7 @@ def threshold_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[
     shown = [evaluation for evaluation in evaluations if evaluation.predictions.kind == "maps"]
     if not shown:
         return []
-    table = [["mIoU at", *(str(each.predictions.directory.name) for each in shown)]]
+    table = [["mIoU at", *column_names(shown)]]
     for number, threshold in enumerate(SWEEP):
         table.append([f"{threshold:.2f}", *(_percent(each.results[number].miou) for each in shown)])
     return table

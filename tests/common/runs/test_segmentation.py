@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from common.evaluate import Evaluate, main
 from common.measuring.extraction import largest_component
 from common.runs.reader import Predictions
 from common.runs.segmentation import SegmentationPredictions, SegmentationWriter, map_file
-from common.runs.segmentation_scoring import evaluate_segmentation, summary_table
+from common.runs.segmentation_scoring import class_table, evaluate_segmentation, summary_table, threshold_table
 from common.system.errors import UserError
 from tests import scenes
 
@@ -92,6 +93,20 @@ def test_the_table_says_what_was_trained_on(root, tmp_path):
     table = summary_table(evaluate_segmentation(runs_of, workers=1))
     assert table[0][-1] == "trained on these"
     assert [row[-1] for row in table[1:]] == [*["trained on 1 of these 3 images"] * 2, *["unknown"] * 2]
+
+
+def test_runs_of_one_name_and_of_other_classes_are_told_apart(root, tmp_path):
+    """Both are `maps`; the second knows a class less, and stood in no column."""
+    made = [write(tmp_path / name / "maps", root) for name in ("a", "b")]
+    evaluations = evaluate_segmentation(made, workers=1)
+    manifest = {**evaluations[1].predictions.manifest, "classes": [*scenes.NAMES[:-1], "zebra"]}
+    evaluations[1] = replace(evaluations[1], predictions=replace(evaluations[1].predictions, manifest=manifest))
+    table = class_table(evaluations)
+    assert table[0] == ["IoU", *(f"{directory} (released)" for directory in made)]
+    cells = {row[0]: row[1:] for row in table[1:]}
+    assert cells["background"][0] == cells["background"][1]
+    assert (cells[scenes.NAMES[-1]][1], cells["zebra"][0]) == ("-", "-")
+    assert threshold_table(evaluations)[0] == ["mIoU at", *map(str, made)]
 
 
 def test_the_threshold_is_chosen_on_the_validation_run(root, tmp_path):
