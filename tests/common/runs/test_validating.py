@@ -30,7 +30,7 @@ def test_each_run_takes_the_maps_that_were_made_as_its_own(tmp_path, source, hel
     assert [run.validation.directory for run in evaluate(options)[0]] == [others[1], others[0]]
     chosen = thresholds_of(options, "wsoleval-v1")
     rules = [rule_on_validation(Predictions.open(run), chosen) for run in tested]
-    assert [source for _, _, source in rules] == [f"wsoleval-v1, chosen on {one}" for one in reversed(others)]
+    assert [found.predictions.directory for _, found in rules] == list(reversed(others))
 
 
 def test_maps_that_were_made_otherwise_are_taken_with_a_note(tmp_path, source, held, capsys):
