@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,7 +167,16 @@ def export_dataset(
     release(out)
     said = [printable(line) for line in leakage.lines([split.predictions for split in splits])]
     measured = _measured(splits, found, detection) if measure else []
-    return [*_summary(splits, counted, left_out), *notes, *measured, *said]
+    return [*_summary(splits, counted, left_out), *notes, *_in_two_splits(splits), *measured, *said]
+
+
+def _in_two_splits(splits: list[Split]) -> list[str]:
+    """A line for each two splits that share images, on which a detector would be trained and measured."""
+    lines = []
+    for one, other in combinations([split.dataset for split in splits], 2):
+        if shared := leakage.shared_images(other, one):
+            lines.append(f"{other.split}: {len(shared)} of its images are in {one.split} too, {shared[0]} among them")
+    return [printable(line) for line in lines]
 
 
 def manifest(predictions: Predictions) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from common.runs.record import (
     shorten,
 )
 from common.system import architectures
-from common.system.errors import UserError, inside
+from common.system.errors import UserError, inside, say
 from common.system.files import need_file, read_json
 
 CHUNK = 50
@@ -252,7 +252,23 @@ class Predictions:
             if path is not None and not (path.is_dir() if kind == "folder" else path.exists()):
                 raise UserError(f"its {what} {path}, no such {kind}", where=self.directory,
                                 do=f"name it with --{_option(name)}")  # fmt: skip
+            if name not in moved and (then := self._place_then(path)) is not None:
+                say([f"note: {self.directory}: its {what} {path}, here {path.resolve()}; {then}, where it lay when it "
+                     f"was localized, is there too, and --{_option(name)} names it"])  # fmt: skip
         return source
+
+    def _place_then(self, path: Path | None) -> Path | None:
+        """The file or folder that a relative path meant where the command was run, if it is there and another one."""
+        processes = self.manifest.get("processes")
+        command = processes[-1].get("command") if isinstance(processes, list) and processes else None
+        folder = command.get("folder") if isinstance(command, dict) else None
+        if path is None or path.is_absolute() or not isinstance(folder, str) or "\0" in folder:
+            return None
+        then = Path(folder) / path
+        try:
+            return then if then.exists() and not os.path.samefile(then, path) else None
+        except OSError:
+            return None
 
     def chunks(self) -> Iterator["Predictions"]:
         """The same directory, some entries at a time: what another process needs for its images, and no more."""

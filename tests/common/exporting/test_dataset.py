@@ -88,6 +88,7 @@ def test_coco_is_read_by_pycocotools(tmp_path, directories):
     unknown = f"{directories['train']}, {directories['test']}"
     assert lines == [
         *(f"{split}: 6 images, 6 boxes, threshold @0.5 as asked for" for split in ("train", "test")),
+        f"test: 6 of its images are in train too, {NAMES[0]}/one bird.png among them",
         f"whether these images were trained on is unknown for: {unknown}",
     ]
     for split in ("train", "test"):
@@ -451,6 +452,20 @@ def test_overwriting_takes_away_what_the_last_export_wrote_and_nothing_else(tmp_
     (out / "labels").mkdir()
     with pytest.raises(UserError, match="labels: this was not written by an export"):
         export_dataset(asked, DetectionOptions(threshold=0.5), "yolo", out, overwrite=True)
+
+
+def test_images_of_two_splits_are_said(tmp_path, birds, directories):
+    """Held-out images are training images where the training split was localized whole."""
+    for number, path in enumerate(sorted(birds.rglob("*.png"))):  # all alike so far
+        Image.new("RGB", SIZE, (number, 120, 60)).save(path)
+    source = DataSource("folder", birds, "held", boxes=tmp_path / "boxes.csv", held_per_class=1)
+    held = runs.write(tmp_path / "held", source)
+    _, lines = exported({"train": directories["train"], "held": held}, tmp_path, "yolo")
+    first = source.load().samples[0].image_id
+    assert f"held: 2 of its images are in train too, {first} among them" in lines
+    shutil.rmtree(tmp_path / "out")
+    _, lines = exported(directories, tmp_path, "yolo")
+    assert not any("are in train too" in line for line in lines)
 
 
 def test_an_export_is_not_written_over_the_images_it_is_made_of(tmp_path, directories):

@@ -3,13 +3,15 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from common.datasets import DataSource
 from common.measuring.geometry import Frame
-from common.runs.reader import Predictions, read_map
+from common.runs.reader import Places, Predictions, read_map
 from common.runs.record import Prediction, map_path
 from common.runs.writer import PredictionsWriter, batches_left
 from common.system.errors import UserError
@@ -51,6 +53,27 @@ def test_maps_are_named_as_wsolevaluation_names_them(source, tmp_path):
     run = runs.write(tmp_path / "run", source)
     found = np.load(run / "maps" / "001.Red_Bird" / "bird_2.png.npy")
     assert (found.shape, found.dtype) == ((224, 224), np.float32)
+
+
+def test_a_relative_path_that_means_another_folder_here_is_said(tmp_path, monkeypatch, capsys):
+    """Two projects with a folder `data`; without boxes their images of one name have one fingerprint."""
+    for project in ("one", "two"):
+        path = tmp_path / project / "data/a/1.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (80, 60)).save(path)
+    source = DataSource("folder", Path("data"), "all")
+    monkeypatch.chdir(tmp_path / "one")
+    run = Predictions.open(runs.write(tmp_path / "run", source, boxes={"a/1.png": np.array([[1.0, 1, 9, 9]])}))
+    run.source_in(Places())
+    assert capsys.readouterr().err == ""
+    monkeypatch.chdir(tmp_path / "two")
+    run.source_in(Places())
+    said = f"its data set lies in data, here {tmp_path / 'two/data'}; {tmp_path / 'one/data'}, where it lay"
+    assert said in capsys.readouterr().err
+    run.source_in(Places(tmp_path / "two/data"))
+    (tmp_path / "one").rename(tmp_path / "gone")
+    run.source_in(Places())
+    assert capsys.readouterr().err == ""
 
 
 def test_a_finished_run_of_which_lines_are_gone_is_refused(tmp_path):
