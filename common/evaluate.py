@@ -79,7 +79,7 @@ def main() -> None:
     print("\n".join(_what_was_scored(evaluations)))
     for table in _tables(evaluations, baselines, options):
         print(f"\n{render(table, options.format)}")
-    if lines := [*leakage_lines(evaluations), *left_out_lines(evaluations)]:
+    if lines := [*leakage_lines(evaluations), *left_out_lines(evaluations, baselines)]:
         print("\n" + "\n".join(dict.fromkeys(lines)))
     if not options.full:
         print("\nPercent, with 95 % intervals. --full: every threshold, Top-1 and Top-5, classification, pixels.")

@@ -32,7 +32,16 @@ from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
 from common.runs.seeds import seed_rows
 from common.runs.segmentation import is_segmentation
 from common.runs.segmentation_scoring import evaluate_segmentation
-from common.runs.tables import figure, in_full, leakage_lines, matrix, side_by_side, without_thresholds
+from common.runs.tables import (
+    figure,
+    in_full,
+    leakage_lines,
+    left_out_lines,
+    matrix,
+    pixels_left_out,
+    side_by_side,
+    without_thresholds,
+)
 from common.system.errors import UserError
 from common.system.files import write_text
 from common.system.options import parse
@@ -104,7 +113,8 @@ def build(options: Report) -> str:
         published=_published(evaluations, options.released_for),
         runs=_with_steps(without_thresholds(evaluations, options.resampling), evaluations),
         leaks=leakage_lines(evaluations),
-        left_out=_left_out(evaluations),
+        left_out=left_out_lines(evaluations, seeds),
+        left_out_of_pixels=pixels_left_out(evaluations),
         curves=[markupsafe.Markup(svg) for svg in _threshold_charts(evaluations, baselines)],
         reaches=[markupsafe.Markup(svg) for svg in _iou_charts(judged)],
         per_class=_per_class(judged),
@@ -185,15 +195,6 @@ def _steps(evaluation: Evaluation) -> str:
     told = evaluation.predictions.manifest["data"].get("training_steps")
     counts = [count for count in told if isinstance(count, int)] if isinstance(told, list) else []
     return ", ".join(f"{count:,}" if count else "none" for count in counts) or "unknown"
-
-
-def _left_out(evaluations: Sequence[Evaluation]) -> list[str]:
-    return [
-        f"{row.run}, {row.protocol} ({row.source}): {count} images, {reason}"
-        for evaluation in evaluations
-        for row in evaluation.rows
-        for reason, count in row.left_out.items()
-    ]
 
 
 def _manifest_lines(evaluation: Evaluation) -> list[tuple[str, str]]:

@@ -203,16 +203,26 @@ def leakage_lines(evaluations: Sequence[Evaluation]) -> list[str]:
     return [printable(line) for line in found]
 
 
-def left_out_lines(evaluations: Sequence[Evaluation]) -> list[str]:
-    """A line for each reason for which a result leaves images out, and for each result that no image is left for."""
-    lines = []
-    for evaluation in evaluations:
-        if evaluation.pixels is not None:
-            lines += [f"{evaluation.predictions.directory}, pixel metrics: {count} left out: {printable(reason)}"
-                      for reason, count in evaluation.pixels.left_out.items()]  # fmt: skip
-        for row in evaluation.rows:
-            lines += [f"{row.run}, {row.protocol} ({row.source}): {count} left out: {printable(reason)}"
-                      for reason, count in row.left_out.items()]  # fmt: skip
-            if row.images == 0:
-                lines.append(f"{row.run}, {row.protocol} ({row.source}): no figure, since no image is counted")
+def left_out_lines(evaluations: Sequence[Evaluation], others: Sequence[Row] = ()) -> list[str]:
+    """A line for each reason for which a result leaves images out, and for each result that no image is left for.
+
+    Args:
+        evaluations: of the runs.
+        others: lines of seeds among them, which leave out what one of their runs has not.
+    """
+    lines = pixels_left_out(evaluations)
+    rows = [(row.run, row) for evaluation in evaluations for row in evaluation.rows]
+    rows += [(row.label, row) for row in others if row.seeds > 1]
+    for name, row in rows:
+        lines += [f"{name}, {row.protocol} ({row.source}): {count} left out: {printable(reason)}"
+                  for reason, count in row.left_out.items()]  # fmt: skip
+        if row.images == 0:
+            lines.append(f"{name}, {row.protocol} ({row.source}): no figure, since no image is counted")
     return lines
+
+
+def pixels_left_out(evaluations: Sequence[Evaluation]) -> list[str]:
+    """A line for each reason for which pixel metrics leave images out."""
+    return [f"{evaluation.predictions.directory}, pixel metrics: {count} left out: {printable(reason)}"
+            for evaluation in evaluations if evaluation.pixels is not None
+            for reason, count in evaluation.pixels.left_out.items()]  # fmt: skip

@@ -250,6 +250,24 @@ def test_images_that_no_longer_decode_are_counted(source, both):
     assert "1 images are no longer readable and not shown" in page.text
 
 
+def test_images_that_a_figure_leaves_out_stand_on_the_page(tmp_path, source):
+    """Pixel metrics of five images, without a word of the sixth; and a mean over seeds of five."""
+    made = []
+    for seed in (0, 1):
+        checkpoint = {"name": "x", "sha256": str(seed), "training": {"seed": seed, "recipe": "a"}}
+        made.append(runs.write(tmp_path / f"{seed}/squash", source, checkpoint=checkpoint))
+    lines = (made[1] / "predictions.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])["image_id"]
+    lines[0] = json.dumps({"image_id": first, "skipped": "gone"})
+    (made[1] / "predictions.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    last = source.load().samples[-1]
+    last.masks[0].unlink()
+    text = Page(build(Report(tuple(made), protocols=("wsoleval-v1",), resamples=0, workers=1))).text
+    assert f"{made[0]}, pixel metrics: 1 left out:" in text
+    assert "cam mobilenet_v1, 2 seeds, wsoleval-v1 (oracle): 1 left out: not in every run" in text
+    assert f"{made[1]}, wsoleval-v1 (oracle): 1 left out: skipped: gone" in text
+
+
 @pytest.mark.slow
 def test_images_that_are_gone_are_counted(source, both):
     (source.root / "images/001.Red_Bird/bird_3.png").unlink()
