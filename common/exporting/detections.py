@@ -240,7 +240,7 @@ def _found(localization_map: np.ndarray, entry: Prediction, rule: Rule) -> np.nd
     """Boxes (N, 4) in the frame."""
     if rule.regions == "all":
         if rule.extractor is None:
-            extractor, threshold = _cut_of_stored(localization_map, entry), entry.threshold
+            extractor, threshold = cut_of_stored(localization_map, entry), entry.threshold
         else:
             extractor, threshold = rule.extractor, rule.threshold
         return large_regions(localization_map, extractor, threshold, rule.share)
@@ -250,7 +250,7 @@ def _found(localization_map: np.ndarray, entry: Prediction, rule: Rule) -> np.nd
     return found[:1]
 
 
-def _cut_of_stored(localization_map: np.ndarray, entry: Prediction) -> Extractor:
+def cut_of_stored(localization_map: np.ndarray, entry: Prediction) -> Extractor:
     """The extractor that gives the box that is stored: predictions don't say which one did."""
     for extractor in (STORED, GRCAM.extractor):
         (found,) = extractor.boxes(localization_map, [entry.threshold])
@@ -271,18 +271,21 @@ def large_regions(localization_map: np.ndarray, extractor: Extractor, threshold:
 
     The map is cut as the extractor cuts it; boxes are in its frame, end-exclusive.
     """
+    found = regions(localization_map, extractor, threshold)
+    found = found[found[:, 4] >= share * found[:1, 4]]
+    boxes = found[:, :4].astype(np.float64)
+    boxes[:, 2:] += boxes[:, :2]
+    return extractor.finish(boxes, localization_map.shape)
+
+
+def regions(localization_map: np.ndarray, extractor: Extractor, threshold: float) -> np.ndarray:
+    """(N, 5) int of 8-connected regions, largest first: x, y, width and height in the map's frame, and pixels."""
     surface, levels_of = cutting(localization_map, extractor.cut)
     (level,) = levels_of([threshold])
     mask = (surface > level).view(np.uint8)
-    count, _, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(mask, 8, cv2.CV_32S, cv2.CCL_WU)
-    if count < 2:
-        return np.empty((0, 4))
-    regions = stats[1:]
-    regions = regions[np.argsort(-regions[:, cv2.CC_STAT_AREA], kind="stable")]
-    regions = regions[regions[:, cv2.CC_STAT_AREA] >= share * regions[0, cv2.CC_STAT_AREA]]
-    boxes = regions[:, :4].astype(np.float64)
-    boxes[:, 2:] += boxes[:, :2]
-    return extractor.finish(boxes, surface.shape)
+    _, _, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(mask, 8, cv2.CV_32S, cv2.CCL_WU)
+    found: np.ndarray = stats[1:]
+    return found[np.argsort(-found[:, cv2.CC_STAT_AREA], kind="stable")]
 
 
 def class_probability(entry: Prediction) -> float:

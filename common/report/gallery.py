@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from common.exporting.detections import cut_of_stored, regions
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.pictures.images import ImageError, read_rgb
 from common.pictures.overlays import encode_jpeg, rescaled
@@ -269,9 +270,21 @@ def _look(run: JudgedRun, entry: Prediction, number_of: Callable[[int], int]) ->
         "score": _score(entry),
     }
     if predictions.has_maps:
-        small = cv2.resize(predictions.map(entry), (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
+        localization_map = predictions.map(entry)
+        look["rival"] = _rival(run, entry, localization_map)
+        small = cv2.resize(localization_map, (MAP_SIDE, MAP_SIDE), interpolation=cv2.INTER_AREA)
         look["map"] = _base64((np.clip(small, 0, 1) * 255).round().astype(np.uint8).tobytes())
     return look
+
+
+def _rival(run: JudgedRun, entry: Prediction, localization_map: np.ndarray) -> float:
+    """The second region's share of the largest one's pixels, at the threshold that the page opens with."""
+    if run.measure.protocol is None:
+        extractor, threshold = cut_of_stored(localization_map, entry), entry.threshold
+    else:
+        extractor, threshold = run.measure.protocol.extractor, run.measure.thresholds[run.measure.start]
+    pixels = regions(localization_map, extractor, threshold)[:2, 4]
+    return round(float(pixels[1] / pixels[0]), 2) if len(pixels) > 1 else 0.0
 
 
 def _score(entry: Prediction) -> float | None:

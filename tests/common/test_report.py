@@ -216,6 +216,19 @@ def test_a_hit_on_the_page_is_at_half_where_a_protocol_has_several_criteria(tmp_
     assert re.findall(r"<th scope=.row.>[ab]</th><td>2</td><td>([\d.]+)</td>", html) == ["0.0", "100.0"]
 
 
+def test_the_page_knows_how_large_a_second_region_is(tmp_path):
+    """One region of 100 x 50 pixels, and in the second image another of 50 x 50."""
+    (source,) = folders(tmp_path / "data", one=["a"]).values()
+    run = runs.write(tmp_path / "run", source)
+    for number, path in enumerate(sorted((run / "maps").rglob("*.npy"))):
+        picture = np.zeros((224, 224), np.float32)
+        picture[0:50, 0:100] = 1.0
+        picture[100:150, 100:150] = number
+        np.save(path, picture)
+    page = Page(build(Report((run,), protocols=("wsoleval-v1",), resamples=0, workers=1)))
+    assert [image["looks"][0]["rival"] for image in page.data["images"]] == [0.0, 0.5]
+
+
 @pytest.mark.slow
 def test_the_page_stays_small(both):
     page = Page(build(Report(both)))

@@ -6,7 +6,9 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from common.datasets import DataSource
 from common.report import Report, build
@@ -276,6 +278,32 @@ def test_a_review_is_saved_as_the_export_reads_it(page):
     content = json.loads(saved(page, page.locator("#save-review").click))
     assert len(content["drop"]) == 1
     assert content["drop"][0] in page.locator(".card.dropped figcaption").text_content()
+
+
+def test_two_splits_stand_apart_and_a_review_names_them(browser, tmp_path):
+    """Both splits have a/0.png; no run has looked at an image of the other split, so none differ."""
+    made = []
+    for split in ("train", "val"):
+        path = tmp_path / "data" / split / "a/0.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (80, 60), (len(made) * 90, 9, 9)).save(path)
+        source = DataSource("folder", tmp_path / "data", split)
+        made.append(runs.write(tmp_path / split, source, boxes={"a/0.png": np.array([[9.0, 9, 40, 40]])}))
+    (tmp_path / "page.html").write_text(build(Report(tuple(made), workers=1)))
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    page.goto((tmp_path / "page.html").as_uri())
+    assert [text.strip() for text in page.locator(".card figcaption").all_text_contents()] == [
+        "a: train/a/0.png", "a: val/a/0.png"
+    ]  # fmt: skip
+    assert page.locator(".look").count() == 2
+    page.select_option("#outcome", "differ")
+    assert cards(page) == 0
+    page.select_option("#outcome", "all")
+    page.check("#reviewing")
+    page.locator(".card .drop").nth(1).click()
+    assert page.locator(".card.dropped").count() == 1
+    assert json.loads(saved(page, page.locator("#save-review").click)) == {"drop": ["val/a/0.png"]}
+    page.close()
 
 
 def test_on_a_phone_the_filters_are_shut(browser, page_file):

@@ -108,7 +108,7 @@ function refill() {
 }
 
 // How far an image's boxes are to be believed without knowing the true one: a low score of its class, no box, a box that
-// reaches the frame's edge, and runs that disagree make it less.
+// reaches the frame's edge, a second region as large as the first, and runs that disagree make it less.
 function sureness(image) {
   const looks = shownRuns().filter((run) => image.looks[run]).map((run) => ({ run, box: reading(image, run).box }));
   let sure = looks.length ? 1 : 0;
@@ -116,6 +116,7 @@ function sureness(image) {
     const [, , , , width, height] = image.looks[run].frame;
     sure *= image.looks[run].score ?? 1;
     if (!box) return 0;
+    sure *= 1 - 0.5 * (image.looks[run].rival ?? 0);
     if (box[0] === 0 || box[1] === 0 || box[2] >= width - 1 || box[3] >= height - 1) sure *= 0.5;
   }
   for (const one of looks) for (const other of looks) if (one.run < other.run) sure *= overlap(one.box, other.box);
