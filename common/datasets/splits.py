@@ -46,10 +46,16 @@ ROLES = {
     **dict.fromkeys(("held", "heldout", "holdout"), "held"),
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
 }
-"""Roles of splits in a training, by the first word of their names."""
+"""Roles of splits in a training, by a word in their names."""
 
 
 def role(name: str) -> str | None:
-    """The role of a split in a training, `train`, `val`, `held` or `test`; None where its name says none."""
-    words = re.findall(r"[a-z]+", name.lower())
-    return ROLES.get(words[0]) if words else None
+    """The role of a split in a training, `train`, `val`, `held` or `test`; None where its name says none.
+
+    The first word decides where it says one, `val_2017`; else training goes before the others, `birds_train`.
+    """
+    found = [ROLES.get(word) for word in re.findall(r"[a-z]+", name.lower())]
+    known = [each for each in found if each is not None]
+    if not known or found[0] is not None:
+        return found[0] if found else None
+    return "train" if "train" in known else known[0]

@@ -20,6 +20,15 @@ def test_names_of_evaluation_splits(name, expected):
     assert splits.is_evaluation(name) is expected
 
 
+@pytest.mark.parametrize(("name", "expected"), [
+    ("train", "train"), ("Training", "train"), ("cub_train", "train"), ("train_minus_val", "train"), ("val", "val"),
+    ("valid", "val"), ("validation-2", "val"), ("val2017", "val"), ("dev", "val"), ("my_val", "val"), ("held", "held"),
+    ("test", "test"), ("cub_test", "test"), ("val_unseen", "val"), ("all", None), ("2024", None), ("trainval", None),
+])  # fmt: skip
+def test_roles_of_splits(name, expected):
+    assert splits.role(name) == expected
+
+
 @pytest.mark.parametrize(("names", "expected"), [
     (["train", "val"], True), (["Train", "boxes", "test"], True), (["val"], True), (["test", "cat"], False),
     (["cat", "dog"], False), ([], False),
