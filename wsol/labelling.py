@@ -173,7 +173,8 @@ def _localize(options: Label, localizer: Localizer, source: DataSource, dataset:
     if method.num_classes is None or not unknown:
         return directory, []
     return directory, [f"{source.split}: the network knows no class called as {unknown} of {len(dataset.class_names)} "
-                       "folders; their maps are of the class that it takes the image for"]  # fmt: skip
+                       "folders; their maps are of the class that it takes the image for, and their boxes' score is "
+                       f"{int(not numbers)}"]  # fmt: skip
 
 
 def _numbers(localizer: Localizer, dataset: Dataset) -> dict[int, int]:

@@ -7,7 +7,7 @@ missing, is left out of all of them, and every figure is of the others.
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Any
 
@@ -21,35 +21,79 @@ from common.runs.intervals import LEVEL, MEASURES, Interval, Resampling, draws, 
 from common.system.errors import say
 
 
-def groups(evaluations: Sequence[Evaluation]) -> list[list[Evaluation]]:
-    """The runs of one method, frame, split and recipe that were trained with different seeds, two or more of each."""
-    found: dict[str, dict[Any, Evaluation]] = {}
+@dataclass(frozen=True)
+class Group:
+    """Runs of one method, frame, split and recipe that were trained with different seeds.
+
+    Attributes:
+        recipe: what they share, the same in every frame.
+        members: one of each seed, two or more.
+    """
+
+    recipe: str
+    members: tuple[Evaluation, ...]
+
+
+def groups(evaluations: Sequence[Evaluation]) -> list[Group]:
+    """Find the runs that differ in the seed alone.
+
+    Where a seed has several, as of a training's last checkpoint and an earlier one, they are told apart by their steps;
+    of those that have the same, the first is taken, which is said.
+    """
+    found: dict[tuple[Any, str], list[Evaluation]] = {}
     for evaluation in evaluations:
-        training = evaluation.predictions.manifest["checkpoint"].get("training")
-        if not isinstance(training, dict):
-            continue
-        key = json.dumps([evaluation.predictions.manifest.get("frame"), _recipe(evaluation)])
-        found.setdefault(key, {})[training.get("seed")] = evaluation
-    return [list(each.values()) for each in found.values() if len(each) > 1]
+        if isinstance(_training(evaluation), dict):
+            frame = evaluation.predictions.manifest.get("frame")
+            found.setdefault((frame, _recipe(evaluation)), []).append(evaluation)
+    result = []
+    for (_, recipe), each in found.items():
+        by_steps: dict[str, list[Evaluation]] = {}
+        several = len({str(_training(one).get("seed")) for one in each}) < len(each)
+        for one in each:
+            by_steps.setdefault(f"{recipe} {_steps(one)}" if several else recipe, []).append(one)
+        for key, alike in by_steps.items():
+            members = _one_of_each(alike)
+            result += [Group(key, members)] if len(members) > 1 else []
+    return result
+
+
+def _one_of_each(alike: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
+    members: dict[Any, Evaluation] = {}
+    for one in alike:
+        first = members.setdefault(_training(one).get("seed"), one)
+        if _sha256(first) != _sha256(one):
+            say([f"note: {first.predictions.directory} and {one.predictions.directory} are of one seed and recipe, and "
+                 "of two checkpoints; means over seeds take the first"])  # fmt: skip
+    return tuple(members.values())
+
+
+def _training(evaluation: Evaluation) -> Any:
+    return evaluation.predictions.manifest["checkpoint"].get("training")
+
+
+def _sha256(evaluation: Evaluation) -> Any:
+    return evaluation.predictions.manifest["checkpoint"].get("sha256")
+
+
+def _steps(evaluation: Evaluation) -> str:
+    return json.dumps(evaluation.predictions.manifest["data"].get("training_steps"))
 
 
 def _recipe(evaluation: Evaluation) -> str:
-    """What the seeds of one method share, in every frame."""
     manifest = evaluation.predictions.manifest
     told = [manifest.get(name) for name in ("method", "architecture", "classifier", "options")]
-    recipe = manifest["checkpoint"]["training"].get("recipe")
-    return json.dumps([*told, recipe, manifest["data"].get("fingerprint")], sort_keys=True)
+    return json.dumps([*told, _training(evaluation).get("recipe"), manifest["data"].get("fingerprint")], sort_keys=True)
 
 
 def seed_rows(evaluations: Sequence[Evaluation], how: Resampling) -> list[Row]:
     """A result line for each method of several seeds, protocol and source of the threshold."""
     rows: list[Row] = []
     recipes: dict[str, dict[str, int]] = {}
-    for members in groups(evaluations):
-        first = members[0]
+    for group in groups(evaluations):
+        members, first = group.members, group.members[0]
         name = f"{first.predictions.title}, {len(members)} seeds"
         known = recipes.setdefault(name, {})
-        number = known.setdefault(_recipe(first), len(known) + 1)
+        number = known.setdefault(group.recipe, len(known) + 1)
         name += "" if number == 1 else f" #{number}"
         for row in first.rows:
             found = [next((other for other in member.rows

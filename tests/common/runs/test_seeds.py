@@ -57,10 +57,12 @@ def test_three_seeds_are_one_method(tmp_path):
     assert seed_rows(evaluations[-2:], Resampling(10)) == []
 
 
-def seeded(folder, source, seed, recipe="a", misses=0, skipped=(), frame="resize 224"):
+def seeded(folder, source, seed, recipe="a", misses=0, skipped=(), frame="resize 224", steps=None):
     """A run of a seed in which some images were skipped; the first `misses` of the others are missed."""
-    checkpoint = {"name": "x", "sha256": f"{seed}{recipe}", "training": {"seed": seed, "recipe": recipe}}
-    directory = runs.write(folder, source, frame, misses=misses, checkpoint=checkpoint)
+    sha256 = f"{seed}{recipe}{folder.name if steps else ''}"
+    checkpoint = {"name": "x", "sha256": sha256, "training": {"seed": seed, "recipe": recipe}}
+    data = {**source.described(source.load()), "training_steps": steps}
+    directory = runs.write(folder, source, frame, misses=misses, checkpoint=checkpoint, data=data)
     path = directory / "predictions.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     kept = [{"image_id": row["image_id"], "skipped": "gone"} if number in skipped else row
@@ -99,3 +101,19 @@ def test_recipes_of_one_title_have_one_number_in_every_frame(tmp_path):
     found = {(row.label, row.protocol) for row in seed_rows(evaluations, Resampling(0))}
     name = "cam mobilenet_v1, 2 seeds"
     assert found == {(name, "bas"), (f"{name} #2", "bas"), (f"{name} #2", "wsoleval-v1")}
+
+
+def test_checkpoints_of_one_seed_are_told_apart_by_their_steps(tmp_path, capsys):
+    """Named in this order, the mean was of seed 0's last and seed 1's first checkpoint."""
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+    made = [
+        seeded(tmp_path / f"{seed}-{steps}", source, seed, misses=misses, steps=[steps])
+        for seed, steps, misses in ((0, 100, 6), (0, 900, 0), (1, 900, 0), (1, 100, 6))
+    ]
+    made.append(seeded(tmp_path / "again", source, 1, misses=3, steps=[900]))
+    evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("wsoleval-v1",), resamples=0, workers=1))
+    rows = seed_rows(evaluations, Resampling(0))
+    assert [(row.label, row.gt_known) for row in rows] == [
+        ("cam mobilenet_v1, 2 seeds", 0.0), ("cam mobilenet_v1, 2 seeds #2", 100.0)
+    ]  # fmt: skip
+    assert f"{made[2]} and {made[4]} are of one seed and recipe" in capsys.readouterr().err
