@@ -21,7 +21,7 @@ from common.runs.evaluation import GALLERY_ORDER, Evaluation, Row, set_numbers
 from common.runs.record import Prediction
 from common.system.progress import bar
 
-SOURCES = ("validation", "oracle", "stored")
+SOURCES = ("validation", "pseudo", "released", "oracle", "stored")
 """Sources of a gallery's thresholds, the first there is."""
 STEPS = 50
 """Thresholds a slider has at most."""

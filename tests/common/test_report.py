@@ -116,6 +116,14 @@ def test_boxes_on_the_page_are_the_protocols(both, source):
     assert look["frame"] == [256, 256, 16, 16, 224, 224]
 
 
+def test_a_released_threshold_stands_before_one_chosen_on_these_images(tmp_path, source):
+    run = runs.write(tmp_path / "run", source, "resize 256 crop 224")
+    html = build(Report((run,), protocols=("bas",), released_for="cub", resamples=0, workers=1))
+    (fields,) = Page(html).data["runs"]
+    assert (fields["source"], fields["thresholds"][fields["start"]]) == ("released", 0.15)
+    assert "cam mobilenet_v1, bas @0.15 released" in html
+
+
 @pytest.mark.slow
 def test_nothing_is_loaded_from_elsewhere(both):
     text = build(Report(both))
