@@ -38,6 +38,7 @@ from common.runs import leakage
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
 from common.system.options import also, parse
+from common.system.wording import number_of, some
 
 Checked = Literal[
     "demo", "cub", "ilsvrc", "photographs", "folder", "wsoleval", "stanford-dogs", "stanford-cars", "fgvc-aircraft",
@@ -221,13 +222,15 @@ def _compare_classes(one: Dataset, other: Dataset, report: Report) -> None:
         return
     strange, lacking = classes.differing(other.class_names, one.class_names)
     if strange:
+        what = number_of(len(strange), "class", "classes")
         report.problems.append(
-            f"{other.split} has {len(strange)} classes that {one.split} lacks: {', '.join(strange[:3])}"
+            f"{other.split} has {what} that {one.split} lacks: {', '.join(strange[:3])}"
             + (f"; and lacks {', '.join(lacking[:3])}" if lacking else "")
         )
     elif lacking:
-        report.notes.append(f"{other.split} lacks {len(lacking)} classes of {one.split}: {', '.join(lacking[:3])}; "
-                            "the others are taken by name")  # fmt: skip
+        what = number_of(len(lacking), "class", "classes")
+        report.notes.append(f"{other.split} lacks {what} of {one.split}: {', '.join(lacking[:3])}; the others are "
+                            "taken by name")  # fmt: skip
 
 
 def _compare_splits(report: Report, options: Prepare) -> None:
@@ -237,8 +240,8 @@ def _compare_splits(report: Report, options: Prepare) -> None:
         if pairs := leakage.copies(dataset):
             labels = {sample.image_id: sample.labels or sample.label for sample in dataset}
             other = sum(labels[one] != labels[twin] for one, twin in pairs)
-            report.notes.append(f"{dataset.split}: {len(pairs)} images are copies of others, {other} of them of "
-                                f"another class: {' and '.join(pairs[0])}")  # fmt: skip
+            what = number_of(len(pairs), "image is a copy of another", "images are copies of others")
+            report.notes.append(f"{dataset.split}: {what}, {other} of another class: {' and '.join(pairs[0])}")
     for position, one in enumerate(loaded):
         paths = {sample.path.resolve() for sample in one}
         for other in loaded[position + 1 :]:
@@ -246,17 +249,18 @@ def _compare_splits(report: Report, options: Prepare) -> None:
             if frozenset(names) in CONTAINED:
                 continue
             if shared := sum(sample.path.resolve() in paths for sample in other):
-                report.problems.append(f"{shared} images stand in both {names[0]} and {names[1]}")
+                what = number_of(shared, "image stands", "images stand")
+                report.problems.append(f"{what} in both {names[0]} and {names[1]}")
             elif options.decode != "none" and (copies := leakage.shared_images(other, one)):
-                report.notes.append(f"{len(copies)} images of {other.split} are in {one.split} too, by their files' "
-                                    f"content: {', '.join(copies[:3])}")  # fmt: skip
+                what = number_of(len(copies), f"image of {other.split} is", f"images of {other.split} are")
+                report.notes.append(f"{what} in {one.split} too, by the files' content: {', '.join(copies[:3])}")
             _compare_classes(one, other, report)
     for dataset in loaded:
         labels = {label for sample in dataset for label in sample.labels or (sample.label,)}
         without = [name for label, name in enumerate(dataset.class_names) if label not in labels]
         if without:
             (report.notes if options.subset else report.problems).append(
-                f"{dataset.split}: no image of {len(without)} classes, {without[0]} among them"
+                f"{dataset.split}: no image of {number_of(len(without), 'class', 'classes')}: {some(without, 1)}"
             )
 
 
@@ -281,9 +285,8 @@ def _compare_lists(options: Prepare, report: Report) -> None:
         ours = {sample.image_id: (sample.label, sample.boxes.astype(int).tolist()) for sample in report.splits[split]}
         differing = [image_id for image_id in ours | listed if ours.get(image_id) != listed.get(image_id)]
         if differing:
-            report.problems.append(
-                f"{root / name}: {len(differing)} images differ from the annotations, {differing[0]} among them"
-            )
+            what = number_of(len(differing), "image differs", "images differ")
+            report.problems.append(f"{root / name}: {what} from the annotations: {some(differing, 1)}")
 
 
 def write_lists(options: Prepare, splits: dict[str, Dataset], folder: Path) -> list[Path]:

@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from common.runs.record import MANIFEST
 from common.system.errors import UserError, run_command
 from common.system.files import holds_files, read_json
 from common.system.options import parse
+from common.system.wording import number_of, some
 
 ROOT = Path(__file__).resolve().parent.parent
 _OUT = {"out": "", "savepath": ""}
@@ -204,12 +204,12 @@ def differing_arrays(old: dict[str, np.ndarray], new: dict[str, np.ndarray]) -> 
     """A line on names, and one on values; empty where all is equal bit for bit."""
     lines = []
     if names := sorted(old.keys() ^ new.keys()):
-        lines.append(f"{len(names)} names stand in one file only: {_some(names)}")
+        lines.append(f"{len(names)} names stand in one file only: {some(names, SHOWN)}")
     shared = old.keys() & new.keys()
     different = sorted(name for name in shared if not np.array_equal(old[name], new[name], equal_nan=True))
     if different:
         most = max(_furthest(old[name], new[name]) for name in different)
-        lines.append(f"{len(different)} of {len(shared)} tensors differ, by up to {most:.3g}: {_some(different)}")
+        lines.append(f"{len(different)} of {len(shared)} tensors differ, by up to {most:.3g}: {some(different, SHOWN)}")
     return lines
 
 
@@ -225,26 +225,23 @@ def compare_predictions(old: Path, new: Path) -> list[str]:
     lines = [f"{old.name}: the manifests' {', '.join(differing)} differ"] if differing else []
     one, other = ({entry.image_id: entry for entry in read.entries} for read in (ours, theirs))
     if names := sorted(one.keys() ^ other.keys()):
-        lines.append(f"{old.name}: {len(names)} images stand in one run only: {_some(names)}")
+        what = number_of(len(names), "image stands", "images stand")
+        lines.append(f"{old.name}: {what} in one run only: {some(names, SHOWN)}")
     shared = [name for name in one if name in other]
     changed = [name for name in shared if one[name].to_json() != other[name].to_json()]
     if changed:
         lines.append(
-            f"{old.name}: {len(changed)} of {len(shared)} images have other boxes or classes: {_some(changed)}"
+            f"{old.name}: {len(changed)} of {len(shared)} images have other boxes or classes: {some(changed, SHOWN)}"
         )
     if ours.has_maps and theirs.has_maps:
         distances = {name: _furthest(ours.map(one[name]), theirs.map(other[name])) for name in shared}
         moved = {name: distance for name, distance in distances.items() if distance}
         if moved:
             lines.append(f"{old.name}: {len(moved)} of {len(shared)} maps differ, by up to {max(moved.values()):.3g}: "
-                         f"{_some(list(moved))}")  # fmt: skip
+                         f"{some(list(moved), SHOWN)}")  # fmt: skip
     elif ours.has_maps != theirs.has_maps:
         lines.append(f"{old.name}: only one run has maps")
     return lines
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def main() -> int:

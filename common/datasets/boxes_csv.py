@@ -36,6 +36,7 @@ from common.datasets.sample import OnProblem, raise_problem
 from common.datasets.text import lines, numbers, refuse_fractions
 from common.measuring.boxes import from_xywh
 from common.system.errors import UserError, inside
+from common.system.wording import number_of, some
 
 EXPECTED = "path,x0,y0,x1,y1"
 _DELIMITERS: tuple[str, ...] = (",", ";", "\t")
@@ -333,15 +334,16 @@ def of_split(
         if path not in mine and not (own and _is_elsewhere(root, others, path)):
             unknown.append(path)
     if unknown:
-        on_problem(UserError(f"{len(unknown)} of its paths are no image there, {unknown[0]!r} among them",
-                             where=table.file, expected=f"paths relative to {image_root} or {root}" if own else
+        what = number_of(len(unknown), "of its paths is no image", "of its paths are no images")
+        on_problem(UserError(f"{what} there: {some([repr(path) for path in unknown], 1)}", where=table.file,
+                             expected=f"paths relative to {image_root} or {root}" if own else
                              f"paths relative to {image_root}", do="mend the path, or remove its line"))  # fmt: skip
     dropped, notes = _doubts(table, own, split, doubtful, on_problem)
     kept = {path: image_id for path, image_id in mine.items() if path not in dropped}
     boxes: dict[str, list[np.ndarray]] = {}
     if scored := [path for path in table.scored if path in kept]:
-        notes += (f"{table.file}: {len(scored)} boxes have scores or thresholds, as predicted ones have; they are "
-                  "taken as the truth",)  # fmt: skip
+        what = number_of(len(scored), "box has a score or threshold", "boxes have scores or thresholds")
+        notes += (f"{table.file}: {what}, as predicted ones have; all are taken as the truth",)
     others_boxes = dict.fromkeys(_of_other_classes(table, kept))
     for path, image_id in kept.items():
         if path in table.boxes:
@@ -349,8 +351,10 @@ def of_split(
             boxes.setdefault(image_id, []).extend(box for place, box in found if (path, place) not in others_boxes)
     if others_boxes:
         path, place = next(iter(others_boxes))
-        notes += (f"{table.file}: {len(others_boxes)} boxes are of other classes than their images, such as "
-                  f"{table.classes[path][place]} in {path}, and were left out",)  # fmt: skip
+        what = number_of(
+            len(others_boxes), "box of another class than its image", "boxes of other classes than their images"
+        )
+        notes += (f"{table.file}: {what} left out: {table.classes[path][place]} in {path}",)
     negatives = {image_id for path, image_id in kept.items() if path in table.negatives} - boxes.keys()
     return SplitBoxes(boxes, negatives, notes, {kept[path]: size for path, size in table.sizes.items() if path in kept})
 

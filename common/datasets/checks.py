@@ -20,6 +20,7 @@ from common.pictures.images import ImageError, is_turned, read_rgb, read_size
 from common.system.errors import UserError
 from common.system.parallel import pool_of
 from common.system.progress import bar
+from common.system.wording import number_of, some
 
 Decode = Literal["all", "headers", "none"]
 """Part of each image that is read: all of it, its size alone, or nothing."""
@@ -91,14 +92,16 @@ def look_at_images(
                 odd.setdefault(seen.mask_doubt, []).append(sample.image_id)
     for what, image_ids in odd.items():
         if len(image_ids) > _ODD_MASKS[what] * len(dataset):
-            notes.append(f"{dataset.split}: {len(image_ids)} images have {what}: {image_ids[0]} among them")
+            have = number_of(len(image_ids), "image has", "images have")
+            notes.append(f"{dataset.split}: {have} {what}: {some(image_ids, 1)}")
     if len(strange) > MANY_STRANGE * len(dataset):
-        notes.append(f"{dataset.split}: the label maps of {len(strange)} images hold none of the classes that the "
-                     f"images are of, {strange[0]} among them; 0 is background, then come the classes, {IGNORE} is not "
+        images = number_of(len(strange), "image", "images")
+        notes.append(f"{dataset.split}: the label maps of {images} hold none of the classes that the images are of, "
+                     f"{some(strange, 1)}; 0 is background, then come the classes, {IGNORE} is not "
                      "counted")  # fmt: skip
     if masks:
-        notes.append(f"{dataset.split}: {len(masks)} images have masks that pixel metrics leave out, the first because "
-                     f"of {masks[0]}")  # fmt: skip
+        have = number_of(len(masks), "image has a mask", "images have masks")
+        notes.append(f"{dataset.split}: {have} that pixel metrics leave out, the first because of {masks[0]}")
     return sizes, turned, problems
 
 

@@ -27,6 +27,7 @@ from common.datasets.sample import Dataset
 from common.datasets.text import lines
 from common.system.errors import UserError, say
 from common.system.files import read_json
+from common.system.wording import some
 
 GUESSING = {"list", "wsoleval", "openimages"}
 """Data sets whose classes are numbers; their names are guessed from paths."""
@@ -120,8 +121,8 @@ def match(
     strange, lacking = differing(classes, names)
     if strange:
         raise UserError(
-            f"{_some(strange)} of the data set {'is' if len(strange) == 1 else 'are'} no class of the checkpoint",
-            where=where, expected=_some(lacking) if lacking else _some(names),
+            f"{some(strange)} of the data set {'is' if len(strange) == 1 else 'are'} no class of the checkpoint",
+            where=where, expected=some(lacking) if lacking else some(names),
             do="take the data that it was trained for, or name its classes in order with --data.class-names",
         )  # fmt: skip
     return _of_numbers([number[_form(name)] for name in classes], outputs, where)
@@ -177,11 +178,6 @@ def _form(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{', '.join(names[:_SHOWN])}{more}"
-
-
 def read_names(path: Path) -> tuple[str, ...]:
     """Class names in the order of their numbers, one a line.
 
@@ -211,7 +207,7 @@ def renamed(dataset: Dataset, path: Path) -> Dataset:
         return replace(dataset, class_names=names, names_known=True)
     number = {name: place for place, name in enumerate(names)}
     if strange := [name for name in dataset.class_names if _form(name) not in number]:
-        raise UserError(f"{_some(strange)} of the data set stand not in it", where=path,
+        raise UserError(f"{some(strange)} of the data set stand not in it", where=path,
                         expected="every class of the data set")  # fmt: skip
     place = [number[_form(name)] for name in dataset.class_names]
     samples = tuple(replace(sample, label=place[sample.label]) for sample in dataset)

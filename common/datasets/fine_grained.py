@@ -35,6 +35,7 @@ from common.datasets.text import MAX_COORDINATE, lines, new_id, not_inside_out, 
 from common.datasets.xml_files import read_annotation
 from common.measuring.boxes import as_boxes
 from common.system.errors import UserError, inside
+from common.system.wording import number_of
 
 Name = Literal["stanford-dogs", "stanford-cars", "fgvc-aircraft"]
 NAMES = get_args(Name)
@@ -130,7 +131,9 @@ def _dogs_list(path: Path, on_problem: OnProblem) -> list[tuple[str, int]]:
     arrays = read_mat(path, "file_list", "labels")
     files, labels = arrays["file_list"].ravel(), arrays["labels"].ravel()
     if len(files) != len(labels):
-        raise UserError(f"{len(files)} files and {len(labels)} labels", where=path)
+        raise UserError(
+            f"{number_of(len(files), 'file', 'files')} and {number_of(len(labels), 'label', 'labels')}", where=path
+        )
     found = []
     for entry, (file, label) in enumerate(zip(files, labels, strict=True), start=1):
         try:

@@ -21,6 +21,7 @@ from common.datasets.splits import WHOLE, are_splits, present
 from common.measuring.boxes import as_boxes
 from common.pictures.files import data_folders, images_below
 from common.system.errors import UserError, inside
+from common.system.wording import number_of, some
 
 NO_IMAGES = {"mask", "masks", "gt", "groundtruth", "ground_truth", "segmentation", "segmentations", "annotation",
              "annotations", "label", "labels"}  # fmt: skip
@@ -83,7 +84,8 @@ def _odd_folders(classes: Sequence[str], image_ids: Sequence[str]) -> Iterator[s
         yield f"the classes {' and '.join(twice[:2])} differ in case alone, and are two classes"
     within = [image_id for image_id in image_ids if NO_IMAGES & {*image_id.lower().split("/")[1:-1]}]
     if within:
-        yield f"{len(within)} images lie in folders called as those of masks, and are taken as images: {within[0]}"
+        what = number_of(len(within), "image lies in a folder", "images lie in folders")
+        yield f"{what} called as one of masks, and taken as images: {some(within, 1)}"
 
 
 def _image_root(root: Path, split: str) -> Path:

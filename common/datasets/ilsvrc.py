@@ -32,6 +32,7 @@ from common.datasets.xml_files import boxes_of, read_annotation
 from common.measuring.boxes import as_boxes
 from common.pictures.files import data_folders, images_in, is_left_behind, kind_of
 from common.system.errors import UserError, inside, printable
+from common.system.wording import number_of, some
 
 SPLITS = ("train", "val", "held")
 COUNTS = {"classes": 1000, "train": 1_281_167, "val": 50_000, "boxes": 80_477}
@@ -217,11 +218,16 @@ def _validation(root: Path, label_of: dict[str, int], beside: _Beside, on_proble
         except UserError as problem:
             on_problem(problem)
     if other:
-        beside.notes.append(f"{len(other)} images have no box of their class in their annotation, such as {other[0]}")
+        one, many = (
+            "image has no box of its class in its annotation",
+            "images have no box of their class in their annotation",
+        )
+        beside.notes.append(f"{number_of(len(other), one, many)}: {other[0]}")
     if not annotations:
         beside.notes.append(f"no annotations were found, so no image has a box; looked in {', '.join(_ANNOTATIONS)}")
     elif bare:
-        beside.notes.append(f"{len(bare)} images have no annotation, and so no box: {bare[0]} among them")
+        what = number_of(len(bare), "image has", "images have")
+        beside.notes.append(f"{what} no annotation, and so no box: {some(bare, 1)}")
     return tuple(samples)
 
 

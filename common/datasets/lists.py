@@ -34,6 +34,7 @@ from common.measuring.boxes import as_boxes, from_xywh
 from common.pictures.files import is_image_name
 from common.system.errors import UserError, inside
 from common.system.files import write_atomically, write_text
+from common.system.wording import number_of
 
 FORMATS = ("bas", "spol", "dgl", "adl-cub", "ts-cam")
 
@@ -119,7 +120,9 @@ def read_bas(
         return [(image_id, label, as_boxes([])) for image_id, label in entries]
     rows = list(lines(box_file))
     if len(rows) != len(entries):
-        raise UserError(f"{len(rows)} lines", where=box_file, expected=f"{len(entries)}, as {list_file.name} has")
+        raise UserError(
+            number_of(len(rows), "line", "lines"), where=box_file, expected=f"{len(entries)}, as {list_file.name} has"
+        )
     found = []
     for (image_id, label), (line, text) in zip(entries, rows, strict=True):
         try:

@@ -13,6 +13,7 @@ import numpy as np
 from common.pictures.files import passed_over_text
 from common.pictures.images import ImageError, read_size
 from common.system.errors import UserError
+from common.system.wording import number_of
 
 MAX_CLASSES = 100_000
 """Greatest class number; ImageNet's largest edition has 21,841 classes."""
@@ -135,12 +136,12 @@ class Dataset:
     def all_notes(self, where: Path) -> list[str]:
         """Notes for the user about the reading, a line each: `notes`, and what was left out and passed over."""
         lines = [f"{self.split}: {text}" for text in self.notes]
-        lines += [f"{self.split}: {count} images left out: {reason}" for reason, count in self.left_out.items()]
+        for reason, count in self.left_out.items():
+            lines.append(f"{self.split}: {number_of(count, 'image', 'images')} left out: {reason}")
         if self.passed_over:
             count, kinds = sum(self.passed_over.values()), passed_over_text(self.passed_over)
-            lines.append(
-                f"{self.split}: {count} files and folders in {where} are no data and were passed over: {kinds}"
-            )
+            what = number_of(count, "file or folder", "files and folders")
+            lines.append(f"{self.split}: {what} in {where} passed over, as no data: {kinds}")
         return lines
 
     def first_classes(self, count: int, where: Path | None = None) -> "Dataset":

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from common.measuring.arrays import Boxes, Floats
 from common.measuring.boxes import as_boxes
+from common.system.wording import number_of
 
 MANY_OUT = 0.05
 """Share of images whose boxes may stick out by more than a pixel before it is said; few of CUB's do."""
@@ -48,16 +49,17 @@ def doubts(names: Sequence[str], boxes: Sequence[ArrayLike], sizes: Sequence[tup
                     f"image do, of {fractions[0]} among them")  # fmt: skip
     centres = np.array([(each[:, :2] + each[:, 2:]).mean(axis=0) / 2 / size
                         for each, size in zip(found, sizes, strict=True)])  # fmt: skip
+    images = number_of(len(found), "image", "images")
     scale = _scale(found, sizes) if (centres.mean(axis=0) < MEAN_BELOW).all() else None
     if scale is not None:
         said.append(
-            f"the true boxes of {len(found)} images all lie within 0 to {scale}, though the images are larger, as "
+            f"the true boxes of {images} all lie within 0 to {scale}, though the images are larger, as "
             f"boxes do that are given in {'percent' if scale == 100 else 'thousandths'} of the image"
         )
     elif _in_upper_left(centres):
         x, y = centres.mean(axis=0)
         said.append(
-            f"the true boxes of {len(found)} images lie in the upper left, their centres in the mean at {x:.2f} of the "
+            f"the true boxes of {images} lie in the upper left, their centres in the mean at {x:.2f} of the "
             f"width and {y:.2f} of the height, as boxes do that are given in pixels of a smaller picture, or as a "
             "corner and sides that are read as corners"
         )

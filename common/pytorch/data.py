@@ -17,6 +17,7 @@ from common.pictures.images import ImageError, centre_crop, read_rgb, resize, te
 from common.pytorch import distributed
 from common.system.errors import UserError
 from common.system.options import also
+from common.system.wording import number_of
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,12 @@ class EpochBatches(Sampler[list[tuple[int, int]]]):
         kept = left > 0 and not alone and not drop_last
         self.batches = whole + kept
         if self.batches == 0:
-            raise UserError(f"{length} images don't fill a batch of {batch_size}", do="choose a smaller --batch-size")
+            what = number_of(length, "image doesn't", "images don't")
+            raise UserError(f"{what} fill a batch of {batch_size}", do="choose a smaller --batch-size")
         smallest = left if kept else batch_size
         if smallest < distributed.world_size():
-            raise UserError(f"{distributed.world_size()} processes can't share a batch of {smallest} images",
+            what = number_of(smallest, "image", "images")
+            raise UserError(f"{distributed.world_size()} processes can't share a batch of {what}",
                             do="choose another --batch-size or fewer processes")  # fmt: skip
         if alone and distributed.rank() == 0:
             print(f"note: each epoch's last batch would be one image, too few for batch norm: of {length} images it "

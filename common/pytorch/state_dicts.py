@@ -13,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from common.system.errors import UserError
+from common.system.wording import number_of, some
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "network", "model_state", "weights", "params", "module")
 """Keys under which training scripts keep the state dict."""
@@ -94,7 +95,7 @@ def of_network(state: dict[str, Tensor], wanted: Mapping[str, Tensor], where: Pa
     (prefix,) = whole
     beside = [name for name in state if not name.startswith(prefix) and name != COUNTER]
     if beside or (prefix and prefix not in PREFIXES):
-        left = f"; {len(beside)} others are left out ({', '.join(beside[:3])}{' ...' if beside[3:] else ''})"
+        left = f"; {number_of(len(beside), 'other is', 'others are')} left out ({some(beside)})"
         print(f"note: {where}: the network's weights are those below {prefix!r}{left if beside else ''}")
     return below[prefix]
 

@@ -29,6 +29,7 @@ from common.runs.scoring import score
 from common.runs.validating import held_of, same_model
 from common.system.errors import UserError, say
 from common.system.options import also
+from common.system.wording import number_of, some
 
 GALLERY_ORDER = ("bas", "wsoleval-v1", "spol", "grcam", "dgl", "adl", "bas-extension", "wsoleval-v2")
 """Protocols whose boxes stand for a run where there can be one alone: the first that was evaluated in its frame."""
@@ -341,11 +342,9 @@ def refuse_other_annotations(predictions: Predictions, dataset: Dataset, root: P
         if not gone or len(labels) != lines - len(gone) or not predictions.manifest.get("complete"):
             raise UserError("the data set's annotations are not those that were predicted on", where=directory,
                             do=f"check {root}, or localize again")  # fmt: skip
-        text = (
-            f"note: {directory}: {len(gone)} images that were left out when localizing, {gone[0]} among them, are gone "
-            "from the data set; its labels are those that were predicted on, its boxes can't be compared"
-        )
-        say([text])
+        what = number_of(len(gone), "image that was", "images that were")
+        say([f"note: {directory}: gone from the data set: {what} left out when localizing, {some(gone, 1)}; its labels "
+             "are those that were predicted on, its boxes can't be compared"])  # fmt: skip
     for entry in predictions.entries:
         if entry.image_id not in labels:
             raise UserError(f"{entry.image_id} is not in the data set", where=directory)
@@ -362,11 +361,9 @@ def _with_sizes(dataset: Dataset, predictions: Predictions) -> Dataset:
     sizes = {entry.image_id: entry.size for entry in predictions.entries}
     declared = [sample for sample in dataset if sample.declared_size and sample.image_id in sizes]
     if other := [sample for sample in declared if sample.declared_size != sizes[sample.image_id]]:
-        text = (
-            f"note: {predictions.directory}: {len(other)} images are stored in another size than their annotations "
-            f"declare, {other[0].image_id} among them; their boxes are taken as pixels of the declared size"
-        )
-        say([text])
+        what, ids = number_of(len(other), "image is", "images are"), [sample.image_id for sample in other]
+        say([f"note: {predictions.directory}: {what} stored in another size than the annotations declare, "
+             f"{some(ids, 1)}; boxes are taken as pixels of the declared size"])  # fmt: skip
     samples = (
         sample if sample.declared_size else replace(sample, declared_size=sizes.get(sample.image_id))
         for sample in dataset

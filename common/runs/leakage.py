@@ -16,6 +16,7 @@ from common.datasets import Dataset, trained
 from common.runs.reader import Predictions
 from common.runs.segmentation import SegmentationPredictions
 from common.system.errors import UserError
+from common.system.wording import some
 
 SHOWN = 5
 """Images that a message names."""
@@ -94,8 +95,7 @@ def lines(runs: Sequence[Predictions], validation: Iterable[Predictions | None] 
 
 
 def _named(images: Sequence[str]) -> str:
-    more = f" and {len(images) - SHOWN} more" if len(images) > SHOWN else ""
-    return f": {', '.join(images[:SHOWN])}{more}" if images else ""
+    return f": {some(images, SHOWN)}" if images else ""
 
 
 def refuse_shared(validation: Dataset, scored: Dataset, where: Path) -> None:

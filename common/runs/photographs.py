@@ -14,6 +14,7 @@ from common.pictures.images import ImageError
 from common.pictures.overlays import draw, encode_jpeg
 from common.system.errors import UserError
 from common.system.files import write_atomically, write_text
+from common.system.wording import number_of
 
 TABLE = "boxes.jsonl"
 
@@ -72,7 +73,7 @@ def localize_photographs(
     if not records:
         raise UserError("none of the images could be read", do="look at the lines above")
     write_text(out / TABLE, "".join(f"{json.dumps(record)}\n" for record in records))
-    print(f"{len(records)} images localized, {len(paths) - len(records)} left out: {out}")
+    print(f"{number_of(len(records), 'image', 'images')} localized, {len(paths) - len(records)} left out: {out}")
     return records
 
 

@@ -21,6 +21,7 @@ from common.runs.record import Prediction
 from common.system.errors import UserError, say
 from common.system.parallel import in_processes
 from common.system.progress import bar
+from common.system.wording import number_of
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ def score(
     try:
         return results, total.pixels.compute()
     except ValueError as error:
-        reasons = "".join(f"; {count} images: {reason}" for reason, count in total.pixels.left_out.items())
+        reasons = "".join(
+            f"; {number_of(count, 'image', 'images')}: {reason}" for reason, count in total.pixels.left_out.items()
+        )
         problem = f"{error}{reasons}"
         if not results:
             raise UserError(problem, where=predictions.directory, do="check the data set's masks") from error

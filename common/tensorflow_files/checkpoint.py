@@ -16,6 +16,7 @@ from google.protobuf import text_format
 from common.datasets.sample import MAX_CLASSES
 from common.system.errors import UserError
 from common.system.files import need_file, sha256, write_atomically
+from common.system.wording import number_of, some
 from common.tensorflow_files import bundle
 from common.tensorflow_files.messages import State
 from common.weights import load_mobilenet_v1, read_safetensors
@@ -226,8 +227,8 @@ def values_for(shapes: Mapping[str, tuple[int, ...]], checkpoint: Checkpoint) ->
     if missing:
         extra = [name for name in checkpoint.shapes if name not in shapes and not _NOT_OURS.search(name)]
         raise UserError(
-            f"{len(missing)} of {len(shapes)} variables are not in the checkpoint: {_some(missing)}; "
-            f"it has {len(extra)} others{': ' if extra else ''}{_some(extra)}",
+            f"{len(missing)} of {len(shapes)} variables are not in the checkpoint: {some(missing)}; "
+            f"it has {number_of(len(extra), 'other', 'others')}{': ' if extra else ''}{some(extra)}",
             where=checkpoint.name, do="check the architecture",
         )  # fmt: skip
     return values
@@ -264,7 +265,7 @@ def match(
                 do="check the architecture and the class count",
             )  # fmt: skip
     if reshaped:
-        print(f"note: {checkpoint.name}: {len(reshaped)} of {len(values)} arrays are reshaped: {_some(reshaped)}")
+        print(f"note: {checkpoint.name}: {len(reshaped)} of {len(values)} arrays are reshaped: {some(reshaped)}")
     return values, missing
 
 
@@ -284,11 +285,6 @@ def _numbers(checkpoint: Checkpoint, name: str) -> np.ndarray:
         raise UserError(f"{name} holds other things than finite numbers", where=checkpoint.name,
                         do="take another checkpoint")  # fmt: skip
     return np.asarray(found, np.float32)
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

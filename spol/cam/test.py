@@ -27,6 +27,7 @@ from common.system.files import holds_files, read_json, write_json, write_text
 from common.system.options import also, parse
 from common.system.parallel import pool_of
 from common.system.progress import bar
+from common.system.wording import number_of
 from spol import pseudo_masks, weights
 from spol.data import MASK_ENDINGS, MASK_MANIFEST, Images, Item, image_batches, mask_path, stacked, without_problems
 from spol.options import InferenceOptions
@@ -186,7 +187,8 @@ def _finish(folder: Path, header: dict[str, Any], skipped: dict[str, str], count
         print(f"left out: {image_id}: {reason}")
     made = {"images": count - len(skipped), "skipped": skipped}
     write_json(folder / MASK_MANIFEST, {**header, **provenance(), **made, "complete": True})
-    print(f"{count - len(skipped)} pseudo masks, {len(skipped)} images left out: {folder}")
+    left_out = number_of(len(skipped), "image", "images")
+    print(f"{number_of(count - len(skipped), 'pseudo mask', 'pseudo masks')}, {left_out} left out: {folder}")
     return folder
 
 

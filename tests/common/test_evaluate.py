@@ -162,13 +162,16 @@ def test_images_that_are_gone_can_be_scored(tmp_path, folder, capsys):
     assert evaluation.rows[0].left_out["skipped: the file is empty"] == 1
     assert (evaluation.rows[0].images, baselines[0].images) == (4, 4)
     (folder.root / "test" / gone).unlink()
-    with pytest.raises(UserError, match=f"{gone}' among them; expected paths relative"):
+    with pytest.raises(UserError, match=f"1 of its paths is no image there: '.*{gone}'; expected paths relative"):
         evaluate(Evaluate((run,)))
     text = folder.boxes.read_text()
     folder.boxes.write_text(text.replace(f"{gone},0,2,30,42\n", ""))
     (again,), _ = evaluate(Evaluate((run,), protocols=("grcam",)))  # as the advice was, in two steps
     assert again.rows == evaluation.rows
-    assert f"1 images that were left out when localizing, {gone} among them, are gone" in capsys.readouterr().err
+    assert (
+        f"gone from the data set: 1 image that was left out when localizing, {gone}; its labels"
+        in capsys.readouterr().err
+    )
     second = json.loads(lines[1])["image_id"]
     (folder.root / "test" / second).unlink()
     rows = folder.boxes.read_text().splitlines(keepends=True)

@@ -49,7 +49,7 @@ def test_masks_of_no_use_are_notes(root):
     (root / "segmentations/001.Red_Bird/bird_2.png").unlink()
     found = report(root)
     assert found.problems == []
-    assert any("1 images have masks that pixel metrics leave out" in note and "9x9" in note for note in found.notes)
+    assert any("1 image has a mask that pixel metrics leave out" in note and "9x9" in note for note in found.notes)
     assert "test: 1 of 6 images have no mask, which pixel metrics leave out" in found.notes
 
 
@@ -88,12 +88,12 @@ def test_images_of_two_splits_are_found_behind_links_and_copies(tmp_path):
     shutil.copy(root / "train/001.Red_Bird/bird_0.png", root / "test/002.Blue_Bird/copy.png")
     found = report(root, "folder")
     assert found.problems == []
-    assert "1 images of test are in train too, by their files' content: 002.Blue_Bird/copy.png" in found.notes
+    assert "1 image of test is in train too, by the files' content: 002.Blue_Bird/copy.png" in found.notes
 
 
 @pytest.mark.parametrize(("change", "said"), [
     (lambda mask: 255 - mask, "test: 6 images have most of their mask's object outside their boxes: 001.Red_Bird/bird_2.png"),
-    (lambda mask: mask * 0, "test: 6 images have masks without an object: 001.Red_Bird/bird_2.png among them"),
+    (lambda mask: mask * 0, "test: 6 images have masks without an object: 001.Red_Bird/bird_2.png and 5 more"),
     (lambda mask: mask, None),
 ])  # fmt: skip
 def test_masks_that_show_something_else_are_noted(root, change, said):
@@ -117,7 +117,7 @@ def test_copies_within_a_split_are_noted(tmp_path):
     shutil.copytree(small_cub.make(tmp_path / "CUB") / "images", images / "test")
     shutil.copy(images / "test/001.Red_Bird/bird_0.png", images / "test/002.Blue_Bird/copy.png")
     (note,) = [note for note in report(images, "folder").notes if "copies" in note]
-    assert note == ("test: 1 images are copies of others, 1 of them of another class: "
+    assert note == ("test: 1 image is a copy of another, 1 of another class: "
                     "001.Red_Bird/bird_0.png and 002.Blue_Bird/copy.png")  # fmt: skip
 
 
@@ -167,13 +167,13 @@ def test_an_image_in_both_splits(root):
     first = (root / "images.txt").read_text().splitlines()[0].split()[1]
     text = (root / "images.txt").read_text()
     (root / "images.txt").write_text(text.replace("3 001.Red_Bird/bird_2.png", f"3 {first}"))
-    assert "1 images stand in both train and test" in report(root).problems
+    assert "1 image stands in both train and test" in report(root).problems
 
 
 def test_a_class_without_images(root):
     with open(root / "classes.txt", "a") as file:
         file.write("4 004.Ghost\n")
-    assert "train: no image of 1 classes, 004.Ghost among them" in report(root).problems
+    assert "train: no image of 1 class: 004.Ghost" in report(root).problems
 
 
 @pytest.mark.slow
@@ -188,7 +188,7 @@ def test_list_files_are_written_and_compared(root, tmp_path):
     text = (root / "val.txt").read_text()
     (root / "val.txt").write_text(text.replace("bird_2.png,0,2 2 32 42", "bird_2.png,0,2 2 32 43"))
     (problem,) = report(root).problems
-    assert problem == f"{root / 'val.txt'}: 1 images differ from the annotations, 001.Red_Bird/bird_2.png among them"
+    assert problem == f"{root / 'val.txt'}: 1 image differs from the annotations: 001.Red_Bird/bird_2.png"
 
 
 def test_ilsvrcs_totals_are_known(tmp_path):

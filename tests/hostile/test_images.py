@@ -195,7 +195,7 @@ def test_photographs_that_can_not_be_read_are_counted_and_named(tmp_path, capsys
     records = localize_photographs(paths, tmp_path / "out", False, read_rgb, find)
     said = capsys.readouterr().out
     assert len(records) == 1
-    assert "1 images localized, 2 left out" in said
+    assert "1 image localized, 2 left out" in said
     assert "left out: " in said
     assert "bomb.png" in said
     assert "\x1b" not in said

@@ -185,7 +185,7 @@ def test_weights_below_one_prefix_are_taken_and_said(capsys, tmp_path):
         found = state_dicts.of_network(state, wanted, tmp_path)
         assert found == wanted
         said = capsys.readouterr().out
-        assert f"below '{prefix.replace('_orig_mod.', '')}'; 1 others are left out (criterion.weight)" in said
+        assert f"below '{prefix.replace('_orig_mod.', '')}'; 1 other is left out (criterion.weight)" in said
     averaged = {"n_averaged": torch.tensor(3), **{f"module.{name}": value for name, value in wanted.items()}}
     assert state_dicts.of_network(averaged, wanted, tmp_path) == wanted
     assert state_dicts.of_network(dict(wanted), wanted, tmp_path) == wanted
@@ -216,7 +216,7 @@ def test_the_classifier_says_the_number_of_classes(tmp_path, capsys):
                tmp_path / "mine.pth")  # fmt: skip
     localizer = wsol.load(tmp_path / "mine.pth", "grad-cam", arch="torchvision:squeezenet1_1", device="cpu")
     assert localizer.method.num_classes == 3
-    assert "1 others are left out (loss.centres.weight)" in capsys.readouterr().out
+    assert "1 other is left out (loss.centres.weight)" in capsys.readouterr().out
 
 
 def test_a_state_dict_of_timms(tmp_path, capsys):

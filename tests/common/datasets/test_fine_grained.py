@@ -221,7 +221,7 @@ def test_faulty_entries_of_cars(tmp_path, row, message):
 @pytest.mark.parametrize(("files", "labels", "message"), [
     ([f"{DOGS[0]}/a.jpg", f"{DOGS[1]}/b.jpg"], [1, 1], "n02085782-Japanese_spaniel/b.jpg has the class 1, as n02085620-Chihuahua has"),
     ([f"{DOGS[0]}/a.jpg", f"{DOGS[0]}/b.jpg"], [1, 2], "n02085620-Chihuahua is of several classes"),
-    ([f"{DOGS[0]}/a.jpg"], [1, 2], "1 files and 2 labels"),
+    ([f"{DOGS[0]}/a.jpg"], [1, 2], "1 file and 2 labels"),
     ([f"{DOGS[0]}/a.jpg", "n02085936-Maltese_dog/b.jpg"], [1, 4], "no image has the class 3; expected all from 1 to 3"),
     ([f"{DOGS[0]}/../../a.jpg"], [1], "is not usable"),
     ([f"{DOGS[0]}/a.jpg", 5], [1, 2], "file 2 is no text"),

@@ -172,7 +172,7 @@ def test_a_file_for_one_split_is_no_fault_of_another(two):
     (two / "train/cat/0.jpg").rename(two / "train/cat/9.jpg")
     boxes = boxes_file(two, "cat/0.jpg,1,2,30,40\n")
     assert counts(two, "train", boxes) == [0, 0, 0]
-    with pytest.raises(UserError, match="1 of its paths are no image there, 'dog/0.jpg' among them"):
+    with pytest.raises(UserError, match="1 of its paths is no image there: 'dog/0.jpg'"):
         load(two, "train", boxes=boxes_file(two, "dog/0.jpg,1,2,30,40\n"))
 
 
@@ -207,7 +207,7 @@ def test_quoted_commas(root):
     ("cat/1.jpg,a,2,3,40\n", "boxes.csv:1: the box is 'a 2 3 40'; expected numbers"),
     ("cat/1.jpg,1,2,inf,40\n", "expected finite numbers"),
     ("../1.jpg,1,2,3,40\n", "boxes.csv:1: path '../1.jpg' is not usable"),
-    ("cat/9.jpg,1,2,3,40\n", "1 of its paths are no image there, 'cat/9.jpg' among them"),
+    ("cat/9.jpg,1,2,3,40\n", "1 of its paths is no image there: 'cat/9.jpg'"),
     ('"cat/1.jpg,1,2,3,40\n', "boxes.csv:1: not a row of a CSV file"),
     ("," * 99_000 + "\n", "boxes.csv:1: path '' is not usable"),
     ("cat/1.jpg,1,2,3,4,5,6\n", "boxes.csv:1: 7 cells; expected path,x0,y0,x1,y1"),
@@ -241,7 +241,7 @@ def test_boxes_of_other_classes_are_left_out_and_counted(root, capsys):
         "path,class,xmin,ymin,xmax,ymax\ncat/1.jpg,Cat,1,2,30,40\ncat/1.jpg,dog,5,6,20,30\ndog/1.jpg,person,1,2,3,4\n"
     )
     assert [sample.boxes.tolist() for sample in load(root, boxes=boxes_file(root, rows))] == [[[1, 2, 30, 40]], [], []]
-    assert "2 boxes are of other classes than their images, such as dog in cat/1.jpg" in capsys.readouterr().err
+    assert "2 boxes of other classes than their images left out: dog in cat/1.jpg" in capsys.readouterr().err
     headless = "cat/1.jpg,1,2,30,40,cat\ncat/1.jpg,5,6,20,30,dog\n"
     assert load(root, boxes=boxes_file(root, headless)).samples[0].boxes.tolist() == [[1, 2, 30, 40]]
     other = rows.replace("Cat", "animal").replace("dog,", "animal,")
@@ -306,7 +306,7 @@ def test_predicted_boxes_that_are_taken_as_the_truth_are_said(root, column, valu
     boxes = boxes_file(root, f"path,x0,y0,x1,y1,{column}\ncat/1.jpg,1,2,30,20,{value}\n")
     notes = load(root, boxes=boxes).notes
     assert notes == (
-        (f"{boxes}: 1 boxes have scores or thresholds, as predicted ones have; they are taken as the truth",)
+        (f"{boxes}: 1 box has a score or threshold, as predicted ones have; all are taken as the truth",)
         if said
         else ()
     )

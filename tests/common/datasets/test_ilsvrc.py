@@ -121,7 +121,7 @@ def test_images_of_known_class_need_no_annotation(tmp_path):
     (root / "val_xml" / f"{name(4)}.xml").unlink()
     partly = load(root)
     assert sorted(len(sample.boxes) for sample in partly) == [0, 1, 1, 2]
-    assert partly.notes[0].startswith("1 images have no annotation, and so no box")
+    assert partly.notes[0].startswith("1 image has no annotation, and so no box")
     shutil.rmtree(root / "val_xml")
     assert load(root).notes[0].startswith("no annotations were found, so no image has a box")
 
@@ -289,7 +289,7 @@ def test_annotations_without_an_object_of_the_images_class_are_said(tmp_path):
     (root / "val_xml" / f"{name(2)}.xml").write_text(annotation((WNIDS[1], (2, 2, 22, 30))))
     dataset = load(root)
     assert dataset.notes == (
-        f"1 images have no box of their class in their annotation, such as {WNIDS[0]}/{name(2)}.JPEG, which is of "
+        f"1 image has no box of its class in its annotation: {WNIDS[0]}/{name(2)}.JPEG, which is of "
         f"{WNIDS[0]}: its annotation names {WNIDS[1]}",
     )
     assert sorted(len(sample.boxes) for sample in dataset) == [0, 1, 1, 2]

@@ -172,4 +172,4 @@ def test_label_maps_of_other_classes_are_said(root):
     labels = np.array(Image.open(sample.truth))
     Image.fromarray(np.where(labels > 0, 255, 0).astype(np.uint8)).save(sample.truth)
     (note,) = [note for note in check(Prepare("voc", root, splits=("train",), workers=1)).notes if "hold none" in note]
-    assert note.startswith("train: the label maps of 1 images hold none of the classes that the images are of, train_0")
+    assert note.startswith("train: the label maps of 1 image hold none of the classes that the images are of, train_0")
