@@ -84,8 +84,8 @@ def _odd_folders(classes: Sequence[str], image_ids: Sequence[str]) -> Iterator[s
         yield f"the classes {' and '.join(twice[:2])} differ in case alone, and are two classes"
     within = [image_id for image_id in image_ids if NO_IMAGES & {*image_id.lower().split("/")[1:-1]}]
     if within:
-        what = number_of(len(within), "image lies in a folder", "images lie in folders")
-        yield f"{what} called as one of masks, and taken as images: {some(within, 1)}"
+        what = number_of(len(within), "image lies in a folder called as one", "images lie in folders called as those")
+        yield f"{what} of masks: {some(within, 1)}"
 
 
 def _image_root(root: Path, split: str) -> Path:

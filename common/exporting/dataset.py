@@ -32,6 +32,7 @@ from common.system.errors import UserError, inside, printable
 from common.system.files import holds_files, read_json, write_json, write_text, writing
 from common.system.locks import hold, release
 from common.system.progress import bar
+from common.system.wording import number_of
 
 UNFINISHED, MADE = ".unfinished", ".exported"
 """Files that name what an export writes at the top of its folder: while it goes on, and once it is whole."""
@@ -286,5 +287,6 @@ def _summary(splits: list[Split], counted: dict[str, dict[str, int]], left_out: 
         counts = counted.get(name, {"images": 0, "boxes": 0})
         at = "" if rule.extractor is None else f" @{rule.threshold:.3g}"
         lines.append(f"{name}: {counts['images']} images, {counts['boxes']} boxes, threshold{at} {rule.source}")
-        lines += [f"{name}: {count} images left out: {reason}" for reason, count in left_out[name].items()]
+        for reason, count in left_out[name].items():
+            lines.append(f"{name}: {number_of(count, 'image', 'images')} left out: {reason}")
     return lines

@@ -29,6 +29,7 @@ from common.datasets import Dataset, Sample, splits, wsoleval
 from common.exporting.detections import LabelledImage
 from common.system.errors import UserError
 from common.system.files import write_atomically, write_text, writing
+from common.system.wording import number_of
 
 Transfer = Literal["link", "copy"]
 
@@ -186,7 +187,7 @@ class Yolo:
         ]
         write_text(self._out / "data.yaml", "\n".join(lines) + "\n")
         return [*self._on_validation(train, val, by_role), *(
-            f"{count} images end in {ending or 'nothing'}, which Ultralytics passes over"
+            f"{number_of(count, 'image ends', 'images end')} in {ending or 'nothing'}, which Ultralytics passes over"
             for ending, count in sorted(self._passed_over.items())
         )]  # fmt: skip
 

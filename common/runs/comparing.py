@@ -27,6 +27,7 @@ from common.runs.intervals import (
     resampled,
 )
 from common.system.errors import UserError, say
+from common.system.wording import number_of, some
 
 SOURCES = ("validation", "pseudo", "released", "oracle", "stored")
 """Sources of the thresholds that are compared at: the first that all runs have."""
@@ -191,8 +192,9 @@ def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison
     protocol = sides[0].row.protocol
     ids = sorted(set.intersection(*(set(side.result.hits.ids) for side in sides)))
     if missing := set().union(*(side.result.hits.ids for side in sides)) - set(ids):
-        say([f"note: {protocol}: {len(missing)} images are not in every run, {min(missing)} among them; all figures "
-             f"are of the {len(ids)} others"])  # fmt: skip
+        what = number_of(len(missing), "image is", "images are")
+        say([f"note: {protocol}: {what} not in every run, {some(sorted(missing), 1)}; all figures are of the others, "
+             f"{len(ids)}"])  # fmt: skip
         sides = [_on(side, ids) for side in sides]
     ranked = sorted(sides, key=lambda side: -side.row.gt_known)
     orders = [side.result.hits.places(ids) for side in ranked]

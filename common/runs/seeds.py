@@ -19,6 +19,7 @@ from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import Evaluation, Row, indices_of, row_of_images
 from common.runs.intervals import LEVEL, MEASURES, Interval, Resampling, draws, resampled
 from common.system.errors import say
+from common.system.wording import number_of, some
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,9 @@ def _together(members: Sequence[Evaluation], rows: Sequence[Row], how: Resamplin
     results = [member.results[row.protocol] for member, row in zip(members, rows, strict=True)]
     ids = sorted(set.intersection(*(set(result.hits.ids) for result in results)))
     if missing := set().union(*(result.hits.ids for result in results)) - set(ids):
-        say([f"note: {rows[0].protocol}, {len(rows)} seeds of {rows[0].method}: {len(missing)} images are not in every "
-             f"run, {min(missing)} among them; their mean is of the {len(ids)} others"])  # fmt: skip
+        what = number_of(len(missing), "image is", "images are")
+        say([f"note: {rows[0].protocol}, {len(rows)} seeds of {rows[0].method}: {what} not in every run, "
+             f"{some(sorted(missing), 1)}; their mean is of the others, {len(ids)}"])  # fmt: skip
         if not ids:
             return None
         rows = [row_of_images(result, row, ids) for result, row in zip(results, rows, strict=True)]

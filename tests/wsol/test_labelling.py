@@ -60,8 +60,8 @@ def test_a_folder_becomes_a_data_set(tmp_path, folder, weights):
     lines = label(options(folder, weights, out))
     text = "\n".join(lines)
     assert "train: the network knows no class called as 1 of 3 folders" in text
-    assert "train: 1 images left out: skipped by the method: turned by its EXIF tag" in text
-    assert len(re.findall(r"train: 1 images left out: skipped by the method", text)) == 2  # the broken one too
+    assert "train: 1 image left out: skipped by the method: turned by its EXIF tag" in text
+    assert len(re.findall(r"train: 1 image left out: skipped by the method", text)) == 2  # the broken one too
     boxes = sum(int(found) for found in re.findall(r"(\d+) boxes", text))
     files = list((out / "dataset/labels").rglob("*.txt"))
     assert sum(len(path.read_text().splitlines()) for path in files) == boxes
@@ -97,7 +97,7 @@ def test_a_stopped_run_goes_on_and_a_review_is_taken(tmp_path, folder, weights, 
     from common.exporting.dataset import DetectionOptions
 
     again = label(options(folder, weights, out, detection=DetectionOptions(review=review)))
-    assert "train: 1 images left out: dropped in the review" in again
+    assert "train: 1 image left out: dropped in the review" in again
     assert not any("dropped" in line for line in first)
     assert not (out / "dataset/labels/train/blue/0.txt").exists()
     assert (out / "dataset/labels/val/blue/0.txt").is_file()  # another image of the same name

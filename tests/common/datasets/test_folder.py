@@ -294,7 +294,7 @@ def test_classes_in_two_cases_and_masks_among_images_are_said(tmp_path):
     assert (len(dataset), dataset.class_names) == (4, ("A", "a", "b"))
     assert dataset.notes == (
         "the classes A and a differ in case alone, and are two classes",
-        "1 images lie in folders called as those of masks, and are taken as images: b/masks/1.png",
+        "1 image lies in a folder called as one of masks: b/masks/1.png",
     )
 
 

@@ -248,9 +248,9 @@ def test_what_gets_no_box_is_counted(tmp_path, birds, directories):
     out, lines = exported({"test": left}, tmp_path, "yolo", review=review)
     assert lines == [
         "test: 3 images, 3 boxes, threshold @0.5 as asked for",
-        "test: 1 images left out: no region found",
-        "test: 1 images left out: turned by its EXIF tag, which trainers follow and boxes of stored pixels do not",
-        "test: 1 images left out: dropped in the review",
+        "test: 1 image left out: no region found",
+        "test: 1 image left out: turned by its EXIF tag, which trainers follow and boxes of stored pixels do not",
+        "test: 1 image left out: dropped in the review",
         "data.yaml: val is images/test, images that are trained on: there is no other split",
         f"whether these images were trained on is unknown for: {left}",
     ]
@@ -358,7 +358,7 @@ def test_a_picture_of_another_size_than_was_localized_is_left_out(tmp_path, bird
     _, lines = exported({"test": directories["test"]}, tmp_path, "coco")
     assert lines[:2] == [
         "test: 5 images, 5 boxes, threshold @0.5 as asked for",
-        "test: 1 images left out: its picture has another size than the one that was localized",
+        "test: 1 image left out: its picture has another size than the one that was localized",
     ]
 
 

@@ -92,7 +92,7 @@ def test_images_that_one_run_lacks_count_for_none(tmp_path, source, capsys, prot
     assert pair.difference == pytest.approx(100 / 13)
     assert (pair.only_one, pair.only_other) == ((ids[5],), ())
     assert pair.parts == Parts(pytest.approx(100 / 13), pytest.approx(0), pytest.approx(0))
-    assert f"{protocol}: 2 images are not in every run, {min(ids[:2])} among them" in capsys.readouterr().err
+    assert f"{protocol}: 2 images are not in every run, {min(ids[:2])} and 1 more" in capsys.readouterr().err
 
 
 def test_runs_of_other_images_are_refused(tmp_path, source):
