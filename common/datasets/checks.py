@@ -197,9 +197,8 @@ def check_boxes(dataset: Dataset, sizes: dict[str, tuple[int, int]], notes: list
                 elif box.min() < 0 or box[2] > width or box[3] > height:
                     outside += 1
     if outside:
-        notes.append(
-            f"{dataset.split}: {outside} boxes stick out of their image; protocols clip, or don't, as released"
-        )
+        stick = number_of(outside, "box sticks", "boxes stick")
+        notes.append(f"{dataset.split}: {stick} out of the image; protocols clip, or don't, as released")
     boxed = [sample for sample in dataset if len(sample.boxes) and sample.image_id in sizes]
     if boxed:
         rooms = [sample.declared_size or sizes[sample.image_id] for sample in boxed]

@@ -154,7 +154,7 @@ def test_boxes_that_stick_out_are_noted(root):
     (root / "bounding_boxes.txt").write_text(text.replace("1 0.0 2.0 30.0 40.0", "1 60.0 2.0 30.0 40.0", 1))
     found = report(root)
     assert found.problems == []
-    assert any("1 boxes stick out" in note for note in found.notes)
+    assert any("1 box sticks out" in note for note in found.notes)
 
 
 def test_a_faulty_line_is_told_once_though_both_splits_read_it(root):

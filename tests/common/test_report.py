@@ -268,7 +268,7 @@ def test_images_that_no_longer_decode_are_counted(source, both):
     path.write_bytes(path.read_bytes()[:200])
     page = Page(build(Report(both[:1])))
     assert len(page.data["images"]) == 5
-    assert "1 images are no longer readable and not shown" in page.text
+    assert "1 image is no longer readable and not shown" in page.text
 
 
 def test_images_that_a_figure_leaves_out_stand_on_the_page(tmp_path, source):
@@ -294,7 +294,7 @@ def test_images_that_are_gone_are_counted(source, both):
     (source.root / "images/001.Red_Bird/bird_3.png").unlink()
     page = Page(build(Report(both)))
     assert len(page.data["images"]) == 5
-    assert "1 images are no longer readable and not shown" in page.text
+    assert "1 image is no longer readable and not shown" in page.text
 
 
 def test_boxes_are_drawn_where_they_are():

@@ -123,9 +123,7 @@ def test_what_differs_is_named(tmp_path):
     weights.write_npz(tmp_path / "shape.npz", {**arrays, name: np.zeros((1, 1, 128, 64), np.float32)})
     with sessions.new_graph(), sessions.session(1) as session:
         network = small()
-        with pytest.raises(
-            UserError, match=rf"1 of \d+ variables are not in .*{name}; it has 1 others: something/else"
-        ):
+        with pytest.raises(UserError, match=rf"1 of \d+ variables are not in .*{name}; it has 1 other: something/else"):
             registry.load(session, network, tmp_path / "less.npz")
         with pytest.raises(UserError, match=r"Conv2d_3_pointwise/weights has shape .*expected \(1, 1, 128, 128\)"):
             registry.load(session, network, tmp_path / "shape.npz")
