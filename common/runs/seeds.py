@@ -16,6 +16,7 @@ import numpy as np
 from common.measuring.arrays import Floats
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
+from common.runs import leakage
 from common.runs.evaluation import Evaluation, Row, indices_of, row_of_images
 from common.runs.intervals import LEVEL, MEASURES, Interval, Resampling, draws, resampled
 from common.system.errors import say
@@ -59,9 +60,9 @@ def groups(evaluations: Sequence[Evaluation]) -> list[Group]:
 
 
 def _one_of_each(alike: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
-    members: dict[Any, Evaluation] = {}
+    members: dict[str, Evaluation] = {}
     for one in alike:
-        first = members.setdefault(_training(one).get("seed"), one)
+        first = members.setdefault(str(_training(one).get("seed")), one)
         if _sha256(first) != _sha256(one):
             say([f"note: {first.predictions.directory} and {one.predictions.directory} are of one seed and recipe, and "
                  "of two checkpoints; means over seeds take the first"])  # fmt: skip
@@ -95,7 +96,7 @@ def seed_rows(evaluations: Sequence[Evaluation], how: Resampling) -> list[Row]:
         name = f"{first.predictions.title}, {len(members)} seeds"
         known = recipes.setdefault(name, {})
         number = known.setdefault(group.recipe, len(known) + 1)
-        name += "" if number == 1 else f" #{number}"
+        name += ("" if number == 1 else f" #{number}") + _remark(members)
         for row in first.rows:
             found = [next((other for other in member.rows
                            if (other.protocol, other.source) == (row.protocol, row.source)), None)
@@ -104,6 +105,14 @@ def seed_rows(evaluations: Sequence[Evaluation], how: Resampling) -> list[Row]:
             together = _together(members, same, how) if len(same) == len(members) else None
             rows += [] if together is None else [replace(together, label=name)]
     return rows
+
+
+def _remark(members: Sequence[Evaluation]) -> str:
+    """What is known against the runs, as it stands behind the name of each."""
+    remarks = [remark for member in members if (remark := leakage.of(member.predictions).remark)]
+    if not remarks or (len(remarks) == len(members) and len(set(remarks)) == 1):
+        return "".join(remarks[:1])
+    return f" ({len(remarks)} of these runs were trained or chosen on these images)"
 
 
 def _together(members: Sequence[Evaluation], rows: Sequence[Row], how: Resampling) -> Row | None:

@@ -117,3 +117,20 @@ def test_checkpoints_of_one_seed_are_told_apart_by_their_steps(tmp_path, capsys)
         ("cam mobilenet_v1, 2 seeds", 0.0), ("cam mobilenet_v1, 2 seeds #2", 100.0)
     ]  # fmt: skip
     assert f"{made[2]} and {made[4]} are of one seed and recipe" in capsys.readouterr().err
+
+
+def test_a_mean_of_runs_that_were_trained_on_their_images_says_so(tmp_path):
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+    data = source.described(source.load())
+    first = source.load().samples[0].image_id
+    seen, free = ({"known": True, "images": images, "evaluation_split": None, "chosen": []} for images in ([first], []))
+    for known, said in (([seen, seen], " (trained on 1 of these 6 images)"), ([free, free], ""),
+                        ([free, seen], " (1 of these runs were trained or chosen on these images)")):  # fmt: skip
+        folder, made = tmp_path / f"{said}", []
+        for seed, trained_images in enumerate(known):
+            checkpoint = {"name": "x", "sha256": str(seed), "training": {"seed": seed, "recipe": "a"}}
+            written = {**data, "trained_images": trained_images}
+            made.append(runs.write(folder / str(seed), source, checkpoint=checkpoint, data=written))
+        evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("wsoleval-v1",), resamples=0, workers=1))
+        (row,) = seed_rows(evaluations, Resampling(0))
+        assert row.label == f"cam mobilenet_v1, 2 seeds{said}"
