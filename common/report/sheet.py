@@ -95,7 +95,7 @@ def _pictures(evaluation: Evaluation, picked: Sequence[str], size: tuple[int, in
         sample, entry = evaluation.samples[image_id], entries[image_id]
         localization_map = evaluation.predictions.map(entry) if evaluation.predictions.has_maps else None
         picture = read_rgb(sample.path)
-        stored = picture.shape[1::-1]
+        stored = (picture.shape[1], picture.shape[0])
         truth = sample.boxes * np.tile(np.divide(stored, sample.size), 2)  # pixels of the size that is declared
         frame = replace(entry.frame, original=stored)
         _, overlay = draw(picture, frame, localization_map, boxes[image_id], truth, 2 * max(size))
