@@ -119,7 +119,7 @@ class Coco:
             for part in parts.values():
                 part.close()
 
-            def write(file: BinaryIO, split: str = split) -> tuple[()]:
+            def write(file: BinaryIO, split: str = split) -> None:
                 file.write(b'{"info": {"description": "boxes predicted by weakly supervised localization"},\n')
                 for kind in ("images", "annotations"):
                     file.write(f'"{kind}": [\n'.encode())
@@ -176,8 +176,9 @@ class Yolo:
         by_role: dict[str, list[str]] = {}
         for split in self._splits:
             by_role.setdefault(splits.role(split) or "train", []).append(f"images/{split}")
-        train = by_role.get("train") or [f"images/{split}" for split in self._splits]
-        val = by_role.get("val") or by_role.get("held") or by_role.get("test") or train
+        train = by_role.get("train") or by_role.get("held") or [f"images/{next(iter(self._splits))}"]
+        others = (by_role.get(role, train) for role in ("val", "held", "test"))
+        val = next((each for each in others if each != train), train)
         places = {"train": train, "val": val, "test": by_role.get("test")}
         lines = [f"{key}: {json.dumps(each if len(each) > 1 else each[0], ensure_ascii=False)}"
                  for key, each in places.items() if each]  # fmt: skip
@@ -186,17 +187,21 @@ class Yolo:
             *(f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in enumerate(self._names)),
         ]
         write_text(self._out / "data.yaml", "\n".join(lines) + "\n")
-        return [*self._on_validation(train, val, by_role), *(
+        return [*self._on_places(places), *(
             f"{number_of(count, 'image ends', 'images end')} in {ending or 'nothing'}, which Ultralytics passes over"
             for ending, count in sorted(self._passed_over.items())
         )]  # fmt: skip
 
-    def _on_validation(self, train: list[str], val: list[str], by_role: Mapping[str, list[str]]) -> list[str]:
-        if shared := sorted(set(train) & set(val)):
-            return [f"data.yaml: val is {', '.join(shared)}, images that are trained on: there is no other split"]
-        if val == by_role.get("test"):
-            return [f"data.yaml: val is {', '.join(val)}, as test is: the best epoch is chosen on it"]
-        return []
+    def _on_places(self, places: Mapping[str, list[str] | None]) -> list[str]:
+        """Lines on what a detector is chosen on, and on splits that it does not see."""
+        train, val, test = (places[key] or [] for key in ("train", "val", "test"))
+        lines = []
+        if val == train:
+            lines = [f"data.yaml: val is {', '.join(val)}, images that are trained on: there is no other split"]
+        elif val == test:
+            lines = [f"data.yaml: val is {', '.join(val)}, as test is: the best epoch is chosen on it"]
+        unused = [split for split in self._splits if f"images/{split}" not in {*train, *val, *test}]
+        return [*lines, *(f"data.yaml: images/{split} is none of train, val and test" for split in unused)]
 
 
 class Voc:

@@ -324,6 +324,10 @@ def test_a_stopped_export_is_finished_by_the_same_command(tmp_path, directories,
      "data.yaml: val is images/test, as test is: the best epoch is chosen on it"),
     (["all"], {"train": "images/all", "val": "images/all"},
      "data.yaml: val is images/all, images that are trained on: there is no other split"),
+    (["held", "test"], {"train": "images/held", "val": "images/test", "test": "images/test"},
+     "data.yaml: val is images/test, as test is: the best epoch is chosen on it"),
+    (["train", "val", "held"], {"train": "images/train", "val": "images/val"},
+     "data.yaml: images/held is none of train, val and test"),
     (["north", "south", "dev"], {"train": ["images/north", "images/south"], "val": "images/dev"}, None),
 ])  # fmt: skip
 def test_ultralytics_is_told_which_split_is_which(tmp_path, names, content, said):
