@@ -108,7 +108,7 @@ def seed_rows(evaluations: Sequence[Evaluation], how: Resampling) -> list[Row]:
 
 
 def _remark(members: Sequence[Evaluation]) -> str:
-    """What is known against the runs, as it stands behind the name of each."""
+    """The remark that stands behind each run's name where all have the same, else the number of runs that have one."""
     remarks = [remark for member in members if (remark := leakage.of(member.predictions).remark)]
     if not remarks or (len(remarks) == len(members) and len(set(remarks)) == 1):
         return "".join(remarks[:1])
