@@ -97,14 +97,25 @@ def seed_rows(evaluations: Sequence[Evaluation], how: Resampling) -> list[Row]:
         known = recipes.setdefault(name, {})
         number = known.setdefault(group.recipe, len(known) + 1)
         name += ("" if number == 1 else f" #{number}") + _remark(members)
-        for row in first.rows:
-            found = [next((other for other in member.rows
-                           if (other.protocol, other.source) == (row.protocol, row.source)), None)
-                     for member in members]  # fmt: skip
-            same = [other for other in found if other is not None]
-            together = _together(members, same, how) if len(same) == len(members) else None
+        for protocol, source in dict.fromkeys((row.protocol, row.source) for each in members for row in each.rows):
+            same, lacking = _rows_of(members, protocol, source)
+            if lacking:
+                say([f"note: {name}: no mean at thresholds from {source}, which {lacking[0].predictions.directory} "
+                     "lacks"])  # fmt: skip
+                continue
+            together = _together(members, same, how)
             rows += [] if together is None else [replace(together, label=name)]
     return rows
+
+
+def _rows_of(members: Sequence[Evaluation], protocol: str, source: str) -> tuple[list[Row], list[Evaluation]]:
+    """The result line of each run, and the runs that have none."""
+    rows, lacking = [], []
+    for member in members:
+        found = [row for row in member.rows if (row.protocol, row.source) == (protocol, source)]
+        rows += found[:1]
+        lacking += [] if found else [member]
+    return rows, lacking
 
 
 def _remark(members: Sequence[Evaluation]) -> str:

@@ -134,3 +134,15 @@ def test_a_mean_of_runs_that_were_trained_on_their_images_says_so(tmp_path):
         evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("wsoleval-v1",), resamples=0, workers=1))
         (row,) = seed_rows(evaluations, Resampling(0))
         assert row.label == f"cam mobilenet_v1, 2 seeds{said}"
+
+
+def test_thresholds_that_some_seeds_lack_are_said(tmp_path, capsys):
+    """The second run has no validation predictions: what stands is the oracle's mean."""
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+    made = [seeded(tmp_path / str(seed), source, seed) for seed in (0, 1)]
+    held = seeded(tmp_path / "held", DataSource("cub", source.root, "train"), 0)
+    asked = Evaluate(tuple(made), validation=(held,), protocols=("wsoleval-v1",), resamples=0, workers=1)
+    rows = seed_rows(evaluate(asked)[0], Resampling(0))
+    assert [row.source for row in rows] == ["oracle"]
+    said = f"note: cam mobilenet_v1, 2 seeds: no mean at thresholds from validation, which {made[1]} lacks"
+    assert said in capsys.readouterr().err
