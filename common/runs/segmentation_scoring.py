@@ -107,13 +107,20 @@ def evaluate_segmentation(
         boxes: measure CorLoc too, of the box of each class's largest region at the threshold that stands for the run.
 
     Raises:
-        UserError: a directory that is none, a validation run on the very images, or images without a label map.
+        UserError: a directory that is none, a validation run on the very images, of no run, or of the same checkpoints
+            as another, or images without a label map.
     """
     chosen: _Chosen = {}
     for path in validation:
         held = SegmentationPredictions.open(path)
+        if _key(held) in chosen:
+            raise UserError("two validation runs are of the same checkpoints and options", where=path,
+                            expected=f"one, such as {chosen[_key(held)][0].directory}")  # fmt: skip
         chosen[_key(held)] = (held, score_segmentation(held, root, workers))
     found = [_evaluation(SegmentationPredictions.open(path), chosen, root, workers, split) for path in runs]
+    for key in chosen.keys() - {_key(each.predictions) for each in found}:
+        raise UserError("validation predictions of other checkpoints or options than any run's",
+                        where=chosen[key][0].directory)  # fmt: skip
     return [_with_corloc(each, root, workers, split) for each in found] if boxes else found
 
 

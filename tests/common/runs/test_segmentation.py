@@ -120,6 +120,17 @@ def test_the_threshold_is_chosen_on_the_validation_run(root, tmp_path):
         evaluate_segmentation([tmp_path / "maps"], [tmp_path / "same"], workers=1)
 
 
+def test_a_validation_run_that_sets_no_threshold_is_refused(root, tmp_path):
+    """It was read, scored, and then not looked at."""
+    write(tmp_path / "maps", root)
+    other = write(tmp_path / "other", root, "val", options={"scales": [1]})
+    with pytest.raises(UserError, match="other: validation predictions of other checkpoints or options"):
+        evaluate_segmentation([tmp_path / "maps"], [other], workers=1)
+    held = [write(tmp_path / name, root, "val") for name in ("held", "again")]
+    with pytest.raises(UserError, match="again: two validation runs are of the same checkpoints"):
+        evaluate_segmentation([tmp_path / "maps"], held, workers=1)
+
+
 def test_masks_are_scored_without_a_threshold_and_what_is_left_out_is_counted(root, tmp_path):
     dataset = DataSource("voc", root, "train").load(multi_label=True)
     writer = SegmentationWriter(tmp_path / "masks", header(root, kind="masks"))
