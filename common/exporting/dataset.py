@@ -155,7 +155,8 @@ def export_dataset(
     found: dict[str, dict[Place, Found]] = {split: {} for split in ids if measure}
     writer = formats.WRITERS[kind](out, splits[0].dataset.class_names, detection.images)
     notes = formats.write_all(writer, _images(splits, review, left_out, found), counted)
-    write_json(out / MANIFEST, {"format": kind, "splits": {
+    rules = {name: str(value) if isinstance(value, Path) else value for name, value in vars(detection).items()}
+    write_json(out / MANIFEST, {"format": kind, "rules": rules, "splits": {
         split.dataset.split: {
             **manifest(split.predictions), **counted.get(split.dataset.split, {"images": 0, "boxes": 0}),
             "left_out": dict(left_out[split.dataset.split]), "threshold_from": split.rule.source,

@@ -106,6 +106,8 @@ def test_coco_is_read_by_pycocotools(tmp_path, directories):
         assert not expected
     assert not list(out.rglob("*.part"))
     said = json.loads((out / "export.json").read_text())
+    assert said["rules"] == {"regions": "one", "share": 0.5, "threshold": 0.5, "score": "class", "min_score": 0.0,
+                             "review": None, "images": "link"}  # fmt: skip
     for split, path in directories.items():
         found = said["splits"][split]
         assert [found[name] for name in ("predictions", "leakage", "images", "boxes", "threshold", "left_out")] == [
