@@ -79,7 +79,7 @@ class Pair:
     Attributes:
         one, other: their labels.
         difference: GT-known of the first less the second's, in points.
-        interval: its 95 % interval; None without a bootstrap.
+        interval: its 95 % interval; None without a bootstrap or a figure.
         only_one, only_other: ids of the images that one alone hits, at IoU 0.5.
         p: McNemar's, exact and two-sided.
         adjusted: by Holm over the protocol's pairs.
@@ -196,7 +196,7 @@ def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison
         say([f"note: {protocol}: {what} not in every run, {some(sorted(missing), 1)}; all figures are of the others, "
              f"{len(ids)}"])  # fmt: skip
         sides = [_on(side, ids) for side in sides]
-    ranked = sorted(sides, key=lambda side: -side.row.gt_known)
+    ranked = sorted(sides, key=lambda side: (np.isnan(side.row.gt_known), -side.row.gt_known))  # without a figure last
     orders = [side.result.hits.places(ids) for side in ranked]
     by_class = PROTOCOLS[protocol].mean_over == "classes"
     times = draws(ranked[0].result.hits.labels[orders[0]] if by_class else None, len(ids), how)
@@ -233,7 +233,7 @@ def _resampled(side: Side, times: Integers, order: Integers) -> Floats:
 
 
 def _interval(values: Floats, difference: float, source: str) -> Interval | None:
-    if len(values) == 0:
+    if len(values) == 0 or np.isnan(difference):
         return None
     ends = percentiles(values)
     return less_optimism(ends, values, difference, (-100.0, 100.0)) if source == "oracle" else ends

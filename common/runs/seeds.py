@@ -8,7 +8,7 @@ missing, is left out of all of them, and every figure is of the others.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import isnan, sqrt
 from typing import Any
 
 import numpy as np
@@ -138,10 +138,11 @@ def _together(members: Sequence[Evaluation], rows: Sequence[Row], how: Resamplin
             return None
         rows = [row_of_images(result, row, ids) for result, row in zip(results, rows, strict=True)]
     first = min(rows, key=lambda row: row.images)
-    known = [name for name in MEASURES if all(getattr(row, name) is not None for row in rows)]
+    known = [name for name in MEASURES if all(_is_figure(getattr(row, name)) for row in rows)]
     each = {name: np.array([getattr(row, name) for row in rows]) for name in known}
     drawn = _drawn(results, rows, ids, known, how)
-    means: dict[str, Any] = {name: float(values.mean()) for name, values in each.items()}
+    means: dict[str, Any] = dict.fromkeys(MEASURES) | {"gt_known": float("nan")}
+    means |= {name: float(values.mean()) for name, values in each.items()}
     return replace(
         first,
         run="",
@@ -151,6 +152,11 @@ def _together(members: Sequence[Evaluation], rows: Sequence[Row], how: Resamplin
         intervals={name: both_sources(each[name], drawn[name]) for name in known if how.resamples},
         **means,
     )
+
+
+def _is_figure(value: float | None) -> bool:
+    """Whether there is an accuracy: of runs that nobody classified, or that count no image, there is none."""
+    return value is not None and not isnan(value)
 
 
 def both_sources(seeds: Floats, drawn: Floats) -> Interval:
@@ -164,7 +170,7 @@ def both_sources(seeds: Floats, drawn: Floats) -> Interval:
 
     count, quantile = len(seeds), 0.5 + LEVEL / 2
     by_seed = t.ppf(quantile, count - 1) * seeds.std(ddof=1) / sqrt(count)
-    by_image = norm.ppf(quantile) * drawn.std(ddof=1)
+    by_image = norm.ppf(quantile) * np.nanstd(drawn, ddof=1)
     half = sqrt(by_seed**2 + by_image**2)
     return float(max(seeds.mean() - half, 0.0)), float(min(seeds.mean() + half, 100.0))
 

@@ -100,6 +100,11 @@ def figure(value: float | None, digits: int = 2) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
+def signed(points: float | None) -> str:
+    """A difference in points, `+1.2`; `-` where there is none."""
+    return "-" if points is None or math.isnan(points) else f"{points:+.1f}"
+
+
 def between(interval: Interval | None, digits: int = 1) -> str:
     """A 95 % interval as it stands behind its figure, ` (86.7-94.0)`; nothing where there is none."""
     return "" if interval is None else f" ({interval[0]:.{digits}f}-{interval[1]:.{digits}f})"
@@ -156,11 +161,8 @@ def compared(comparisons: Sequence[Comparison]) -> list[list[str]]:
     ]  # fmt: skip
     for comparison in comparisons:
         for pair in comparison.pairs:
-            parts = [
-                "-" if each is None else f"{each:+.1f}"
-                for each in (pair.parts.localization, pair.parts.threshold, pair.parts.classifier)
-            ]
-            difference = f"{pair.difference:+.1f}"
+            parts = [signed(each) for each in (pair.parts.localization, pair.parts.threshold, pair.parts.classifier)]
+            difference = signed(pair.difference)
             if pair.interval is not None:
                 difference += f" ({pair.interval[0]:+.1f} to {pair.interval[1]:+.1f})"
             alone = [str(len(pair.only_one)), str(len(pair.only_other))]
@@ -177,7 +179,7 @@ def matrix(comparison: Comparison) -> list[list[str]]:
     cells = {}
     for pair in comparison.pairs:
         for one, other, sign in ((pair.one, pair.other, 1), (pair.other, pair.one, -1)):
-            text = f"{sign * pair.difference:+.1f}"
+            text = signed(sign * pair.difference)
             cells[one, other] = text if pair.apart else f"({text})"
     table = [[f"{comparison.protocol}, {comparison.source}", *names]]
     return [*table, *([name, *(cells.get((name, other), "") for other in names)] for name in names)]

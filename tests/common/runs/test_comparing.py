@@ -129,3 +129,16 @@ def test_the_command(tmp_path, source):
     assert len(stored["pairs"][0]["only_one"]) == 5
     alone = subprocess.run([*command[:4]], capture_output=True, text=True)
     assert (alone.returncode, alone.stderr.count("\n")) == (2, 1)
+
+
+def test_a_run_without_any_figure_is_ranked_last(tmp_path, source):
+    """Its maps are zero, and SPOL's protocol counts no image without a region."""
+    made = [runs.write(tmp_path / name / "crop", source, "resize 256 crop 224") for name in ("none", "good")]
+    for path in (made[0] / "maps").rglob("*.npy"):
+        np.save(path, np.zeros((224, 224), np.float32))
+    evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("spol",), resamples=20, workers=1))
+    (comparison,) = compare(evaluations, Resampling(20))
+    assert [row[1] for row in ranking(comparison)[1:]] == ["100.0", "-"]
+    (cells,) = compared([comparison])[1:]
+    assert cells[3] == "-"
+    assert matrix(comparison)[1][2].strip("()") == "-"

@@ -146,3 +146,17 @@ def test_thresholds_that_some_seeds_lack_are_said(tmp_path, capsys):
     assert [row.source for row in rows] == ["oracle"]
     said = f"note: cam mobilenet_v1, 2 seeds: no mean at thresholds from validation, which {made[1]} lacks"
     assert said in capsys.readouterr().err
+
+
+def test_a_seed_without_any_figure_leaves_no_mean(tmp_path):
+    """Under SPOL's protocol an image without a region is not counted, and one seed's maps are all zero."""
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+    made = [seeded(tmp_path / str(seed), source, seed, frame="resize 256 crop 224") for seed in (0, 1)]
+    for path in (made[1] / "maps").rglob("*.npy"):
+        np.save(path, np.zeros((224, 224), np.float32))
+    evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("spol",), resamples=20, workers=1))
+    (row,) = seed_rows(evaluations, Resampling(20))
+    assert np.isnan(row.gt_known)
+    assert (row.top1, row.images, row.spread, row.intervals) == (None, 0, {}, {})
+    cells = next(line for line in side_by_side(evaluations, [row]) if line[0] == row.label)
+    assert cells[2].startswith("- @")
