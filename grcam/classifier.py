@@ -20,7 +20,7 @@ class Classifier:
         mode: one of `config.MODES`.
         checkpoint: a TensorFlow checkpoint's prefix, or anything else that `dgl_tf.weights.open_checkpoint` takes. Both
             kinds of Inception are recognized: the release's own, with batch norm in its head, and DGL's, without.
-        kind: `tf` or `exact`, the loss's gradient.
+        kind: `released` or `true`, the loss's gradient.
         factor: of the label in the loss.
 
     Attributes:
@@ -35,7 +35,7 @@ class Classifier:
             (quirk Q12).
     """
 
-    def __init__(self, mode: str, checkpoint: Path | str, kind: str = "tf", factor: float = LABEL_FACTOR):
+    def __init__(self, mode: str, checkpoint: Path | str, kind: str = "released", factor: float = LABEL_FACTOR):
         self.path = checkpoint
         opened, self.side = weights.open_checkpoint(checkpoint), converted.read(checkpoint).input_size
         with tf.Graph().as_default():

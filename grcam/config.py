@@ -62,8 +62,11 @@ def _link(place: Path, target: Path) -> None:
         raise UserError(f"the link leads to {place.resolve()}", where=place, expected=str(target), do="delete it")
 
 
-LOSS_GRADIENTS = ("tf", "exact")
-"""Forms of the loss's gradient by the scores; see `grcam.graph`, quirk Q1."""
+Gradient = Literal["released", "true", "tf", "exact"]
+GRADIENTS: tuple[Gradient, ...] = ("released", "true")
+"""Forms of the loss's gradient by the scores, as DGL's; see `grcam.graph`, quirk Q1."""
+OLDER_GRADIENTS: dict[Gradient, Gradient] = {"released": "tf", "true": "exact"}
+"""Older names of the same, which the command still takes, and stores, so that earlier predictions go on."""
 
 TINY = 1e-12
 """The least squared norm that something is divided by, TensorFlow's."""

@@ -31,7 +31,7 @@ from common.system.files import parse_json, write_atomically, write_json, writin
 from common.system.options import also, parse
 from common.tensorflow_files import converted
 from grcam import handover
-from grcam.config import LABEL_FACTOR, SIDE, THRESHOLDS, Images, Mode
+from grcam.config import LABEL_FACTOR, OLDER_GRADIENTS, SIDE, THRESHOLDS, Gradient, Images, Mode
 from grcam.views import Layout, Seen, Views, batches, has_fast_decoder, reader
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class Generate(Images):
     map_class: Literal["label", "predicted"] | None = None
     """Class whose map is made: the true class's, as released, or the classifier's first choice; by default the true
     class's, where it is among the network's classes."""
-    loss_gradient: Literal["tf", "exact"] = "tf"
-    """tf: softmax - 10 onehot, as TensorFlow's kernel has it. exact: the derivative, 10 (softmax - onehot)."""
+    gradient: Annotated[Gradient, also("loss-gradient")] = "released"
+    """released: softmax - 10 onehot, as TensorFlow's kernel has it. true: the derivative, 10 (softmax - onehot). tf and
+    exact are their older names."""
     label_factor: Annotated[float, also("alpha")] = LABEL_FACTOR
     """Factor of the one-hot label in the loss."""
     frames: tuple[Literal["squash", "crop"], ...] = ("squash",)
@@ -174,7 +175,8 @@ def generate(options: Generate) -> list[Path]:
     """Localize a split, and return the predictions directories."""
     layout = replace(_layout(options), side=converted.read(options.load).input_size)
     say_side(layout.side, layout.side)
-    options = replace(options, jpeg=_jpeg(options))
+    names = {older: name for name, older in OLDER_GRADIENTS.items()}
+    options = replace(options, jpeg=_jpeg(options), gradient=names.get(options.gradient, options.gradient))
     read = reader(options.framework, options.jpeg)
     source = options.source(options.out.parent / "ilsvrc")
     dataset = source.load()
@@ -205,7 +207,7 @@ def generate(options: Generate) -> list[Path]:
 
 def _classifier(options: Generate) -> "Classifier | TorchClassifier":
     """The network, in the framework asked for, which alone is imported."""
-    arguments = (options.mode, options.load, options.loss_gradient, options.label_factor)
+    arguments = (options.mode, options.load, options.gradient, options.label_factor)
     if options.framework == "torch":
         from grcam.torch_classifier import TorchClassifier
 
@@ -243,7 +245,7 @@ def _writers(
     matching: Matching,
 ) -> dict[str, PredictionsWriter]:
     """A writer for each frame, and with --cam a second one."""
-    settings = {"loss_gradient": options.loss_gradient, "label_factor": options.label_factor}
+    settings = {"loss_gradient": OLDER_GRADIENTS[options.gradient], "label_factor": options.label_factor}
     read: dict[str, Any] = {"jpeg": options.jpeg, "maps": options.maps}
     read |= {} if layout.side == SIDE else {"input_size": layout.side}
     writers = {}

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from grcam.config import LABEL_FACTOR, LOSS_GRADIENTS, TINY
+from grcam.config import GRADIENTS, LABEL_FACTOR, TINY
 
 
 class Maps(NamedTuple):
@@ -30,7 +30,7 @@ def maps(
     scores: tf.Tensor,
     weights: tf.Tensor,
     labels: tf.Tensor,
-    kind: str = "tf",
+    kind: str = "released",
     factor: float = LABEL_FACTOR,
 ) -> Maps:
     """Localization maps of N images' labels, in closed form; the equations stand above.
@@ -40,15 +40,15 @@ def maps(
         scores: z (N, K).
         weights: W (C, K).
         labels: (N,) int.
-        kind: `tf`: softmax - factor * onehot, what TensorFlow's kernel gives for labels that don't sum to one (quirk
-            Q1). `exact`: the derivative, factor * (softmax - onehot).
+        kind: `released`: softmax - factor * onehot, what TensorFlow's kernel gives for labels that don't sum to one
+            (quirk Q1). `true`: the derivative, factor * (softmax - onehot).
         factor: of the label.
     """
-    if kind not in LOSS_GRADIENTS:
-        raise ValueError(f"unknown loss gradient {kind!r}, expected one of {', '.join(LOSS_GRADIENTS)}")
+    if kind not in GRADIENTS:
+        raise ValueError(f"unknown loss gradient {kind!r}, expected one of {', '.join(GRADIENTS)}")
     target = tf.one_hot(labels, tf.shape(scores)[1])
     likely = tf.nn.softmax(scores)
-    delta = likely - factor * target if kind == "tf" else factor * (likely - target)
+    delta = likely - factor * target if kind == "released" else factor * (likely - target)
     positions = tf.cast(tf.shape(features)[1] * tf.shape(features)[2], tf.float32)
     gradient = tf.matmul(delta, weights, transpose_b=True) / positions
     inverse = tf.rsqrt(tf.maximum(positions * tf.reduce_sum(gradient**2, axis=1, keepdims=True), TINY))

@@ -28,7 +28,12 @@ class TorchClassifier:
     """
 
     def __init__(
-        self, mode: str, checkpoint: Path | str, kind: str = "tf", factor: float = LABEL_FACTOR, device: str = "auto"
+        self,
+        mode: str,
+        checkpoint: Path | str,
+        kind: str = "released",
+        factor: float = LABEL_FACTOR,
+        device: str = "auto",
     ):
         self.path, self.kind, self.factor = checkpoint, kind, factor
         opened, self.side = open_checkpoint(checkpoint), converted.read(checkpoint).input_size
@@ -65,7 +70,12 @@ class TorchClassifier:
 
 
 def closed_form(
-    weights: Tensor, features: Tensor, scores: Tensor, labels: Tensor, kind: str = "tf", factor: float = LABEL_FACTOR
+    weights: Tensor,
+    features: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    kind: str = "released",
+    factor: float = LABEL_FACTOR,
 ) -> tuple[Tensor, Tensor]:
     """GRCAM's refined map and CAM (N, h, w), whose two gradients are known; the equations are `grcam.graph`'s.
 
@@ -74,11 +84,11 @@ def closed_form(
         features: F (N, C, h, w), after its ReLU.
         scores: z (N, K).
         labels: (N,) int.
-        kind: `tf` or `exact`, the loss's gradient (quirk Q1).
+        kind: `released` or `true`, the loss's gradient (quirk Q1).
         factor: of the label.
     """
     likely, target = scores.softmax(dim=1), one_hot(labels.to(scores.device), scores.shape[1])
-    delta = likely - factor * target if kind == "tf" else factor * (likely - target)
+    delta = likely - factor * target if kind == "released" else factor * (likely - target)
     positions = features.shape[2] * features.shape[3]
     gradient, selection = (
         (vector.to(weights.dtype) @ weights / positions)[:, :, None, None].expand_as(features)

@@ -5,29 +5,31 @@ No command uses it.
 
 import numpy as np
 
-from grcam.config import LABEL_FACTOR, LOSS_GRADIENTS, TINY
+from grcam.config import GRADIENTS, LABEL_FACTOR, TINY
 
 
-def loss_gradient(scores: np.ndarray, labels: np.ndarray, kind: str = "tf", factor: float = LABEL_FACTOR) -> np.ndarray:
+def loss_gradient(
+    scores: np.ndarray, labels: np.ndarray, kind: str = "released", factor: float = LABEL_FACTOR
+) -> np.ndarray:
     """The gradient (N, K) of the loss, cross-entropy with `factor` times the one-hot label, by the scores.
 
     Args:
         scores: (N, K), before the softmax.
         labels: (N,) true classes.
-        kind: `tf`: softmax - factor * onehot, what TensorFlow's kernel gives for labels that don't sum to one (quirk
-            Q1). `exact`: the derivative, factor * (softmax - onehot).
+        kind: `released`: softmax - factor * onehot, what TensorFlow's kernel gives for labels that don't sum to one
+            (quirk Q1). `true`: the derivative, factor * (softmax - onehot).
         factor: of the label.
 
     Raises:
         ValueError: another kind.
     """
-    if kind not in LOSS_GRADIENTS:
-        raise ValueError(f"unknown loss gradient {kind!r}, expected one of {', '.join(LOSS_GRADIENTS)}")
+    if kind not in GRADIENTS:
+        raise ValueError(f"unknown loss gradient {kind!r}, expected one of {', '.join(GRADIENTS)}")
     likely = np.exp(scores - scores.max(axis=1, keepdims=True))
     likely /= likely.sum(axis=1, keepdims=True)
     target = np.zeros_like(scores)
     target[np.arange(len(labels)), labels] = 1
-    return likely - factor * target if kind == "tf" else factor * (likely - target)
+    return likely - factor * target if kind == "released" else factor * (likely - target)
 
 
 def channel_gradient(weights: np.ndarray, delta: np.ndarray, positions: int) -> np.ndarray:
@@ -61,7 +63,7 @@ def class_activation_map(features: np.ndarray, weights: np.ndarray, labels: np.n
 
 
 def refined_map(
-    features: np.ndarray, scores: np.ndarray, weights: np.ndarray, labels: np.ndarray, kind: str = "tf"
+    features: np.ndarray, scores: np.ndarray, weights: np.ndarray, labels: np.ndarray, kind: str = "released"
 ) -> np.ndarray:
     """A (N, H, W), the class activation map of F M; arguments as above."""
     positions = features.shape[1] * features.shape[2]

@@ -148,12 +148,12 @@ def test_a_row_of_unknown_classes_is_neither_right_nor_wrong():
 @pytest.mark.slow
 def test_options_change_what_they_say(made, tmp_path):
     maps = {}
-    for name, changes in {"released": {}, "exact": {"loss_gradient": "exact"}, "one": {"label_factor": 1.0},
+    for name, changes in {"released": {}, "true": {"gradient": "true"}, "one": {"label_factor": 1.0},
                           "accurate": {"jpeg": "accurate"}}.items():  # fmt: skip
         (directory,) = generate(options(made, tmp_path / name, **changes))
         predictions = Predictions.open(directory)
         maps[name] = predictions.map(predictions.entries[0])
-    assert not np.array_equal(maps["released"], maps["exact"])
+    assert not np.array_equal(maps["released"], maps["true"])
     assert not np.array_equal(maps["released"], maps["one"])
     np.testing.assert_array_equal(maps["released"], maps["accurate"])  # PNG files
 
@@ -174,12 +174,13 @@ def test_refusals(made, tmp_path, changes, message):
 @pytest.mark.slow
 def test_other_results_are_kept(made, tmp_path):
     generate(options(made, tmp_path))
+    generate(options(made, tmp_path, gradient="tf"))  # the same by its older name
     with pytest.raises(UserError, match="the folder holds another run: its options"):
-        generate(options(made, tmp_path, loss_gradient="exact"))
+        generate(options(made, tmp_path, gradient="true"))
     (tmp_path / "class.txt").write_text("other.jpg,1,1,0\n")
     with pytest.raises(UserError, match="the file says something else already"):
         generate(options(made, tmp_path))
-    generate(options(made, tmp_path, loss_gradient="exact", overwrite=True))
+    generate(options(made, tmp_path, gradient="true", overwrite=True))
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 import torch
 
 from common.runs.reader import Predictions
-from grcam.config import LOSS_GRADIENTS, THRESHOLDS
+from grcam.config import GRADIENTS, THRESHOLDS
 from grcam.generate_predicted_bbox import Generate, generate
 from grcam.torch_classifier import closed_form
 from tests import small_cub
@@ -40,7 +40,7 @@ def test_the_released_scripts_files(tmp_path, mode):
         assert (out / f"boxes/{th}.txt").read_bytes() == recorded[f"file_box_{th}"].tobytes()
 
 
-@pytest.mark.parametrize("kind", LOSS_GRADIENTS)
+@pytest.mark.parametrize("kind", GRADIENTS)
 def test_the_closed_form_is_numpys(kind):
     """1e-5 of the greatest value; features of one image four orders apart from another's."""
     generator = np.random.RandomState(0)

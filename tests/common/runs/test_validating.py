@@ -1,4 +1,4 @@
-"""Which held-out predictions a run's thresholds are chosen on."""
+"""Choice of the held-out predictions that a run's thresholds are chosen on."""
 
 import pytest
 
