@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Trains every method of the README's table with several seeds, localizes, and compares: about an hour a seed on two cores. What
-# is done already is not done again, and what was stopped goes on. $WSOL_PYTHON names an environment of your own.
+# Trains every method of the README's table with several seeds, localizes, and compares: one to two hours a seed on two cores.
+# What is done already is not done again, and what was stopped goes on. $WSOL_PYTHON names an environment of your own.
 #   benchmarks/table.sh CUB_200_2011 runs/table        # the seeds 0, 1 and 2
 #   benchmarks/table.sh CUB_200_2011 runs/table 5 6
 set -euo pipefail
