@@ -37,6 +37,7 @@ from common.runs.segmentation_scoring import (
     summary_table,
     threshold_table,
 )
+from common.runs.segmentation_scoring import left_out_lines as segmentation_left_out
 from common.runs.tables import (
     beside_protocols,
     in_full,
@@ -47,7 +48,7 @@ from common.runs.tables import (
     side_by_side,
     without_thresholds,
 )
-from common.system.errors import UserError, printable, run_command
+from common.system.errors import UserError, run_command
 from common.system.files import write_json
 from common.system.options import parse
 
@@ -114,9 +115,7 @@ def _print_segmentation(options: Evaluate) -> None:
     tables = (summary_table(evaluations), class_table(evaluations), threshold_table(evaluations))
     print("\n\n".join(render(table, options.format) for table in tables if table))
     print("".join(f"\n{line}\n" for line in corloc_lines(evaluations)), end="")
-    for evaluation in evaluations:
-        for reason, count in evaluation.left_out.items():
-            print(f"{evaluation.predictions.directory}: {count} left out: {printable(reason)}")
+    print("".join(f"{line}\n" for line in segmentation_left_out(evaluations)), end="")
     if options.json:
         write_json(options.json, {"segmentation": as_json(evaluations)})
 

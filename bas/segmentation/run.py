@@ -21,7 +21,13 @@ from bas.segmentation.weights import load_bas
 from common.datasets import DataSource, TrainingSource
 from common.pytorch import distributed
 from common.pytorch.runtime import Runtime
-from common.runs.segmentation_scoring import class_table, evaluate_segmentation, summary_table, threshold_table
+from common.runs.segmentation_scoring import (
+    class_table,
+    evaluate_segmentation,
+    left_out_lines,
+    summary_table,
+    threshold_table,
+)
 from common.runs.tables import render
 from common.system.errors import UserError, run_command
 from common.system.options import also, parse
@@ -150,6 +156,7 @@ def show(runs: tuple[Path, ...], validation: tuple[Path, ...], workers: int, spl
     for table in (summary_table(evaluations), class_table(evaluations), threshold_table(evaluations)):
         if table:
             print(f"\n{render(table, 'text')}")
+    print("".join(f"{line}\n" for line in left_out_lines(evaluations)), end="")
 
 
 def main() -> None:

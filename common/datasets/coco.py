@@ -4,9 +4,9 @@
     <split>/_annotations.coco.json   <split>/<file name>, as Roboflow has it
 
 Classes are the categories in the order of their ids, 80 of them. An image's labels are the categories of its objects;
-images without an object are left out and counted. A label map is drawn from the objects' outlines, the largest first,
-so that a small object on a large one is seen; pixels of a crowd are ignored. An image one of whose objects has no
-outline, as in files for detectors, has labels and no label map.
+images without an object are left out and counted. A label map is drawn from the objects' outlines, filled as COCO's own
+tools fill them, the largest first, so that a small object on a large one is seen; pixels of a crowd are ignored. An
+image one of whose objects has no outline, as in files for detectors, has labels and no label map.
 """
 
 import math
@@ -114,10 +114,11 @@ def _objects(
     found = defaultdict(list)
     for entry in entries:
         try:
-            label, image, area = number_of[entry["category_id"]], _whole(entry["image_id"]), float(entry.get("area", 0))
+            label, image = number_of[entry["category_id"]], _whole(entry["image_id"])
+            shape = _outline(entry.get("segmentation") or (), shapes.get(str(image)))
+            area = float(entry["area"]) if "area" in entry else _area(shape)
             if not math.isfinite(area):
                 raise ValueError(f"its area is {area}")
-            shape = _outline(entry.get("segmentation") or (), shapes.get(str(image)))
             found[image].append((label, shape, bool(entry.get("iscrowd", 0)), area, _box(entry.get("bbox"))))
         except (TypeError, KeyError, ValueError, OverflowError, AttributeError) as error:
             number = entry.get("id") if isinstance(entry, dict) else entry
@@ -146,6 +147,14 @@ def _outline(value: Any, height_and_width: list[Any] | None) -> tuple:
     if any(len(polygon) % 2 or len(polygon) < 6 or not all(abs(x) <= 1e6 for x in polygon) for polygon in polygons):
         raise ValueError("a polygon of fewer than three points, or beyond any image")
     return polygons
+
+
+def _area(shape: tuple) -> float:
+    """Pixels that an outline encloses."""
+    if not shape or not isinstance(shape[0], tuple):
+        return float(sum(shape[1::2]))
+    corners = [np.array(polygon).reshape(-1, 2).T for polygon in shape]
+    return float(sum(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2 for x, y in corners))
 
 
 def _image(entry: Any, path: Path) -> tuple[int, str, tuple[int, int]]:

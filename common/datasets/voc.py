@@ -4,13 +4,15 @@
 
 A folder of your own in this layout is read the same way; its `classes.txt`, a name a line, replaces VOC's 20 classes.
 The first line's class is 1 in label maps: lines before it that name the background (`background`, `_background_`) or
-what is ignored (`__ignore__`), as labelme writes them, are no classes. Images may have another ending than `.jpg`.
+what is ignored (`__ignore__`), as labelme writes them, are no classes. Images may have another ending than `.jpg`,
+label maps another than `.png`. Objects that are called as no class are passed over, which is said.
 `train_aug`, the 10,582 images that segmentation methods train on, is read from its list where there is one, else put
 together from `train` and the images of SBD (Hariharan et al., ICCV 2011) that are not in `val`.
 """
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -20,8 +22,8 @@ from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_p
 from common.datasets.text import lines, new_id
 from common.datasets.text import numbers as numbers_of
 from common.datasets.xml_files import parse_xml
-from common.pictures.files import image_endings
-from common.system.errors import UserError
+from common.pictures.files import image_endings, is_image_name
+from common.system.errors import UserError, printable
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -57,8 +59,8 @@ def load(
     root = _root(root)
     classes = _classes(root)
     ids = _ids(root, "train" if split == "held" else split, on_problem)
-    samples, unlabelled = _samples(root, ids, classes, on_problem)
-    notes = _differences(split, samples, classes) if classes == CLASSES else ()
+    samples, unlabelled, strangers = _samples(root, ids, classes, on_problem)
+    notes = (*(_differences(split, samples, classes) if classes == CLASSES else ()), *_of_no_class(strangers, classes))
     if split == "held" and not held_per_class:
         raise UserError("the split 'held' is empty", do="say how many images a class with --data.held-per-class")
     if held_per_class and split in ("held", "train", "train_aug"):
@@ -93,12 +95,12 @@ def _ids(root: Path, split: str, on_problem: OnProblem) -> list[str]:
     folder = root / "ImageSets" / "Segmentation"
     for file in _LISTS.get(split, (f"{split}.txt",)):
         if os.path.lexists(folder / file):
-            return _listed(folder / file, on_problem)
+            return _listed(root, folder / file, on_problem)
     if split != "train_aug":
         known = sorted(path.stem for path in folder.glob("*.txt")) if folder.is_dir() else []
         raise UserError(f"no list of the split {split!r}", where=folder, expected=" or ".join(known) or f"{split}.txt")
     more = _sbd_ids(root, on_problem)
-    train, val = (_listed(folder / f"{name}.txt", on_problem) for name in ("train", "val"))
+    train, val = (_listed(root, folder / f"{name}.txt", on_problem) for name in ("train", "val"))
     return sorted({*train, *more} - set(val))
 
 
@@ -106,7 +108,7 @@ def _sbd_ids(root: Path, on_problem: OnProblem) -> list[str]:
     for place in _SBD:
         found = [root / place / f"{name}.txt" for name in ("train", "val")]
         if all(map(os.path.lexists, found)):
-            return [each for path in found for each in _listed(path, on_problem)]
+            return [each for path in found for each in _listed(root, path, on_problem)]
     if (root / "SegmentationClassAug").is_dir():
         return [path.stem for path in (root / "SegmentationClassAug").glob("*.png")]
     raise UserError(
@@ -116,22 +118,34 @@ def _sbd_ids(root: Path, on_problem: OnProblem) -> list[str]:
     )  # fmt: skip
 
 
-def _listed(path: Path, on_problem: OnProblem) -> list[str]:
+def _listed(root: Path, path: Path, on_problem: OnProblem) -> list[str]:
     ids: list[str] = []
     seen: dict[str, int] = {}
     for number, text in lines(path):
         try:
-            ids.append(new_id(text.split()[0], seen, where=path, line=number))
+            ids.append(new_id(_id(root, text), seen, where=path, line=number))
         except UserError as problem:
             on_problem(problem)
     return ids
 
 
+def _id(root: Path, text: str) -> str:
+    """The id in a list's line: all of it, or its first column; with an image's ending or folder it is one without."""
+    first = text.split()[0]
+    for column in (text.strip(), first):
+        name = column.removeprefix("/").removeprefix("JPEGImages/")
+        for each in (column, name, name.rpartition(".")[0] if is_image_name(name) else name):
+            if ".." not in each.split("/") and os.path.lexists(root / "Annotations" / f"{each}.xml"):
+                return each
+    return first
+
+
 def _samples(
     root: Path, ids: Iterable[str], classes: tuple[str, ...], on_problem: OnProblem
-) -> tuple[list[Sample], int]:
-    """Every listed image with its labels and label map, and how many show none of the classes."""
+) -> tuple[list[Sample], int, Counter[str]]:
+    """Every listed image with its labels and label map, how many show none of the classes, and objects of no class."""
     samples, unlabelled = [], 0
+    strangers: Counter[str] = Counter()
     for image_id in ids:
         try:
             tree = parse_xml(root / "Annotations" / f"{image_id}.xml")
@@ -139,12 +153,25 @@ def _samples(
             on_problem(problem)
             continue
         labels = _labels(tree, classes)
+        names = ((element.findtext("name") or "").strip() for element in tree.iter("object"))
+        strangers.update(name for name in names if name not in classes)
         if not labels:
             unlabelled += 1
             continue
         samples.append(Sample(image_id, _image(root / "JPEGImages" / image_id), labels[0], labels=labels,
                               objects=_objects(tree, classes), truth=_truth(root, image_id)))  # fmt: skip
-    return samples, unlabelled
+    return samples, unlabelled, strangers
+
+
+def _of_no_class(strangers: Counter[str], classes: tuple[str, ...]) -> tuple[str, ...]:
+    """A note of the objects that are called as no class; first those whose names differ from a class's by case."""
+    if not strangers:
+        return ()
+    alike = {name.casefold(): f" (the class is {name!r})" for name in classes}
+    names = sorted(strangers, key=lambda name: (name.casefold() not in alike, -strangers[name], name))
+    shown = [f"{strangers[name]} {printable(name)[:40]!r}{alike.get(name.casefold(), '')}" for name in names[:3]]
+    more = f" and {len(names) - 3} other names" if len(names) > 3 else ""
+    return (f"{strangers.total()} objects are of no class and passed over: {', '.join(shown)}{more}",)
 
 
 def _image(place: Path) -> Path:
@@ -197,9 +224,11 @@ _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def _truth(root: Path, image_id: str) -> Path | None:
-    for folder in ("SegmentationClass", "SegmentationClassAug"):
-        if os.path.lexists(path := root / folder / f"{image_id}.png"):
-            return path
+    """The label map; a JPEG too, which reading it refuses by its name."""
+    for ending in (".png", ".PNG", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg"):
+        for folder in ("SegmentationClass", "SegmentationClassAug"):
+            if os.path.lexists(path := root / folder / f"{image_id}{ending}"):
+                return path
     return None
 
 

@@ -69,7 +69,10 @@ class SegmentationEvaluator:
 
     Args:
         num_classes: C, background apart.
-        thresholds: of class maps; none for label maps.
+        thresholds: of class maps, ascending; none for label maps.
+
+    Raises:
+        ValueError: thresholds in another order.
 
     Example:
         >>> evaluator = SegmentationEvaluator(num_classes=1)
@@ -80,6 +83,8 @@ class SegmentationEvaluator:
 
     def __init__(self, num_classes: int, thresholds: Sequence[float] = ()):
         self.num_classes, self.thresholds = num_classes, tuple(thresholds)
+        if list(self.thresholds) != sorted(self.thresholds):
+            raise ValueError("the thresholds do not ascend")
         size = num_classes + 1
         self.confusions = np.zeros((max(1, len(self.thresholds)), size, size), np.int64)
         self.images = 0

@@ -34,6 +34,9 @@ MAX_PIXELS = 100_000_000
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """Formats by Pillow's names, whatever ending a file has."""
 
+LOSSY = ("JPEG", "MPO", "WEBP")
+"""Formats that blur values, WebP as it may be."""
+
 RESIZES = ("pillow", "opencv", "tensorflow1")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -190,18 +193,24 @@ def is_lossy(path: Path) -> bool:
         ImageError: not there, or no image.
     """
     with _open(path) as image:
-        return image.format in ("JPEG", "MPO", "WEBP")
+        return image.format in LOSSY
 
 
 def read_labels(path: Path) -> np.ndarray:
     """A label map as (H, W) uint8: the numbers that a palette or grey image of 8 bits stores, never its colours.
 
     Raises:
-        ImageError: as `read_rgb`, or the image has colours or more than 8 bits.
+        ImageError: as `read_rgb`, or the image has colours, more than 8 bits, grey of fewer bits, of which decoders
+            make other numbers, or a format that blurs them.
     """
     with _open(path) as image:
-        if image.mode not in ("P", "L"):
-            raise ImageError(f"the label map is an image of the kind {image.mode}", where=path,
+        kind = image.mode
+        if image.format in LOSSY:
+            kind = f"{image.format}, which blurs numbers"
+        elif image.mode == "L" and any(";" in str(tile[3]) for tile in image.tile):
+            kind = "grey of fewer than 8 bits, which decoders make brighter"
+        if kind not in ("P", "L"):
+            raise ImageError(f"the label map is an image of the kind {kind}", where=path,
                              expected="8 bits a pixel, palette or grey, each pixel a label")  # fmt: skip
         try:
             image.load()

@@ -10,6 +10,7 @@ Each result line says where its threshold came from:
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,11 @@ from common.measuring.segmentation import (
     SegmentationResult,
     label_map,
 )
+from common.pictures.images import ImageError, is_turned
 from common.runs import leakage
 from common.runs.box_quality import Found, Place, corloc
 from common.runs.segmentation import SegmentationPredictions, SegmentedImage
-from common.system.errors import UserError, say
+from common.system.errors import UserError, printable, say
 from common.system.parallel import in_processes
 from common.system.progress import bar
 
@@ -110,17 +112,19 @@ def evaluate_segmentation(
         UserError: a directory that is none, a validation run on the very images, of no run, or of the same checkpoints
             as another, or images without a label map.
     """
+    opened = [SegmentationPredictions.open(path) for path in runs]
+    keys = {_key(each) for each in opened if each.kind == "maps"}
     chosen: _Chosen = {}
     for path in validation:
         held = SegmentationPredictions.open(path)
+        if held.kind != "maps" or _key(held) not in keys:
+            raise UserError("validation predictions of other checkpoints or options than any run's", where=path,
+                            do="make class maps with the networks and options of the run")  # fmt: skip
         if _key(held) in chosen:
             raise UserError("two validation runs are of the same checkpoints and options", where=path,
                             expected=f"one, such as {chosen[_key(held)][0].directory}")  # fmt: skip
         chosen[_key(held)] = (held, score_segmentation(held, root, workers))
-    found = [_evaluation(SegmentationPredictions.open(path), chosen, root, workers, split) for path in runs]
-    for key in chosen.keys() - {_key(each.predictions) for each in found}:
-        raise UserError("validation predictions of other checkpoints or options than any run's",
-                        where=chosen[key][0].directory)  # fmt: skip
+    found = [_evaluation(each, chosen, root, workers, split) for each in opened]
     return [_with_corloc(each, root, workers, split) for each in found] if boxes else found
 
 
@@ -148,8 +152,9 @@ def _evaluation(
             if {entry.image_id for entry in held.entries} & {entry.image_id for entry in predictions.entries}:
                 raise UserError("the validation run has images of the run that it chooses the threshold for",
                                 where=held.directory, do="make its maps on held-out images")  # fmt: skip
-            number = int(np.argmax([result.miou for result in held_evaluator.compute()]))
-            rows.append(SegmentationRow("validation", results[number]))
+            by_threshold = [result.miou for result in held_evaluator.compute()]
+            if not np.isnan(by_threshold).all():  # no pixel of it counts
+                rows.append(SegmentationRow("validation", results[int(np.nanargmax(by_threshold))]))
         rows.append(SegmentationRow("oracle", results[best]))
     split = split or str(predictions.manifest["data"].get("split"))
     return SegmentationEvaluation(predictions, split, results, tuple(rows), left_out)
@@ -167,8 +172,10 @@ def score_segmentation(
         UserError: none of the images has a label map, or a file is damaged.
     """
     samples = {sample.image_id: sample for sample in predictions.dataset(root)}
-    wanted = samples if split is None else {sample.image_id for sample in predictions.other_split(split, root)[1]}
+    wanted = set(samples if split is None else (each.image_id for each in predictions.other_split(split, root)[1]))
     left_out = Counter(reason for image_id, reason in predictions.skipped.items() if image_id in wanted)
+    if absent := len(wanted - samples.keys()):
+        left_out[f"not in the split {predictions.manifest['data'].get('split')} that the run is on"] += absent
     jobs = []
     for entry in predictions.entries:
         if entry.image_id not in wanted:
@@ -184,9 +191,14 @@ def score_segmentation(
     evaluator = _evaluator(predictions)
     counted = in_processes(partial(_count, predictions), chunks, workers)
     strange: list[str] = []
-    for part, of_other_classes in bar(counted, total=len(chunks), desc="scoring", unit="chunk"):
+    turned: list[str] = []
+    for part, of_other_classes, by_exif in bar(counted, total=len(chunks), desc="scoring", unit="chunk"):
         evaluator.merge(part)
         strange += of_other_classes
+        turned += by_exif
+    if turned:
+        say([f"note: {predictions.directory}: {len(turned)} of {len(jobs)} images have an EXIF tag that turns them in "
+             f"viewers, {turned[0]} among them; they are read as stored, and so must their label maps be"])  # fmt: skip
     if len(strange) > MANY_STRANGE * len(jobs):
         say([f"note: {predictions.directory}: the label maps of {len(strange)} of {len(jobs)} images hold none of the "
              f"classes that the images are of, {strange[0]} among them; their numbers are 0 for background, class + 1, "
@@ -250,9 +262,9 @@ def _evaluator(predictions: SegmentationPredictions) -> SegmentationEvaluator:
 
 def _count(
     predictions: SegmentationPredictions, jobs: Sequence[tuple[SegmentedImage, Sample]]
-) -> tuple[SegmentationEvaluator, list[str]]:
-    """The counts, and ids of images in whose label map none of their classes is."""
-    evaluator, strange = _evaluator(predictions), []
+) -> tuple[SegmentationEvaluator, list[str], list[str]]:
+    """The counts, and ids of images in whose label map none of their classes is, and of those that EXIF turns."""
+    evaluator, strange, turned = _evaluator(predictions), [], []
     for entry, sample in jobs:
         truth = true_label_map(sample, len(predictions.class_names))
         if truth.shape[::-1] != tuple(entry.size):
@@ -265,7 +277,15 @@ def _count(
             evaluator.accumulate(predictions.mask(entry), truth)
         if not np.isin(np.array(sample.labels) + 1, truth).any():
             strange.append(entry.image_id)
-    return evaluator, strange
+        with suppress(ImageError):  # that the photograph is gone since is no matter of the label map
+            turned += [entry.image_id] if is_turned(sample.path) else []
+    return evaluator, strange, turned
+
+
+def left_out_lines(evaluations: Sequence[SegmentationEvaluation]) -> list[str]:
+    """A line for each reason why images of a run have no result."""
+    return [f"{each.predictions.directory}: {count} left out: {printable(reason)}"
+            for each in evaluations for reason, count in each.left_out.items()]  # fmt: skip
 
 
 def summary_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[str]]:

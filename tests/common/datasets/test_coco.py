@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from common.datasets import DataSource, coco
-from common.datasets.label_maps import true_label_map
+from common.datasets.label_maps import drawn, true_label_map
+from common.datasets.sample import Outlines
 from common.system.errors import UserError
 
 IMAGE = {"id": 9, "file_name": "COCO_train2014_000000000009.jpg", "width": 6, "height": 4}
@@ -39,8 +40,9 @@ def test_small_objects_lie_on_large_ones_and_crowds_are_ignored(tmp_path):
         {"category_id": 51, "segmentation": {"counts": runs, "size": [4, 6]}, "iscrowd": 1, "area": 1},
     ])  # fmt: skip
     labels = true_label_map(coco.load(root, "train").samples[0], 3)
-    expected = np.full((4, 6), 2)
-    expected[:3, :4] = 1
+    expected = np.zeros((4, 6))
+    expected[:3, :5] = 2
+    expected[:2, :3] = 1
     expected[:, 4] = 255
     np.testing.assert_array_equal(labels, expected)
 
@@ -159,3 +161,37 @@ def test_layouts(tmp_path, file, images):
     (root / images).mkdir(parents=True, exist_ok=True)
     (root / "annotations/instances_train2014.json").rename(root / file)
     assert coco.load(root, "train").samples[0].path == root / images / IMAGE["file_name"]
+
+
+@pytest.mark.parametrize(("polygon", "rows"), [
+    ([1, 1, 4, 1, 4, 3, 1, 3], [".......", ".###...", ".###..."]),
+    ([0.5, 0.5, 6.2, 1.1, 8.9, 4.4, 3.3, 6.7],
+     ["..........", ".######...", "..#####...", "..######..", "..#######.", "...###....", "...#......"]),
+    ([-3, -2, 12, 3.5, 4, 9.2],
+     ["####......", "######....", "#########.", ".#########", ".#########", "..#######.", "..######.."]),
+    ([1, 1, 1, 1, 9, 1, 9, 6, 5, 2.5, 1, 6],
+     ["..........", ".########.", ".########.", ".###..###.", ".##....##.", "..........", ".........."]),
+    ([4.49, 0.51, 4.49, 6.51, 4.62, 6.51],
+     ["..........", "..........", "..........", "....#.....", "....#.....", "....#.....", "....#....."]),
+])  # fmt: skip
+def test_outlines_are_filled_as_pycocotools_fills_them(polygon, rows):
+    """Recorded of pycocotools 2.0.11: `decode(frPyObjects([polygon], height, width))`."""
+    labels = drawn(Outlines((len(rows[0]), len(rows)), ((5, (tuple(polygon),), False),)))
+    assert ["".join(".#"[value // 5] for value in row) for row in labels] == rows
+
+
+def test_an_outline_too_long_for_any_image_is_refused():
+    with pytest.raises(UserError, match="an outline of 3,999,999 pixels' length"):
+        drawn(Outlines((6, 4), ((1, ((-1e6, 0, 1e6, 0, 0, 3),), False),)))
+
+
+def test_objects_without_an_area_lie_by_what_they_enclose(tmp_path):
+    root = write(tmp_path, [
+        {"category_id": 3, "segmentation": SQUARE},
+        {"category_id": 55, "segmentation": {"counts": [20, 1, 3], "size": [4, 6]}},
+        {"category_id": 51, "segmentation": [[0, 0, 5, 0, 5, 3, 0, 3]]},
+    ])  # fmt: skip
+    path = root / "annotations/instances_train2014.json"
+    path.write_text(path.read_text().replace('"area": 1.0, ', ""))
+    (sample,) = coco.load(root, "train")
+    assert [label for label, *_ in sample.truth.objects] == [2, 1, 3]

@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -55,6 +58,7 @@ def test_an_image_without_a_class_is_left_out_and_counted(root):
     dataset = voc.load(root, "train")
     assert [sample.image_id for sample in dataset] == ["train_0", "train_2", "train_3"]
     assert dataset.left_out == {"its annotation names no class of the data set": 1}
+    assert dataset.notes == ("1 objects are of no class and passed over: 1 'unicorn'",)
 
 
 def test_labels_change_the_fingerprint(root):
@@ -86,7 +90,10 @@ def test_vocs_own_classes_are_compared_with_the_authors_list(root):
         annotate(root, image_id, ["cat", "Cat", "person"])
     dataset = voc.load(root, "val")
     assert dataset.samples[0].labels == (7, 14)
-    assert dataset.notes == ("2 images, not the 1449 that the authors used (another sha256 of their ids)",)
+    assert dataset.notes == (
+        "2 images, not the 1449 that the authors used (another sha256 of their ids)",
+        "2 objects are of no class and passed over: 2 'Cat' (the class is 'cat')",
+    )
 
 
 def test_held_out_images(root):
@@ -102,6 +109,7 @@ def test_held_out_images(root):
     (np.full((48, 64), 4, np.uint8), "the label map holds 4; expected 0 to 3, or 255"),
     (np.zeros((48, 63), np.uint8), "the label map is 63x48; expected 64x48"),
     (np.zeros((48, 64, 3), np.uint8), "the label map is an image of the kind RGB"),
+    (np.zeros((48, 64), bool), "the label map is an image of the kind 1;"),
 ])  # fmt: skip
 def test_label_maps_that_make_no_sense_are_refused(root, pixels, said):
     sample = voc.load(root, "val").samples[0]
@@ -173,3 +181,78 @@ def test_label_maps_of_other_classes_are_said(root):
     Image.fromarray(np.where(labels > 0, 255, 0).astype(np.uint8)).save(sample.truth)
     (note,) = [note for note in check(Prepare("voc", root, splits=("train",), workers=1)).notes if "hold none" in note]
     assert note.startswith("train: the label maps of 1 image hold none of the classes that the images are of, train_0")
+
+
+def test_objects_of_no_class_are_said(root):
+    annotate(root, "train_0", ["Red", "red", "owl", "owl", "Blue", "imp", "elf"])
+    (note,) = voc.load(root, "train").notes
+    assert note == ("6 objects are of no class and passed over: 1 'Blue' (the class is 'blue'), "
+                    "1 'Red' (the class is 'red'), 2 'owl' and 2 other names")  # fmt: skip
+
+
+@pytest.mark.parametrize("line", [
+    "train_1", " train_1 \t\r", "train_1.jpg", "train_1.PNG", "JPEGImages/train_1.jpg", "train_1 1", "train_1.jpg train_1.png",
+    "/JPEGImages/train_1.jpg /SegmentationClassAug/train_1.png",
+])  # fmt: skip
+def test_lines_of_lists_name_an_image_with_ending_folder_and_more_columns(root, line):
+    (root / "ImageSets/Segmentation/train.txt").write_bytes(f"\ufeff\r\n{line}\r\n".encode())
+    (sample,) = voc.load(root, "train")
+    assert (sample.image_id, sample.path.name) == ("train_1", "train_1.jpg")
+
+
+def test_names_with_blanks_and_endings_of_their_own_are_ids(root):
+    for folder, ending in (("JPEGImages", "jpg"), ("Annotations", "xml"), ("SegmentationClass", "png")):
+        for name in ("train_1 b", "train_1.png"):
+            (root / folder / f"{name}.{ending}").write_bytes((root / folder / f"train_1.{ending}").read_bytes())
+    listed = ["train_1 b", "train_1.png", "train_1"]
+    (root / "ImageSets/Segmentation/train.txt").write_text("\n".join(listed))
+    assert [sample.image_id for sample in voc.load(root, "train")] == listed
+    (root / "ImageSets/Segmentation/train.txt").write_text("train_1\ntrain_1.jpg\n")
+    with pytest.raises(UserError, match="train.txt:2: train_1 stands here twice, first in line 1"):
+        voc.load(root, "train")
+
+
+def label_map_as(root, ending, **options):
+    """The first training image's label map under another ending, the PNG removed; its numbers before."""
+    path = voc.load(root, "train").samples[0].truth
+    with Image.open(path) as image:
+        image.save(path.with_suffix(ending), **options)
+        before = np.array(image)
+    if ending != ".png":
+        path.unlink()
+    return before
+
+
+@pytest.mark.parametrize("ending", [".PNG", ".bmp", ".tif"])
+def test_label_maps_of_other_endings_are_read(root, ending):
+    before = label_map_as(root, ending)
+    np.testing.assert_array_equal(true_label_map(voc.load(root, "train").samples[0], 3), before)
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"), [(".jpg", {}), (".png", {"format": "JPEG"}), (".png", {"format": "WEBP"})]
+)
+def test_label_maps_that_blur_their_numbers_are_refused(root, ending, options):
+    label_map_as(root, ending, **options)
+    with pytest.raises(
+        UserError, match=f"train_0{ending}: the label map is an image of the kind .*, which blurs numbers"
+    ):
+        true_label_map(voc.load(root, "train").samples[0], 3)
+
+
+def test_grey_of_four_bits_is_refused(root):
+    """Label 1 of four bits is read as 17, label 15 as 255. A palette of four bits is read as it is."""
+    sample = voc.load(root, "train").samples[0]
+    width, height = sample.size
+    content = b"".join(b"\0" + bytes([0x12] * (width // 2)) for _ in range(height))
+    for kind, palette in ((0, b""), (3, bytes(48))):
+        parts = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 4, kind, 0, 0, 0)), (b"PLTE", palette),
+                 (b"IDAT", zlib.compress(content)), (b"IEND", b"")]  # fmt: skip
+        chunks = (struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+                  for name, data in parts if data or name == b"IEND")  # fmt: skip
+        sample.truth.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+        if kind:
+            np.testing.assert_array_equal(true_label_map(sample, 3), np.tile([1, 2], (height, width // 2)))
+        else:
+            with pytest.raises(UserError, match="grey of fewer than 8 bits"):
+                true_label_map(sample, 3)

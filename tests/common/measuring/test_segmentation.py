@@ -70,3 +70,8 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="true label 3, expected 0 to 2"):
         evaluator.accumulate(np.zeros((2, 2), int), np.full((2, 2), 3))
     assert evaluator.images == 0
+
+
+def test_thresholds_ascend():
+    with pytest.raises(ValueError, match="do not ascend"):
+        SegmentationEvaluator(2, (0.3, 0.2))

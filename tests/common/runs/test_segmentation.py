@@ -11,7 +11,13 @@ from common.evaluate import Evaluate, main
 from common.measuring.extraction import largest_component
 from common.runs.reader import Predictions
 from common.runs.segmentation import SegmentationPredictions, SegmentationWriter, map_file
-from common.runs.segmentation_scoring import class_table, evaluate_segmentation, summary_table, threshold_table
+from common.runs.segmentation_scoring import (
+    class_table,
+    evaluate_segmentation,
+    left_out_lines,
+    summary_table,
+    threshold_table,
+)
 from common.system.errors import UserError
 from tests import scenes
 
@@ -269,3 +275,46 @@ def test_no_boxes_no_corloc(root, tmp_path):
     write(tmp_path / "maps", root)
     (evaluation,) = evaluate_segmentation([tmp_path / "maps"], workers=1, boxes=True)
     assert (evaluation.corloc, evaluation.pairs) == (None, 0)
+
+
+def test_images_of_a_split_that_the_run_is_not_on_are_counted(root, tmp_path):
+    write(tmp_path / "maps", root)
+    (root / "ImageSets/Segmentation/some.txt").write_text("train_0\nval_0\nval_1\n")
+    (evaluation,) = evaluate_segmentation([tmp_path / "maps"], workers=1, split="some")
+    assert evaluation.rows[0].result.images == 1
+    assert evaluation.left_out == {"not in the split train that the run is on": 2}
+    assert left_out_lines([evaluation]) == [
+        f"{tmp_path / 'maps'}: 2 left out: not in the split train that the run is on"
+    ]
+
+
+def test_validation_maps_of_other_options_are_refused(root, tmp_path):
+    """They were passed over, and the table had no line of theirs."""
+    write(tmp_path / "maps", root)
+    write(tmp_path / "held", root, "val", options={"scales": [1]})
+    with pytest.raises(
+        UserError, match="held: validation maps of other checkpoints or options than any run's class maps"
+    ):
+        evaluate_segmentation([tmp_path / "maps"], [tmp_path / "held"], workers=1)
+
+
+def test_validation_maps_without_a_pixel_that_counts_choose_nothing(root, tmp_path):
+    write(tmp_path / "maps", root)
+    write(tmp_path / "held", root, "val")
+    for path in (root / "SegmentationClass").glob("val_*.png"):
+        Image.fromarray(np.full((48, 64), 255, np.uint8)).save(path)
+    (evaluation,) = evaluate_segmentation([tmp_path / "maps"], [tmp_path / "held"], workers=1)
+    assert [row.source for row in evaluation.rows] == ["released", "oracle"]
+
+
+def test_photographs_that_exif_turns_are_said(root, tmp_path, capsys):
+    """Half a turn keeps the size, so that nothing else would show a label map of the turned picture."""
+    directory = write(tmp_path / "maps", root)
+    path = root / "JPEGImages/train_1.jpg"
+    with Image.open(path) as image:
+        exif = image.getexif()
+        exif[0x0112] = 3
+        image.save(path, exif=exif)
+    evaluate_segmentation([directory], workers=1)
+    said = "1 of 3 images have an EXIF tag that turns them in viewers, train_1 among them; they are read as stored"
+    assert f"note: {directory}: {said}" in capsys.readouterr().err
