@@ -137,11 +137,14 @@ class MakeIrLabels:
 
 
 def make_ir_labels(options: MakeIrLabels) -> Path:
-    """Merge shards, and return the directory.
+    """Write the IR labels, and return the directory.
 
     Raises:
-        UserError: no CRF, no maps, or a directory of another run.
+        UserError: no CRF, no maps, thresholds in another order, or a directory of another run.
     """
+    if not 0 <= options.background <= options.foreground < 1:
+        raise UserError(f"--background {options.background} and --foreground {options.foreground}",
+                        expected="0 <= background <= foreground < 1")  # fmt: skip
     if options.crf == "dense":
         need_crf()
     predictions = SegmentationPredictions.open(options.maps)

@@ -143,7 +143,7 @@ def image_loader(samples: Sequence[Sample], scales: Sequence[float], workers: in
 
 
 def make_maps(options: MakeMaps) -> Path:
-    """Merge shards, and return the directory.
+    """Write the class maps, and return the directory.
 
     Raises:
         UserError: checkpoints that don't fit, or a directory of another run.

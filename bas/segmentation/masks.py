@@ -96,13 +96,27 @@ class MakeMasks:
     """Replace another run's masks."""
 
 
+def _check(options: MakeMasks) -> None:
+    walk = options.walk
+    for name, value, fits, expected in (
+        ("beta", walk.beta, 0 < walk.beta < float("inf"), "above 0"),
+        ("exponent", walk.exponent, 0 <= walk.exponent <= 20, "0 to 20"),
+        ("radius", walk.radius, 2 <= walk.radius <= 50, "2 to 50"),
+        ("power", walk.power, 0 < walk.power < float("inf"), "above 0"),
+        ("threshold", walk.threshold, 0 <= walk.threshold < 1, "0 or more, below 1"),
+    ):
+        if not fits:
+            raise UserError(f"--walk.{name} {value}", expected=expected)
+
+
 @torch.inference_mode()
 def make_masks(options: MakeMasks) -> Path:
-    """Merge shards, and return the directory.
+    """Write the masks, and return the directory.
 
     Raises:
-        UserError: maps or a checkpoint that are none, or a directory of another run.
+        UserError: maps or a checkpoint that are none, a directory of another run, or a walk that makes no sense.
     """
+    _check(options)
     predictions = SegmentationPredictions.open(options.maps)
     if predictions.kind != "maps":
         raise UserError(f"these are {predictions.kind}", where=options.maps, expected="class maps")

@@ -108,7 +108,7 @@ def _given(steps: Steps) -> dict:
 
 
 def run_train(options: RunTrain) -> None:
-    """Train a classifier, and return the path of `final.pth`."""
+    """Train the CAM network, then the BAS network."""
     shared = {name: getattr(options, name) for name in ("data", "backbone", "pretrained", "runtime")}
     train(TrainCam(out=options.out / "cam", **shared, **_given(options.cam)))
     train(TrainBas(out=options.out / "bas", labels_only_epochs=options.labels_only_epochs, **shared,

@@ -96,8 +96,9 @@ class TrainIrn(TrainOptions):
 
     labels: Path
     """Folder that bas.segmentation.ir_labels wrote."""
-    mean_split: str = "train"
-    """The split over which the mean displacement is taken at the end."""
+    mean_split: str | None = None
+    """The split over which the mean displacement is taken at the end; by default train, as released, or the labels' own
+    where that is another than train_aug."""
     root: Annotated[Path | None, also("data.root")] = None
     """The data set's folder, where it has moved."""
 
@@ -268,7 +269,9 @@ def _train_irn(options: TrainIrn, device: torch.device) -> Path:
     if labels.kind != "ir-labels":
         raise UserError(f"these are {labels.kind}", where=options.labels, expected="IR labels")
     samples = {sample.image_id: sample for sample in labels.dataset(options.root)}
-    source, measured = labels.other_split(options.mean_split, options.root)
+    own = str(labels.manifest["data"].get("split"))
+    mean_split = options.mean_split or ("train" if own == "train_aug" else own)
+    source, measured = labels.other_split(mean_split, options.root)
     entries = labels.entries
     images = TrainingImages(
         [samples[entry.image_id] for entry in entries], recipe.augmentation, seed, len(labels.class_names),

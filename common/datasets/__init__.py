@@ -97,11 +97,12 @@ class DataSource:
             refuse_fractions((box for sample in dataset for box in sample.boxes), where=self._box_file())
         except UserError as problem:
             on_problem(problem)
+        for option in ("classes", "class_names", "class_index") if multi_label else ():
+            if getattr(self, option) is not None:  # label maps keep the numbers that they hold
+                raise UserError(f"--data.{option.replace('_', '-')} with images of several classes", do="leave it out")
         if self.class_names is not None:
             dataset = renamed(dataset, self.class_names)
         if self.classes is not None:
-            if multi_label:
-                raise UserError("--data.classes with images of several classes", do="leave it out")
             dataset = dataset.first_classes(self.classes, root)
         if self.shard is not None:
             dataset = dataset.shard(*self.shard_numbers())

@@ -185,7 +185,7 @@ def score_segmentation(
         else:
             jobs.append((entry, samples[entry.image_id]))
     if not jobs:
-        raise UserError("none of its images has a label map" if split is None else f"none of its images is of {split}",
+        raise UserError(f"none of its images{f' of {split}' if split else ''} has a label map",
                         where=predictions.directory)  # fmt: skip
     chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
     evaluator = _evaluator(predictions)

@@ -56,3 +56,11 @@ def test_combination_by_hand():
     """A class of the high pass wins though the low one says otherwise; background only where both say so."""
     high, low = np.array([[1, 0, 0, 2]]), np.array([[2, 0, 1, 0]])
     assert ir_labels.combined(high, low, [4, 9]).tolist() == [[5, 0, 255, 10]]
+
+
+def test_thresholds_in_another_order_are_refused(tmp_path):
+    options = ir_labels.MakeIrLabels(maps=tmp_path, out=tmp_path, crf="none", foreground=0.1, background=0.2)
+    with pytest.raises(
+        UserError, match="--background 0.2 and --foreground 0.1; expected 0 <= background <= foreground < 1"
+    ):
+        ir_labels.make_ir_labels(options)

@@ -5,8 +5,9 @@ import torch.nn.functional as F
 
 from bas.segmentation.images import flipped_pair
 from bas.segmentation.maps import SCALES, by_maximum, class_maps
-from bas.segmentation.masks import Walk, mask, walked
+from bas.segmentation.masks import MakeMasks, Walk, make_masks, mask, walked
 from bas.segmentation.networks import CamNetwork, build_bas, pair_maps
+from common.system.errors import UserError
 from tests import fill
 from tests.bas.segmentation.filled import assert_close, filled, golden
 
@@ -101,3 +102,15 @@ def test_maps_of_zeros_give_background():
     labels = mask(torch.zeros(2, 3, 3), torch.zeros(3, 3), [1, 4], (10, 12), Walk(exponent=2))
     assert labels.shape == (10, 12)
     assert not labels.any()
+
+
+@pytest.mark.parametrize(("walk", "said"), [
+    ({"beta": -1.0}, "--walk.beta -1.0; expected above 0"),
+    ({"exponent": -1}, "--walk.exponent -1; expected 0 to 20"),
+    ({"radius": 1}, "--walk.radius 1; expected 2 to 50"),
+    ({"power": float("nan")}, "--walk.power nan; expected above 0"),
+    ({"threshold": 1.0}, "--walk.threshold 1.0; expected 0 or more, below 1"),
+])  # fmt: skip
+def test_walks_that_make_no_sense_are_refused(tmp_path, walk, said):
+    with pytest.raises(UserError, match=said):
+        make_masks(MakeMasks(maps=tmp_path, irn=tmp_path, out=tmp_path / "out", walk=Walk(**walk)))

@@ -43,6 +43,18 @@ def optimizer_steps(network, groups, rates, momentum, decay, most, losses):
         yield loss.item(), gradients, changes
 
 
+def test_bas_parameters_are_in_the_recorded_groups():
+    """In the recorded order; the biases of batch norm are in none."""
+    from bas.segmentation.train import bas_groups
+
+    recorded = golden("bas_train")
+    with torch.device("meta"):
+        network = build_bas("resnet50", 20)
+    names, groups = {id(value): name for name, value in network.named_parameters()}, bas_groups(network)
+    found = [[names[id(value)] for value in group] for group in groups]
+    assert found == [recorded[f"step/order{number}"].tolist() for number in (0, 1)]
+
+
 @pytest.mark.slow
 @torch.no_grad()
 def test_cam_network_of_stride_8_is_the_recorded_one():

@@ -53,6 +53,16 @@ def test_a_data_set_of_one_class_an_image_is_no_segmentation(tmp_path):
         DataSource("folder", tmp_path, "train").load(multi_label=True)
 
 
+@pytest.mark.parametrize("option", ["class_names", "class_index"])
+def test_classes_in_another_order_are_refused(root, option):
+    """Label maps keep the numbers that they hold; a file of names renumbered the first class of each image alone."""
+    (root / "names.txt").write_text("".join(f"{name}\n" for name in reversed(scenes.NAMES)))
+    with pytest.raises(
+        UserError, match=f"--data.{option.replace('_', '-')} with images of several classes. Leave it out"
+    ):
+        DataSource("voc", root, "train", **{option: root / "names.txt"}).load(multi_label=True)
+
+
 def test_an_image_without_a_class_is_left_out_and_counted(root):
     annotate(root, "train_1", ["unicorn"])
     dataset = voc.load(root, "train")
