@@ -77,10 +77,13 @@ def load(root: Path, split: str, on_problem: OnProblem = raise_problem) -> Datas
         except UserError as problem:
             on_problem(problem)
     homeless = len(objects.keys() - seen.keys())
-    notes = (f"the objects of {homeless} images that the file does not list are passed over",) if homeless else ()
+    notes = [f"the objects of {homeless} images that the file does not list are passed over"] if homeless else []
+    years = [year for year in YEARS if (path.parent / f"instances_{split}{year}.json").is_file()]
+    if len(years) > 1:
+        notes.append(f"{path.name} is read; say --data.split {split}{years[1]} for that year's")
     samples.sort(key=lambda sample: sample.image_id)
     left_out = {"no object is annotated": empty} if empty else {}
-    return Dataset("coco", split, tuple(samples), names, left_out, notes=notes, multi_label=True)
+    return Dataset("coco", split, tuple(samples), names, left_out, notes=tuple(notes), multi_label=True)
 
 
 def _places(root: Path, split: str) -> tuple[Path, Path]:

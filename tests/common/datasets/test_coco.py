@@ -195,3 +195,13 @@ def test_objects_without_an_area_lie_by_what_they_enclose(tmp_path):
     path.write_text(path.read_text().replace('"area": 1.0, ', ""))
     (sample,) = coco.load(root, "train")
     assert [label for label, *_ in sample.truth.objects] == [2, 1, 3]
+
+
+def test_which_of_two_years_is_read_is_said(tmp_path):
+    root = write(tmp_path, [{"category_id": 3, "segmentation": SQUARE}])
+    content = (root / "annotations/instances_train2014.json").read_text()
+    (root / "annotations/instances_train2017.json").write_text(content.replace("train2014_", "train2017_"))
+    dataset = coco.load(root, "train")
+    assert dataset.notes == ("instances_train2014.json is read; say --data.split train2017 for that year's",)
+    other = coco.load(root, "train2017")
+    assert (other.samples[0].image_id, other.notes) == ("COCO_train2017_000000000009", ())
