@@ -64,7 +64,7 @@ def look_at_images(
     dataset: Dataset, decode: Decode, workers: int, notes: list[str]
 ) -> tuple[dict[str, tuple[int, int]], list[str], list[str]]:
     """Sizes by image id, ids of images that an EXIF tag turns, and the problems of files that are missing or can't be
-    decoded; masks of no use are notes.
+    decoded, and of label maps that can't be scored; masks of no use are notes.
     """
     if decode == "none":
         return {}, [], []
@@ -85,7 +85,7 @@ def look_at_images(
             if seen.turned:
                 turned.append(sample.image_id)
             if seen.mask_problem:
-                masks.append(seen.mask_problem)
+                (problems if dataset.multi_label else masks).append(seen.mask_problem)
             if seen.of_other_classes:
                 strange.append(sample.image_id)
             if seen.mask_doubt:

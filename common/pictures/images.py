@@ -207,7 +207,7 @@ def read_labels(path: Path) -> np.ndarray:
         kind = image.mode
         if image.format in LOSSY:
             kind = f"{image.format}, which blurs numbers"
-        elif image.mode == "L" and any(";" in str(tile[3]) for tile in image.tile):
+        elif image.mode == "L" and any(";" in str(tile[3]) for tile in getattr(image, "tile", ())):
             kind = "grey of fewer than 8 bits, which decoders make brighter"
         if kind not in ("P", "L"):
             raise ImageError(f"the label map is an image of the kind {kind}", where=path,

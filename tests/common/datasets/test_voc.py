@@ -266,3 +266,10 @@ def test_grey_of_four_bits_is_refused(root):
         else:
             with pytest.raises(UserError, match="grey of fewer than 8 bits"):
                 true_label_map(sample, 3)
+
+
+def test_label_maps_that_scoring_refuses_are_problems(root):
+    path = voc.load(root, "train").samples[2].truth
+    Image.fromarray(np.full((48, 64), 4, np.uint8)).save(path)
+    report = check(Prepare("voc", root, splits=("train",), workers=1))
+    assert f"{path}: the label map holds 4; expected 0 to 3, or 255" in report.problems
