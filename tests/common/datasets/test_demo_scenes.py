@@ -37,6 +37,6 @@ def test_the_data_set_is_checked(tmp_path):
     )
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "SegmentationClass" / "val_0.png")
     (tmp_path / "SegmentationClass" / "val_1.png").unlink()
-    notes = check(options).notes
-    assert any("the label map is 4x4; expected 64x48" in note for note in notes)
-    assert "val: 1 of 6 images have no label map, and can't be scored" in notes
+    report = check(options)
+    assert any("the label map is 4x4; expected 64x48" in problem for problem in report.problems)
+    assert "val: 1 of 6 images have no label map, and can't be scored" in report.notes
