@@ -24,6 +24,7 @@ from common.datasets.text import numbers as numbers_of
 from common.datasets.xml_files import parse_xml
 from common.pictures.files import image_endings, is_image_name
 from common.system.errors import UserError, printable
+from common.system.wording import number_of, some
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
@@ -169,9 +170,9 @@ def _of_no_class(strangers: Counter[str], classes: tuple[str, ...]) -> tuple[str
         return ()
     alike = {name.casefold(): f" (the class is {name!r})" for name in classes}
     names = sorted(strangers, key=lambda name: (name.casefold() not in alike, -strangers[name], name))
-    shown = [f"{strangers[name]} {printable(name)[:40]!r}{alike.get(name.casefold(), '')}" for name in names[:3]]
-    more = f" and {len(names) - 3} other names" if len(names) > 3 else ""
-    return (f"{strangers.total()} objects are of no class and passed over: {', '.join(shown)}{more}",)
+    shown = [f"{strangers[name]} {printable(name)[:40]!r}{alike.get(name.casefold(), '')}" for name in names]
+    objects = number_of(strangers.total(), "object is", "objects are")
+    return (f"{objects} of no class and passed over: {some(shown)}",)
 
 
 def _image(place: Path) -> Path:

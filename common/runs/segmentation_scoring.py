@@ -38,6 +38,7 @@ from common.runs.segmentation import SegmentationPredictions, SegmentedImage
 from common.system.errors import UserError, printable, say
 from common.system.parallel import in_processes
 from common.system.progress import bar
+from common.system.wording import number_of, some
 
 RELEASED_THRESHOLD = 0.30
 CHUNK = 20
@@ -197,8 +198,9 @@ def score_segmentation(
         strange += of_other_classes
         turned += by_exif
     if turned:
-        say([f"note: {predictions.directory}: {len(turned)} of {len(jobs)} images have an EXIF tag that turns them in "
-             f"viewers, {turned[0]} among them; they are read as stored, and so must their label maps be"])  # fmt: skip
+        images = number_of(len(turned), f"of {len(jobs)} images has", f"of {len(jobs)} images have")
+        say([f"note: {predictions.directory}: {images} an EXIF tag that viewers obey: {some(turned, 1)}; pictures are "
+             "read as stored, and their label maps must be so too"])  # fmt: skip
     if len(strange) > MANY_STRANGE * len(jobs):
         say([f"note: {predictions.directory}: the label maps of {len(strange)} of {len(jobs)} images hold none of the "
              f"classes that the images are of, {strange[0]} among them; their numbers are 0 for background, class + 1, "

@@ -68,7 +68,7 @@ def test_an_image_without_a_class_is_left_out_and_counted(root):
     dataset = voc.load(root, "train")
     assert [sample.image_id for sample in dataset] == ["train_0", "train_2", "train_3"]
     assert dataset.left_out == {"its annotation names no class of the data set": 1}
-    assert dataset.notes == ("1 objects are of no class and passed over: 1 'unicorn'",)
+    assert dataset.notes == ("1 object is of no class and passed over: 1 'unicorn'",)
 
 
 def test_labels_change_the_fingerprint(root):
@@ -197,7 +197,7 @@ def test_objects_of_no_class_are_said(root):
     annotate(root, "train_0", ["Red", "red", "owl", "owl", "Blue", "imp", "elf"])
     (note,) = voc.load(root, "train").notes
     assert note == ("6 objects are of no class and passed over: 1 'Blue' (the class is 'blue'), "
-                    "1 'Red' (the class is 'red'), 2 'owl' and 2 other names")  # fmt: skip
+                    "1 'Red' (the class is 'red'), 2 'owl' and 2 more")  # fmt: skip
 
 
 @pytest.mark.parametrize("line", [

@@ -288,16 +288,6 @@ def test_images_of_a_split_that_the_run_is_not_on_are_counted(root, tmp_path):
     ]
 
 
-def test_validation_maps_of_other_options_are_refused(root, tmp_path):
-    """They were passed over, and the table had no line of theirs."""
-    write(tmp_path / "maps", root)
-    write(tmp_path / "held", root, "val", options={"scales": [1]})
-    with pytest.raises(
-        UserError, match="held: validation maps of other checkpoints or options than any run's class maps"
-    ):
-        evaluate_segmentation([tmp_path / "maps"], [tmp_path / "held"], workers=1)
-
-
 def test_validation_maps_without_a_pixel_that_counts_choose_nothing(root, tmp_path):
     write(tmp_path / "maps", root)
     write(tmp_path / "held", root, "val")
@@ -316,5 +306,5 @@ def test_photographs_that_exif_turns_are_said(root, tmp_path, capsys):
         exif[0x0112] = 3
         image.save(path, exif=exif)
     evaluate_segmentation([directory], workers=1)
-    said = "1 of 3 images have an EXIF tag that turns them in viewers, train_1 among them; they are read as stored"
+    said = "1 of 3 images has an EXIF tag that viewers obey: train_1; pictures are read as stored, and their label maps"
     assert f"note: {directory}: {said}" in capsys.readouterr().err
