@@ -84,8 +84,10 @@ def look_at_images(
                 sizes[sample.image_id] = seen.size
             if seen.turned:
                 turned.append(sample.image_id)
-            if seen.mask_problem:
-                (problems if dataset.multi_label else masks).append(seen.mask_problem)
+            if seen.mask_problem and dataset.multi_label:
+                problems.append(seen.mask_problem)
+            elif seen.mask_problem:
+                masks.append(seen.mask_problem)
             if seen.of_other_classes:
                 strange.append(sample.image_id)
             if seen.mask_doubt:
