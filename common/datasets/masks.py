@@ -85,8 +85,6 @@ def _greatest_background(stored: np.ndarray, mask_over: int, path: Path) -> int:
     greatest = int(stored.max())
     if greatest > max(1, mask_over) or stored.min() > 1:
         return mask_over
-    if greatest <= 1:
-        return 0
     if ((stored > 0) & (stored < greatest)).any():
         raise ImageError(f"no value of the mask exceeds {mask_over}, the greatest is {greatest}", where=path,
                          expected=f"an object above {mask_over}, or of one value")  # fmt: skip

@@ -12,7 +12,6 @@ import numpy as np
 
 from common.measuring.arrays import Array, Boxes, Flags, Floats, Integers
 from common.measuring.boxes import as_boxes, pairwise_iou
-from common.measuring.extraction import check_map
 from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
 from common.measuring.hits import Hits, chunks
 from common.measuring.pixel_metrics import PixelEvaluator, PixelResult  # by their names here, too, scripts import them
@@ -197,13 +196,12 @@ class LocalizationEvaluator:
             image_id: compared with the protocol's list of images that are left out by name.
 
         Raises:
-            ValueError: a map that `check_map` refuses, or of another size or frame than the protocol's.
+            ValueError: a map that the extractor refuses, or of another size or frame than the protocol's.
         """
         if tuple(localization_map.shape[::-1]) != tuple(frame.size):
             raise ValueError(f"the map is {localization_map.shape[::-1]}, its frame {frame.size} (width, height)")
-        check_map(localization_map, bounded=not self.protocol.extractor.stretches)
+        boxes = self.protocol.extractor.boxes(localization_map, self.thresholds)
         if self._takes(frame, image_id):
-            boxes = self.protocol.extractor.boxes(localization_map, self.thresholds)
             self._tally(score_boxes(self.protocol, boxes, frame, ground_truth), label, top5, image_id)
 
     def leave_out(self, reason: str) -> None:
@@ -247,7 +245,7 @@ class LocalizationEvaluator:
             raise ValueError(f"protocol {self.protocol.name} measures in the frame {self.protocol.frame!r}, "
                              f"not in {frame.kind!r}")  # fmt: skip
         self.seen += 1
-        if self.protocol.left_out and image_id.endswith(self.protocol.left_out):
+        if image_id.endswith(self.protocol.left_out):
             self.left_out["left out by name in the released code"] += 1
             return False
         return True
@@ -284,7 +282,7 @@ class LocalizationEvaluator:
         counted = sum((tally.counted for tally in tallies), np.zeros(shape[1], np.int64))
 
         def over_images(name: str) -> Floats:
-            hits = sum((getattr(tally, name) for tally in tallies), np.zeros(shape, np.int64))
+            hits = sum((getattr(tally, name) for tally in tallies), np.zeros(shape))
             return ratio(100.0 * hits, counted)
 
         def over_classes(name: str) -> Floats:
@@ -317,10 +315,10 @@ def _refuse_outside(boxes: Sequence[Boxes], frame: Frame) -> None:
     if not boxes:
         return
     distinct = {id(found): as_boxes(found) for found in boxes}
-    corners = np.concatenate(list(distinct.values())).reshape(-1, 2)
-    outside = corners[((corners < -1e-6) | (corners > np.array(frame.size) + 1e-6)).any(axis=1)]
+    each = np.concatenate(list(distinct.values()))
+    outside = each[((each < -1e-6) | (each > np.tile(frame.size, 2) + 1e-6)).any(axis=1)]
     if len(outside):
-        raise ValueError(f"a box has the corner {outside[0].tolist()}, outside its frame of {frame.size} "
+        raise ValueError(f"the box {outside[0].tolist()} reaches outside its frame of {frame.size} "
                          "(width, height); boxes are in pixels of the frame, see Frame.to_frame")  # fmt: skip
 
 

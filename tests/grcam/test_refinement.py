@@ -7,7 +7,7 @@ from grcam.config import GRADIENTS
 from tests.grcam import reference
 
 
-def made(images=2, side=5, channels=6, classes=4, seed=0):
+def made(images=2, side=5, channels=7, classes=4, seed=0):
     rng = np.random.default_rng(seed)
     features = np.maximum(rng.normal(size=(images, side, side + 1, channels)), 0)
     weights, bias = rng.normal(size=(channels, classes)), rng.normal(size=classes)
@@ -31,6 +31,13 @@ def by_back_propagation(features, weights, bias, labels, kind):
         return session.run([gradient, mask, found])
 
 
+def in_graph(features, scores, weights, labels, *kind):
+    """What the command computes, in float32."""
+    with tf.Graph().as_default(), tf.Session() as session:
+        arrays = [tf.constant(array, tf.float32) for array in (features, scores, weights)]
+        return session.run(graph.maps(*arrays, tf.constant(labels), *kind))
+
+
 @pytest.mark.parametrize("kind", GRADIENTS)
 def test_closed_form_is_tensorflows_gradient(kind):
     """1e-5 of the greatest value; quirk Q1 with both its settings."""
@@ -43,12 +50,18 @@ def test_closed_form_is_tensorflows_gradient(kind):
     np.testing.assert_allclose(reference.mask(features, found), mask, rtol=1e-5, atol=1e-6)
     refined = reference.refined_map(features, scores, weights, labels, kind)
     np.testing.assert_allclose(refined, expected, atol=1e-5 * np.abs(expected).max())
-    with tf.Graph().as_default(), tf.Session() as session:
-        arrays = [tf.constant(array, tf.float32) for array in (features, scores, weights)]
-        in_graph = session.run(graph.maps(*arrays, tf.constant(labels), kind))
-    np.testing.assert_allclose(in_graph.refined, expected, atol=1e-5 * np.abs(expected).max())
+    maps = in_graph(features, scores, weights, labels, kind)
+    np.testing.assert_allclose(maps.refined, expected, atol=1e-5 * np.abs(expected).max())
     plain = reference.class_activation_map(features, weights, labels)
-    np.testing.assert_allclose(in_graph.plain, plain, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(maps.plain, plain, rtol=1e-4, atol=1e-5)
+
+
+def test_the_released_gradient_is_the_default():
+    features, scores, weights, _, labels = made()
+    default, released = in_graph(features, scores, weights, labels), in_graph(features, scores, weights, labels, "released")
+    np.testing.assert_array_equal(default.refined, released.refined)
+    with pytest.raises(ValueError, match="^unknown loss gradient 'more', expected one of released, true$"):
+        in_graph(features, scores, weights, labels, "more")
 
 
 def test_the_two_gradients_by_hand():
@@ -81,6 +94,12 @@ def test_a_gradient_that_nearly_vanishes_by_hand():
     found = reference.refined_map(features, np.array([[20.0, 0.0]]), weights, np.array([0]), "true")
     gradient = -10 / (1 + np.exp(20)) / 2
     np.testing.assert_allclose(found, np.full((1, 1, 2), 1 / np.sqrt(2) - gradient / 1e-6), rtol=1e-6)
+
+
+def test_a_small_gradient_in_the_graph_by_hand():
+    """delta = (-9.5, 0.5), and G = -9.5e-8 / 2 positions is divided by the floor of 1e-6."""
+    found = in_graph(np.ones((1, 1, 2, 1)), np.zeros((1, 2)), np.array([[1e-8, 0.0]]), np.array([0]))
+    np.testing.assert_allclose(found.refined, np.full((1, 1, 2), 1e-8 * (1 / np.sqrt(2) + 0.0475)), rtol=1e-5)
 
 
 def test_images_do_not_see_each_other():

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.datasets.masks import read_object
+from common.datasets import Sample
+from common.datasets.masks import object_and_ignore, read_object, same_proportions, why_not
+from common.measuring.geometry import Frame
 from common.pictures.images import ImageError
 
 GREY = np.zeros((24, 32), np.uint8)
@@ -60,5 +62,70 @@ def test_an_object_of_one_value_below_the_annotators_half_is_the_object(tmp_path
     three = GREY // 255 * np.uint8(2)
     three[0] = 1
     Image.fromarray(three).save(tmp_path / "mask.png")
-    with pytest.raises(ImageError, match="no value of the mask exceeds 128, the greatest is 2"):
+    with pytest.raises(ImageError) as raised:
         read_object(tmp_path / "mask.png", 128)
+    said = "no value of the mask exceeds 128, the greatest is 2; expected an object above 128, or of one value"
+    assert str(raised.value) == f"{tmp_path / 'mask.png'}: {said}"
+
+
+def stored(path, rows, of=np.uint8):
+    """A mask of four pixels a row, all of one value."""
+    Image.fromarray(np.repeat(np.array(rows, of)[:, None], 4, axis=1)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(("rows", "mask_over", "objects"), [
+    ([0, 1, 2, 2], 0, [False, True, True, True]), ([1, 1, 1, 1], 128, [True] * 4), ([2, 2, 2, 2], 128, [False] * 4),
+    ([0, 128, 129, 255], 128, [False, False, True, True]),
+])  # fmt: skip
+def test_what_a_grey_exceeds_is_object(tmp_path, rows, mask_over, objects):
+    found, _ = read_object(stored(tmp_path / "mask.png", rows), mask_over)
+    assert found[:, 0].tolist() == objects
+
+
+def test_grey_of_16_bits_is_its_high_byte(tmp_path):
+    """Where a value exceeds 255: 200 and 255 have the high byte 0, 256 has 1."""
+    for rows, objects in (
+        ([0, 200, 255, 256], [False, False, False, True]),
+        ([0, 0, 255, 255], [False] * 2 + [True] * 2),
+    ):
+        found, _ = read_object(stored(tmp_path / "mask.png", rows, np.uint16), 0)
+        assert found[:, 0].tolist() == objects
+
+
+def test_what_is_ignored_is_all_that_is_not_0(tmp_path):
+    object_, ignored = stored(tmp_path / "a.png", [255, 0, 0, 0]), stored(tmp_path / "b.png", [0, 0, 1, 200])
+    sample = Sample("x", tmp_path, 0, masks=(object_,), ignore=ignored)
+    for mask_over in (0, 128):
+        mask, ignore = object_and_ignore(sample, Frame.squash((4, 4), 4), mask_over)
+        assert (mask[:, 0].tolist(), ignore[:, 0].tolist()) == ([True] + [False] * 3, [False] * 2 + [True] * 2)
+
+
+def test_a_mask_is_brought_into_its_frame_by_the_nearest_pixel(tmp_path):
+    """Every second pixel of 16 x 8 is left; the frame is 3 x 2 pixels of these, from (1, 1) on."""
+    pixels = np.zeros((8, 16), np.uint8)
+    pixels[2, [4, 7]] = pixels[4, 6] = pixels[2, 8] = 255
+    Image.fromarray(pixels).save(tmp_path / "mask.png")
+    frame = Frame((16, 8), (8, 4), (1, 1, 3, 2))
+    mask, _ = object_and_ignore(Sample("x", tmp_path, 0, masks=(tmp_path / "mask.png",)), frame, 128)
+    assert mask.tolist() == [[False, True, False], [False, False, True]]
+
+
+@pytest.mark.parametrize("wrong", ["a.png", "b.png"])
+def test_a_mask_of_other_proportions_is_named(tmp_path, wrong):
+    for name in ("a.png", "b.png"):
+        stored(tmp_path / name, [255] * (9 if name == wrong else 4))
+    sample = Sample("x", tmp_path, 0, masks=(tmp_path / "a.png",), ignore=tmp_path / "b.png")
+    with pytest.raises(ImageError) as raised:
+        object_and_ignore(sample, Frame.squash((4, 4), 4), 128)
+    assert str(raised.value) == f"{tmp_path / wrong}: the mask is 4x9, its image 4x4; expected the image's proportions"
+    assert why_not(raised.value) == "the mask has other proportions than its image"
+
+
+@pytest.mark.parametrize(("size", "other", "same"), [
+    ((333, 500), (5, 7), True),  # 500 * 5 - 333 * 7 = 169, less than a pixel of 500
+    ((11, 11), (11, 10), True), ((10, 10), (10, 12), False),  # 11 of 11, 20 of 12
+    ((1000, 1000), (1000, 1020), True), ((1000, 1000), (1000, 1022), False),  # 2 % and a little more, either way
+])  # fmt: skip
+def test_proportions_may_differ_by_a_pixel_or_by_a_fiftieth(size, other, same):
+    assert same_proportions(size, other) == same_proportions(other, size) == same

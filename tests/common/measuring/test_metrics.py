@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,8 @@ from hypothesis import strategies as st
 
 from common.measuring.extraction import Extractor
 from common.measuring.geometry import Frame
-from common.measuring.metrics import LocalizationEvaluator, LocalizationResult, score_boxes
+from common.measuring.metrics import ImageScores, LocalizationEvaluator, LocalizationResult, score_boxes
 from common.measuring.protocols import ADL, BAS, BAS_EXTENSION, GRCAM, PROTOCOLS, SPOL, WSOLEVAL_V1, WSOLEVAL_V2
-from common.runs.baselines import CENTRED_SIDES, centred_boxes, trivial_baselines
 
 SQUARE = Frame.squash((224, 224))
 CROP = Frame.centre_crop((256, 256))
@@ -245,7 +245,7 @@ def test_evaluators_of_stored_boxes_merge():
     one.accumulate_boxes([truth[None]], SQUARE, truth, label=0)
     other.accumulate_boxes([truth[None] + 80], SQUARE, truth, label=0)
     one.merge(other)
-    assert one.compute().gt_known.tolist() == [[50]]
+    assert (one.compute().gt_known.tolist(), one.compute().seen) == ([[50]], 2)
 
 
 def test_any_of_several_ground_truths_counts():
@@ -340,56 +340,120 @@ def test_refusals():
     assert evaluator.compute().seen == 0
 
 
-class Still:
-    """What a baseline needs of a sample: it never looks at the image."""
-
-    def __init__(self, box, size=(224, 224), image_id="a"):
-        self.size, self.boxes, self.label, self.image_id = size, np.array([box], float), 0, image_id
-
-
-def test_trivial_baselines_by_hand():
-    # One truth is the central half, one nearly all. The whole frame hits the second alone; a box of side s hits the
-    # first while (0.5 / s)^2 reaches one half, up to 0.707, and the second from (s / 0.96)^2 = 0.5 on, 0.68.
-    samples = [Still([56, 56, 168, 168]), Still([4, 4, 220, 220])]
-    found = trivial_baselines(WSOLEVAL_V1, samples)
-    assert (found.whole_image, found.centred_box, found.centred_side, found.images) == (50, 100, 0.7, 2)
-    assert [box.tolist() for box in centred_boxes(SQUARE, (0.5, 1.0))] == [
-        [[56, 56, 168, 168]],
-        [[0, 0, 224, 224]],
-    ]
-    assert list(CENTRED_SIDES) == [k / 20 for k in range(1, 21)]
-    # 159 of 224 wide and high are 160^2 / 225^2 = 0.506 of the whole, and 160^2 / 213.8^2 of a box of side 0.95; one
-    # of 158 is under a half of the whole, at 0.4994.
-    for side, expected in ((159, 100), (158, 0)):
-        assert trivial_baselines(WSOLEVAL_V1, [Still([32, 32, 32 + side, 32 + side])]).whole_image == expected
-
-
-def test_trivial_baselines_leave_out_what_the_protocol_leaves_out():
-    """The crop's left upper corner ends at 16; an image whose box lies outside counts only where it is asked for."""
-    hit, outside = Still([16, 16, 240, 240], (256, 256)), Still([0, 0, 9, 9], (256, 256))
-    found = trivial_baselines(SPOL, [hit, outside])
-    assert (found.whole_image, found.images) == (100, 1)
-    assert found.left_out == {"no ground-truth box left in the frame": 1}
-    assert trivial_baselines(SPOL, [hit, outside], count_missing=True).images == 2
-    assert trivial_baselines(SPOL, [hit, outside], count_missing=True).whole_image == 50
-    by_name = Still([16, 16, 20, 20], (256, 256), f"val/{SPOL.left_out[0]}")
-    assert trivial_baselines(SPOL, [hit, by_name]).whole_image == 100
-
-
 def test_an_extractor_is_part_of_the_protocols_identity():
     assert replace(BAS, extractor=Extractor("value", "largest-contour", "exclusive")) != BAS
 
 
-@pytest.mark.parametrize("box", [[300, 200, 450, 350], [-5, 0, 50, 60], [0, 0, 224.5, 224]])
+TOO_FAR = [[300, 200, 450, 350], [-0.5, 0, 50, 60], [0, -0.5, 50, 60], [0, 0, 224.5, 224], [0, 0, 224, 224.5]]
+
+
+@pytest.mark.parametrize("box", TOO_FAR)
 def test_boxes_that_leave_their_frame_are_refused(box):
     """A right box in pixels of an image of 500 x 375 would have counted as a miss."""
-    protocol = PROTOCOLS["wsoleval-v1"]
-    evaluator = LocalizationEvaluator(protocol, [0.5])
-    frame = Frame.of_kind(protocol.frame, (500, 375))
-    with pytest.raises(ValueError, match=r"outside its frame of \(224, 224\)"):
-        evaluator.accumulate_boxes([np.array([box], float)], frame, np.array([[300.0, 200, 450, 350]]), 0)
-    compared = score_boxes(protocol, [np.array([box], float)], frame, np.array([[300.0, 200, 450, 350]]))
-    with pytest.raises(ValueError, match=r"outside its frame of \(224, 224\)"):
-        evaluator.accumulate_scores(compared, frame, 0)
-    evaluator.accumulate_boxes([np.array([[0.0, 0, 224, 224]])], frame, np.array([[0.0, 0, 500, 375]]), 0)
+    evaluator = LocalizationEvaluator(WSOLEVAL_V1, [0.2, 0.5])
+    frame, truth = frame_for(WSOLEVAL_V1, (500, 375)), np.array([[300.0, 200, 450, 350]])
+    found = [np.array([[1.0, 2, 3, 4], box]), np.array([[0.0, 0, 224, 224]])]
+    said = (
+        f"the box {[float(corner) for corner in box]} reaches outside its frame of (224, 224) (width, height); "
+        "boxes are in pixels of the frame, see Frame.to_frame"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        evaluator.accumulate_boxes(found, frame, truth, 0)
+    scores = ImageScores(truth, [np.array(box, float), found[1][0]], np.zeros(2), np.ones(2, bool))
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        evaluator.accumulate_scores(scores, frame, 0)
+    assert evaluator.compute().seen == 0
+
+
+def test_boxes_may_leave_their_frame_by_what_rounding_moves():
+    evaluator = LocalizationEvaluator(WSOLEVAL_V1, [0.5])
+    found = [np.array([[-1e-6, -1e-6, 224 + 1e-6, 224 + 1e-6]])]
+    evaluator.accumulate_boxes(found, SQUARE, np.array([[0.0, 0, 224, 224]]), 0)
     assert evaluator.compute().gt_known[0, 0] == 100
+
+
+def test_each_threshold_has_the_closest_of_its_own_boxes():
+    """51 x 50 of 51 x 51 pixels at the last; two thresholds share an array, one has none."""
+    shared = np.array([[0.0, 0, 10, 10], [50, 50, 100, 100]])
+    three = np.array([[0.0, 0, 9, 9], [50, 50, 100, 99], [0, 0, 8, 8]])
+    scores = score_boxes(WSOLEVAL_V2, [shared, shared, np.empty((0, 4)), three], SQUARE, np.array([50.0, 50, 100, 100]))
+    assert [box if box is None else box.tolist() for box in scores.boxes] == [
+        [50, 50, 100, 100], [50, 50, 100, 100], None, [50, 50, 100, 99],
+    ]  # fmt: skip
+    np.testing.assert_allclose(scores.iou, [1, 1, 0, 50 / 51], rtol=1e-15)
+    assert scores.counted.tolist() == [True] * 4
+
+
+def test_images_that_were_compared_already_count_by_hand():
+    """Of label 3, both hit at the first threshold and not counted at the second; one is left out by name."""
+    evaluator = LocalizationEvaluator(SPOL, [0.2, 0.5])
+    box = np.array([50.0, 50, 150, 150])
+    scores = score_boxes(SPOL, [box[None], np.empty((0, 4))], CROP, CROP.to_original(box))
+    for name, ranking in (("a", [3, 1]), ("b", [1, 3]), (SPOL.left_out[0], [3, 1])):
+        evaluator.accumulate_scores(scores, CROP, 3, ranking, name)
+    result = evaluator.compute()
+    for name, percent in (("gt_known", 100), ("top1", 50), ("top5", 100)):
+        np.testing.assert_array_equal(getattr(result, name), [[percent, np.nan]])
+    assert (result.seen, result.counted.tolist(), result.counted.dtype) == (3, [2, 0], np.int64)
+    assert (result.hits.ids, result.hits.labels.tolist()) == (["a", "b"], [3, 3])
+    assert (result.hits.first.tolist(), result.hits.five.tolist()) == ([True, False], [True, True])
+    assert result.hits.correct().tolist() == [[[True, False]]] * 2
+    assert result.hits.counted().tolist() == [[True, False]] * 2
+    with pytest.raises(ValueError, match="^scores at 2 thresholds for 1$"):
+        LocalizationEvaluator(SPOL, [0.2]).accumulate_scores(scores, CROP, 3)
+
+
+@pytest.mark.parametrize("name", [None, "a"])
+def test_hits_have_the_names_that_images_were_given(name):
+    """However they were counted; unclassified, so that no class of theirs is right."""
+    evaluator, box = LocalizationEvaluator(WSOLEVAL_V1, [0.5]), np.array([40.0, 40, 140, 140])
+    named = {} if name is None else {"image_id": name}
+    evaluator.accumulate(box_map(40, 40, 140, 140), SQUARE, box, 1, **named)
+    evaluator.accumulate_boxes([box[None]], SQUARE, box, 1, **named)
+    evaluator.accumulate_scores(score_boxes(WSOLEVAL_V1, [box[None]], SQUARE, box), SQUARE, 1, **named)
+    hits = evaluator.compute().hits
+    assert hits.ids == [name or ""] * 3
+    assert (hits.first.tolist(), hits.five.tolist()) == ([False] * 3, [False] * 3)
+
+
+def test_images_without_a_truth_are_left_out_by_reason():
+    evaluator = LocalizationEvaluator(SPOL, [0.5])
+    for reason in ("no box", "no box", "damaged"):
+        evaluator.leave_out(reason)
+    result = evaluator.compute()
+    assert (result.seen, result.left_out, result.counted.tolist()) == (3, {"no box": 2, "damaged": 1}, [0])
+
+
+def test_maps_lie_in_0_to_1_unless_the_protocol_stretches_them():
+    picture, truth = box_map(40, 40, 140, 140) * 2, np.array([40.0, 40, 140, 140])
+    evaluator = LocalizationEvaluator(WSOLEVAL_V1, [0.5])
+    with pytest.raises(ValueError, match=r"leaves \[0, 1\]: least 0.0, greatest 2.0"):
+        evaluator.accumulate(picture, SQUARE, truth, label=0)
+    assert evaluator.compute().seen == 0
+    evaluator = LocalizationEvaluator(GRCAM, [0.5])
+    evaluator.accumulate(picture, SQUARE, truth, label=0)
+    assert evaluator.compute().gt_known[0, 0] == 100
+
+
+def result_of_two_thresholds(classified=True, **counts):
+    """The best of three criteria lie at the second threshold, the first and the first: the mean of 60, 80 and 40.1."""
+    gt_known = np.array([[50.0, 60], [80, 20], [40.1, 30]])
+    others = (gt_known / 2, gt_known * 0.9) if classified else [np.full((3, 2), np.nan)] * 2
+    thresholds = np.array([0.12345, 0.5])
+    return LocalizationResult(WSOLEVAL_V2, thresholds, gt_known, *others, gt_known, np.array([5, 5]), **counts)
+
+
+def test_results_say_what_they_are():
+    assert str(result_of_two_thresholds(seen=7, left_out={"no box": 1, "damaged": 1})) == (
+        "wsoleval-v2: GT-known 60.03 %, Top-1 30.02 %, Top-5 54.03 % of 5 images, 2 left out, "
+        "at the threshold 0.5, 0.123, the best on these images"
+    )
+    assert str(result_of_two_thresholds(classified=False, seen=5)) == (
+        "wsoleval-v2: GT-known 60.03 % of 5 images, at the threshold 0.5, 0.123, the best on these images"
+    )
+
+
+def test_results_of_no_image_have_no_figure():
+    assert str(result_of_two_thresholds(seen=2, left_out={"no box": 1, "damaged": 1})) == (
+        "wsoleval-v2: no figure, for none of 2 images has a box to be measured by"
+    )

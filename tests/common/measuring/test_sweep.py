@@ -36,7 +36,7 @@ are not compared bit for bit, since a busy virtual machine rarely divides to the
 def random_maps():
     """Maps of few grey levels, so that sizes tie; smooth ones; a constant one, an all-zero one, one pixel."""
     rng = np.random.default_rng(7)
-    for number in range(150):
+    for number in range(50):
         height, width = rng.integers(1, 24, 2)
         levels = int(rng.integers(1, 12))
         yield (rng.integers(0, levels + 1, (height, width)) / levels).astype(np.float32 if number % 2 else np.float64)
@@ -172,11 +172,25 @@ def test_a_clamped_box_ends_within_the_frame():
     assert Sweep(picture, [AT_HALF]).scores(AT_HALF, frame, truth).iou == expected.iou
 
 
-def test_a_sweep_stretches_where_the_protocol_does():
+@pytest.mark.parametrize(("factor", "least"), [(2, -3.0), (1.5, 0.0), (1.5, -0.5)])
+def test_a_sweep_stretches_where_the_protocol_does(factor, least):
     picture, frame, truth = np.zeros((224, 224)), Frame.squash((224, 224)), np.array([[60.0, 60, 160, 160]])
     picture[60:160, 60:160] = 1.0
     grcam = replace(PROTOCOLS["grcam"], sweep=(0.5,))
-    sweep = Sweep(picture * 2 - 3, [grcam, AT_HALF])
+    sweep = Sweep(picture * factor + least, [grcam, AT_HALF])
     np.testing.assert_array_equal(sweep.scores(grcam, frame, truth).iou, [1.0])
-    with pytest.raises(ValueError, match=r"leaves \[0, 1\]: least -3.0, greatest -1.0"):
+    with pytest.raises(ValueError, match=rf"leaves \[0, 1\]: least {least}, greatest {least + factor}"):
         sweep.scores(AT_HALF, frame, truth)
+
+
+def test_scores_keep_the_truth_and_no_boxes():
+    """The truth is in pixels of the frame; where none is left in it, nothing is compared and nothing is counted."""
+    spol = replace(PROTOCOLS["spol"], sweep=(0.2, 0.5))
+    picture, frame = np.ones((224, 224), np.float32), Frame.centre_crop((512, 256))
+    sweep = Sweep(picture, [spol])
+    scores = sweep.scores(spol, frame, np.array([[32.0, 16, 480, 240]]))
+    assert (scores.ground_truth.tolist(), scores.boxes) == ([[0, 0, 224, 224]], [])
+    assert (scores.iou.tolist(), scores.counted.tolist()) == ([1, 1], [True, True])
+    scores = sweep.scores(spol, frame, np.array([[0.0, 0, 9, 9]]))
+    assert (scores.ground_truth.shape, scores.boxes) == ((0, 4), [])
+    assert (scores.iou.tolist(), scores.counted.tolist(), scores.counted.dtype) == ([0, 0], [False, False], bool)
