@@ -114,16 +114,16 @@ def test_a_mask_is_brought_into_its_frame_by_the_nearest_pixel(tmp_path):
 @pytest.mark.parametrize("wrong", ["a.png", "b.png"])
 def test_a_mask_of_other_proportions_is_named(tmp_path, wrong):
     for name in ("a.png", "b.png"):
-        stored(tmp_path / name, [255] * (9 if name == wrong else 4))
+        stored(tmp_path / name, [255] * (9 if name == wrong else 6))
     sample = Sample("x", tmp_path, 0, masks=(tmp_path / "a.png",), ignore=tmp_path / "b.png")
     with pytest.raises(ImageError) as raised:
-        object_and_ignore(sample, Frame.squash((4, 4), 4), 128)
-    assert str(raised.value) == f"{tmp_path / wrong}: the mask is 4x9, its image 4x4; expected the image's proportions"
+        object_and_ignore(sample, Frame.squash((4, 6), 4), 128)
+    assert str(raised.value) == f"{tmp_path / wrong}: the mask is 4x9, its image 4x6; expected the image's proportions"
     assert why_not(raised.value) == "the mask has other proportions than its image"
 
 
 @pytest.mark.parametrize(("size", "other", "same"), [
-    ((333, 500), (5, 7), True),  # 500 * 5 - 333 * 7 = 169, less than a pixel of 500
+    ((500, 100), (12, 2), True), ((100, 500), (2, 12), True),  # 12 * 100 - 500 * 2 = 200, less than a pixel of 500
     ((11, 11), (11, 10), True), ((10, 10), (10, 12), False),  # 11 of 11, 20 of 12
     ((1000, 1000), (1000, 1020), True), ((1000, 1000), (1000, 1022), False),  # 2 % and a little more, either way
 ])  # fmt: skip

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from common.measuring.geometry import Frame
-from common.measuring.protocols import SPOL, WSOLEVAL_V1
+from common.measuring.protocols import SPOL, WSOLEVAL_V1, WSOLEVAL_V2
 from common.runs.baselines import CENTRED_SIDES, centred_boxes, trivial_baselines
+from common.runs.intervals import Resampling
 
 SQUARE = Frame.squash((224, 224))
 
@@ -21,6 +22,7 @@ def test_trivial_baselines_by_hand():
     samples = [Still([56, 56, 168, 168]), Still([4, 4, 220, 220])]
     found = trivial_baselines(WSOLEVAL_V1, samples)
     assert (found.whole_image, found.centred_box, found.centred_side, found.images) == (50, 100, 0.7, 2)
+    assert found.whole_interval == pytest.approx((9.4531, 90.5469), abs=1e-4)  # Wilson's, of 1 in 2
     assert [box.tolist() for box in centred_boxes(SQUARE, (0.5, 1.0))] == [
         [[56, 56, 168, 168]],
         [[0, 0, 224, 224]],
@@ -38,6 +40,14 @@ def test_the_whole_frame_has_its_own_interval():
     assert (found.whole_image, found.centred_side, found.images) == (100, 1.0, 1)
     for interval in (found.whole_interval, found.centred_interval):
         assert interval == pytest.approx((100 / (1 + 1.959964**2), 100))
+
+
+def test_means_over_criteria_have_an_interval_where_images_are_drawn_anew():
+    samples = [Still([56, 56, 168, 168]), Still([4, 4, 220, 220])]
+    for resamples in (0, 20):
+        found = trivial_baselines(WSOLEVAL_V2, samples, how=Resampling(resamples))
+        intervals = (found.whole_interval, found.centred_interval)
+        assert [interval is None for interval in intervals] == [resamples == 0] * 2
 
 
 def test_trivial_baselines_leave_out_what_the_protocol_leaves_out():
