@@ -46,6 +46,13 @@ def test_a_mask_that_is_all_object_or_all_background(tmp_path):
     assert read_object(tmp_path / "mask.png", 0)[0].all()
 
 
+def test_half_of_the_greatest_value_of_a_jpeg_is_no_object(tmp_path):
+    """80 of 200 and 120 of 200, in whole blocks."""
+    pixels = np.repeat(np.array([0, 80, 120, 200], np.uint8), 8)[None].repeat(8, axis=0)
+    Image.fromarray(pixels).save(tmp_path / "mask.jpg", quality=95)
+    np.testing.assert_array_equal(read_object(tmp_path / "mask.jpg", 0)[0], pixels > 100)
+
+
 def test_colours_without_black_are_refused(tmp_path):
     of_palette([(255, 255, 255), (255, 0, 0)]).save(tmp_path / "mask.png")
     with pytest.raises(
