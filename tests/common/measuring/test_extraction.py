@@ -32,6 +32,12 @@ def two_blobs():
     return picture
 
 
+def test_every_contour_becomes_the_largest_and_other_rules_stay():
+    for cut, end in (("value", "exclusive"), ("grey", "clamped")):
+        assert Extractor(cut, "every-contour", end).of_one_region() == Extractor(cut, "largest-contour", end)
+    assert VALUE.of_one_region() == VALUE
+
+
 def test_the_component_of_most_pixels_wins():
     picture = two_blobs()
     low, high, none = VALUE.boxes(picture, [0.5, 0.7, 0.9])
