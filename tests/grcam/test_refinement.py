@@ -58,7 +58,10 @@ def test_closed_form_is_tensorflows_gradient(kind):
 
 def test_the_released_gradient_is_the_default():
     features, scores, weights, _, labels = made()
-    default, released = in_graph(features, scores, weights, labels), in_graph(features, scores, weights, labels, "released")
+    default, released = (
+        in_graph(features, scores, weights, labels),
+        in_graph(features, scores, weights, labels, "released"),
+    )
     np.testing.assert_array_equal(default.refined, released.refined)
     with pytest.raises(ValueError, match="^unknown loss gradient 'more', expected one of released, true$"):
         in_graph(features, scores, weights, labels, "more")
