@@ -96,8 +96,8 @@ class MakeMasks:
     """Replace another run's masks."""
 
 
-def _check(options: MakeMasks) -> None:
-    walk = options.walk
+def check_walk(walk: Walk) -> None:
+    """Refuse (`UserError`) settings that make no walk."""
     for name, value, fits, expected in (
         ("beta", walk.beta, 0 < walk.beta < float("inf"), "above 0"),
         ("exponent", walk.exponent, 0 <= walk.exponent <= 20, "0 to 20"),
@@ -116,7 +116,7 @@ def make_masks(options: MakeMasks) -> Path:
     Raises:
         UserError: maps or a checkpoint that are none, a directory of another run, or a walk that makes no sense.
     """
-    _check(options)
+    check_walk(options.walk)
     predictions = SegmentationPredictions.open(options.maps)
     if predictions.kind != "maps":
         raise UserError(f"these are {predictions.kind}", where=options.maps, expected="class maps")

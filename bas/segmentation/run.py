@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from bas.segmentation.config import released_values
 from bas.segmentation.ir_labels import MakeIrLabels, make_ir_labels, need_crf
 from bas.segmentation.maps import SCALES, MakeMaps, make_maps
-from bas.segmentation.masks import MakeMasks, Walk, make_masks
+from bas.segmentation.masks import MakeMasks, Walk, check_walk, make_masks
 from bas.segmentation.train import TrainBas, TrainCam, TrainIrn, train
 from bas.segmentation.weights import load_bas
 from common.datasets import DataSource, TrainingSource
@@ -119,8 +119,9 @@ def run_test(options: RunTest) -> None:
     """Run the command `test`.
 
     Raises:
-        UserError: also no CRF, before anything is done.
+        UserError: also no CRF, or a walk that makes no sense, before anything is done.
     """
+    check_walk(options.walk)
     if options.crf == "dense":
         need_crf()
     out, runtime = options.out, options.runtime

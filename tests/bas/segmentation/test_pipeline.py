@@ -82,6 +82,12 @@ def test_from_labels_to_masks(folder, finished, capsys):
     assert shift.abs().sum() > 0
 
 
+def test_a_walk_that_makes_no_sense_is_refused_before_anything_is_done(folder, tmp_path):
+    with pytest.raises(UserError, match="--walk.beta 0; expected above 0"):
+        run_test(options(folder, tmp_path, walk=Walk(beta=0)))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_a_killed_pipeline_continues_to_the_same_files(folder, finished, tmp_path):
     """Killed in the middle of the IR labels; the same command then gives what an uninterrupted one gives."""
