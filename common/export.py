@@ -69,7 +69,7 @@ class Export(EvaluationOptions):
     boxes from bad, and with --regions all average precision, for which pycocotools must be installed."""
     boxes_at: Literal["auto", "stored", "validation", "pseudo", "released", "oracle"] = "auto"
     """Boxes that are written: those stored with the predictions, or a protocol's at its threshold from this source.
-    auto: validation for a detector's data set, pseudo where --pseudo is given, else stored."""
+    auto: validation for a detector's data set, or pseudo where --pseudo is given; otherwise stored."""
     boxes_of: str | None = None
     """The protocol of --boxes-at; by default the one that the page's gallery takes."""
     audit_pixels: Literal["frame", "original"] = "frame"
