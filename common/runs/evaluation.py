@@ -327,6 +327,10 @@ def _with_pseudo(
                         expected=f"paths such as {without[0]}")  # fmt: skip
     if strange := len(rough) + len(without) - len(dataset):
         say([f"note: {held.predictions.directory}: {strange} of {len(rough)} pseudo boxes are of no image of it"])
+    of = [pseudo.fingerprint_of(path) for path in options.pseudo]
+    if None not in of and held.predictions.manifest["data"].get("fingerprint") not in of:
+        say([f"note: {held.predictions.directory}: the pseudo boxes were made of other images, or of images with other "
+             "annotations"])  # fmt: skip
     protocols = [protocol for protocol in wanted if protocol.frame == held.predictions.manifest["frame"]]
     results, _ = score(held.predictions, dataset, protocols, options.count_missing, options.workers)
     return replace(held, pseudo=results)

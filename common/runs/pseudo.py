@@ -87,9 +87,14 @@ def read_descriptor_boxes(path: Path, sizes: Mapping[str, tuple[int, int]]) -> d
     return found
 
 
-def write(path: Path, boxes: Mapping[str, Boxes]) -> None:
-    """Write boxes (4,) by image id as `path,x0,y0,x1,y1`."""
-    text = io.StringIO()
+OF_IMAGES = "# images "
+"""Beginning of the line before the head that says which images the boxes are of."""
+
+
+def write(path: Path, boxes: Mapping[str, Boxes], fingerprint: str | None = None) -> None:
+    """Write boxes (4,) by image id as `path,x0,y0,x1,y1`, with the fingerprint of the images' data set before it."""
+    text = io.StringIO("" if fingerprint is None else f"{OF_IMAGES}{fingerprint}\n")
+    text.seek(0, io.SEEK_END)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEAD)
     writer.writerows([image_id, *(f"{value:.6g}" for value in box)] for image_id, box in boxes.items())
@@ -103,8 +108,8 @@ def read(path: Path) -> dict[str, Boxes]:
         UserError: a malformed line, a box that is empty, two of one image, or boxes that are fractions of the image.
     """
     found: dict[str, Boxes] = {}
-    for number, (line, row) in enumerate(csv_rows(path)):
-        if number == 0 and row == HEAD:
+    for line, row in csv_rows(path):
+        if not found and (row == HEAD or "".join(row[:1]).startswith(OF_IMAGES)):
             continue
         if len(row) != 5:
             raise UserError(f"{len(row)} cells", where=path, line=line, expected=",".join(HEAD))
@@ -116,6 +121,12 @@ def read(path: Path) -> dict[str, Boxes]:
         found[row[0]] = box
     refuse_fractions(found.values(), where=path)
     return found
+
+
+def fingerprint_of(path: Path) -> str | None:
+    """The fingerprint of the data set that the boxes of a file are of; None where it says none."""
+    first = next((text for _, text in lines(path)), "")
+    return first.removeprefix(OF_IMAGES).strip() if first.startswith(OF_IMAGES) else None
 
 
 def read_all(paths: Iterable[Path]) -> dict[str, Boxes]:

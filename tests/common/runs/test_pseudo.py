@@ -9,7 +9,7 @@ from common.datasets import DataSource
 from common.evaluate import Evaluate
 from common.pseudo_boxes import PseudoBoxes, make
 from common.runs import pseudo
-from common.runs.evaluation import evaluate
+from common.runs.evaluation import evaluate, held_out
 from common.system.errors import UserError
 from tests import fill, runs, small_cub
 
@@ -123,3 +123,23 @@ def test_boxes_are_pixels_of_the_size_that_annotations_declare(tmp_path, monkeyp
     (tmp_path / "pseudo.txt").write_text("a/1.png,0, 112, 0, 112\n")
     (made,) = make(PseudoBoxes(run, tmp_path / "descriptors.csv", tmp_path / "pseudo.txt")).values()
     np.testing.assert_allclose(made, [0, 0, 80, 60])
+
+
+def test_boxes_of_other_images_of_the_same_names_are_said(tmp_path, capsys):
+    """Two folders of which both have a/1.png: the boxes of one set the other's threshold."""
+    runs_of = {}
+    for name in ("one", "two"):
+        path = tmp_path / name / "a/1.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (80, 60)).save(path)
+        (tmp_path / f"{name}.csv").write_text(f"path,x0,y0,x1,y1\na/1.png,20,20,{len(runs_of) + 50},50\n")
+        source = DataSource("folder", tmp_path / name, "all", boxes=tmp_path / f"{name}.csv")
+        runs_of[name] = runs.write(tmp_path / f"run-{name}", source)
+    (tmp_path / "pseudo.txt").write_text("a/1.png,0, 112, 0, 112\n")
+    make(PseudoBoxes(runs_of["one"], tmp_path / "pseudo.csv", tmp_path / "pseudo.txt"))
+    assert pseudo.read(tmp_path / "pseudo.csv").keys() == {"a/1.png"}
+    said = "the pseudo boxes were made of other images"
+    for name, run in runs_of.items():
+        asked = Evaluate((run,), validation=(run,), pseudo=(tmp_path / "pseudo.csv",), protocols=("grcam",), workers=1)
+        held_out(asked)
+        assert (said in capsys.readouterr().err) == (name == "two")
