@@ -270,11 +270,3 @@ def test_recorded_boxes_of_dgl_and_adl(golden, prefix, extractor):
             assert box == (from_x0x1y0y1(expected[:4])[0].tolist() if prefix == "box_" else expected.tolist()), name
             compared += 1
     assert compared >= 9 * (len(names) - 2)
-
-
-def test_one_region_of_every_contour_is_the_largest_one():
-    rule = Extractor("grey", "every-contour", "clamped")
-    assert rule.of_one_region() == Extractor("grey", "largest-contour", "clamped")
-    for region in ("largest-contour", "largest-component"):
-        other = Extractor("value", region, "exclusive")
-        assert other.of_one_region() is other
