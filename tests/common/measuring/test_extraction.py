@@ -11,6 +11,7 @@ from common.measuring.extraction import (
     ENDS,
     REGIONS,
     Extractor,
+    cutting,
     every_contour,
     largest_component,
     largest_contour,
@@ -36,6 +37,13 @@ def test_every_contour_becomes_the_largest_and_other_rules_stay():
     for cut, end in (("value", "exclusive"), ("grey", "clamped")):
         assert Extractor(cut, "every-contour", end).of_one_region() == Extractor(cut, "largest-contour", end)
     assert VALUE.of_one_region() == VALUE
+
+
+def test_thresholds_are_of_the_maps_own_type():
+    """0.1 in float32 lies above 0.1 in float64, and is not above the threshold 0.1."""
+    surface, levels_of = cutting(np.full((2, 2), 0.1, np.float32), "value")
+    assert levels_of([0.1]).dtype == np.float32
+    assert not (surface > levels_of([0.1])).any()
 
 
 def test_the_component_of_most_pixels_wins():
