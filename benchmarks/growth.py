@@ -1,7 +1,8 @@
 """Whether cost per image and memory stay the same from a hundred images to ILSVRC's fifty thousand.
 
 Predictions of N images whose maps, hard links to 64 different ones, are real files; annotations as wsolevaluation's
-metadata. Scored, exported and drawn by the commands, each in a process of its own.
+metadata. Scored, exported (as figures, and as data sets for detectors) and drawn by the commands, each in a process of
+its own.
 
 python -m benchmarks.growth
 python -m benchmarks.growth 50000
@@ -85,11 +86,13 @@ def main() -> None:
     for count in [int(argument) for argument in sys.argv[1:]] or [100, 1000, 10_000]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            run = str(make(folder, count))
+            run, boxes = str(make(folder, count)), ("--threshold", "0.5", "--format")
             for label, command in (
                 ("evaluate", ["common.evaluate", run, "--protocols", PROTOCOL]),
                 ("evaluate under every protocol of the frame", ["common.evaluate", run]),
                 ("export", ["common.export", run, "--protocols", PROTOCOL, "--out", str(folder / "exported")]),
+                ("export for a detector, COCO", ["common.export", run, *boxes, "coco", "--out", str(folder / "coco")]),
+                ("export for a detector, YOLO", ["common.export", run, *boxes, "yolo", "--out", str(folder / "yolo")]),
                 ("report", ["common.report", run, "--protocols", PROTOCOL, "--out", str(folder / "report.html")]),
             ):
                 seconds, processor, memory = timed(command)

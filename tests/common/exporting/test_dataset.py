@@ -484,6 +484,18 @@ def test_an_export_is_not_written_over_the_images_it_is_made_of(tmp_path, direct
     assert len(list((out / "images").rglob("*.png"))) == 12
 
 
+@pytest.mark.parametrize("kind", formats.WRITERS)
+@pytest.mark.parametrize("images", ["link", "copy"])
+def test_nothing_is_written_where_the_data_lie(tmp_path, birds, directories, kind, images):
+    """A data set may lie on a disk that can only be read; who runs the tests may be allowed to write anywhere."""
+    before = {path: path.lstat() for path in (birds, *birds.rglob("*"))}
+    exported(directories, tmp_path, kind, images=images)
+    after = {path: path.lstat() for path in (birds, *birds.rglob("*"))}
+    assert after.keys() == before.keys()
+    assert all((after[path].st_mtime_ns, after[path].st_ino, after[path].st_nlink)
+               == (stat.st_mtime_ns, stat.st_ino, stat.st_nlink) for path, stat in before.items())  # fmt: skip
+
+
 def test_names_that_would_share_a_file_are_refused_before_anything_is_written(tmp_path, birds, directories):
     with pytest.raises(UserError, match=r"a/1.jpg and a/1.png of the split 'train' would share one annotation file"):
         formats.check_names({"train": ["a/1.jpg", "b/1.jpg", "a/1.png"]}, "yolo")
