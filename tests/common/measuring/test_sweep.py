@@ -39,7 +39,8 @@ def random_maps():
     for number in range(50):
         height, width = rng.integers(1, 24, 2)
         levels = int(rng.integers(1, 12))
-        yield (rng.integers(0, levels + 1, (height, width)) / levels).astype(np.float32 if number % 2 else np.float64)
+        greys = np.array([grey / levels for grey in range(levels + 1)], np.float32 if number % 2 else np.float64)
+        yield greys[rng.integers(0, levels + 1, (height, width))]
     for sigma in (0.5, 1, 2, 4):
         yield min_max(cv2.GaussianBlur(rng.random((40, 56)).astype(np.float32), (0, 0), sigma))
     yield np.full((9, 7), 0.37, np.float32)
