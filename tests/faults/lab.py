@@ -200,7 +200,8 @@ class Lab:
     def _check_first(self, command: Command, cwd: Path, log: Path, status: int, outcome: Outcome) -> bool:
         """What the stopped command said, and that what looks whole is whole; gives whether it came to its end."""
         said = Path(f"{log}.err").read_text(errors="replace")
-        lines = [line for line in re.split(r"[\r\n]+", said) if line.strip() and not BAR.match(line)]
+        every = [line for line in re.split(r"[\r\n]+", said) if line.strip() and not BAR.match(line)]
+        lines = [line for line in every if not line.startswith("note: ")]  # said of the data, before the fault
         found = self.digest(command, cwd)
         # All was written, and only the interpreter still had to leave.
         ended = status == 0 or (status < 0 and "Traceback" not in said and found == self.digests[command.name])
