@@ -120,10 +120,9 @@ def rule_on_validation(predictions: Predictions, chosen: list[Chosen]) -> tuple[
     Raises:
         UserError: there is none.
     """
-    held = held_of(predictions, [each.predictions for each in chosen])
-    for each in chosen:
-        if each.predictions is held:
-            return PROTOCOLS[each.protocol].extractor.of_one_region(), each
+    held = held_of(predictions, chosen)
+    if held is not None:
+        return PROTOCOLS[held.protocol].extractor.of_one_region(), held
     raise UserError("no --validation predictions of the same checkpoint and frame", where=predictions.directory)
 
 

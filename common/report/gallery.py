@@ -17,12 +17,10 @@ from common.measuring.protocols import PROTOCOLS, Protocol
 from common.pictures.images import ImageError, read_rgb
 from common.pictures.overlays import encode_jpeg, rescaled
 from common.runs.audit import Judged, judge
-from common.runs.evaluation import GALLERY_ORDER, Evaluation, Row, set_numbers
+from common.runs.evaluation import GALLERY_ORDER, SOURCES, Evaluation, Row, set_numbers
 from common.runs.record import Prediction
 from common.system.progress import bar
 
-SOURCES = ("validation", "pseudo", "released", "oracle", "stored")
-"""Sources of a gallery's thresholds, the first there is."""
 STEPS = 50
 """Thresholds a slider has at most."""
 MAP_SIDE = 28

@@ -15,7 +15,7 @@ import numpy as np
 from common.measuring.arrays import Floats, Integers
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
-from common.runs.evaluation import Evaluation, Row, indices_of, row_of_images
+from common.runs.evaluation import SOURCES, Evaluation, Row, indices_of, row_of_images
 from common.runs.intervals import (
     Interval,
     Resampling,
@@ -29,8 +29,6 @@ from common.runs.intervals import (
 from common.system.errors import UserError, say
 from common.system.wording import number_of, some
 
-SOURCES = ("validation", "pseudo", "released", "oracle", "stored")
-"""Sources of the thresholds that are compared at: the first that all runs have."""
 ALPHA = 0.05
 """Two methods are told apart where Holm's p is below it."""
 

@@ -31,6 +31,8 @@ from common.system.errors import UserError, say
 from common.system.options import also
 from common.system.wording import number_of, some
 
+SOURCES = ("validation", "pseudo", "released", "oracle", "stored")
+"""Sources of thresholds: where one alone is shown or compared at, the first that there is."""
 GALLERY_ORDER = ("bas", "wsoleval-v1", "spol", "grcam", "dgl", "adl", "bas-extension", "wsoleval-v2")
 """Protocols whose boxes stand for a run where there can be one alone: the first that was evaluated in its frame."""
 
@@ -161,8 +163,7 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
     labels = label([measured.predictions for measured in measured_runs])
     evaluations, baselines = [], {}
     for measured, name in zip(measured_runs, labels, strict=True):
-        held_for = held_of(measured.predictions, [other.predictions for other in held])
-        chosen_on = next((other for other in held if other.predictions is held_for), None)
+        chosen_on = held_of(measured.predictions, held)
         measured = replace(measured, label=name + leakage.of(measured.predictions).remark)
         if chosen_on is not None:
             leakage.refuse_shared(chosen_on.dataset, measured.dataset, chosen_on.predictions.directory)

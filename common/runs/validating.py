@@ -1,7 +1,7 @@
 """Choice of the held-out predictions that set the thresholds of a run."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from common.runs.reader import Predictions
 from common.runs.record import shorten
@@ -18,19 +18,31 @@ def same_model(one: Predictions, other: Predictions) -> bool:
     return same and one.manifest["checkpoint"].get("sha256") == other.manifest["checkpoint"].get("sha256")
 
 
-def held_of(run: Predictions, held: Sequence[Predictions]) -> Predictions | None:
+class HasPredictions(Protocol):
+    """What was found on held-out predictions."""
+
+    @property
+    def predictions(self) -> Predictions:
+        """The predictions."""
+
+
+Held = TypeVar("Held", bound=HasPredictions)
+
+
+def held_of(run: Predictions, held: Sequence[Held]) -> Held | None:
     """The held-out predictions of a run's model: those made with its options, or else the first; None without any.
 
     What their maps were made with that the run's were not, and others that could be meant, are said in a note.
     """
-    of_model = [each for each in held if same_model(run, each)]
-    alike = [each for each in of_model if not _other_options(run, each)]
+    of_model = [each for each in held if same_model(run, each.predictions)]
+    alike = [each for each in of_model if not _other_options(run, each.predictions)]
     if not of_model:
         return None
     chosen = (alike or of_model)[0]
-    notes = [f"thresholds are chosen on maps made with {text}" for text in _other_options(run, chosen)]
-    if rest := [str(each.directory) for each in alike[1:] if each.directory != chosen.directory]:
-        notes.append(f"thresholds are chosen on {chosen.directory}, not on {', '.join(rest)}")
+    notes = [f"thresholds are chosen on maps made with {text}" for text in _other_options(run, chosen.predictions)]
+    directory = chosen.predictions.directory
+    if rest := [str(each.predictions.directory) for each in alike[1:] if each.predictions.directory != directory]:
+        notes.append(f"thresholds are chosen on {directory}, not on {', '.join(rest)}")
     say(f"note: {run.directory}: {note}" for note in notes)
     return chosen
 

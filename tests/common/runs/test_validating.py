@@ -1,5 +1,7 @@
 """Choice of the held-out predictions that a run's thresholds are chosen on."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from common.datasets import DataSource
@@ -23,6 +25,10 @@ def held(source):
     return DataSource("cub", source.root, "train")
 
 
+def opened(directory):
+    return SimpleNamespace(predictions=Predictions.open(directory))
+
+
 def test_each_run_takes_the_maps_that_were_made_as_its_own(tmp_path, source, held):
     tested = tuple(runs.write(tmp_path / f"test{n}", source, options=said) for n, said in enumerate((RELEASED, TRUE)))
     others = tuple(runs.write(tmp_path / f"held{n}", held, options=said) for n, said in enumerate((TRUE, RELEASED)))
@@ -35,21 +41,21 @@ def test_each_run_takes_the_maps_that_were_made_as_its_own(tmp_path, source, hel
 
 def test_maps_that_were_made_otherwise_are_taken_with_a_note(tmp_path, source, held, capsys):
     tested = Predictions.open(runs.write(tmp_path / "test", source, options=RELEASED))
-    other = Predictions.open(runs.write(tmp_path / "held", held, options=TRUE | {"threshold": 0.2, "maps": False}))
+    other = opened(runs.write(tmp_path / "held", held, options=TRUE | {"threshold": 0.2, "maps": False}))
     assert held_of(tested, [other]) is other
     assert capsys.readouterr().err.endswith('thresholds are chosen on maps made with gradient "true", not "released"\n')
 
 
 def test_an_option_that_is_off_is_none_that_differs(tmp_path, source, held, capsys):
     tested = Predictions.open(runs.write(tmp_path / "test", source, options=RELEASED | {"amp": False, "resize": None}))
-    other = Predictions.open(runs.write(tmp_path / "held", held, options=RELEASED))
+    other = opened(runs.write(tmp_path / "held", held, options=RELEASED))
     assert held_of(tested, [other]) is other
     assert not capsys.readouterr().err
 
 
 def test_of_two_that_fit_the_first_is_taken_with_a_note(tmp_path, source, held, capsys):
     tested = Predictions.open(runs.write(tmp_path / "test", source, options=TRUE))
-    found = [Predictions.open(runs.write(tmp_path / name, held, options=TRUE)) for name in ("held", "again")]
+    found = [opened(runs.write(tmp_path / name, held, options=TRUE)) for name in ("held", "again")]
     assert held_of(tested, found) is found[0]
     assert f"chosen on {tmp_path / 'held'}, not on {tmp_path / 'again'}" in capsys.readouterr().err
 
@@ -58,4 +64,4 @@ def test_another_checkpoint_or_frame_is_never_taken(tmp_path, source, held):
     tested = Predictions.open(runs.write(tmp_path / "test", source))
     other = runs.write(tmp_path / "other", held, checkpoint={"name": "x", "sha256": "1" * 64})
     crop = runs.write(tmp_path / "crop", held, "resize 256 crop 224")
-    assert held_of(tested, [Predictions.open(other), Predictions.open(crop)]) is None
+    assert held_of(tested, [opened(other), opened(crop)]) is None
