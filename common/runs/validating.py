@@ -19,7 +19,7 @@ def same_model(one: Predictions, other: Predictions) -> bool:
 
 
 class HasPredictions(Protocol):
-    """What was found on held-out predictions."""
+    """Whatever holds predictions: its thresholds, maps or scores were found on them."""
 
     @property
     def predictions(self) -> Predictions:
