@@ -16,7 +16,7 @@ import io
 import pickle
 import pickletools
 import reprlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from common.datasets import Sample
 from common.datasets.sample import MAX_CLASSES
 from common.pytorch import pickles
 from common.runs.reader import Predictions
+from common.runs.record import LINES
 from common.system.errors import UserError
-from common.system.files import need_file, read_json, write_atomically, write_json
+from common.system.files import need_file, read_json, sha256, write_atomically, write_json
 
 FORMAT = 1
 MOST_REPETITIONS = 32
@@ -56,7 +57,9 @@ class Verdicts:
     Attributes:
         by_image: by image id, or by the path in the original's list file.
         classifier: its name.
-        record: what a manifest says of the file.
+        sha256: of the file, or of a predictions directory's lines.
+        crops: of each image that it looked at; None where nothing says so.
+        labels: true classes as the classifier's data set had them, by image id, where the file says them.
         skipped: why an image has no verdict, by image id.
         trained_images: which of the images the classifier was trained on, as `common.datasets.trained` says it; None
             where nothing does.
@@ -64,7 +67,9 @@ class Verdicts:
 
     by_image: Mapping[str, Verdict | tuple[bool, bool]]
     classifier: str
-    record: dict[str, Any]
+    sha256: str
+    crops: int | None = None
+    labels: Mapping[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     trained_images: Any = None
 
@@ -90,8 +95,9 @@ class Verdicts:
         top1, top5 = found
         return Verdict((sample.label,) if top1 else (classes, sample.label) if top5 else (classes,), None)
 
-    def check(self, samples: Iterable[Sample], where: Path) -> None:
-        """Refuse a file that lacks images of a data set, other than those that could not be classified.
+    def check(self, samples: Sequence[Sample], where: Path) -> None:
+        """Refuse a file that is not of a data set: it lacks images, other than those that could not be classified,
+        has one verdict for two of them, or was made when an image was of another class.
 
         Raises:
             UserError: so it is.
@@ -101,7 +107,20 @@ class Verdicts:
         missing = [name for name in names if not {name, name.rsplit("/", 1)[-1]} & known]
         if missing:
             raise UserError(f"{len(missing)} of {len(names)} images have no verdict, {missing[0]} among them",
-                            where=where, do="classify this split with spol.cls.test")  # fmt: skip
+                            where=where, do=_CLASSIFY)  # fmt: skip
+        owners: dict[str, str] = {}
+        for name in names:
+            key = self._key(name)
+            if key in self.by_image and owners.setdefault(key, name) != name:
+                raise UserError(f"{owners[key]} and {name} are both {key} there", where=where,
+                                expected="a verdict on each", do=_CLASSIFY)  # fmt: skip
+        for sample in samples:
+            if (label := self.labels.get(self._key(sample.image_id), sample.label)) != sample.label:
+                raise UserError(f"{sample.image_id} was of class {label} when it was classified", where=where,
+                                expected=f"{sample.label}, as it is now", do=_CLASSIFY)  # fmt: skip
+
+
+_CLASSIFY = "classify this split with spol.cls.test"
 
 
 def read(path: Path) -> Verdicts:
@@ -115,11 +134,13 @@ def read(path: Path) -> Verdicts:
         if any(entry.top5 is None for entry in predictions.entries):
             raise UserError("predictions without a classifier", where=path)
         found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in predictions.entries if entry.top5}
-        name = (predictions.manifest.get("classifier") or {}).get("name", "unknown")
+        classifier = predictions.manifest.get("classifier") or {}
+        name, crops = classifier.get("name", "unknown"), classifier.get("crops")
+        labels = {entry.image_id: entry.label for entry in predictions.entries}
         said = (predictions.manifest.get("data") or {}).get("trained_images")
-        return Verdicts(found, name, {"name": path.name, "classifier": name}, predictions.skipped, said)
+        return Verdicts(found, name, sha256(path / LINES), crops, labels, predictions.skipped, said)
     if path.suffix == ".npy":
-        return Verdicts(read_npy(path), "top1top5.npy", {"name": path.name, "classifier": "as in the file"})
+        return Verdicts(read_npy(path), "top1top5.npy", sha256(path))
     return _read_json(path)
 
 
@@ -128,23 +149,30 @@ def _read_json(path: Path) -> Verdicts:
     try:
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}")
-        found = {}
+        found, labels = {}, {}
         for name, row in content["images"].items():
             top5, scores = tuple(row["top5"]), tuple(float(score) for score in row["scores"])
             right = 1 <= len(top5) <= 5 and len(scores) == len(top5) and np.isfinite(scores).all()
             if not right or any(type(c) is not int or not 0 <= c < MAX_CLASSES for c in top5):
                 raise ValueError(f"{name}: {str(row)[:80]}")
             found[name] = Verdict(top5, scores)
+            if "label" in row:
+                labels[name] = int(row["label"])
         classifier = str(content["classifier"])
         said = ((content.get("run") or {}).get("data") or {}).get("trained_images")
         skipped = {str(name): str(reason) for name, reason in content.get("skipped", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"no classification result ({error})", where=path, do="write it with spol.cls.test") from error
-    return Verdicts(found, classifier, {"name": path.name, "classifier": classifier}, skipped, said)
+    return Verdicts(found, classifier, sha256(path), 1, labels, skipped, said)
 
 
 def write_results(
-    path: Path, verdicts: dict[str, Verdict], classifier: str, header: dict[str, Any], skipped: dict[str, str]
+    path: Path,
+    verdicts: dict[str, Verdict],
+    classifier: str,
+    header: dict[str, Any],
+    skipped: dict[str, str],
+    labels: Mapping[str, int],
 ) -> None:
     """Write `classification.json`.
 
@@ -154,9 +182,11 @@ def write_results(
         classifier: its name.
         header: of the run, for the record.
         skipped: why an image could not be classified, by image id.
+        labels: true classes, by image id.
     """
     images = {
-        name: {"top5": list(verdict.top5), "scores": list(verdict.scores or ())} for name, verdict in verdicts.items()
+        name: {"label": labels[name], "top5": list(verdict.top5), "scores": list(verdict.scores or ())}
+        for name, verdict in verdicts.items()
     }
     content = {"format": FORMAT, "classifier": classifier, "run": header, "images": images, "skipped": skipped}
     write_json(path, content)

@@ -1,6 +1,7 @@
 """Classifiers of one's own: a library's network or a function that builds one, and a plain state dict for it."""
 
 import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ _NORMALIZATIONS = (IMAGENET, ((0.5,) * 3, (0.5,) * 3))
 """Means and deviations that networks with a normalization of their own inside have."""
 SIDE = 224
 _CHANNELS_LAST = {"SwinTransformer", "SwinTransformerV2"}
+_OWN_NORMALIZATION = ("googlenet", "inception_v3")
+"""Networks of torchvision that turn ImageNet's normalization into 0.5 and 0.5 where they begin with its weights, and
+not where they are built without; a state dict doesn't say which."""
 _TOKENS = {"VisionTransformer", "VisionTransformerRelPos", "Beit", "Eva", "MlpMixer"}
 """Classes of timm's and torchvision's networks without maps; others are refused by the maps themselves."""
 
@@ -235,7 +239,11 @@ def load(
     if library == "timm":
         own = _timm(name, state, input_size)
     elif library == "torchvision":
+        state = state and _without_auxiliaries(name, state)
         own = _torchvision(name, state)
+        if state and name in _OWN_NORMALIZATION and mean is None and std is None:
+            print(f"note: {checkpoint}: images are normalized with 0.5 and 0.5, as {name} does that was begun with "
+                  "torchvision's weights; of another, say mean and std")  # fmt: skip
     else:
         own = _built(library, name)
     if state is not None:
@@ -295,7 +303,7 @@ def _torchvision(name: str, state: dict[str, Tensor] | None) -> Own:
         if state is None:
             model = library.get_model(name, weights=weights)
         else:
-            extra = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
+            extra = {"init_weights": False, "aux_logits": False} if name in _OWN_NORMALIZATION else {}
             with torch.device("meta"):
                 layers = dict(library.get_model(name, weights=None, **extra).named_modules())
             linear = [path for path, module in layers.items() if isinstance(module, nn.Linear | nn.Conv2d)]
@@ -305,8 +313,17 @@ def _torchvision(name: str, state: dict[str, Tensor] | None) -> Own:
                         do="fetch them where there is a network") from error  # fmt: skip
     seen = weights.transforms()
     names = tuple(weights.meta["categories"]) if state is None else None
-    return Own(model, f"torchvision:{name}", int(seen.crop_size[0]), tuple(seen.mean), tuple(seen.std),
-               known_reshape(model), names)  # fmt: skip
+    mean, std = tuple(seen.mean), tuple(seen.std)
+    if state is not None and name in _OWN_NORMALIZATION:
+        mean = std = (0.5,) * 3
+    return Own(model, f"torchvision:{name}", int(seen.crop_size[0]), mean, std, known_reshape(model), names)
+
+
+def _without_auxiliaries(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without those of auxiliary classifiers, which have no part in the scores and often other classes."""
+    if name not in _OWN_NORMALIZATION:
+        return state
+    return {key: value for key, value in state.items() if not re.search(r"(^|\.)(AuxLogits|aux[12])\.", key)}
 
 
 def _built(module: str, function: str) -> Own:

@@ -2,7 +2,7 @@
 
 import operator
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -53,6 +53,8 @@ def score(
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}", expected=f"one of {', '.join(PROTOCOLS)}")
+    if shows not in (None, "frame", "image"):
+        raise UserError(f"shows {shows!r}", expected="frame or image")
     given = {"maps": maps, "sizes": sizes, "boxes": boxes, "labels": labels}
     given |= {} if top5 is None else {"top5": top5}
     if generators := [name for name, each in given.items() if not hasattr(each, "__len__")]:
@@ -91,7 +93,10 @@ def _size(size: Sequence[int], number: int) -> tuple[int, int]:
 def _five(best: Sequence[int], number: int) -> list[int]:
     if not hasattr(best, "__len__") or isinstance(best, str):
         raise UserError(f"best classes {best!r} of image {number}", expected="a list of five classes, the best first")
-    return [_label(one, number) for one in best]
+    five = [_label(one, number) for one in best]
+    if not five or len(set(five)) < len(five):
+        raise UserError(f"best classes {five} of image {number}", expected="five different classes, the best first")
+    return five
 
 
 def _true_boxes(boxes: np.ndarray, size: tuple[int, int], number: int) -> np.ndarray:
@@ -120,10 +125,18 @@ def _label(label: int, number: int) -> int:
     return found
 
 
-def _in_frame(localization_map: np.ndarray, frame: Frame, shows: str | None) -> np.ndarray:
+def _array(localization_map: Any) -> np.ndarray:
+    """A map as an array; a tensor's is taken off its graph and device, and bfloat16, which numpy lacks, is widened."""
+    if hasattr(localization_map, "detach"):
+        localization_map = localization_map.detach().cpu()
+        if str(localization_map.dtype) == "torch.bfloat16":
+            localization_map = localization_map.float()
+    return np.asarray(localization_map)
+
+
+def _in_frame(localization_map: Any, frame: Frame, shows: str | None) -> np.ndarray:
     """A map as its protocol measures it; one that is no map is left to the evaluator, which says what is wrong."""
-    detached = localization_map.detach() if hasattr(localization_map, "detach") else localization_map
-    localization_map = np.asarray(detached)
+    localization_map = _array(localization_map)
     size = localization_map.shape[::-1]
     of_frame = size == frame.size and (shows != "image" or frame.resized == frame.size)
     if localization_map.ndim != 2 or not localization_map.size or of_frame:

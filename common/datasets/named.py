@@ -12,6 +12,7 @@ from common.datasets.text import lines
 from common.system.errors import UserError
 
 _NUMBERED = re.compile(r"\s*(\d{1,7})[\s:,;.]+\S")
+_NUMBERED_BEHIND = re.compile(r"[\s:,;=](\d{1,7})$")
 
 
 def class_names(path: Path) -> tuple[str, ...]:
@@ -28,10 +29,12 @@ def class_names(path: Path) -> tuple[str, ...]:
             return ordered(json.loads("".join(texts)), str(path))
         except ValueError as error:
             raise UserError(f"no readable JSON ({error})", where=path, expected="a list, or names by number") from error
-    numbers = [int(found[1]) for text in texts if (found := _NUMBERED.match(text))]
-    if sorted(numbers) != numbers and sorted(numbers) in (list(range(len(texts))), list(range(1, len(texts) + 1))):
-        raise UserError("the lines are numbered, and stand in another order", where=path,
-                        expected="a name a line, in the order of the network's scores", do="sort them")  # fmt: skip
+    from_0, from_1 = list(range(len(texts))), list(range(1, len(texts) + 1))
+    for find in (_NUMBERED.match, _NUMBERED_BEHIND.search):
+        numbers = [int(found[1]) for text in texts if (found := find(text))]
+        if sorted(numbers) != numbers and sorted(numbers) in (from_0, from_1):
+            raise UserError("the lines are numbered, and stand in another order", where=path,
+                            expected="a name a line, in the order of the network's scores", do="sort them")  # fmt: skip
     return tuple(texts)
 
 

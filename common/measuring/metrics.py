@@ -130,13 +130,13 @@ class LocalizationResult:
         accuracies = [f"GT-known {found['gt_known']:.2f} %"]
         accuracies += [f"{name} {found[key]:.2f} %" for key, name in (("top1", "Top-1"), ("top5", "Top-5"))
                        if not np.isnan(found[key])]  # fmt: skip
-        without = sum(self.left_out.values())
-        if without == self.seen:
+        counted = int(self.counted[self.best()].min())  # fewer where the protocol leaves out images without a region
+        if counted == 0:
             return f"{self.protocol.name}: no figure, for none of {self.seen} images has a box to be measured by"
-        left_out = f", {without} left out" if without else ""
+        left_out = f", {self.seen - counted} left out" if counted < self.seen else ""
         where = ", ".join(dict.fromkeys(f"{threshold:.3g}" for threshold in thresholds))
         return (
-            f"{self.protocol.name}: {', '.join(accuracies)} of {self.seen - without} images{left_out}, "
+            f"{self.protocol.name}: {', '.join(accuracies)} of {counted} images{left_out}, "
             f"at the threshold {where}, the best on these images"
         )
 

@@ -8,6 +8,7 @@ What a file may hold, and what is done with it:
 | CMYK | Pillow's conversion to RGB, Adobe's inverted files included |
 | alpha | colours as stored, alpha dropped: what Pillow's `convert("RGB")` and OpenCV both do |
 | 16 bits a channel | the high byte: what OpenCV does; Pillow would clip to white |
+| grey of 16 or 32 bits whose values stay below 256 | `ImageError`: the high byte of all is 0 |
 | an EXIF rotation | pixels as stored (`orientation="ignore"`): annotations ignore it too; `apply` turns them |
 | several pictures (GIF, TIFF) | the first |
 | less than it announces (truncated), nothing, no image, no pixel, floating-point pixels | `ImageError` |
@@ -257,6 +258,9 @@ def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
         grey = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
             raise ImageError("the image has more than 16 bits a channel", where=path, expected="8 or 16 bits")
+        if 0 < grey.max() < 256:  # 8 bits that were stored in 16
+            raise ImageError(f"the image's 16 bits or more hold values to {grey.max()} alone, which are black",
+                             where=path, expected="0 to 65535", do="save it in 8 bits")  # fmt: skip
         return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
     return np.asarray(image.convert("RGB"))
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.pytorch import pickles, state_dicts
+from common.pytorch import foreign_files, pickles, state_dicts
 from common.pytorch.state_dicts import UNUSED
 from common.system.errors import UserError
 from common.system.files import need_file, write_atomically
@@ -38,6 +38,7 @@ def read(path: Path) -> Any:
     need_file(path)
     if path.is_file() and _is_safetensors(path):
         return _read_safetensors(path)
+    foreign_files.refuse(path)
     _refuse_bomb(path)
     try:
         _check_pickles(path)

@@ -369,6 +369,11 @@ def _with_sizes(dataset: Dataset, predictions: Predictions) -> Dataset:
         what, ids = number_of(len(other), "image is", "images are"), [sample.image_id for sample in other]
         say([f"note: {predictions.directory}: {what} stored in another size than the annotations declare, "
              f"{some(ids, 1)}; boxes are taken as pixels of the declared size"])  # fmt: skip
+        turned = [each.image_id for each in other if each.declared_size == sizes[each.image_id][::-1]]
+        if turned:
+            say([f"warning: {predictions.directory}: of {len(turned)} of them width and height are exchanged, "
+                 f"{some(turned, 1)}: their boxes are compared wrongly if the annotations swap the two, or were made "
+                 "on the picture as its EXIF tag turns it"])  # fmt: skip
     samples = (
         sample if sample.declared_size else replace(sample, declared_size=sizes.get(sample.image_id))
         for sample in dataset

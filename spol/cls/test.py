@@ -108,9 +108,9 @@ def _hand_over(options: Classify, directory: Path, arch: str, header: dict) -> P
     if not found:
         raise UserError("no image could be classified", where=directory, do="look at its predictions.jsonl")
     path = options.out / "classification.json"
-    verdicts.write_results(path, found, arch, header, read.skipped)
+    labels = {entry.image_id: entry.label for entry in read.entries}
+    verdicts.write_results(path, found, arch, header, read.skipped, labels)
     if options.npy:
-        labels = {entry.image_id: entry.label for entry in read.entries}
         verdicts.write_npy(options.out / "top1top5.npy", found, labels)
     print(f"{arch}: Top-1 {read.accuracy(1):.2f}, Top-5 {read.accuracy(5):.2f} of {len(found)} images, "
           f"{len(read.skipped)} left out: {path}")  # fmt: skip

@@ -72,7 +72,7 @@ def localize(options: Localize) -> list[Path]:
     loaded = weights.load(options.snapshot, "seg")
     classified = verdicts.read(options.top1top5) if options.top1top5 else None
     if classified and options.top1top5:
-        classified.check(dataset, options.top1top5)
+        classified.check(dataset.samples, options.top1top5)
     network = for_inference(loaded.network, device)
     network.dropout.train(options.mode == "train")
     data = source.described(dataset, options.snapshot)
@@ -81,9 +81,9 @@ def localize(options: Localize) -> list[Path]:
     header = {
         "method": "spol",
         "architecture": loaded.backbone,
-        "checkpoint": loaded.record,
+        "checkpoint": {**loaded.record, **({"verdicts": classified.sha256} if classified else {})},
         "data": data,
-        "classifier": {"name": classified.classifier, "crops": 1} if classified else None,
+        "classifier": {"name": classified.classifier, "crops": classified.crops} if classified else None,
         "options": {
             **vars(options.preprocessing), "threshold": threshold, "maps": options.maps, "mode": options.mode,
             "trained_resize": loaded.options.get("resize", 256), "amp": options.amp,

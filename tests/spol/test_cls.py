@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,14 +180,18 @@ SAMPLE = Sample("001.A/im_0.jpg", Path("im_0.jpg"), 2)
 
 def test_verdicts_survive_a_round_trip_and_the_original_file(tmp_path):
     found = {"001.A/im_0.jpg": Verdict((3, 2), (0.5, 0.25)), "001.A/im_1.jpg": Verdict((1, 0), (0.9, 0.1))}
-    verdicts.write_results(tmp_path / "classification.json", found, "b7", {}, {"001.A/im_8.jpg": "the file is empty"})
+    labels = {"001.A/im_0.jpg": 2, "001.A/im_1.jpg": 1}
+    skipped = {"001.A/im_8.jpg": "the file is empty"}
+    verdicts.write_results(tmp_path / "classification.json", found, "b7", {}, skipped, labels)
     again = verdicts.read(tmp_path / "classification.json")
     assert again.by_image == found
     assert again.of(SAMPLE, 200) == found["001.A/im_0.jpg"]
     again.check([SAMPLE, Sample("001.A/im_8.jpg", Path("x"), 0)], tmp_path)  # could not be read, which is no fault
     assert again.why_none("001.A/im_8.jpg") == "not classified: the file is empty"
     assert again.why_none("001.A/im_0.jpg") is None
-    verdicts.write_npy(tmp_path / "top1top5.npy", found, {"001.A/im_0.jpg": 2, "001.A/im_1.jpg": 1})
+    with pytest.raises(UserError, match="im_0.jpg was of class 2 when it was classified; expected 3, as it is now"):
+        again.check([replace(SAMPLE, label=3)], tmp_path)
+    verdicts.write_npy(tmp_path / "top1top5.npy", found, labels)
     assert np.load(tmp_path / "top1top5.npy", allow_pickle=True).item() == {
         "001.A/im_0.jpg": [False, True],
         "001.A/im_1.jpg": [True, True],
@@ -196,6 +201,14 @@ def test_verdicts_survive_a_round_trip_and_the_original_file(tmp_path):
     assert released.of(SAMPLE, 200) == Verdict((200, 2), None)
     with pytest.raises(UserError, match="1 of 1 images have no verdict, 001.A/im_9.jpg among them"):
         released.check([Sample("001.A/im_9.jpg", Path("x"), 0)], tmp_path)
+
+
+def test_file_names_alone_are_no_verdict_on_two_images(tmp_path):
+    np.save(tmp_path / "top1top5.npy", np.array({"im_0.jpg": [True, True]}, dtype=object), allow_pickle=True)
+    found = verdicts.read(tmp_path / "top1top5.npy")
+    found.check([SAMPLE], tmp_path)
+    with pytest.raises(UserError, match="001.A/im_0.jpg and 002.B/im_0.jpg are both im_0.jpg there"):
+        found.check([SAMPLE, Sample("002.B/im_0.jpg", Path("x"), 2)], tmp_path)
 
 
 @pytest.mark.parametrize(("pair", "top5"), [([True, True], (2,)), ([False, True], (200, 2)), ([False, False], (200,))])

@@ -237,6 +237,28 @@ def test_a_state_dict_of_timms(tmp_path, capsys):
         wsol.load(tmp_path / "mine.pth", "dgl", arch="timm:no_such")
 
 
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_torchvisions_networks_that_normalize_again(tmp_path, capsys, name):
+    """A network that was begun with torchvision's weights changes ImageNet's normalization, its state dict as well."""
+    library = pytest.importorskip("torchvision.models")
+    torch.manual_seed(0)
+    began = library.get_model(name, weights=None, init_weights=False, num_classes=3, transform_input=True).eval()
+    began.fc = nn.Linear(began.fc.in_features, 2)  # as is often done, the auxiliary classifiers left as they were
+    torch.save(began.state_dict(), tmp_path / "mine.pth")
+    size = {"method": "grad-cam", "input_size": 96, "device": "cpu"}
+    expected = wsol.cam(began, **size)(PICTURE)
+    loaded = wsol.load(tmp_path / "mine.pth", arch=f"torchvision:{name}", **size)(PICTURE)
+    assert "images are normalized with 0.5 and 0.5" in capsys.readouterr().out
+    np.testing.assert_allclose(loaded.probabilities, expected.probabilities, atol=1e-6)
+    np.testing.assert_allclose(loaded.map, expected.map, atol=1e-4)
+    began.transform_input = False
+    expected = wsol.cam(began, **size)(PICTURE)
+    images = {"mean": classifiers.IMAGENET[0], "std": classifiers.IMAGENET[1]}
+    loaded = wsol.load(tmp_path / "mine.pth", arch=f"torchvision:{name}", **size, **images)(PICTURE)
+    assert capsys.readouterr().out == ""
+    np.testing.assert_allclose(loaded.probabilities, expected.probabilities, atol=1e-6)
+
+
 # ------------------------------------------------------------------------------------------------------- class names
 
 
@@ -255,6 +277,8 @@ def test_class_names_files(tmp_path, text, names):
 
 @pytest.mark.parametrize(("text", "message"), [
     ("1 b\n0 a\n", "the lines are numbered, and stand in another order"),
+    ("b,1\na,0\n", "the lines are numbered, and stand in another order"),
+    ("b 2\na 1\n", "the lines are numbered, and stand in another order"),
     ("\n\n", "no class name in this file"),
     ('{"a": 0, "b": 2}', "2 class names whose numbers are not 0 to 1"),
     ('{"a": 0, "b"}', "no readable JSON"),

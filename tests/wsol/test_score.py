@@ -46,7 +46,29 @@ def test_images_without_a_box_give_no_figure_and_no_nan():
     assert str(result) == "wsoleval-v2: no figure, for none of 1 images has a box to be measured by"
 
 
+def test_the_number_of_images_is_that_of_the_denominator():
+    """SPOL's protocol leaves out the images in whose map no region is found."""
+    measure = {"sizes": [(400, 300)] * 3, "boxes": [TRUTH] * 3, "labels": [0] * 3, "protocol": "spol"}
+    whole = np.zeros((300, 400), np.float32)
+    whole[75:225, 100:300] = 1
+    result = wsol.score([whole, 0 * whole, 0 * whole], **measure, shows="image")
+    assert str(result).startswith("spol: GT-known 100.00 % of 1 images, 2 left out")
+    nothing = wsol.score([0 * whole] * 3, **measure, shows="image")
+    assert str(nothing) == "spol: no figure, for none of 3 images has a box to be measured by"
+
+
+def test_tensors_of_any_kind_are_maps():
+    torch = pytest.importorskip("torch")
+    tensor = torch.from_numpy(HOT).requires_grad_()
+    measure = {"sizes": [(400, 300)], "boxes": [TRUTH], "labels": [0], "protocol": "wsoleval-v1"}
+    for maps in ([tensor], [tensor.bfloat16()], [tensor.half()], tensor[None]):
+        assert wsol.score(maps, **measure).max_box_acc == 100
+
+
 @pytest.mark.parametrize(("changes", "message"), [
+    ({"top5": [[]]}, r"best classes \[\] of image 0; expected five different classes"),
+    ({"top5": [[1, 1, 0]]}, r"best classes \[1, 1, 0\] of image 0; expected five different classes"),
+    ({"shows": "whole"}, "shows 'whole'; expected frame or image"),
     ({"protocol": "pascal"}, "unknown protocol 'pascal'; expected one of bas"),
     ({"labels": [0, 1]}, "1 maps, 1 sizes, 1 boxes, 2 labels; expected as many of each"),
     ({"maps": [2 * HOT]}, r"map 0: the localization map leaves \[0, 1\]"),

@@ -64,6 +64,7 @@ def scores_of(output: Any) -> Tensor:
 
 _LAST_OPERATIONS = {
     "SoftmaxBackward0": "a softmax", "LogSoftmaxBackward0": "a log-softmax", "SigmoidBackward0": "a sigmoid",
+    "LogSigmoidBackward0": "a log-sigmoid",
 }  # fmt: skip
 _SAME_VALUES = ("CloneBackward0", "ToCopyBackward0", "AliasBackward0", "ViewBackward0", "UnsafeViewBackward0")
 

@@ -111,7 +111,14 @@ def wide_integers(tmp_path):
     return save(tmp_path / "a.tif", Image.fromarray(np.full((8, 8), 70000, np.int32)))
 
 
+def eight_bits_in(kind):
+    """Grey whose values are those of 8 bits, in more; its high bytes are black."""
+    grey = np.arange(256, dtype=kind).reshape(16, 16)
+    return lambda folder: save(folder / "a.tif", Image.fromarray(grey))
+
+
 @pytest.mark.parametrize(("make", "message"), [
+    (eight_bits_in(np.uint16), "hold values to 255 alone, which are black"), (eight_bits_in(np.int32), "Save it in 8 bits"),
     (truncated, "can't be decoded"), (empty, "the file is empty"), (no_image, "not a readable image"),
     (floating, "floating-point pixels"), (wide_integers, "more than 16 bits"), (lambda folder: folder / "gone.jpg", "no such image"),
     (lambda folder: folder, "this is a folder"),

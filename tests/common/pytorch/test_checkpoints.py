@@ -1,6 +1,8 @@
 import argparse
+import io
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -39,6 +41,35 @@ def test_damaged_files(tmp_path, content):
     with pytest.raises(UserError) as caught:
         checkpoints.read(tmp_path / "a.pth")
     assert "\n" not in str(caught.value)
+
+
+def zipped(name):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(name, b"")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(("name", "content", "message"), [
+    ("a.pth", b"", "the file is empty. Fetch it again"),
+    ("a.h5", b"\x89HDF\r\n\x1a\n" + bytes(90), "an HDF5 file, as Keras writes"),
+    ("a.pth", b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS .* git lfs pull"),
+    ("a.pth", b"<!DOCTYPE html><html>", "a web page in the file's place"),
+    ("a.onnx", b"\x08\x07\x12\x07pytorch", r"a graph of another library \(\.onnx\)"),
+    ("a.keras", zipped("model.weights.h5"), "a network of Keras"),
+    ("a.npz", zipped("fc.weight.npy"), "arrays of numpy"),
+    ("a.pt", zipped("a/constants.pkl"), "a TorchScript network; expected what torch.save writes"),
+])  # fmt: skip
+def test_files_that_are_something_else_are_told(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        checkpoints.read(tmp_path / name)
+
+
+def test_torchscript_holds_what_it_is_told_by(tmp_path):
+    torch.jit.save(torch.jit.script(nn.Linear(1, 1)), tmp_path / "a.pt")
+    with pytest.raises(UserError, match="a TorchScript network"):
+        checkpoints.read(tmp_path / "a.pt")
 
 
 def test_half_a_file(tmp_path):

@@ -133,6 +133,7 @@ def test_cam_through_a_layer_norm_is_what_the_score_is_the_mean_of(images):
 
 @pytest.mark.parametrize(("last", "name"), [
     (nn.Softmax(dim=1), "softmax"), (nn.LogSoftmax(dim=1), "log-softmax"), (nn.Sigmoid(), "sigmoid"),
+    (nn.LogSigmoid(), "log-sigmoid"),
 ])  # fmt: skip
 @pytest.mark.parametrize("method", list(maps.METHODS))
 def test_probabilities_in_place_of_scores_are_refused(images, last, name, method):

@@ -13,7 +13,7 @@ from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.pixel_metrics import PixelEvaluator
 from common.measuring.protocols import GRCAM, SPOL, WSOLEVAL_V1
 from common.runs.audit import judge
-from common.runs.evaluation import evaluate
+from common.runs.evaluation import _with_sizes, evaluate
 from common.runs.reader import Predictions
 from common.runs.scoring import Tally, score
 from common.runs.tables import without_thresholds
@@ -174,6 +174,16 @@ def test_a_declared_size_is_what_boxes_are_pixels_of(tmp_path, source):
         results, pixels = score(predictions, replace(dataset, samples=doubled), (GRCAM,))
         assert results["grcam"].max_box_acc == 100
         assert pixels.images == 6
+
+
+@pytest.mark.parametrize(("declared", "exchanged"), [((160, 120), False), ((60, 80), True)])
+def test_width_and_height_that_are_exchanged_are_said(tmp_path, source, capsys, declared, exchanged):
+    run = Predictions.open(runs.write(tmp_path / "run", source))
+    samples = tuple(replace(sample, declared_size=declared) for sample in source.load())
+    _with_sizes(replace(source.load(), samples=samples), run)
+    said = capsys.readouterr().err
+    assert "6 images are stored in another size than the annotations declare" in said
+    assert ("of 6 of them width and height are exchanged, " in said) == exchanged
 
 
 def test_masks_of_every_kind(tmp_path):
