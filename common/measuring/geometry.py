@@ -181,8 +181,14 @@ def round_half_even(boxes: Boxes, frame: Frame) -> Boxes:
 
 
 def truncate(boxes: Boxes, frame: Frame) -> Boxes:
-    """wsolevaluation, ADL: truncated towards zero; nothing is clipped."""
+    """wsolevaluation: truncated towards zero; nothing is clipped."""
     return np.trunc(frame.to_frame(boxes))
+
+
+def truncate_product(boxes: Boxes, frame: Frame) -> Boxes:
+    """ADL: the same, but multiplied by the factor 256/side, which puts some whole numbers a last digit lower."""
+    factor = _twice(frame.resized) / _twice(frame.original)
+    return np.trunc(as_boxes(boxes) * factor - _twice(frame.crop[:2]))
 
 
 GROUND_TRUTH_RULES: dict[str, Callable[[Boxes, Frame], Boxes]] = {
@@ -191,6 +197,7 @@ GROUND_TRUTH_RULES: dict[str, Callable[[Boxes, Frame], Boxes]] = {
     "clip-and-drop-empty": clip_and_drop_empty,
     "round-half-even": round_half_even,
     "truncate": truncate,
+    "truncate-product": truncate_product,
 }
 
 

@@ -66,6 +66,7 @@ WORDS = {
     "clip-and-drop-empty": "cut at the frame's edges; boxes that this empties are dropped",
     "round-half-even": "moved into the frame and rounded",
     "truncate": "moved into the frame and cut to whole pixels",
+    "truncate-product": "moved into the frame by a factor and cut to whole pixels",
     "left out": "the image is left out of the count",
     "zero box": "counts as the box 0 0 0 0",
     "unit box": "counts as the box 0 0 1 1",

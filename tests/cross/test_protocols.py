@@ -139,7 +139,7 @@ def truth_squashed(box, w, h):
 
 
 def truth_adl(box, w, h):
-    return [math.trunc(value) for value in in_crop(box, w, h)]
+    return [math.trunc(value * (256 / side) - 16) for value, side in zip(box, (w, h, w, h), strict=True)]
 
 
 TRUTH = {

@@ -15,6 +15,7 @@ from common.measuring.geometry import (
     frame_kinds,
     round_half_even,
     truncate,
+    truncate_product,
 )
 from common.system.errors import UserError
 
@@ -181,6 +182,20 @@ def test_a_box_outside_the_crop_turns_inside_out_and_stays():
 def test_truncation_goes_towards_zero():
     assert truncate(np.array([0.0, 30, 100, 200]), Frame.centre_crop((256, 256)))[0].tolist() == [-16, 14, 84, 184]
     assert truncate(np.array([1.0, 1, 2, 2]), Frame.squash((3, 3), 4))[0].tolist() == [1, 1, 2, 2]
+
+
+def test_adls_boxes_are_moved_as_tensorpack_moves_them(golden):
+    """Equal to the last digit: corners times (F + 32) / side, less 16; of 103 pixels the last is 239.99 of 256."""
+    arrays = golden("dgl/dataflow")
+    side = int(arrays["size"]) + 32
+    for number in range(3):
+        height, width = arrays[f"img{number}_bgr"].shape[:2]
+        box, moved = (arrays[f"img{number}_{name}"].ravel() for name in ("box", "val_box"))
+        frame = Frame((width, height), (side, side), (16, 16, side - 32, side - 32))
+        assert truncate_product(box, frame)[0].tolist() == np.trunc(moved).tolist()
+    whole, frame = np.array([0.0, 0, 103, 103]), Frame.centre_crop((103, 103))
+    assert truncate_product(whole, frame)[0].tolist() == [-16, -16, int(103 * (256.0 / 103) - 16), 239]
+    assert truncate(whole, frame)[0].tolist() == [-16, -16, 240, 240]
 
 
 def test_frames_by_name():
