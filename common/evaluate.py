@@ -25,19 +25,14 @@ from typing import Any, Literal
 
 from common.measuring.pixel_metrics import PixelResult
 from common.runs import leakage
-from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
+from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate
 from common.runs.intervals import LEVEL, Resampling
+from common.runs.rows import Row
 from common.runs.seeds import seed_rows
 from common.runs.segmentation import is_segmentation
-from common.runs.segmentation_scoring import (
-    as_json,
-    class_table,
-    corloc_lines,
-    evaluate_segmentation,
-    summary_table,
-    threshold_table,
-)
-from common.runs.segmentation_scoring import left_out_lines as segmentation_left_out
+from common.runs.segmentation_scoring import evaluate_segmentation
+from common.runs.segmentation_tables import as_json, class_table, corloc_lines, summary_table, threshold_table
+from common.runs.segmentation_tables import left_out_lines as segmentation_left_out
 from common.runs.tables import (
     beside_protocols,
     in_full,
@@ -48,7 +43,7 @@ from common.runs.tables import (
     side_by_side,
     without_thresholds,
 )
-from common.system.errors import UserError, run_command
+from common.system.errors import run_command
 from common.system.files import write_json
 from common.system.options import parse
 
@@ -70,8 +65,7 @@ class Evaluate(EvaluationOptions):
 def main() -> None:
     """Run the command line."""
     options = parse(Evaluate, prog="python -m common.evaluate", description=__doc__)
-    if not options.runs:
-        raise UserError("no predictions directory was named", do="name one or more")
+    options.need_runs()
     if is_segmentation(options.runs[0]):
         _print_segmentation(options)
         return

@@ -41,7 +41,8 @@ from common.exporting.dataset import MANIFEST, DetectionOptions, export_dataset,
 from common.exporting.evaluated import AUDIT, BOXES, ExportedBoxes, audit_rows, box_rows, coco, in_original
 from common.measuring.protocols import PROTOCOLS
 from common.runs.audit import judge
-from common.runs.evaluation import GALLERY_ORDER, Evaluation, EvaluationOptions, Row, evaluate
+from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate
+from common.runs.rows import GALLERY_ORDER, Row
 from common.runs.scoring import frame_of_truth
 from common.runs.tables import leakage_lines
 from common.system.errors import UserError, run_command, say
@@ -191,8 +192,7 @@ def _csv(head: Sequence[str], rows: Iterator[list[Any]]) -> str:
 def main() -> None:
     """Run the command line."""
     options = parse(Export, prog="python -m common.export", description=__doc__)
-    if not options.runs:
-        raise UserError("no predictions directory was named", do="name one or more")
+    options.need_runs()
     if options.format != "evaluation":
         chosen = "pseudo" if options.pseudo else "validation"
         boxes_at = chosen if options.boxes_at == "auto" else options.boxes_at

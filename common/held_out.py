@@ -42,8 +42,7 @@ class HeldOut(EvaluationOptions):
 def main() -> None:
     """Run the command line."""
     options = parse(HeldOut, prog="python -m common.held_out", description=__doc__)
-    if not options.runs:
-        raise UserError("no predictions directory was named", do="name one or more")
+    options.need_runs()
     if options.resamples < 1 or any(size < 1 for size in options.sizes):
         raise UserError(f"--resamples {options.resamples} --sizes {options.sizes}", expected="1 or more of each")
     evaluations, _ = evaluate(options)

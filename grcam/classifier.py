@@ -10,7 +10,7 @@ from common.tensorflow_files import converted
 from dgl_tf import registry, sessions, weights
 from grcam import graph
 from grcam.config import LABEL_FACTOR
-from grcam.views import Layout, Seen, check_classes
+from grcam.views import Layout, Seen
 
 
 class Classifier:
@@ -55,10 +55,6 @@ class Classifier:
     def logits(self) -> tf.Tensor:
         """(N, K), before the softmax."""
         return self.network.logits
-
-    def check_classes(self, count: int) -> None:
-        """Refuse a data set of more classes than the network has; see `views.check_classes`."""
-        check_classes(count, self.classes, self.path)
 
     def look(self, images: Sequence[np.ndarray], labels: Sequence[int], layout: Layout) -> list[Seen]:
         """Classify images and map their true classes, all their views in one pass.

@@ -16,7 +16,7 @@ from common.pytorch.runtime import for_inference, pick_device
 from common.tensorflow_files import converted
 from common.tensorflow_files.checkpoint import open_checkpoint
 from grcam.config import LABEL_FACTOR
-from grcam.views import Layout, Seen, check_classes
+from grcam.views import Layout, Seen
 
 
 class TorchClassifier:
@@ -41,10 +41,6 @@ class TorchClassifier:
         self.model: CamClassifier = for_inference(twins.load(opened, mode), self.device)
         self.classes = self.model.head.out_features
         self.record = {"name": opened.name, "sha256": opened.fingerprint()}
-
-    def check_classes(self, count: int) -> None:
-        """Refuse a data set of more classes than the network has; see `views.check_classes`."""
-        check_classes(count, self.classes, self.path)
 
     @torch.inference_mode()
     def look(self, images: Sequence[np.ndarray], labels: Sequence[int], layout: Layout) -> list[Seen]:

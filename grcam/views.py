@@ -98,16 +98,6 @@ class Layout:
         return np.concatenate(views)
 
 
-def check_classes(count: int, known: int, where: Path | str) -> None:
-    """Refuse a data set of more classes than a network has.
-
-    The release's CUB heads have 1,000 outputs for 200 classes, so more outputs than classes are right.
-    """
-    if count > known:
-        raise UserError(f"the classifier has {known} classes", where=where,
-                        expected=f"at least {count}, as the data set has")  # fmt: skip
-
-
 def has_fast_decoder() -> bool:
     """Whether something is installed that decodes JPEG files as TensorFlow does by default."""
     return any(importlib.util.find_spec(name) is not None for name in ("simplejpeg", "tensorflow"))

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from common.datasets import Sample
 from common.measuring.geometry import Frame
 from common.pictures.images import ImageError
-from common.pytorch.data import EpochBatches, TrainingLoader, channels_first, end_when_unsent
+from common.pytorch.data import channels_first, end_when_unsent
 from common.system.errors import UserError, inside
 from spol.preprocessing import Geometry, Preprocessing, nearest, read_pseudo_mask, target
 
@@ -83,27 +83,6 @@ class TrainingImages(Dataset):
                 raise UserError("a pseudo mask that can't be read", where=path, expected="an image",
                                 do="delete it and run spol.cam.test on these images")  # fmt: skip
         raise UserError("no pseudo mask", where=paths[0], do="run spol.cam.test on these images")
-
-
-def training_loader(images: TrainingImages, batch_size: int, workers: int) -> TrainingLoader:
-    """Batches of (images (B, 3, H, W), labels (B,) or targets (B, H, W)) for `common.pytorch.training.fit`."""
-    return TrainingLoader(
-        images,
-        batch_sampler=EpochBatches(len(images), images.seed, batch_size),
-        num_workers=workers,
-        collate_fn=_collate,
-        worker_init_fn=end_when_unsent,
-        generator=torch.Generator(),  # see common.pytorch.data: a resumed pass must not draw from the shared one
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def _collate(items: list) -> tuple[Tensor, Tensor] | UserError:
-    for item in items:
-        if isinstance(item, UserError):
-            return item
-    images, wanted = zip(*items, strict=True)
-    return torch.stack(images), torch.stack(wanted)
 
 
 @dataclass(frozen=True, eq=False)

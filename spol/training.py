@@ -10,12 +10,13 @@ from torch import nn
 
 from common.datasets import Dataset, trained
 from common.pytorch import checkpoints, distributed
+from common.pytorch.data import loader_of
 from common.pytorch.runtime import for_training
 from common.pytorch.training import LossFunction, fit
 from common.system.errors import UserError
 from spol import weights
 from spol.config import Recipe
-from spol.data import TrainingImages, training_loader
+from spol.data import TrainingImages
 from spol.models import MffNet
 from spol.options import TrainOptions
 
@@ -106,7 +107,7 @@ def run(
     """
     for_training(network, device)
     images = TrainingImages(dataset.samples, settings.resize, settings.crop, options.preprocessing, options.seed, masks)
-    loader = training_loader(images, settings.batch_size, options.runtime.workers)
+    loader = loader_of(images, len(images), settings.batch_size, options.seed, options.runtime.workers)
     released = ReleasedFiles(network, settings, options.out)
     if distributed.rank() == 0:
         print(f"{config['method']} {config['architecture']} on {dataset.name} {dataset.split}: {len(dataset)} images, "

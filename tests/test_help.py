@@ -1,7 +1,9 @@
 """What every command's `--help` says, and how options and docstrings say it."""
 
 import ast
+import contextlib
 import importlib
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,12 +72,22 @@ def need_its_framework(module: str) -> None:
         pytest.importorskip("torch")
 
 
-def help_of(module: str, words: tuple[str, ...], capsys, monkeypatch) -> str:
-    monkeypatch.setattr("sys.argv", ["command", *words, "--help"])
-    monkeypatch.setattr("tyro._fmtlib._FORCE_UTF8_BOXES", True)  # pytest calls its encoding UTF-8, tyro looks for utf-8
-    with pytest.raises(SystemExit, match="0"):
-        importlib.import_module(module).main()
-    return capsys.readouterr().out
+@pytest.fixture(scope="module", params=MODULES)
+def helps(request) -> tuple[str, list[str]]:
+    """A command's module, and what its `--help` says and that of each of its subcommands, on lines of 1000 columns."""
+    need_its_framework(request.param)
+    text = help_of(request.param)
+    return request.param, [text, *(help_of(request.param, name) for name in subcommands(text))]
+
+
+def help_of(module: str, *words: str) -> str:
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as said:
+        patch.setattr("sys.argv", ["command", *words, "--help"])
+        patch.setattr("tyro._fmtlib._FORCE_UTF8_BOXES", True)  # a StringIO has no encoding, and tyro looks for utf-8
+        patch.setenv("COLUMNS", "1000")
+        with pytest.raises(SystemExit, match="0"):
+            importlib.import_module(module).main()
+    return said.getvalue()
 
 
 def subcommands(usage: str) -> list[str]:
@@ -88,22 +100,14 @@ def test_there_are_commands():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", MODULES)
-def test_no_default_is_none(module, capsys, monkeypatch):
+def test_no_default_is_none(helps):
     """An option that is not given has a released value, which is named, or is optional; in subcommands too."""
-    need_its_framework(module)
-
-    def told(*words: str) -> str:
-        said = help_of(module, words, capsys, monkeypatch)
+    for said in helps[1]:
         assert "usage: " in said
         words = " ".join(said.replace("│", " ").split())
         assert "default: None" not in words
         assert "{None" not in words
         assert "(default: )" not in words
-        return said
-
-    for name in subcommands(told()):
-        told(name)
 
 
 def options_of(said: str) -> list[set[str]]:
@@ -117,13 +121,10 @@ def test_options_are_found():
     assert options_of(said) == [{"--help"}, {"--out", "--no-savepath"}]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_one_thing_has_one_name_in_every_command(module, capsys, monkeypatch):
+def test_one_thing_has_one_name_in_every_command(helps):
     """Originals' names stay valid beside it."""
-    need_its_framework(module)
-    monkeypatch.setenv("COLUMNS", "1000")
-    said = help_of(module, (), capsys, monkeypatch)
-    for text in [said, *(help_of(module, (name,), capsys, monkeypatch) for name in subcommands(said))]:
+    module, said = helps
+    for text in said:
         options = options_of(text)
         assert {"--help"} in options
         for names in options:

@@ -17,7 +17,6 @@ from common.datasets import Sample
 from common.datasets.label_maps import read_label_map
 from common.measuring.segmentation import IGNORE
 from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, read_rgb
-from common.pytorch.data import EpochBatches, TrainingLoader, end_when_unsent
 from common.system.errors import UserError
 
 LABEL_STRIDE = 4
@@ -181,23 +180,3 @@ class TrainingImages(Dataset[Any]):
             return torch.from_numpy(pixels), torch.from_numpy(reduced(augmented).astype(np.int64))
         except UserError as problem:
             return problem
-
-
-def training_loader(images: TrainingImages, batch_size: int, workers: int) -> TrainingLoader:
-    """Batches of (images (B, 3, crop, crop), labels); the last, incomplete one of an epoch is left out, as released."""
-    return TrainingLoader(
-        images,
-        batch_sampler=EpochBatches(len(images), images.seed, batch_size, drop_last=True),
-        num_workers=workers,
-        collate_fn=_collate,
-        worker_init_fn=end_when_unsent,
-        generator=torch.Generator(),  # see common.pytorch.data.training_loader
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def _collate(items: list) -> tuple[Tensor, Tensor] | UserError:
-    for item in items:
-        if isinstance(item, UserError):
-            return item
-    return torch.stack([image for image, _ in items]), torch.stack([labels for _, labels in items])

@@ -19,11 +19,12 @@ from torch import Tensor, nn
 
 from bas.segmentation import affinity, losses, weights
 from bas.segmentation.config import ALPHA, BETA, IRN_RADIUS, RECIPES, Recipe, released_values
-from bas.segmentation.images import TrainingImages, cropped, normalized, top_left_crop, training_loader
+from bas.segmentation.images import TrainingImages, cropped, normalized, top_left_crop
 from bas.segmentation.networks import BasMobileNet, BasNetwork, BasResNet, CamNetwork, IrnNetwork, build_bas
 from common.datasets import Sample, TrainingSource
 from common.pictures.images import read_rgb
 from common.pytorch import distributed
+from common.pytorch.data import loader_of
 from common.pytorch.runtime import Runtime, for_training, pick_device, seed_everything
 from common.pytorch.training import LossFunction, fit
 from common.runs.segmentation import SegmentationPredictions, mask_file
@@ -333,7 +334,8 @@ def _fit(
     recipe: Recipe, options: TrainOptions, config: dict[str, Any], device: torch.device,
     after_epoch: Callable[[int], None] = lambda epoch: None,
 ) -> Path:  # fmt: skip
-    loader = training_loader(images, recipe.batch_size, options.runtime.workers)
+    # As released, the last, incomplete batch of an epoch is left out.
+    loader = loader_of(images, len(images), recipe.batch_size, images.seed, options.runtime.workers, drop_last=True)
     if device.type == "cuda" and distributed.world_size() > 1:  # as released; elsewhere PyTorch has none
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     for_training(network, device)

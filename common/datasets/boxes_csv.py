@@ -318,21 +318,8 @@ def of_split(
         on_problem: told of paths that are no image anywhere, and of ambiguous ones.
     """
     own = "" if image_root == root else image_root.name
-    known = {unicodedata.normalize("NFC", image_id): image_id for image_id in image_ids}
-    known.update({image_id: image_id for image_id in image_ids})
     others = [name for name in siblings if own and name != own]
-    mine: dict[str, str] = {}
-    doubtful: dict[str, list[str]] = {}
-    unknown = []
-    for path in table.paths():
-        for form in (path, unicodedata.normalize("NFC", path)):
-            if own and form.startswith(f"{own}/") and form[len(own) + 1 :] in known:
-                mine[path] = known[form[len(own) + 1 :]]
-            elif form in known:
-                mine[path] = known[form]
-                doubtful.update({path: found} if (found := list(_holding(root, others, form))) else {})
-        if path not in mine and not (own and _is_elsewhere(root, others, path)):
-            unknown.append(path)
+    mine, doubtful, unknown = _found(table, root, own, others, image_ids)
     if unknown:
         what = number_of(len(unknown), "of its paths is no image", "of its paths are no images")
         on_problem(UserError(f"{what} there: {some([repr(path) for path in unknown], 1)}", where=table.file,
@@ -340,11 +327,11 @@ def of_split(
                              f"paths relative to {image_root}", do="mend the path, or remove its line"))  # fmt: skip
     dropped, notes = _doubts(table, own, split, doubtful, on_problem)
     kept = {path: image_id for path, image_id in mine.items() if path not in dropped}
-    boxes: dict[str, list[np.ndarray]] = {}
     if scored := [path for path in table.scored if path in kept]:
         what = number_of(len(scored), "box has a score or threshold", "boxes have scores or thresholds")
         notes += (f"{table.file}: {what}, as predicted ones have; all are taken as the truth",)
     others_boxes = dict.fromkeys(_of_other_classes(table, kept))
+    boxes: dict[str, list[np.ndarray]] = {}
     for path, image_id in kept.items():
         if path in table.boxes:
             found = enumerate(table.boxes[path])
@@ -357,6 +344,35 @@ def of_split(
         notes += (f"{table.file}: {what} left out: {table.classes[path][place]} in {path}",)
     negatives = {image_id for path, image_id in kept.items() if path in table.negatives} - boxes.keys()
     return SplitBoxes(boxes, negatives, notes, {kept[path]: size for path, size in table.sizes.items() if path in kept})
+
+
+def _found(
+    table: BoxTable, root: Path, own: str, others: Sequence[str], image_ids: Collection[str]
+) -> tuple[dict[str, str], dict[str, list[str]], list[str]]:
+    """Image id by path of the file, the other splits that hold an image of that path, and paths of no image.
+
+    Args:
+        table: the file's rows.
+        root: the data set's folder.
+        own: name of the split's folder, "" where there are no splits.
+        others: names of the other splits' folders.
+        image_ids: the split's.
+    """
+    known = {unicodedata.normalize("NFC", image_id): image_id for image_id in image_ids}
+    known.update({image_id: image_id for image_id in image_ids})
+    mine: dict[str, str] = {}
+    doubtful: dict[str, list[str]] = {}
+    unknown = []
+    for path in table.paths():
+        for form in (path, unicodedata.normalize("NFC", path)):
+            if own and form.startswith(f"{own}/") and form[len(own) + 1 :] in known:
+                mine[path] = known[form[len(own) + 1 :]]
+            elif form in known:
+                mine[path] = known[form]
+                doubtful.update({path: found} if (found := list(_holding(root, others, form))) else {})
+        if path not in mine and not (own and _is_elsewhere(root, others, path)):
+            unknown.append(path)
+    return mine, doubtful, unknown
 
 
 def _of_other_classes(table: BoxTable, kept: Mapping[str, str]) -> list[tuple[str, int]]:

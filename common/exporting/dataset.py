@@ -24,9 +24,10 @@ from common.exporting.detections import (
     thresholds_of,
 )
 from common.runs import box_quality, leakage
+from common.runs.annotations import annotations_of
 from common.runs.box_quality import Found, Place, need_pycocotools
-from common.runs.evaluation import EvaluationOptions, refuse_other_annotations
-from common.runs.reader import Places, Predictions
+from common.runs.evaluation import EvaluationOptions
+from common.runs.reader import Predictions
 from common.runs.scoring import frame_of_truth
 from common.system.errors import UserError, inside, printable
 from common.system.files import holds_files, read_json, write_json, write_text, writing
@@ -95,13 +96,10 @@ def splits_of(
     opened = [Predictions.open(directory, options.incomplete) for directory in options.runs]
     fixed = detection.threshold is not None or boxes_at == "stored"
     chosen = [] if fixed else thresholds_of(options, protocol, boxes_at)
-    places = Places(options.root, options.boxes, options.metadata, options.list_file)
     splits: dict[str, Split] = {}
     for predictions in opened:
         predictions.need("method", "architecture", "frame", "checkpoint")
-        source = predictions.source_in(places)
-        dataset = source.load()
-        refuse_other_annotations(predictions, dataset, source.root)
+        dataset = annotations_of(predictions, options.places)
         if dataset.split in splits:
             raise UserError(f"two directories are of the split {dataset.split!r}", where=predictions.directory,
                             do="name one frame of each split")  # fmt: skip

@@ -11,7 +11,8 @@ from common.measuring.geometry import Frame
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs import leakage
 from common.runs.audit import Judged, judge
-from common.runs.evaluation import Evaluation, Row
+from common.runs.evaluation import Evaluation
+from common.runs.rows import Row
 from common.runs.scoring import frame_of_truth
 
 AUDIT = ("image_id", "label", "protocol", "criterion", "threshold", "source", "x0", "y0", "x1", "y1",

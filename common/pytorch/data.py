@@ -123,9 +123,23 @@ def training_loader(
     samples: Sequence[Sample], augmentation: Augmentation, batch_size: int, seed: int, workers: int
 ) -> TrainingLoader:
     """Batches of (images (B, 3, H, W) uint8, labels (B,)); set `loader.batch_sampler.epoch` before each pass."""
+    return loader_of(TrainingImages(samples, augmentation, seed), len(samples), batch_size, seed, workers)
+
+
+def loader_of(
+    images: Dataset[Any], length: int, batch_size: int, seed: int, workers: int, drop_last: bool = False
+) -> TrainingLoader:
+    """Batches of training images in the order of `EpochBatches`; where one can't be read, its error in their place.
+
+    Args:
+        images: by (epoch, index): an image (3, H, W) with its label, a number or a tensor; or a `UserError`.
+        length: how many there are.
+        batch_size, seed, drop_last: see `EpochBatches`.
+        workers: processes that load images.
+    """
     return TrainingLoader(
-        TrainingImages(samples, augmentation, seed),
-        batch_sampler=EpochBatches(len(samples), seed, batch_size),
+        images,
+        batch_sampler=EpochBatches(length, seed, batch_size, drop_last),
         num_workers=workers,
         collate_fn=_collate_training,
         worker_init_fn=end_when_unsent,
@@ -138,9 +152,10 @@ def training_loader(
 
 def _collate_training(items: list) -> tuple[Tensor, Tensor] | UserError:
     for item in items:
-        if isinstance(item, ImageError):
+        if isinstance(item, UserError):
             return item
-    return torch.stack([image for image, _ in items]), torch.tensor([label for _, label in items])
+    images, labels = zip(*items, strict=True)
+    return torch.stack(images), torch.stack([torch.as_tensor(label) for label in labels])
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,8 +17,9 @@ from common.measuring.protocols import PROTOCOLS, Protocol
 from common.pictures.images import ImageError, read_rgb
 from common.pictures.overlays import encode_jpeg, rescaled
 from common.runs.audit import Judged, judge
-from common.runs.evaluation import GALLERY_ORDER, SOURCES, Evaluation, Row, set_numbers
+from common.runs.evaluation import Evaluation, set_numbers
 from common.runs.record import Prediction
+from common.runs.rows import GALLERY_ORDER, SOURCES, Row
 from common.system.progress import bar
 
 STEPS = 50

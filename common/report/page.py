@@ -28,7 +28,8 @@ from common.report.figures import Curve, Whisker, charts, whiskers
 from common.report.gallery import CRITERION, JudgedRun
 from common.report.published import published
 from common.runs.comparing import Comparison, compare
-from common.runs.evaluation import Evaluation, EvaluationOptions, Row, evaluate
+from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate
+from common.runs.rows import Row
 from common.runs.seeds import seed_rows
 from common.runs.segmentation import is_segmentation
 from common.runs.segmentation_scoring import evaluate_segmentation
@@ -299,8 +300,7 @@ def _class_hits(run: JudgedRun, classes: int) -> np.ndarray:
 def main() -> None:
     """Run the command line."""
     options = parse(Report, prog="python -m common.report", description=__doc__)
-    if not options.runs:
-        raise UserError("no predictions directory was named", do="name one or more")
+    options.need_runs()
     if options.out.exists() and not options.overwrite:
         raise UserError("the page is there already", where=options.out, do="choose another --out, or say --overwrite")
     page = build(options)

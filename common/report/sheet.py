@@ -107,8 +107,7 @@ def _pictures(evaluation: Evaluation, picked: Sequence[str], size: tuple[int, in
 def main() -> None:
     """Run the command line."""
     options = parse(Sheet, prog="python -m common.report.sheet", description=__doc__)
-    if not options.runs:
-        raise UserError("no predictions directory was named", do="name one or more")
+    options.need_runs()
     check_ending(options.out)
     if options.out.exists() and not options.overwrite:
         raise UserError(

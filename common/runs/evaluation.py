@@ -1,85 +1,30 @@
-"""Scores predictions under every protocol that shares their frame: what `evaluate`, `report` and `export` show.
-
-Each result line (`Row`) names its protocol, its threshold and where that came from; the five sources of thresholds are
-explained in `common.evaluate`, whose `--help` shows them.
-"""
+"""Scores predictions under every protocol that shares their frame: what `evaluate`, `report` and `export` show."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
 from common.datasets import Dataset, DataSource, Sample, classes
 from common.datasets.known import known_as
-from common.measuring.arrays import Boxes, Integers
+from common.measuring.arrays import Boxes
 from common.measuring.metrics import LocalizationResult
 from common.measuring.pixel_metrics import PixelResult
-from common.measuring.plausible import doubts
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.runs import leakage, pseudo
-from common.runs.baselines import TrivialBaselines, trivial_baselines
-from common.runs.intervals import MEASURES, Interval, Resampling, best_of_images, intervals, of_images
+from common.runs.annotations import annotations_of, doubted, with_sizes
+from common.runs.baselines import trivial_baselines
+from common.runs.intervals import Resampling
 from common.runs.labels import label
 from common.runs.reader import Places, Predictions
+from common.runs.rows import Row, baseline_rows, rows_of
 from common.runs.scoring import score
 from common.runs.validating import held_of, same_model
 from common.system.errors import UserError, say
 from common.system.options import also
-from common.system.wording import number_of, some
-
-SOURCES = ("validation", "pseudo", "released", "oracle", "stored")
-"""Sources of thresholds: where one alone is shown or compared at, the first that there is."""
-GALLERY_ORDER = ("bas", "wsoleval-v1", "spol", "grcam", "dgl", "adl", "bas-extension", "wsoleval-v2")
-"""Protocols whose boxes stand for a run where there can be one alone: the first that was evaluated in its frame."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One result line.
-
-    Attributes:
-        run: the predictions directory; empty for a trivial baseline.
-        method: its method and architecture, or the baseline's name.
-        label: the same, made long enough to tell it from the other runs.
-        protocol: by name.
-        threshold: as read; with several criteria the mean of theirs. None for a baseline.
-        thresholds: one for each criterion; empty for a baseline.
-        source: `released`, `validation`, `pseudo`, `oracle` or `stored`; for the centred box its side.
-        classifier: who classified, with how many crops.
-        images: in the denominator.
-        left_out: of the denominator, by reason; images skipped by the method are among them.
-        top1, top5, gt_known: localization accuracy in percent, None where nobody classified.
-        over_images: GT-known over images, also where the protocol averages over classes; None for the baselines.
-        intervals: the 95 % interval of each of the four that there is; see `intervals`.
-        seeds: how many trainings the line is the mean of; `run` is empty where there are several.
-        spread: the standard deviation over seeds of each of the four, where there are several.
-    """
-
-    run: str
-    method: str
-    protocol: str
-    threshold: float | None
-    source: str
-    classifier: str
-    images: int
-    left_out: dict[str, int]
-    top1: float | None
-    top5: float | None
-    gt_known: float
-    over_images: float | None
-    thresholds: tuple[float, ...] = ()
-    label: str = ""
-    intervals: dict[str, Interval] = field(default_factory=dict)
-    seeds: int = 1
-    spread: dict[str, float] = field(default_factory=dict)
-
-    def criterion_of_half(self) -> int:
-        """The number of the criterion IoU 0.5, at whose threshold one box is read where several have their own."""
-        return PROTOCOLS[self.protocol].criteria.index(0.5)
 
 
 @dataclass(frozen=True)
@@ -119,6 +64,16 @@ class EvaluationOptions:
     def resampling(self) -> Resampling:
         """Settings of the bootstrap."""
         return Resampling(self.resamples, self.seed)
+
+    @property
+    def places(self) -> Places:
+        """Places of the data set's files that have moved."""
+        return Places(self.root, self.boxes, self.metadata, self.list_file)
+
+    def need_runs(self) -> None:
+        """Refuse (`UserError`) a command line that names no predictions directory."""
+        if not self.runs:
+            raise UserError("no predictions directory was named", do="name one or more")
 
 
 @dataclass(frozen=True)
@@ -161,35 +116,59 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
     held = _held_out(options, wanted, load)
     measured_runs = [_measure(directory, wanted, options, load, need_boxes) for directory in options.runs]
     labels = label([measured.predictions for measured in measured_runs])
-    evaluations, baselines = [], {}
+    evaluations, baselines = [], _Baselines(options)
     for measured, name in zip(measured_runs, labels, strict=True):
-        chosen_on = held_of(measured.predictions, held)
-        measured = replace(measured, label=name + leakage.of(measured.predictions).remark)
-        if chosen_on is not None:
-            leakage.refuse_shared(chosen_on.dataset, measured.dataset, chosen_on.predictions.directory)
-            say(_other_classes(chosen_on, measured))
-            measured = replace(measured, validation=chosen_on.predictions)
-        known = known_as(measured.dataset) if options.released_for == "auto" else options.released_for
-        rows = tuple(
-            row for name in measured.results for row in _rows(measured, name, chosen_on, known, options.resampling)
-        )
-        evaluations.append(replace(measured, rows=rows))
-        for name in measured.results:
-            key = (name, measured.dataset.fingerprint())
-            if key not in baselines:
-                usable = [sample for sample in measured.dataset if len(sample.boxes) and sample.known_size()]
-                trivial = trivial_baselines(PROTOCOLS[name], usable, options.count_missing, options.resampling)
-                baselines[key] = _baseline_rows(name, trivial)
+        named = replace(measured, label=name + leakage.of(measured.predictions).remark)
+        evaluations.append(_with_rows(named, held, options))
+        baselines.add(measured)
     for other in held:
         if not any(same_model(evaluation.predictions, other.predictions) for evaluation in evaluations):
             directory = other.predictions.directory
             raise UserError("validation predictions of another checkpoint or frame than any run's", where=directory)
-    sets = _named_sets([measured.dataset for measured in measured_runs])
-    return evaluations, [
-        replace(row, label=f"{row.label}{sets[fingerprint]}")
-        for (_, fingerprint), rows in baselines.items()
-        for row in rows
-    ]
+    return evaluations, baselines.named()
+
+
+def _with_rows(measured: Evaluation, held: Sequence[Evaluation], options: EvaluationOptions) -> Evaluation:
+    """The same with its result lines, and with the validation predictions that thresholds were chosen on."""
+    chosen_on = held_of(measured.predictions, held)
+    if chosen_on is not None:
+        leakage.refuse_shared(chosen_on.dataset, measured.dataset, chosen_on.predictions.directory)
+        say(_other_classes(chosen_on, measured))
+        measured = replace(measured, validation=chosen_on.predictions)
+    known = known_as(measured.dataset) if options.released_for == "auto" else options.released_for
+    rows: list[Row] = []
+    for name, result in measured.results.items():
+        of_source = {} if chosen_on is None else {"pseudo": chosen_on.pseudo, "validation": chosen_on.results}
+        curves = {source: results[name] for source, results in of_source.items() if name in results}
+        rows += rows_of(measured.predictions, measured.label, result, curves, known, options.resampling)
+    return replace(measured, rows=tuple(rows))
+
+
+class _Baselines:
+    """Result lines of the trivial boxes, once for each protocol and data set however many runs are on it."""
+
+    def __init__(self, options: EvaluationOptions):
+        self._options = options
+        self._rows: dict[tuple[str, str], list[Row]] = {}
+        self._datasets: list[Dataset] = []
+
+    def add(self, measured: Evaluation) -> None:
+        """Measure them on a run's images under its protocols, where that has not been done."""
+        dataset = measured.dataset
+        self._datasets.append(dataset)
+        for name in measured.results:
+            key = (name, dataset.fingerprint())
+            if key not in self._rows:
+                usable = [sample for sample in dataset if len(sample.boxes) and sample.known_size()]
+                options = self._options
+                trivial = trivial_baselines(PROTOCOLS[name], usable, options.count_missing, options.resampling)
+                self._rows[key] = baseline_rows(name, trivial)
+
+    def named(self) -> list[Row]:
+        """All lines, each with its data set's name where there are several."""
+        sets = _named_sets(self._datasets)
+        return [replace(row, label=f"{row.label}{sets[fingerprint]}")
+                for (_, fingerprint), rows in self._rows.items() for row in rows]  # fmt: skip
 
 
 def held_out(options: EvaluationOptions) -> list[Evaluation]:
@@ -247,7 +226,7 @@ def set_numbers(evaluations: Sequence[Evaluation]) -> list[int]:
 
     Two splits may have the same ids, and without boxes the same fingerprint; two folders too.
     """
-    found: dict[Any, int] = {}
+    found: dict[tuple[str, str, str, Path | None], int] = {}
     numbers = []
     for evaluation in evaluations:
         dataset = evaluation.dataset
@@ -258,30 +237,6 @@ def set_numbers(evaluations: Sequence[Evaluation]) -> list[int]:
     return numbers
 
 
-def indices_of(result: LocalizationResult, row: Row) -> Integers:
-    """The threshold of each criterion that a result line was read at, as an index into the curve."""
-    if np.isnan(result.thresholds).any():  # stored boxes
-        return np.zeros(len(row.thresholds), int)
-    return np.array([int(np.abs(result.thresholds - at).argmin()) for at in row.thresholds])
-
-
-def row_of_images(result: LocalizationResult, row: Row, ids: Sequence[str]) -> Row:
-    """A result line with the figures of some of its images alone, without intervals.
-
-    An oracle's threshold is chosen on them; the other images are left out of the denominator.
-    """
-    order = result.hits.places(ids)
-    indices = np.array(best_of_images(result, order)) if row.source == "oracle" else indices_of(result, row)
-    names = [name for name in MEASURES if getattr(row, name) is not None]
-    figures: dict[str, Any] = of_images(result, indices, order, names)
-    thresholds = tuple(result.thresholds[indices].tolist())
-    counted = int(result.hits.counted(order)[:, indices].sum(axis=0).min())
-    others = {"not in every run": row.images - counted} if row.images > counted else {}
-    threshold = row.threshold if row.source == "stored" else float(np.mean(thresholds))
-    return replace(row, threshold=threshold, thresholds=thresholds, images=counted,
-                   left_out={**row.left_out, **others}, intervals={}, **figures)  # fmt: skip
-
-
 def _measure(
     directory: Path,
     wanted: Sequence[Protocol],
@@ -289,30 +244,39 @@ def _measure(
     load: Callable[[DataSource], Dataset],
     need_boxes: bool = True,
 ) -> Evaluation:
+    """The curves of one predictions directory; none where there is no true box and none is needed."""
     predictions = Predictions.open(directory, options.incomplete)
     predictions.need("method", "architecture", "frame", "checkpoint")
-    source = predictions.source_in(Places(options.root, options.boxes, options.metadata, options.list_file))
-    dataset = load(source)
-    refuse_other_annotations(predictions, dataset, source.root)
-    dataset = _with_sizes(dataset, predictions)
-    say([*_doubts(dataset, directory), *_of_which_class(predictions)])
+    dataset = with_sizes(annotations_of(predictions, options.places, load), predictions)
+    say([*doubted(dataset, directory), *_of_which_class(predictions)])
     samples = {sample.image_id: sample for sample in dataset}
     without = sum(len(sample.boxes) == 0 for sample in dataset)
-    if without == len(dataset) and (any(sample.masks for sample in dataset) or not need_boxes):
-        results, pixels = score(predictions, dataset, (), options.count_missing, options.workers)
-        return Evaluation(predictions, samples, dataset, results, pixels, ())
-    if without == len(dataset):
-        raise UserError(f"none of the {without} images has a ground-truth box", where=source.root,
+    if without < len(dataset):
+        protocols = _in_frame(predictions, wanted)
+    elif any(sample.masks for sample in dataset) or not need_boxes:
+        protocols = []
+    else:
+        root = options.root or predictions.source.root
+        raise UserError(f"none of the {without} images has a ground-truth box", where=root,
                         do="look at the predictions with common.report, or localize again with boxes")  # fmt: skip
-    protocols = [protocol for protocol in wanted if protocol.frame == predictions.manifest["frame"]]
-    if not protocols:
-        raise UserError(
-            f"no protocol asked for measures in the frame {predictions.manifest['frame']!r}", where=directory,
-            expected=", ".join(name for name, each in PROTOCOLS.items() if each.frame == predictions.manifest["frame"])
-            or "predictions in another frame",
-        )  # fmt: skip
     results, pixels = score(predictions, dataset, protocols, options.count_missing, options.workers)
     return Evaluation(predictions, samples, dataset, results, pixels, ())
+
+
+def _in_frame(predictions: Predictions, wanted: Sequence[Protocol]) -> list[Protocol]:
+    """The protocols that measure in the predictions' frame.
+
+    Raises:
+        UserError: there is none.
+    """
+    frame = predictions.manifest["frame"]
+    if protocols := [protocol for protocol in wanted if protocol.frame == frame]:
+        return protocols
+    raise UserError(
+        f"no protocol asked for measures in the frame {frame!r}", where=predictions.directory,
+        expected=", ".join(name for name, each in PROTOCOLS.items() if each.frame == frame)
+        or "predictions in another frame",
+    )  # fmt: skip
 
 
 def _with_pseudo(
@@ -337,139 +301,8 @@ def _with_pseudo(
     return replace(held, pseudo=results)
 
 
-def refuse_other_annotations(predictions: Predictions, dataset: Dataset, root: Path) -> None:
-    """Refuse (`UserError`) annotations that are not those that were predicted on, and predictions that disagree."""
-    directory = predictions.directory
-    labels = {sample.image_id: sample.label for sample in dataset}
-    if dataset.fingerprint() != predictions.manifest["data"].get("fingerprint"):
-        gone = [image_id for image_id in predictions.skipped if image_id not in labels]
-        lines = len(predictions.entries) + len(predictions.skipped)
-        if not gone or len(labels) != lines - len(gone) or not predictions.manifest.get("complete"):
-            raise UserError("the data set's annotations are not those that were predicted on", where=directory,
-                            do=f"check {root}, or localize again")  # fmt: skip
-        what = number_of(len(gone), "image that was", "images that were")
-        say([f"note: {directory}: gone from the data set: {what} left out when localizing, {some(gone, 1)}; its labels "
-             "are those that were predicted on, its boxes can't be compared"])  # fmt: skip
-    for entry in predictions.entries:
-        if entry.image_id not in labels:
-            raise UserError(f"{entry.image_id} is not in the data set", where=directory)
-        if entry.label != labels[entry.image_id]:
-            raise UserError(f"{entry.image_id} has label {entry.label}", where=directory,
-                            expected=f"{labels[entry.image_id]}, as the data set has")  # fmt: skip
-
-
-def _with_sizes(dataset: Dataset, predictions: Predictions) -> Dataset:
-    """The data set with the sizes that the predictions hold, so that no image need be there to be scored.
-
-    A size that the annotations declare is what their boxes are pixels of, and stays; how often it differs is said.
-    """
-    sizes = {entry.image_id: entry.size for entry in predictions.entries}
-    declared = [sample for sample in dataset if sample.declared_size and sample.image_id in sizes]
-    if other := [sample for sample in declared if sample.declared_size != sizes[sample.image_id]]:
-        what, ids = number_of(len(other), "image is", "images are"), [sample.image_id for sample in other]
-        say([f"note: {predictions.directory}: {what} stored in another size than the annotations declare, "
-             f"{some(ids, 1)}; boxes are taken as pixels of the declared size"])  # fmt: skip
-        turned = [each.image_id for each in other if each.declared_size == sizes[each.image_id][::-1]]
-        if turned:
-            say([f"warning: {predictions.directory}: of {len(turned)} of them width and height are exchanged, "
-                 f"{some(turned, 1)}: their boxes are compared wrongly if the annotations swap the two, or were made "
-                 "on the picture as its EXIF tag turns it"])  # fmt: skip
-    samples = (
-        sample if sample.declared_size else replace(sample, declared_size=sizes.get(sample.image_id))
-        for sample in dataset
-    )
-    return replace(dataset, samples=tuple(samples))
-
-
 def _of_which_class(predictions: Predictions) -> list[str]:
     """A note where maps are not of the true class, as GT-known has it."""
     if (predictions.manifest.get("options") or {}).get("map_class") != "predicted":
         return []
     return [f"note: {predictions.directory}: maps and boxes are of the predicted class, in GT-known's figures too"]
-
-
-def _doubts(dataset: Dataset, directory: Path) -> list[str]:
-    """Notes on the true boxes as a whole, where they may be of another form than they were read as."""
-    boxed = [(sample, sample.declared_size) for sample in dataset if len(sample.boxes)]
-    sized = [(sample.image_id, sample.boxes, size) for sample, size in boxed if size is not None]
-    if not sized:
-        return []
-    names, boxes, sizes = zip(*sized, strict=True)
-    return [f"note: {directory}: {text}" for text in doubts(names, boxes, sizes)]
-
-
-def _rows(
-    measured: Evaluation, name: str, chosen_on: Evaluation | None, known: str | None, how: Resampling
-) -> list[Row]:
-    result, manifest = measured.results[name], measured.predictions.manifest
-    protocol = result.protocol
-    if not measured.predictions.has_maps:
-        return [_row(measured, result, np.zeros(len(protocol.criteria), int), "stored", how)]
-    rows = []
-    fixed = protocol.fixed_threshold(known, manifest["architecture"])
-    if fixed is not None:
-        rows.append(_row(measured, result, result.nearest(fixed), "released", how))
-    held = {} if chosen_on is None else chosen_on.results
-    if chosen_on is not None and name in chosen_on.pseudo and chosen_on.pseudo[name].counted.any():
-        rows.append(_row(measured, result, chosen_on.pseudo[name].best(), "pseudo", how))
-    if name in held and held[name].counted.any():  # of no image there is no best threshold
-        rows.append(_row(measured, result, held[name].best(), "validation", how))
-    rows.append(_row(measured, result, result.best(), "oracle", how))
-    return rows
-
-
-def _row(measured: Evaluation, result: LocalizationResult, indices: Integers, source: str, how: Resampling) -> Row:
-    manifest, values = measured.predictions.manifest, result.at(indices)
-    stored = [entry.threshold for entry in measured.predictions.entries]
-    threshold = float(np.mean(stored)) if source == "stored" else float(result.thresholds[indices].mean())
-    counted = int(result.counted[indices].min())
-    left_out = dict(result.left_out)
-    for reason in measured.predictions.skipped.values():
-        left_out[f"skipped: {reason}"] = left_out.get(f"skipped: {reason}", 0) + 1
-    if rest := result.seen - sum(result.left_out.values()) - counted:
-        left_out["no region above the threshold"] = rest
-    return Row(
-        run=str(measured.predictions.directory),
-        method=measured.predictions.title,
-        protocol=result.protocol.name,
-        threshold=threshold,
-        source=source,
-        classifier=_classifier(manifest.get("classifier") or {}),
-        images=counted,
-        left_out=left_out,
-        top1=_known(values["top1"]),
-        top5=_known(values["top5"]),
-        gt_known=values["gt_known"],
-        over_images=values["over_images"],
-        thresholds=tuple(result.thresholds[indices].tolist()),
-        label=measured.label,
-        intervals=intervals(result, None if source == "oracle" else indices, how),
-    )
-
-
-def _classifier(record: dict[str, Any]) -> str:
-    if not record:
-        return "none"
-    crops = record.get("crops")
-    return f"{record.get('name')}, {'crops unknown' if crops is None else f'{crops} crop(s)'}"
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
-
-
-def _baseline_rows(protocol: str, trivial: TrivialBaselines) -> list[Row]:
-    def row(method: str, source: str, gt_known: float, interval: Interval | None) -> Row:
-        known = {} if interval is None else {"gt_known": interval}
-        return Row("", method, protocol, None, source, "none", trivial.images, trivial.left_out, None, None, gt_known,
-                   None, label=method, intervals=known)  # fmt: skip
-
-    return [
-        row("whole image", "-", trivial.whole_image, trivial.whole_interval),
-        row(
-            "best centred box",
-            f"side {trivial.centred_side:.2f}, oracle",
-            trivial.centred_box,
-            trivial.centred_interval,
-        ),
-    ]

@@ -24,6 +24,8 @@ LEVEL = 0.95
 MEASURES = ("gt_known", "top1", "top5", "over_images")
 SAFE = 6.0
 """A threshold this many greatest standard errors below the best is the best in no resample; it is not looked at."""
+DRAWN = 2**13
+"""Images drawn at a time."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +66,20 @@ def draws(labels: Integers | None, images: int, how: Resampling) -> Bytes:
         how: how often, and with which seed.
     """
     random = np.random.default_rng(how.seed)
+    order: Integers | slice = slice(None)
     if labels is None:
-        order, start, size = np.arange(images), np.zeros(images, np.int64), np.full(images, images)
+        start, size = np.zeros(images, np.int64), np.full(images, images)
     else:
         order = np.argsort(labels, kind="stable")
         _, first, inverse, count = np.unique(labels[order], return_index=True, return_inverse=True, return_counts=True)
         start, size = first[inverse], count[inverse]
     times = np.empty((how.resamples, images), np.uint8)
-    for row in times:
-        drawn = (start + random.random(images) * size).astype(np.int64)
-        row[order] = np.minimum(np.bincount(drawn, minlength=images), 255)
+    together = max(1, DRAWN // max(images, 1))  # one at a time costs more than its draws where images are few
+    for first_row in range(0, how.resamples, together):
+        rows = times[first_row : first_row + together]
+        drawn = (start + random.random(rows.shape) * size).astype(np.int64)
+        drawn += images * np.arange(len(rows))[:, None]
+        rows[:, order] = np.minimum(np.bincount(drawn.ravel(), minlength=rows.size).reshape(rows.shape), 255)
     return times
 
 

@@ -17,8 +17,9 @@ from common.measuring.arrays import Floats
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
 from common.runs import leakage
-from common.runs.evaluation import Evaluation, Row, indices_of, row_of_images
+from common.runs.evaluation import Evaluation
 from common.runs.intervals import LEVEL, MEASURES, Interval, Resampling, draws, resampled
+from common.runs.rows import Row, indices_of, row_of_images
 from common.system.errors import say
 from common.system.wording import number_of, some
 

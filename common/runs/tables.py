@@ -7,8 +7,9 @@ from common.measuring.geometry import FRAMES
 from common.measuring.protocols import PROTOCOLS
 from common.runs import leakage
 from common.runs.comparing import Comparison
-from common.runs.evaluation import Evaluation, Row
+from common.runs.evaluation import Evaluation
 from common.runs.intervals import Interval, Resampling, pixel_intervals, wilson
+from common.runs.rows import SOURCES, Row
 from common.system.errors import printable
 
 
@@ -29,14 +30,10 @@ def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) ->
     return table
 
 
-SHORT = ("validation", "pseudo", "released", "stored", "oracle")
-"""Sources of the threshold that stands for a run in a short table, the first there is."""
-
-
 def in_short(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[list[list[str]]]:
     """GT-known with its interval, a table for each frame: a line for each run at one source of its threshold.
 
-    The source is the first of `SHORT` that a run has under a protocol; a cell says it where it is another than the
+    The source is the first of `SOURCES` that a run has under a protocol; a cell says it where it is another than the
     line's.
     """
     rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
@@ -56,7 +53,7 @@ def in_short(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> lis
 
 
 def _rank(row: Row) -> int:
-    return SHORT.index(row.source) if row.source in SHORT else 0
+    return SOURCES.index(row.source) if row.source in SOURCES else 0
 
 
 def _short_lines(found: dict[str, dict[str, Row]], columns: Sequence[str], rows: Sequence[Row]) -> list[list[str]]:

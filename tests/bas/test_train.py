@@ -224,9 +224,10 @@ def test_two_processes_are_two_chunks(root, tmp_path, arch, same_steps):
 
     With batch norm over two images the first step's loss is compared alone: later ones amplify the last digits.
     """
-    one = train(options(root, tmp_path / "one", arch=arch, bn_chunks=1 if arch == "vgg" else 2))
+    epochs = -(-same_steps // 3)  # of three steps each
+    one = train(options(root, tmp_path / "one", arch=arch, epochs=epochs, bn_chunks=1 if arch == "vgg" else 2))
     arguments = [
-        "--arch", arch, "--pretrained", "none", "--epochs", "2", "--batch-size", "4", "--warmup-steps", "10",
+        "--arch", arch, "--pretrained", "none", "--epochs", str(epochs), "--batch-size", "4", "--warmup-steps", "10",
         "--augmentation.resize", "72", "--augmentation.crop", "64", "--runtime.device", "cpu", "--runtime.workers", "0",
         "--data.name", "cub", "--data.root", str(root), "--data.split", "train", "--data.held-per-class", "1",
         "--bn-chunks", "1" if arch == "vgg" else "2", "--out", str(tmp_path / "two"),

@@ -1,6 +1,7 @@
 """Maps against those recorded from the released test script: every layer of every network it offers."""
 
 import json
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -46,7 +47,17 @@ class Rebuilt:
         return preprocessing.squashed(decoded, self.config["size"])
 
     def run(self, wanted, *numbers: int):
-        return self.session.run(wanted, {self.pixels: np.stack([self.image(number) for number in numbers or (0,)])})
+        return self.session.run(wanted, {self.pixels: np.stack([self.image(number) for number in numbers])})
+
+    @cached_property
+    def first(self) -> dict:
+        """Everything that the tests ask of the first image, from one pass; `part` is the maps' of the second layer."""
+        part = self.maps[2]
+        return self.run({
+            "input": self.input, "logits": self.network.logits, "cam": self.cam, "true": self.true.localization,
+            "maps": {number: one.localization for number, one in self.maps.items()},
+            "part": (self.network.taps[part.layer], part.gradient, part.selection, part.enhanced),
+        }, 0)  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=RECORDED)
@@ -69,8 +80,7 @@ def difference(found: np.ndarray, recorded: dict, key: str) -> tuple[float, floa
 @pytest.mark.slow
 def test_logits_and_every_layers_map(rebuilt):
     """Logits 1e-4 of the greatest; maps at most 2e-2 and 1e-3 in the mean: a unit at its ReLU's zero makes a jump."""
-    recorded = rebuilt.recorded
-    logits, maps = rebuilt.run((rebuilt.network.logits, {k: m.localization for k, m in rebuilt.maps.items()}))
+    recorded, logits, maps = rebuilt.recorded, rebuilt.first["logits"], rebuilt.first["maps"]
     np.testing.assert_allclose(logits, recorded["i0_logits"], atol=1e-4 * np.abs(logits).max())
     for number, found in maps.items():
         greatest, mean = difference(found[0], recorded, f"i0_L{number}")
@@ -97,9 +107,7 @@ def test_a_batch_gives_each_images_own_maps(rebuilt):
 @pytest.mark.slow
 def test_the_parts_at_one_layer(rebuilt):
     """S 1e-4; G, D and A by norm 1e-3 and by value 5e-2 of the greatest."""
-    part = rebuilt.maps[2]
-    tap = rebuilt.network.taps[part.layer]
-    found = rebuilt.run((tap, part.gradient, part.selection, part.enhanced))
+    found = rebuilt.first["part"]
     stat = rebuilt.recorded["i0_L2_stat"]
     np.testing.assert_allclose([np.linalg.norm(array) for array in found], stat[7:11], rtol=1e-3)
     step = found[0].shape[1] // 7
@@ -113,14 +121,14 @@ def test_the_parts_at_one_layer(rebuilt):
 
 @pytest.mark.slow
 def test_the_last_layer_is_cam(rebuilt):
-    maps, cam = rebuilt.run((rebuilt.maps[0].localization, rebuilt.cam))
+    maps, cam = rebuilt.first["maps"][0], rebuilt.first["cam"]
     np.testing.assert_allclose(min_max(maps[0]), min_max(cam[0]), atol=2e-5)
 
 
 @pytest.mark.slow
 def test_the_true_gradient_is_another_map(rebuilt):
     """The released gradient and the derivative part by more than the tolerance that the recorded maps are held to."""
-    released, true = rebuilt.run((rebuilt.maps[2].localization, rebuilt.true.localization))
+    released, true = rebuilt.first["maps"][2], rebuilt.first["true"]
     apart = np.abs(min_max(released[0]) - min_max(true[0]))
     assert apart.mean() > 1e-3
     _, mean = difference(true[0], rebuilt.recorded, "i0_L2")
@@ -130,9 +138,8 @@ def test_the_true_gradient_is_another_map(rebuilt):
 @pytest.mark.slow
 def test_overlays_are_the_recorded_pictures(rebuilt):
     """At the recorded pixels; a map that moves by a level may take the next of jet's colours."""
-    normalized, maps, cam = rebuilt.run((rebuilt.input, rebuilt.maps[2].localization, rebuilt.cam))
-    base = preprocessing.overlay_base(normalized[0])
-    for raw, name in ((maps, "overlay"), (cam, "cam_overlay")):
+    base = preprocessing.overlay_base(rebuilt.first["input"][0])
+    for raw, name in ((rebuilt.first["maps"][2], "overlay"), (rebuilt.first["cam"], "cam_overlay")):
         ours = preprocessing.overlay(base, min_max(raw[0]))[::4, ::4]
         apart = np.abs(ours.astype(int) - rebuilt.recorded[f"i0_C2_{name}"])
         assert np.median(apart) <= 1

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ def test_names_and_shapes_are_the_released_ones(arch, batch_norm, training):
             for name, variable in network.variables.items()
         )
         assert {variable.op.name for variable in tf.global_variables()} == set(network.variables)
+        assert all(name == variable.op.name for name, variable in network.variables.items())
     digest = hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
     assert (len(rows), digest) == RELEASED_NAMES[arch, batch_norm]
 
@@ -59,36 +61,44 @@ def small(arch="mobilenetv1", classes=3, **changes):
     return registry.build(arch, tf.placeholder(tf.float32, [None, 32, 32, 3]), classes, **changes)
 
 
-def saved(tmp_path, classifier=None, classes=3):
-    """A filled MobileNet's arrays, and its files as .npz, safetensors and TensorFlow's checkpoint."""
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """A filled MobileNet's arrays, and a folder of its files as .npz, safetensors and TensorFlow's checkpoints."""
     from safetensors.numpy import save_file
 
+    folder = tmp_path_factory.mktemp("filled")
     with sessions.new_graph(), sessions.session(1) as session:
-        network = small(classes=classes, classifier=classifier)
+        network = small()
         tf.get_variable("global_step", [], tf.int64, tf.zeros_initializer(), trainable=False)
         session.run(tf.global_variables_initializer())
         fill_network(session, network, seed=3)
         arrays = session.run(network.variables)
-        tf.train.Saver().save(session, str(tmp_path / "model-7"))
-    weights.write_npz(tmp_path / "a.npz", {f"{name}:0": value for name, value in arrays.items()})
-    save_file(arrays, tmp_path / "a.safetensors")
-    return arrays
+        first = tf.train.Saver(write_version=tf.train.SaverDef.V1)
+        first.save(session, str(folder / "inception_v3.ckpt"), write_meta_graph=False)
+        tf.train.Saver().save(session, str(folder / "model-7"))
+    weights.write_npz(folder / "a.npz", {f"{name}:0": value for name, value in arrays.items()})
+    save_file(arrays, folder / "a.safetensors")
+    return arrays, folder
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["a.npz", "a.safetensors", "model-7", "model-7.index", "model-7.meta", "."])
-def test_every_kind_of_checkpoint_loads(tmp_path, name):
-    arrays = saved(tmp_path)
+@pytest.mark.parametrize(
+    "name", ["a.npz", "a.safetensors", "model-7", "model-7.index", "model-7.meta", ".", "inception_v3.ckpt"]
+)
+def test_every_kind_of_checkpoint_loads(filled, name):
+    arrays, folder = filled
     with sessions.new_graph(), sessions.session(1) as session:
         network = small()
-        registry.load(session, network, tmp_path / name)
+        registry.load(session, network, folder / name)
         for key, value in session.run(network.variables).items():
             np.testing.assert_array_equal(value, arrays[key])
+    assert len(weights.open_checkpoint(folder / name).fingerprint()) == 64
 
 
 @pytest.mark.slow
 def test_networks_take_their_classes_from_the_checkpoint(tmp_path):
-    saved(tmp_path, classes=5)
+    head = {"MobilenetV1/Logits/Conv2d_1c_1x1/weights": np.zeros((1, 1, 1024, 5), np.float32)}
+    weights.write_npz(tmp_path / "a.npz", head)
     with sessions.new_graph():
         images = tf.placeholder(tf.float32, [None, 32, 32, 3])
         network = registry.build_for(weights.open_checkpoint(tmp_path / "a.npz"), "mobilenetv1", images)
@@ -103,6 +113,7 @@ def test_networks_take_their_classes_from_the_checkpoint(tmp_path):
         ("resnet50", "linearcub/W", (2048, 1000), False),
         ("inceptionv3", "InceptionV3/Logits/Conv2d_1c_1x1_200/weights", (1, 1, 1024, 200), False),
         ("inceptionv3", "InceptionV3/Logits/Conv2d_1c_1x1_1000/weights", (1, 1, 1024, 1000), True),
+        ("mobilenetv1", "MobilenetV1/Logits/Conv2d_1c_1x1/weights", (1, 1, 1024, 10), False),
     ],
 )
 def test_the_classifier_is_found_under_any_released_name(tmp_path, arch, name, shape, batch_norm):
@@ -115,10 +126,9 @@ def test_the_classifier_is_found_under_any_released_name(tmp_path, arch, name, s
 
 
 @pytest.mark.slow
-def test_what_differs_is_named(tmp_path):
+def test_what_differs_is_named(filled, tmp_path):
     name = "MobilenetV1/Conv2d_3_pointwise/weights"
-    arrays = saved(tmp_path)
-    del arrays[name]
+    arrays = {key: value for key, value in filled[0].items() if key != name}
     weights.write_npz(tmp_path / "less.npz", {**arrays, "something/else": np.zeros(3, np.float32)})
     weights.write_npz(tmp_path / "shape.npz", {**arrays, name: np.zeros((1, 1, 128, 64), np.float32)})
     with sessions.new_graph(), sessions.session(1) as session:
@@ -130,17 +140,17 @@ def test_what_differs_is_named(tmp_path):
 
 
 @pytest.mark.slow
-def test_equal_counts_are_reshaped_and_fresh_heads_left_alone(tmp_path, capsys):
+def test_equal_counts_are_reshaped_and_fresh_heads_left_alone(filled, tmp_path, capsys):
     """TensorFlow's own checkpoints are not: it refuses other shapes itself."""
-    arrays = saved(tmp_path)
+    arrays, folder = filled
     name = "MobilenetV1/Conv2d_0/weights"
-    assert files.match({name: (3, 3, 3, 32)}, weights.open_checkpoint(tmp_path / "model-7"))[1] == []
+    assert files.match({name: (3, 3, 3, 32)}, weights.open_checkpoint(folder / "model-7"))[1] == []
     head = {"MobilenetV1/Logits/Conv2d_1c_1x1/weights": (1024, 3)}  # (1, 1, 1024, 3) there
-    assert files.match(head, weights.open_checkpoint(tmp_path / "model-7"))[1] == []
+    assert files.match(head, weights.open_checkpoint(folder / "model-7"))[1] == []
     with pytest.raises(UserError, match=r"Conv2d_0/weights has shape \(3, 3, 3, 32\); expected \(9, 96\)"):
-        files.match({name: (9, 96)}, weights.open_checkpoint(tmp_path / "model-7"))
+        files.match({name: (9, 96)}, weights.open_checkpoint(folder / "model-7"))
     assert capsys.readouterr().out == ""
-    files.match({name: (9, 96)}, weights.open_checkpoint(tmp_path / "a.npz"))
+    files.match({name: (9, 96)}, weights.open_checkpoint(folder / "a.npz"))
     assert capsys.readouterr().out == (
         "note: a.npz: 1 of 1 arrays are reshaped: MobilenetV1/Conv2d_0/weights from (3, 3, 3, 32) to (9, 96)\n"
     )
@@ -151,7 +161,7 @@ def test_equal_counts_are_reshaped_and_fresh_heads_left_alone(tmp_path, capsys):
         assert missing == []
         assert all(values[name].shape == arrays[name].shape for name in arrays)
     with sessions.new_graph():
-        checkpoint = weights.open_checkpoint(tmp_path / "a.npz")
+        checkpoint = weights.open_checkpoint(folder / "a.npz")
         _, missing = weights.match(small(classes=9).variables, checkpoint, fresh=("MobilenetV1/Logits",))
         assert missing == [f"MobilenetV1/Logits/Conv2d_1c_1x1/{leaf}" for leaf in ("weights", "biases")]
 
@@ -173,8 +183,8 @@ def test_nothing_is_unpickled(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [0, 10, 300])
-def test_damaged_files_are_refused(tmp_path, cut):
-    saved(tmp_path)
+def test_damaged_files_are_refused(filled, tmp_path, cut):
+    tmp_path = shutil.copytree(filled[1], tmp_path / "damaged")
     for name in ("a.npz", "a.safetensors", "model-7.index"):
         path = tmp_path / name
         path.write_bytes(path.read_bytes()[:cut])
@@ -185,8 +195,8 @@ def test_damaged_files_are_refused(tmp_path, cut):
 
 
 @pytest.mark.slow
-def test_a_state_file_cannot_lead_elsewhere(tmp_path):
-    saved(tmp_path)
+def test_a_state_file_cannot_lead_elsewhere(filled, tmp_path):
+    tmp_path = shutil.copytree(filled[1], tmp_path / "led")
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "/etc/../somewhere/model-7"\n')
     with pytest.raises(UserError, match="names none that is there"):
         weights.open_checkpoint(tmp_path)

@@ -15,25 +15,17 @@ from common.evaluate import Evaluate
 from common.runs.evaluation import evaluate
 from common.runs.reader import Predictions
 from common.system.errors import UserError
-from dgl_tf import registry, sessions, weights
 from dgl_tf.demo_image import Demo, demo
 from dgl_tf.registry import layer_names, released_layer
 from dgl_tf.test import Localize, localize
 from tests import small_cub
-from tests.dgl_tf.filled import fill_network
-
-tf = sessions.tf
+from tests.dgl_tf.filled import mobilenet_of_three
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dgl")
-    with sessions.new_graph(), sessions.session(1) as session:
-        network = registry.build("mobilenetv1", tf.placeholder(tf.float32, [None, None, None, 3]), 3)
-        fill_network(session, network, seed=5, gain=2.0)
-        arrays = session.run(network.variables)
-    weights.write_npz(folder / "three.npz", arrays)
-    return folder / "three.npz", small_cub.make(folder / "CUB")
+    return mobilenet_of_three(folder / "three.npz"), small_cub.make(folder / "CUB")
 
 
 def options(made, out, **changes):

@@ -1,4 +1,4 @@
-"""Checkpoints: the kinds of file, the classifiers' names, and what is said of a file that doesn't fit."""
+"""Checkpoints: files that a training starts from, and what is said of one that doesn't fit; kinds: test_registry.py."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import tensorflow.compat.v1 as tf
 
 from common.system.errors import UserError
 from dgl_tf import config, registry, training_graph, weights
-from tests.dgl_tf.filled import fill_network, value
+from tests.dgl_tf.filled import value
 
 SIDE = 32
 
@@ -23,56 +23,8 @@ def session():
         yield session
 
 
-def saved(session, network, path, version=tf.train.SaverDef.V2):
-    step = tf.train.get_or_create_global_step()
-    saver = tf.train.Saver({**network.variables, "global_step": step}, write_version=version)
-    session.run(tf.global_variables_initializer())
-    fill_network(session, network, seed=3)
-    return saver.save(session, str(path), write_meta_graph=False)
-
-
 def values(session, network):
     return session.run(network.variables)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("way", ["prefix", "index", "folder", "npz", "ckpt"])
-def test_a_network_comes_back_from_any_kind_of_file(session, tmp_path, way):
-    network = built(session, "mobilenetv1", 5)
-    prefix = saved(session, network, tmp_path / "model-7")
-    expected = values(session, network)
-    path = {
-        "prefix": prefix,
-        "index": f"{prefix}.index",
-        "folder": tmp_path,
-        "npz": tmp_path / "weights.npz",
-        "ckpt": tmp_path / "inception_v3.ckpt",
-    }[way]
-    if way == "ckpt":
-        saved(session, network, path, version=tf.train.SaverDef.V1)
-    if way == "npz":
-        np.savez(path, **{f"{name}:0": array for name, array in expected.items()})
-    session.run(tf.global_variables_initializer())
-    registry.load(session, network, path)
-    found = values(session, network)
-    assert all(np.array_equal(found[name], expected[name]) for name in expected)
-    assert len(weights.open_checkpoint(path).fingerprint()) == 64
-
-
-@pytest.mark.parametrize(
-    ("arch", "classifier", "classes"),
-    [
-        ("vgg", "linear_cub", 1000),
-        ("vgg", "linear", 200),
-        ("resnet50", "linearcub", 1000),
-        ("inceptionv3", "InceptionV3/Logits/Conv2d_1c_1x1_200", 200),
-        ("mobilenetv1", "MobilenetV1/Logits/Conv2d_1c_1x1", 10),
-    ],
-)
-def test_classifier_is_found_under_each_of_its_names(tmp_path, arch, classifier, classes):
-    leaf = "weights" if "/" in classifier else "W"
-    np.savez(tmp_path / "file.npz", **{f"{classifier}/{leaf}": np.zeros((3, classes), np.float32)})
-    assert weights.open_checkpoint(tmp_path / "file.npz").head(arch) == (classifier, classes, False)
 
 
 @pytest.mark.slow
@@ -141,25 +93,3 @@ def test_files_that_do_not_fit_are_refused_by_name(session, tmp_path):
         registry.load(session, network, tmp_path / "shape.npz")
     with pytest.raises(UserError, match="0 of the classifiers"):
         weights.open_checkpoint(tmp_path / "part.npz").head("vgg")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arch", "tensors", "numbers"),
-    [("vgg", 30, 20_459_304), ("resnet50", 267, None), ("resnet50se", 331, None), ("inceptionv3", 286, None)],
-)
-def test_networks_have_the_released_variables(arch, tensors, numbers):
-    with tf.Graph().as_default():
-        network = registry.build(arch, tf.zeros([1, 64, 64, 3]))
-        assert len(network.variables) == tensors
-        if numbers:
-            assert sum(np.prod(variable.shape.as_list()) for variable in network.variables.values()) == numbers
-        assert all(name == variable.op.name for name, variable in network.variables.items())
-
-
-@pytest.mark.slow
-def test_grcams_inception_head():
-    with tf.Graph().as_default():
-        network = registry.build("inceptionv3", tf.zeros([1, 64, 64, 3]), head_batch_norm=True)
-        assert len(network.variables) == 290
-        assert sum(np.prod(variable.shape.as_list()) for variable in network.variables.values()) == 26_521_480

@@ -5,7 +5,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 import tyro
 
-from dgl_tf import preprocessing, registry, sessions
+from dgl_tf import preprocessing, registry, sessions, weights
 from grcam.classifier import Classifier
 from grcam.config import THRESHOLDS
 from grcam.generate_predicted_bbox import Generate, generate, localization_map
@@ -181,16 +181,14 @@ def test_one_training_step(mode):
         trained = [network.variables[name] for name in recorded["grad_names"].tolist()]
         gradients = tf.tuple(tf.gradients(loss + decay, trained))  # all of them before any variable moves
         optimizer = tf.train.MomentumOptimizer(float(recorded["lr"]), float(recorded["momentum"]), use_nesterov=True)
-        norms = tf.stack([tf.norm(gradient) for gradient in gradients])
+        before = [network.logits, loss, decay, tf.stack([tf.norm(gradient) for gradient in gradients])]
+        with tf.control_dependencies(before):
+            step = optimizer.apply_gradients(zip(gradients, trained, strict=True))
         session.run(tf.global_variables_initializer())
         values = filled.values(mode)
-        for name, value in values.items():
-            network.variables[name].load(value, session)
+        weights.load_values(session, network.variables, values)
         updates = tf.get_collection(tf.GraphKeys.UPDATE_OPS)
-        scores, found, found_decay, found_norms = session.run([network.logits, loss, decay, norms])
-        step = optimizer.apply_gradients(zip(gradients, trained, strict=True))
-        session.run([slot.initializer for slot in optimizer.variables()])
-        session.run([step, *updates])
+        (scores, found, found_decay, found_norms), *_ = session.run([before, step, *updates])
         after = session.run(network.variables)
     close(scores, recorded["logits"])
     assert found == pytest.approx(float(recorded["loss"]), rel=1e-4)

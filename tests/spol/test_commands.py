@@ -15,6 +15,7 @@ from common.pytorch import checkpoints
 from common.runs.reader import Predictions
 from common.system.errors import UserError
 from spol import localize, pictures, pseudo_masks, weights
+from spol import training as training_of
 from spol.cam import test as cam_test
 from spol.cam import train as cam_train
 from spol.cls import test as cls_test
@@ -174,15 +175,11 @@ def test_the_frozen_stem_keeps_its_weights_and_moves_its_statistics(root, tmp_pa
 
 
 @pytest.mark.slow
-def test_mode_val_trains_without_dropout(root, tmp_path):
-    """Twice the same first loss from other seeds of dropout, which is what the seed would change."""
-    options = training(cam_train, root, tmp_path, mode="val", epochs=1)
+@pytest.mark.parametrize(("mode", "share"), [("val", 0.0), ("train", 0.5)])
+def test_mode_val_trains_without_dropout(root, tmp_path, mode, share):
     network = build("cam", 3, "mobilenet_v1")
-    from spol.training import start
-
-    start(network, options, "mobilenet_v1", "cam")
-    assert network.dropout.p == 0
-    start(build("cam", 3, "mobilenet_v1"), replace(options, mode="train"), "mobilenet_v1", "cam")
+    training_of.start(network, training(cam_train, root, tmp_path, mode=mode, epochs=1), "mobilenet_v1", "cam")
+    assert network.dropout.p == share
 
 
 @pytest.mark.slow

@@ -9,28 +9,21 @@ import wsol
 from common.datasets import DataSource
 from common.runs.reader import Predictions
 from common.system.errors import UserError
-from dgl_tf import registry, sessions, weights
 from dgl_tf.demo_image import Demo, demo
 from dgl_tf.test import Localize, localize
 from grcam.generate_predicted_bbox import Generate, generate
 from tests import small_cub
-from tests.dgl_tf.filled import fill_network
+from tests.dgl_tf.filled import mobilenet_of_three
 from tests.wsol import pictures
 from wsol import loading
 
-tf = sessions.tf
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tensorflow")
-    with sessions.new_graph(), sessions.session(1) as session:
-        network = registry.build("mobilenetv1", tf.placeholder(tf.float32, [None, None, None, 3]), 3)
-        fill_network(session, network, seed=5, gain=2.0)
-        arrays = session.run(network.variables)
-    weights.write_npz(folder / "three.npz", arrays)
-    return folder / "three.npz", small_cub.make(folder / "CUB")
+    return mobilenet_of_three(folder / "three.npz"), small_cub.make(folder / "CUB")
 
 
 def test_dgl(made, tmp_path):
