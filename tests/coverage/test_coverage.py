@@ -31,9 +31,9 @@ def drawn(random, images, criteria):
 
 def as_result(protocol, hit, right):
     hits = Hits(*hit.shape[1:])
-    labels = np.arange(len(hit)) % CLASSES
+    labels, counted = np.arange(len(hit)) % CLASSES, np.ones(THRESHOLDS, bool)
     for number, row in enumerate(hit):
-        hits.add(f"{number:04}", int(labels[number]), row, np.ones(THRESHOLDS, bool), bool(right[number]), True)
+        hits.add(f"{number:04}", int(labels[number]), row, counted, bool(right[number]), True)
 
     def mean(values):
         each = [values[labels == label].mean(axis=0) for label in range(CLASSES)]

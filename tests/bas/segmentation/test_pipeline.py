@@ -13,7 +13,7 @@ import torch
 from bas.segmentation import weights
 from bas.segmentation.masks import Walk
 from bas.segmentation.run import RunTest, RunTrain, Steps, run_test, run_train
-from bas.segmentation.train import TrainBas, TrainIrn, train
+from bas.segmentation.train import TrainBas, TrainCam, TrainIrn, train
 from common.datasets import DataSource, TrainingSource
 from common.pytorch.runtime import Runtime
 from common.runs.segmentation import SegmentationPredictions
@@ -180,23 +180,16 @@ def test_steps_refuse_what_another_step_wrote(folder, finished, tmp_path):
 @pytest.mark.slow
 def test_two_processes_are_one(folder, tmp_path):
     """CAM, whose batch norm is frozen: the losses of four images and of two by two are equal to 1e-4."""
-    shared = ["--pretrained", "none", "--backbone", "mobilenet_v1", "--epochs", "1", "--batch-size", "4", "--crop", "64",
-              "--data.name", "voc", "--data.root", str(folder), "--runtime.device", "cpu", "--runtime.workers", "0"]  # fmt: skip
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    losses = []
-    for name, start in (("one", []), ("two", launcher)):
-        command = [
-            sys.executable,
-            *start,
-            "-m",
-            "bas.segmentation.train",
-            "cam",
-            *shared,
-            "--out",
-            str(tmp_path / name),
-        ]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr[-3000:]
-        log = (tmp_path / name / "log.jsonl").read_text().splitlines()
-        losses.append([json.loads(line)["loss"] for line in log])
+    one = train(TrainCam(data=TrainingSource("voc", folder), out=tmp_path / "one", backbone="mobilenet_v1", epochs=1,
+                         batch_size=4, crop=64, pretrained="none", runtime=Runtime(device="cpu", workers=0)))  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         "-m", "bas.segmentation.train", "cam", "--data.name", "voc", "--data.root", str(folder),
+         "--out", str(tmp_path / "two"), "--backbone", "mobilenet_v1", "--epochs", "1", "--batch-size", "4", "--crop", "64",
+         "--pretrained", "none", "--runtime.device", "cpu", "--runtime.workers", "0"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    logs = [(path / "log.jsonl").read_text().splitlines() for path in (one.parent, tmp_path / "two")]
+    losses = [[json.loads(line)["loss"] for line in log] for log in logs]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
