@@ -12,8 +12,9 @@ from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.pixel_metrics import PixelEvaluator
 from common.measuring.protocols import GRCAM, SPOL, WSOLEVAL_V1
+from common.runs.annotations import with_sizes
 from common.runs.audit import judge
-from common.runs.evaluation import _with_sizes, evaluate
+from common.runs.evaluation import evaluate
 from common.runs.reader import Predictions
 from common.runs.scoring import Tally, score
 from common.runs.tables import without_thresholds
@@ -180,7 +181,7 @@ def test_a_declared_size_is_what_boxes_are_pixels_of(tmp_path, source):
 def test_width_and_height_that_are_exchanged_are_said(tmp_path, source, capsys, declared, exchanged):
     run = Predictions.open(runs.write(tmp_path / "run", source))
     samples = tuple(replace(sample, declared_size=declared) for sample in source.load())
-    _with_sizes(replace(source.load(), samples=samples), run)
+    with_sizes(replace(source.load(), samples=samples), run)
     said = capsys.readouterr().err
     assert "6 images are stored in another size than the annotations declare" in said
     assert ("of 6 of them width and height are exchanged, " in said) == exchanged
