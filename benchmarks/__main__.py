@@ -32,8 +32,8 @@ class Run:
 
 
 def available() -> list[str]:
-    """Names of the benchmarks, one a script in this folder but for the one that writes the READMEs' tables."""
-    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith("_") and path.stem != "readme")
+    """Names of the benchmarks, one a script in this folder but for those that write the READMEs."""
+    return sorted(path.stem for path in HERE.glob("*.py") if not path.stem.startswith(("_", "readme")))
 
 
 def machine() -> str:

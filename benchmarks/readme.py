@@ -1,11 +1,13 @@
-"""Tables of measured figures in the READMEs, written from what benchmarks/table.sh measured, so that none grows old.
+"""Tables and pictures of the READMEs, made of what benchmarks/table.sh measured and of what ./run_demo.sh left.
 
     benchmarks/table.sh CUB_200_2011 runs/table
-    python -m benchmarks.readme runs/table             # writes the tables
-    python -m benchmarks.readme runs/table --check     # names the READMEs that hold other ones
+    ./run_demo.sh
+    python -m benchmarks.readme runs/table --demo runs/demo     # writes the tables, and draws the pictures
+    python -m benchmarks.readme runs/table --check              # names the READMEs that hold other tables
 
-A table stands between <!-- figures: NAME --> and <!-- end of figures -->; the sentence above it says seeds, commits,
-and number of images. Sentences around it are written by hand, and read again after every change.
+A table stands between <!-- figures: NAME --> and <!-- end of figures -->, a picture between <!-- picture: NAME --> and
+<!-- end of picture -->. Each says commits; a table says seeds and number of images too. Sentences around them are
+written by hand, and read again after every change. A picture whose runs the demo lacks stays, and is named.
 """
 
 import re
@@ -16,11 +18,12 @@ from typing import Annotated, Any
 
 import tyro
 
+from benchmarks import readme_pictures
 from common.measuring.protocols import PROTOCOLS
 from common.runs.reader import Predictions
 from common.runs.tables import figure
 from common.system.errors import UserError, run_command
-from common.system.files import read_json, write_text
+from common.system.files import read_json, write_atomically, write_text
 from common.system.options import parse
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,10 +44,12 @@ table.sh does not make."""
 
 @dataclass(frozen=True)
 class Write:
-    """Write the READMEs' tables, or check them."""
+    """Write the READMEs' tables and pictures, or check the tables."""
 
-    results: Annotated[Path, tyro.conf.Positional]
-    """The folder that benchmarks/table.sh wrote."""
+    results: Annotated[Path | None, tyro.conf.Positional] = None
+    """The folder that benchmarks/table.sh wrote; the tables stay if omitted."""
+    demo: Path | None = None
+    """The folder of ./run_demo.sh in runs/; the pictures stay if omitted."""
     check: bool = False
     """Write nothing, and fail where a README holds another table."""
 
@@ -140,22 +145,24 @@ def _cell(row: dict[str, Any] | None) -> str:
     return f"{figure(row['gt_known'], 1)}{threshold}" + ("" if low is None else f"<br>{low:.0f} to {high:.0f}")
 
 
-def replaced(text: str, name: str, content: str, where: Path) -> str:
-    """A README with another table in the place of that name.
+def replaced(text: str, name: str, content: str, where: Path, kind: str = "figures") -> str:
+    """A README with another table, or picture, in the place of that name.
 
     Raises:
         UserError: it has no such place, or several.
     """
-    pattern = re.compile(rf"(<!-- figures: {re.escape(name)} -->\n).*?(\n<!-- end of figures -->)", re.DOTALL)
+    pattern = re.compile(rf"(<!-- {kind}: {re.escape(name)} -->\n).*?(\n<!-- end of {kind} -->)", re.DOTALL)
     if len(pattern.findall(text)) != 1:
-        raise UserError(f"not one place <!-- figures: {name} -->", where=where)
+        raise UserError(f"not one place <!-- {kind}: {name} -->", where=where)
     return pattern.sub(lambda found: f"{found[1]}\n{content}\n{found[2]}", text)
 
 
-def main() -> None:
-    """Run the command line."""
-    options = parse(Write, prog="python -m benchmarks.readme", description=__doc__)
-    results = Results.read(options.results)
+def write_tables(results: Results, check: bool) -> None:
+    """Put every table into its README, and print which READMEs had another one.
+
+    Raises:
+        UserError: one had, and `check` forbids to write.
+    """
     old = []
     for readme, (name, methods, sources) in TABLES.items():
         path = ROOT / readme
@@ -163,11 +170,44 @@ def main() -> None:
         wanted = replaced(text, name, table(results, methods, sources), path)
         if wanted != text:
             old.append(readme)
-            if not options.check:
+            if not check:
                 write_text(path, wanted)
-    if options.check and old:
+    if check and old:
         raise UserError(f"other figures stand in {', '.join(old)}", do="run it without --check")
     print("\n".join(old) or "every table is as measured")
+
+
+def draw_pictures(demo: Path, root: Path = ROOT) -> None:
+    """Draw every picture whose runs the demo holds, and put it into its READMEs with the commits of those runs."""
+    said = {}
+    for name, picture in readme_pictures.PICTURES.items():
+        try:
+            content, said[name] = readme_pictures.made(demo, name)
+        except UserError as error:
+            print(f"{picture.file} stays as it is: {error}")
+            continue
+        write_atomically(root / picture.file, lambda file, content=content: file.write(content))
+        print(picture.file)
+    for readme, places in readme_pictures.PLACES.items():
+        path = root / readme
+        text = path.read_text(encoding="utf-8")
+        for place in places:
+            if place.name in said:
+                text = replaced(
+                    text, place.name, readme_pictures.shown(readme, place, said[place.name]), path, "picture"
+                )
+        write_text(path, text)
+
+
+def main() -> None:
+    """Run the command line."""
+    options = parse(Write, prog="python -m benchmarks.readme", description=__doc__)
+    if options.results is None and (options.demo is None or options.check):
+        raise UserError("nothing to write was named", do="name what benchmarks/table.sh wrote, or --demo runs/demo")
+    if options.results is not None:
+        write_tables(Results.read(options.results), options.check)
+    if options.demo is not None and not options.check:
+        draw_pictures(options.demo)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,23 @@
 
 import importlib
 import os
+import re
+import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tyro
+from PIL import Image
 
-from benchmarks import readme
+from benchmarks import readme, readme_pictures
 from benchmarks.__main__ import available
+from common.datasets import DataSource
+from common.report.sheet import GAP, WORDS
+from common.runs import provenance
 from common.system.errors import UserError
+from tests import runs, small_cub
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -97,3 +105,43 @@ def test_every_table_has_its_place():
         assert readme.replaced(text, name, "a table", ROOT / path).count("\na table\n") == 1
     with pytest.raises(UserError, match="not one place <!-- figures: bas -->"):
         readme.replaced("no place", "bas", "a table", ROOT)
+
+
+def test_every_picture_has_its_place_and_its_file():
+    for path, places in readme_pictures.PLACES.items():
+        text = (ROOT / path).read_text(encoding="utf-8")
+        for place in places:
+            assert readme.replaced(text, place.name, "a picture", ROOT / path, "picture").count("\na picture\n") == 1
+        assert text.count("<!-- picture: ") == len(places)
+        assert all(
+            (ROOT / path).parent.joinpath(link).is_file() for link in re.findall(r"!\[[^]]*\]\((?!http)([^)]+)", text)
+        )
+    assert {place.name for places in readme_pictures.PLACES.values() for place in places} == set(
+        readme_pictures.PICTURES
+    )
+
+
+def test_pictures_are_drawn_from_a_demo_and_say_its_commits(tmp_path, monkeypatch, capsys):
+    """A demo that stopped after its photographs: their picture is drawn; the others stay, and are named."""
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+    monkeypatch.setattr(provenance, "_git_commit", lambda: "c0ffee1" + 33 * "0" + "-dirty")
+    for name in ("cam-features.pointwise_13", "grad-cam-features.pointwise_11", "dgl-features.pointwise_11",
+                 "grcam-features.pointwise_13"):  # fmt: skip
+        runs.write(tmp_path / f"demo/photographs/{name}-squash", source, method=name.split("-features")[0])
+    ids = tuple(sample.image_id for sample in source.load())[:2]
+    with_ids = replace(readme_pictures.PICTURES["photographs"], ids=ids)
+    monkeypatch.setitem(readme_pictures.PICTURES, "photographs", with_ids)
+    for path in readme_pictures.PLACES:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / path, tmp_path / path)
+    (tmp_path / "common/report").mkdir()
+    readme.draw_pictures(tmp_path / "demo", tmp_path)
+    said = capsys.readouterr().out
+    assert "common/report/methods.jpg stays as it is" in said
+    assert "no predictions cam/test/squash; expected one" in said
+    assert Image.open(tmp_path / "common/report/photographs.jpg").size == (2 * (220 + GAP), 4 * (WORDS + 165 + GAP))
+    written = (tmp_path / "grcam/README.md").read_text(encoding="utf-8")
+    assert "<!-- picture: photographs -->\n\n![Four photographs" in written
+    assert "](../common/report/photographs.jpg)\n\n*Last row: GRCAM's refined map" in written
+    assert "its runs are of commit c0ffee1-dirty.*\n\n<!-- end of picture -->" in written
+    assert (tmp_path / "bas/README.md").read_bytes() == (ROOT / "bas/README.md").read_bytes()

@@ -7,6 +7,7 @@
 `wsol COMMAND --help` explains its options. Each is the module that `python -m MODULE` runs, with the same options.
 """
 
+import difflib
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -94,6 +95,15 @@ def found(arguments: list[str]) -> tuple[str, list[str]] | None:
     return None
 
 
+def unknown(arguments: list[str]) -> str:
+    """Say that there is no such command, and which ones could be meant."""
+    first, both = arguments[0], " ".join(arguments[:2])
+    near = [name for name in COMMANDS if name.split()[0] == first]
+    near = near or difflib.get_close_matches(both, COMMANDS) or difflib.get_close_matches(first, COMMANDS)
+    said = both if near and " " in near[0] else first
+    return f"no command {said!r}; expected {'one of ' * (len(near) != 1)}{', '.join(near or COMMANDS)}"
+
+
 def main() -> NoReturn:
     """Run the command line."""
     arguments = sys.argv[1:]
@@ -108,7 +118,7 @@ def main() -> NoReturn:
         sys.exit(0)
     split = found(arguments)
     if split is None:
-        print(f"error: no command {' '.join(arguments[:2])!r}; expected one of {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"error: {unknown(arguments)}", file=sys.stderr)
         sys.exit(2)
     name, rest = split
     command = COMMANDS[name]

@@ -203,8 +203,8 @@ def method_of(checkpoint: str) -> str:
         return "bas"
     raise UserError(
         "the file does not say which method or network it is of", where=path,
-        do="say method; for a classifier of your own, arch as timm:<name>, torchvision:<name> or module:function, and "
-        "class_names, input_size",
+        do="say method (--method); for a classifier of your own, arch (--arch) as timm:<name>, torchvision:<name> or "
+        "module:function, and class_names (--class-names)",
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 COLOURS = ("#c2410c", "#0369a1", "#15803d", "#7e22ce", "#a16207", "#be123c", "#0f766e", "#4338ca")
-"""The runs' colours, in their order; report.css has lighter ones for a dark page."""
+"""The runs' colours, in their order, and again for dashed curves; report.css has lighter ones for a dark page."""
 MOST_CURVES = 6
 """Curves that one plot holds; more of them are split over several."""
 
@@ -86,12 +86,13 @@ def _curve(curve: Curve, number: int, span: float) -> list[str]:
     mark_x, mark_y = _mark(curve)
     dot_x, dot_y = _at(mark_x, mark_y, span)
     tip = html.escape(_words(curve))
-    row, run = TOP + PLOT_HEIGHT + 30 + 13 * number, f"run{curve.colour % len(COLOURS)}"
-    colour = COLOURS[curve.colour % len(COLOURS)]
+    again, place = divmod(curve.colour, len(COLOURS))
+    row, run, colour = TOP + PLOT_HEIGHT + 30 + 13 * number, f"run{place}" + " again" * (again % 2), COLOURS[place]
+    paint = f'class="dot {run}" fill="{colour}" stroke="{colour}"'
     return [
         _line(f"curve {run}", [_at(x, y, span) for x, y in known], colour, curve.label),
-        f'<circle class="dot {run}" cx="{dot_x}" cy="{dot_y}" r="3.5" fill="{colour}"><title>{tip}</title></circle>',
-        f'<circle class="dot {run}" cx="{LEFT + 4}" cy="{row - 3}" r="4" fill="{colour}"/>',
+        f'<circle {paint} cx="{dot_x}" cy="{dot_y}" r="3.5"><title>{tip}</title></circle>',
+        f'<circle {paint} cx="{LEFT + 4}" cy="{row - 3}" r="4"/>',
         _text("key", LEFT + 12, row, _words(curve)),
     ]
 

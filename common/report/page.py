@@ -235,8 +235,12 @@ def _threshold_charts(evaluations: Sequence[Evaluation], baselines: Sequence[Row
 
 
 def _colours(evaluations: Sequence[Evaluation]) -> dict[str, int]:
-    """The number of each run's colour, the same throughout the page; the two frames of one run share it."""
-    return {name: number for number, name in enumerate(dict.fromkeys(each.label for each in evaluations))}
+    """The number of each run's colour, the same throughout the page; the two frames of one run share it.
+
+    Runs that have maps come first, because they stand in more plots than those of boxes alone.
+    """
+    ordered = sorted(evaluations, key=lambda each: not each.predictions.has_maps)
+    return {name: number for number, name in enumerate(dict.fromkeys(each.label for each in ordered))}
 
 
 def _iou_charts(judged: Sequence[JudgedRun]) -> list[str]:

@@ -15,7 +15,7 @@ from common.evaluate import Evaluate
 from common.measuring.geometry import Frame
 from common.measuring.protocols import PROTOCOLS
 from common.pictures.overlays import draw
-from common.report import Report, build, figures, published
+from common.report import Report, build, figures, page, published
 from common.report.sheet import GAP, WORDS, sheet
 from common.runs.evaluation import evaluate
 from common.runs.record import Prediction
@@ -353,3 +353,17 @@ def test_long_names_stay_within_a_chart_of_intervals():
         figures.Whisker(name, 50.0, 40.0, 60.0) for name in ("cam", "dgl mobilenet_v1 Conv2d_11_pointwise, pseudo")
     )
     assert figures.whiskers("bas", [short, long]).count('textLength="316"') == 1
+
+
+def test_runs_of_a_page_are_told_apart_by_colour_or_dashes(tmp_path, source):
+    """Runs with maps, which stand in all plots, take the first colours; a ninth run takes the first one dashed."""
+    made = [runs.write(tmp_path / "boxes", source, method="boxes", maps=False),
+            runs.write(tmp_path / "maps", source, method="maps")]  # fmt: skip
+    evaluations, _ = evaluate(Evaluate(tuple(made), resamples=0, workers=1))
+    assert page._colours(evaluations) == {"maps mobilenet_v1": 0, "boxes mobilenet_v1": 1}
+    x = np.array([0.0, 0.5, 1.0])
+    drawn = figures.chart("bas", [figures.Curve("first", 0, x, 90 * x), figures.Curve("ninth", 8, x, 50 * x)])
+    assert re.findall(r'polyline class="(curve [^"]*)"[^>]*data-label="(\w+)"', drawn) == [
+        ("curve run0", "first"), ("curve run0 again", "ninth")
+    ]  # fmt: skip
+    assert drawn.count('class="dot run0 again"') == 2

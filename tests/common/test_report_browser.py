@@ -255,6 +255,14 @@ def test_tables_and_plots_are_saved(page):
     assert saved(page, page.locator("button.png").first.click).startswith(b"\x89PNG")
 
 
+def test_a_chart_of_intervals_is_saved_with_its_lines(page):
+    chart = page.locator(".plot:has(.whiskers)").first
+    drawn = saved(page, chart.locator("button.svg").click).decode()
+    assert drawn.startswith("<svg")
+    assert ".whisker{stroke:#1c1917}" in drawn
+    assert saved(page, chart.locator("button.png").click).startswith(b"\x89PNG")
+
+
 def test_a_class_leads_to_its_images(page):
     page.locator("#classes + details summary").click()
     page.locator("button.jump").first.click()
@@ -312,6 +320,8 @@ def test_on_a_phone_the_filters_are_shut(browser, page_file):
     page.wait_for_selector(".card")
     assert not page.locator("#frame").is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    names = page.locator("table.best tbody tr:first-child > :first-child")
+    assert names.bounding_box()["width"] < 150  # of some 340, so that figures are in view beside them
     page.close()
 
 

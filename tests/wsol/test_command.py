@@ -48,7 +48,7 @@ def test_words_of_a_command_are_its_name():
     assert command.found(["test", "dgl", "--checkpoint", "a"]) == ("test dgl", ["--checkpoint", "a"])
     done = run("trian", "bas")
     assert done.returncode == 2
-    assert "no command 'trian bas'; expected one of localize, label, prepare" in done.stderr
+    assert "no command 'trian bas'; expected one of train bas, train cam" in done.stderr
 
 
 @pytest.mark.slow

@@ -444,9 +444,6 @@ for (const chart of document.querySelectorAll(".chart")) {
     control("gallery").scrollIntoView();
   };
   chart.addEventListener("click", take);
-  const figure = chart.closest(".plot");
-  figure.querySelector(".svg").addEventListener("click", () => save(`${nameOf(chart)}.svg`, "image/svg+xml", standalone(chart)));
-  figure.querySelector(".png").addEventListener("click", () => savePng(chart));
   chart.addEventListener("keydown", (event) => {
     if (event.key === "Enter") take();
     const by = { ArrowLeft: -0.01, ArrowRight: 0.01 }[event.key];
@@ -456,15 +453,22 @@ for (const chart of document.querySelectorAll(".chart")) {
   });
 }
 
+for (const figure of document.querySelectorAll(".plot")) {
+  const chart = figure.querySelector("svg");
+  figure.querySelector(".svg").addEventListener("click", () => save(`${nameOf(chart)}.svg`, "image/svg+xml", standalone(chart)));
+  figure.querySelector(".png").addEventListener("click", () => savePng(chart));
+}
+
 // A plot as a file of its own: what the style sheet says of it is written into it.
 const nameOf = (chart) => chart.querySelector(".name").textContent;
 
 function standalone(chart) {
   const copy = chart.cloneNode(true);
-  copy.querySelector(".cursor").remove();
+  copy.querySelector(".cursor")?.remove();
   const style = document.createElementNS(chart.namespaceURI, "style");
   style.textContent = "svg{background:#fff;font:10px sans-serif}.name{font-size:12px;font-weight:600}polyline{fill:none}" +
-    ".grid{stroke:#d6d3d1;stroke-width:.6}.flat{stroke:#57534e;stroke-dasharray:4 3}.curve{stroke-width:1.8}";
+    ".grid{stroke:#d6d3d1;stroke-width:.6}.flat{stroke:#57534e;stroke-dasharray:4 3}.curve{stroke-width:1.8}" +
+    ".curve.again{stroke-dasharray:6 3}.dot{stroke-width:0}.dot.again{fill-opacity:0;stroke-width:1.8}.whisker{stroke:#1c1917}";
   copy.prepend(style);
   return new XMLSerializer().serializeToString(copy);
 }
