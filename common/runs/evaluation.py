@@ -258,7 +258,7 @@ def _measure(
     else:
         root = options.root or predictions.source.root
         raise UserError(f"none of the {without} images has a ground-truth box", where=root,
-                        do="look at the predictions with common.report, or localize again with boxes")  # fmt: skip
+                        do="look at them with common.report, or localize again with boxes (--data.boxes)")  # fmt: skip
     results, pixels = score(predictions, dataset, protocols, options.count_missing, options.workers)
     return Evaluation(predictions, samples, dataset, results, pixels, ())
 
