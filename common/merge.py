@@ -19,7 +19,7 @@ from common.system.errors import UserError, run_command
 from common.system.options import also, parse
 from common.system.progress import bar
 
-OF_A_PART = ("format", "data", "processes", "counts", "complete")
+OF_A_PART = ("format", "data", "processes", "counts", "complete", "verdicts")
 """Entries that the manifests of parts may differ in; of `data` the shard, its size and its fingerprint alone."""
 
 

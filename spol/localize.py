@@ -27,7 +27,7 @@ from common.system.errors import run_command
 from common.system.options import also, parse
 from spol import weights
 from spol.cls.checkpoint import Classifier, load
-from spol.config import recipe
+from spol.config import recipe, recipe_name
 from spol.preprocessing import Preprocessing
 from spol.segmentation import foreground, input_kind
 
@@ -44,8 +44,9 @@ class LocalizeImages:
     """Folder for <name>.jpg overlays and boxes.jsonl."""
     classifier: str | None = None
     """A final.pth of spol.cls.train, or imagenet:<arch>."""
-    recipe: Literal["cub", "imagenet"] = "cub"
-    """Data set whose released threshold applies: 0.2 (cub) or 0.8 (imagenet)."""
+    recipe: Literal["cub", "imagenet"] | None = None
+    """Data set whose released threshold applies: 0.2 (cub) or 0.8 (imagenet); by default that of the checkpoint's own
+    training, and cub where it does not say."""
     threshold: float | None = None
     """Probability above which a pixel is foreground."""
     frame: Literal["crop", "squash"] = "squash"
@@ -72,7 +73,10 @@ class Predictor:
         self.classifier: Classifier | None = load(options.classifier, 0) if options.classifier else None
         if self.classifier:
             for_inference(self.classifier.network, self.device)
-        released = recipe("seg", options.recipe).threshold
+        trained_on = self.loaded.record.get("trained_on")
+        name = trained_on.get("name") if isinstance(trained_on, dict) else None
+        asked = options.recipe or self.loaded.options.get("recipe")
+        released = recipe("seg", recipe_name(str(name), asked)).threshold
         self.threshold = released if options.threshold is None else options.threshold
 
     def _input(self, images: Sequence[np.ndarray], kind: str) -> Tensor:

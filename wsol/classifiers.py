@@ -57,10 +57,8 @@ class Own:
     class_names: tuple[str, ...] | None = None
     scores: Callable[[Any], Tensor] = scores_of
 
-    def as_method(
-        self, method: str, layer: str | int | nn.Module | None, names: tuple[str, ...] | None, device: str
-    ) -> ByMaps:
-        """Put the network into inference on a device, for a method.
+    def as_method(self, method: str, layer: str | int | nn.Module | None, device: str, sigmoid: bool) -> ByMaps:
+        """Put the network into inference on a device, for a method; `sigmoid` as for `wsol.load`.
 
         Raises:
             UserError: a network that can't be used, or images that are none of its.
@@ -69,17 +67,14 @@ class Own:
         model = for_inference(usable(self.model), where)
         dtype = _precision(model)
         count = self._outputs(model, torch.zeros(1, 3, self.input_size, self.input_size, device=where, dtype=dtype))
-        names = names or self.class_names
-        if names is not None and len(names) != count:
-            raise UserError(f"{len(names)} class names", expected=f"{count}, as the network has classes")
 
         def normalize(images: Tensor) -> Tensor:
             return normalized(images, self.mean, self.std, where).to(dtype)
 
         layer = 0 if layer is None else layer
         return ByMaps(
-            model, method, layer, normalize, self.architecture, names, count, where, self.input_size, self.reshape,
-            self.scores,
+            model, method, layer, normalize, self.architecture, self.class_names, count, where, self.input_size,
+            self.reshape, self.scores, sigmoid,
         )  # fmt: skip
 
     def _outputs(self, model: nn.Module, black: Tensor) -> int:
@@ -90,6 +85,7 @@ class Own:
             seen.extend(inputs[:1])
 
         handles = [one.register_forward_pre_hook(watch) for one in model.modules() if isinstance(one, nn.Conv2d)]
+        before = _random_state(black.device)
         try:
             with torch.no_grad():
                 output = model(black)
@@ -106,6 +102,14 @@ class Own:
         if seen:
             self._normalized_once(seen[0])
         _say_which(output)
+        if any(
+            isinstance(one, nn.BatchNorm1d | nn.BatchNorm2d) and one.running_mean is None for one in model.modules()
+        ):
+            print("note: the network's batch norm keeps no running statistics: an image's map depends on the images "
+                  "that it is looked at with")  # fmt: skip
+        if not torch.equal(before, _random_state(black.device)):
+            print("note: the network draws random numbers in inference, as a functional dropout without "
+                  "`training=self.training` does: an image's map is another one each time")  # fmt: skip
         return self.scores(output).shape[1]
 
     def _normalized_once(self, first: Tensor) -> None:
@@ -123,6 +127,10 @@ class Own:
                     "the network normalizes its images itself, so that they would be normalized twice",
                     do="say mean 0 0 0 and std 1 1 1",
                 )  # fmt: skip
+
+
+def _random_state(device: torch.device) -> Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
 
 
 def usable(model: Any) -> nn.Module:

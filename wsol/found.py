@@ -24,8 +24,9 @@ class Found:
         map: localization map (h, w) float32 in [0, 1], in the frame's size.
         rule: how a box is made of the map, and the threshold of `box`.
         method, architecture: what made it.
-        probabilities: (K,) float32, the softmax of the scores, and of a single score its sigmoid; None where there is
-            no classifier. Of a network that gives several labels at once they say the order alone.
+        probabilities: (K,) float32, the softmax of the scores; of a single score, or where `sigmoid` was said, the
+            sigmoid; None where there is no classifier. The softmax of a network that gives several labels at once
+            tells their order alone.
         class_names: of K classes; None where they are unknown.
         label: the class that was asked for; None where the method chose.
     """

@@ -62,6 +62,14 @@ class Label:
     """File with a class name a line, where the checkpoint does not say."""
     classifier: str | None = None
     """Classifier beside SPOL: a final.pth of stage cls, or imagenet:<arch>."""
+    input_size: int | None = None
+    """Side of the input of a classifier of your own; the library's if omitted."""
+    mean: tuple[float, float, float] | None = None
+    """RGB mean that its images in [0, 1] are normalized with; the library's if omitted."""
+    std: tuple[float, float, float] | None = None
+    """RGB deviation that its images are normalized with; the library's if omitted."""
+    sigmoid: bool = False
+    """Probabilities of a classifier of your own are each score's sigmoid, as where it gives several labels at once."""
     detection: tyro.conf.OmitArgPrefixes[DetectionOptions] = field(default_factory=DetectionOptions)
     """Rules by which maps become boxes."""
     pictured: int = 2000
@@ -92,6 +100,7 @@ def label(options: Label) -> list[str]:
     localizer = load(
         options.checkpoint, options.method, layer=options.layer, arch=options.arch, class_names=options.class_names,
         classifier=options.classifier, device=options.device, threshold=options.detection.threshold,
+        input_size=options.input_size, mean=options.mean, std=options.std, sigmoid=options.sigmoid,
     )  # fmt: skip
     sources = [DataSource("folder", options.folder, split) for split in present(options.folder) or [WHOLE]]
     datasets = [source.load() for source in sources]
@@ -149,6 +158,7 @@ def _localize(options: Label, localizer: Localizer, source: DataSource, dataset:
     method, numbers = localizer.method, _numbers(localizer, dataset)
     known = {dataset.class_names[label]: number for label, number in numbers.items()}
     classifier = None if options.classifier is None else _record(options.classifier)
+    images = {name: getattr(options, name) for name in ("input_size", "mean", "std", "sigmoid")}
     checkpoints = [each for each in (options.checkpoint, options.classifier) if each is not None]
     header = {
         "method": method.name,
@@ -160,6 +170,7 @@ def _localize(options: Label, localizer: Localizer, source: DataSource, dataset:
         "frame": localizer.kind,
         "options": {
             "layer": options.layer, "threshold": localizer.rule.threshold, "classes": known, "classifier": classifier,
+            **{name: value for name, value in images.items() if value},
         },
     }  # fmt: skip
     directory = options.out / "predictions" / source.split

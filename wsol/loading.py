@@ -30,13 +30,14 @@ def load(
     class_names: Names | None = None,
     classifier: str | None = None,
     variant: str | None = None,
-    recipe: Literal["cub", "imagenet"] = "cub",
+    recipe: Literal["cub", "imagenet"] | None = None,
     top_k: int | None = None,
     frame: str = "squash",
     threshold: float | None = None,
     input_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    sigmoid: bool = False,
     framework: str = "auto",
     device: str = "auto",
 ) -> Localizer:
@@ -53,15 +54,18 @@ def load(
         arch: of a file that does not say; for a plain state dict `timm:<name>`, `torchvision:<name>` or
             `module:function`, a function of yours that builds the network.
         class_names: the classes in their order, by number, or a file with a name a line or in JSON, where the
-            checkpoint does not say.
+            checkpoint does not say; the names that it says in another order are refused.
         classifier: of SPOL, which has none of its own: a final.pth of stage cls, or `imagenet:<arch>`.
         variant: of an authors' BAS file: CUB, ILSVRC or EXT.
-        recipe: of SPOL: whose released threshold, `cub` or `imagenet`.
+        recipe: of SPOL: whose released threshold, `cub` or `imagenet`; by default that of the checkpoint's own
+            training, and `cub` where it does not say.
         top_k: of BAS: how many of the best classes' maps are averaged where no class is asked for.
         frame: `squash`, the whole picture, or `crop`, its centre.
         threshold: of the box; by default as the method's own command stores it.
         input_size, mean, std: of a classifier of your own, mean and std RGB of images in [0, 1]; by default what timm
             or torchvision say of it, else 224 and ImageNet's. Images in [0, 255] are mean 0 0 0, std 1/255 each.
+        sigmoid: of a classifier of your own: probabilities are each score's sigmoid, as of a network that gives several
+            labels at once; by default all scores' softmax.
         framework: `auto`, `torch` or `tensorflow`, for a checkpoint that both can take.
         device: auto, cpu, cuda or cuda:N; of PyTorch.
 
@@ -77,14 +81,14 @@ def load(
         from wsol import classifiers
 
         found = classifiers.load(text, arch, input_size, mean, std)
-        made = found.as_method(_of_classifiers(method), layer, names, device)
+        made = found.as_method(_of_classifiers(method), layer, device, sigmoid)
     elif by_tensorflow := _by_tensorflow(text, method, framework):
-        made = _of_tensorflow(text, method or "dgl", layer, arch, names)
+        made = _of_tensorflow(text, method or "dgl", layer, arch)
     else:
-        made = _of_torch(text, method, layer, arch, names, classifier, variant, recipe, top_k, device)
-    of_images = {} if foreign else {"input_size": input_size, "mean": mean, "std": std}
-    _refuse_idle(made, of_images | {"classifier": classifier, "variant": variant, "top_k": top_k, "layer": layer},
-                 not foreign and by_tensorflow)  # fmt: skip
+        made = _of_torch(text, method, layer, arch, classifier, variant, recipe, top_k, device)
+    of_images = {} if foreign else {"input_size": input_size, "mean": mean, "std": std, "sigmoid": sigmoid or None}
+    of_methods = {"classifier": classifier, "recipe": recipe, "variant": variant, "top_k": top_k, "layer": layer}
+    _refuse_idle(made, of_images | of_methods, not foreign and by_tensorflow)
     return Localizer(_named(made, names), frame, threshold)
 
 
@@ -101,6 +105,7 @@ def cam(
     threshold: float | None = None,
     reshape: Any = None,
     scores: Callable[[Any], Any] | None = None,
+    sigmoid: bool = False,
     device: str = "auto",
 ) -> Localizer:
     """Localize with a classifier that you hold in memory.
@@ -114,7 +119,7 @@ def cam(
         input_size: side of its input; by default what timm says of its networks, else 224.
         mean, std: RGB, what images in [0, 1] are normalized with; by default what timm says of its networks, else
             ImageNet's. (0, 0, 0) and (1, 1, 1) of a network that normalizes its images itself.
-        frame, threshold, device: as for `load`.
+        frame, threshold, sigmoid, device: as for `load`.
         reshape: how a layer's output becomes (N, C, h, w) where it is none, such as `common.pytorch.maps.tokens()`; by
             default known of timm's and torchvision's ViT and Swin.
         scores: takes the scores (N, K), before a softmax, out of what the model returns; by default the tensor itself,
@@ -126,7 +131,8 @@ def cam(
     from wsol import classifiers
 
     own = classifiers.in_memory(model, input_size, mean, std, reshape, scores)
-    return Localizer(own.as_method(_of_classifiers(method), layer, _names(class_names), device), frame, threshold)
+    made = own.as_method(_of_classifiers(method), layer, device, sigmoid)
+    return Localizer(_named(made, _names(class_names)), frame, threshold)
 
 
 def _of_classifiers(method: str | None) -> str:
@@ -154,17 +160,16 @@ def _by_tensorflow(checkpoint: str, method: str | None, framework: str) -> bool:
     return is_tensorflows or framework == "tensorflow"
 
 
-def _of_tensorflow(
-    checkpoint: str, method: str, layer: str | int | None, arch: str | None, names: tuple[str, ...] | None
-) -> Method:
+def _of_tensorflow(checkpoint: str, method: str, layer: str | int | None, arch: str | None) -> Method:
     _need("tensorflow", "dgl_tf")
     layer = (0 if checkpoint.startswith("imagenet:") else 2) if layer is None else layer
     from common.tensorflow_files.architectures import ARCHITECTURES
     from wsol import tensorflow_methods
 
+    names = None
     if checkpoint.startswith("imagenet:"):
         arch = spelled_for(ARCHITECTURES, checkpoint.removeprefix("imagenet:"))
-        checkpoint, names = f"imagenet:{arch}", names or imagenet_names()
+        checkpoint, names = f"imagenet:{arch}", imagenet_names()
     elif arch is not None:
         arch = spelled_for(ARCHITECTURES, arch)
     if method == "grcam":
@@ -179,10 +184,9 @@ def _of_torch(
     method: str | None,
     layer: str | int | None,
     arch: str | None,
-    names: tuple[str, ...] | None,
     classifier: str | None,
     variant: str | None,
-    recipe: Literal["cub", "imagenet"],
+    recipe: Literal["cub", "imagenet"] | None,
     top_k: int | None,
     device: str,
 ) -> Method:
@@ -199,7 +203,7 @@ def _of_torch(
         return torch_methods.bas(Path(checkpoint), top_k, arch, variant, device)
     if method == "spol":
         return torch_methods.Spol(Path(checkpoint), classifier, recipe, device)
-    return torch_methods.of_classifier(checkpoint, method, 0 if layer is None else layer, names, device)
+    return torch_methods.of_classifier(checkpoint, method, 0 if layer is None else layer, device)
 
 
 def _need(framework: str, environment: str) -> None:
@@ -215,6 +219,7 @@ def _refuse_idle(made: Method, given: dict[str, Any], by_tensorflow: bool) -> No
     """
     used = {
         "classifier": made.name == "spol",
+        "recipe": made.name == "spol",
         "variant": made.name == "bas",
         "top_k": made.name == "bas",
         "layer": made.name in (("dgl", "grad-cam") if by_tensorflow else OF_ANY_CLASSIFIER),
@@ -229,13 +234,19 @@ def _named(made: Method, names: tuple[str, ...] | None) -> Method:
     """A method with the class names that were given.
 
     Raises:
-        UserError: as many as the network has classes there are not.
+        UserError: as many as the network has classes there are not, or they are those that the checkpoint says in
+            another order.
     """
     if names is not None:
         if made.num_classes is None:
             raise UserError(f"class names for {made.name} without a classifier", do="say classifier, or leave them out")
         if made.num_classes != len(names):
             raise UserError(f"{len(names)} class names", expected=f"{made.num_classes}, as the network has classes")
+        known = made.class_names
+        if known is not None and names != known and sorted(names) == sorted(known):
+            number = next(number for number, name in enumerate(known) if names[number] != name)
+            raise UserError("the checkpoint's class names in another order", expected=f"{known[number]!r} as class "
+                            f"{number}, not {names[number]!r}", do="leave class_names out")  # fmt: skip
         made.class_names = names
     return made
 

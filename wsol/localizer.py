@@ -92,10 +92,10 @@ class Localizer:
             picture: a path, a Pillow image (both are turned upright by their EXIF tag), or (H, W, 3) uint8 RGB; what
                 OpenCV reads is BGR and wants `image[..., ::-1]`.
             label: whose map is wanted, by number or name (GT-known); by default the method chooses, by its scores.
-                SPOL's map is of no class.
 
         Raises:
-            UserError: a file that is no readable image, or a class that the network has not.
+            UserError: a file that is no readable image, a class that the network has not, or one for SPOL, whose map is
+                of no class.
         """
         return self._localized([self.open(picture)], label)[0]
 
@@ -154,10 +154,14 @@ class Localizer:
         """Turn a class's name into its number.
 
         Raises:
-            UserError: there is no such class, or there are two.
+            UserError: there is no such class, there are two, or the method's map is of none.
         """
         names, count = self.method.class_names, self.method.num_classes
-        if label is None or count is None:
+        if label is None:
+            return None
+        if self.method.name == "spol":
+            raise UserError(f"class {label!r} for spol, whose map is of no class", do="leave label out")
+        if count is None:
             return None
         if isinstance(label, str):
             return _named(label, names)

@@ -48,8 +48,9 @@ class Localize:
     """Class whose map is wanted, by name or number; the method's own choice if omitted."""
     variant: Literal["CUB", "ILSVRC", "EXT"] | None = None
     """Variant of an authors' BAS file; recognized if omitted."""
-    recipe: Literal["cub", "imagenet"] = "cub"
-    """Data whose released threshold SPOL takes."""
+    recipe: Literal["cub", "imagenet"] | None = None
+    """Data whose released threshold SPOL takes; that of the checkpoint's own training if omitted, and cub's where it
+    does not say."""
     top_k: int | None = None
     """Number of best classes whose maps BAS averages; as released if omitted."""
     frame: Literal["crop", "squash"] = "squash"
@@ -62,6 +63,8 @@ class Localize:
     """RGB mean that its images in [0, 1] are normalized with; the library's if omitted."""
     std: tuple[float, float, float] | None = None
     """RGB deviation that its images are normalized with; the library's if omitted."""
+    sigmoid: bool = False
+    """Probabilities of a classifier of your own are each score's sigmoid, as where it gives several labels at once."""
     framework: Literal["auto", "torch", "tensorflow"] = "auto"
     """Framework, where both can take the checkpoint."""
     device: str = "auto"

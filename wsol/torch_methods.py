@@ -63,6 +63,7 @@ class ByMaps(UprightReader):
         side: of the network's input, instead of the frame's 224; None keeps the frame's.
         reshape: see `common.pytorch.maps.reshape`.
         scores: takes the scores out of what the network returns.
+        sigmoid: probabilities are each score's sigmoid, and not all scores' softmax.
         architecture, class_names, num_classes, device: as everywhere.
     """
 
@@ -70,10 +71,13 @@ class ByMaps(UprightReader):
         self, model: nn.Module, name: str, layer: str | int | nn.Module, normalize: Callable[[Tensor], Tensor],
         architecture: str, class_names: tuple[str, ...] | None, num_classes: int, device: torch.device,
         side: int | None = None, reshape: Any = None, scores: Callable[[Any], Tensor] = scores_of,
+        sigmoid: bool = False,
     ):  # fmt: skip
         self.mapper = maps.Mapper(model, (name,), (layer,), reshape=reshape, scores=scores)
         self.name, self.architecture, self.class_names, self.num_classes = name, architecture, class_names, num_classes
         self.normalize, self.device, self.side, self.box = normalize, device, side, BOXES[name]
+        # A network of one score is a classifier of yes and no, whose probability is the score's sigmoid.
+        self.sigmoid = sigmoid or num_classes == 1
 
     def look(self, images: Sequence[np.ndarray], kind: str, labels: Sequence[int] | None) -> list[Seen]:
         """See `wsol.localizer.Method`."""
@@ -84,8 +88,7 @@ class ByMaps(UprightReader):
         _need_finite(found.scores)
         ((_, raw),) = found.maps.items()
         made = [enlarged(one, frame.size) for one, frame in zip(raw.float().cpu().numpy(), frames, strict=True)]
-        # A network of one score is a classifier of yes and no, whose probability is the score's sigmoid.
-        return _seen(frames, made, found.scores.sigmoid() if self.num_classes == 1 else found.scores.softmax(dim=1))
+        return _seen(frames, made, found.scores.sigmoid() if self.sigmoid else found.scores.softmax(dim=1))
 
 
 BOXES = {
@@ -103,13 +106,15 @@ class Spol(UprightReader):
     Args:
         checkpoint: of stage seg.
         classifier: of stage cls, or `imagenet:<arch>`, or None.
-        recipe: whose released threshold, `cub` or `imagenet`.
+        recipe: whose released threshold, `cub` or `imagenet`; None for that of the checkpoint's own training.
         device: where it runs.
     """
 
     name = "spol"
 
-    def __init__(self, checkpoint: Path, classifier: str | None, recipe: Literal["cub", "imagenet"], device: str):
+    def __init__(
+        self, checkpoint: Path, classifier: str | None, recipe: Literal["cub", "imagenet"] | None, device: str
+    ):
         from spol.localize import LocalizeImages, Predictor
 
         options = LocalizeImages((), checkpoint, Path(), classifier, recipe, device=device)
@@ -155,17 +160,14 @@ def bas(path: Path, top_k: int | None, arch: str | None, variant: str | None, de
     )
 
 
-def of_classifier(
-    checkpoint: str, method: str, layer: str | int, class_names: tuple[str, ...] | None, device: str
-) -> ByLocalizer | ByMaps:
+def of_classifier(checkpoint: str, method: str, layer: str | int, device: str) -> ByLocalizer | ByMaps:
     """Load one of CAM's classifiers, a final.pth of its training or `imagenet:<arch>`, for a method that needs no more.
 
     Raises:
         UserError: no such checkpoint, or one of something else.
     """
     where = pick_device(device)
-    model, architecture, trained = _opened(checkpoint)
-    names = class_names or trained
+    model, architecture, names = _opened(checkpoint)
     for_inference(model, where)
     count = model.head.out_features
     if method == "cam" and layer in (0, "0"):

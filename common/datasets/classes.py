@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.datasets.known import imagenet_classes, imagenet_words, known_as
+from common.datasets.named import refuse_other_order
 from common.datasets.sample import Dataset
 from common.datasets.text import lines
 from common.system.errors import UserError, say
@@ -106,6 +107,12 @@ def match(
         return _of_numbers(range(outputs), outputs, where)  # a whole list of synsets is the authors' own numbering
     if imagenet or (names is None and outputs == IMAGENET_OUTPUTS and known_as(dataset) != "cub"):
         return _to_imagenet(dataset, outputs)
+    if names is None and outputs == IMAGENET_OUTPUTS + 1:
+        imagenets = _to_imagenet(dataset, IMAGENET_OUTPUTS).outputs
+        if imagenets:
+            say([f"note: {where}: its {outputs} outputs are taken as TF-Slim's: background, then ImageNet's classes; "
+                 "--data.class-index says otherwise"])  # fmt: skip
+            return _of_numbers([1 + number for number in imagenets], outputs, where)
     classes = dataset.class_names
     if names is None or not dataset.names_known:
         found = len(names) if names is not None else outputs
@@ -203,6 +210,7 @@ def renamed(dataset: Dataset, path: Path) -> Dataset:
     if not dataset.names_known:
         if len(dataset.class_names) > len(names):
             raise UserError(f"{len(names)} class names", where=path, expected=f"at least {len(dataset.class_names)}")
+        refuse_other_order(names, path)
         _refuse_other_order(dataset, names, path)
         return replace(dataset, class_names=names, names_known=True)
     number = {name: place for place, name in enumerate(names)}

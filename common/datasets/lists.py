@@ -27,7 +27,15 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from common.datasets.ilsvrc_classes import class_wnids
-from common.datasets.sample import Dataset, OnProblem, Sample, class_folders, fit_or_held, raise_problem
+from common.datasets.sample import (
+    Dataset,
+    OnProblem,
+    Sample,
+    class_folders,
+    fit_or_held,
+    folders_of_several_classes,
+    raise_problem,
+)
 from common.datasets.text import class_number, lines, new_id, not_inside_out, numbers
 from common.datasets.xml_files import boxes_of, read_annotation
 from common.measuring.boxes import as_boxes, from_xywh
@@ -91,8 +99,10 @@ def load(
     kept = fit_or_held(samples, split, held_per_class)
     class_names = tuple(names.get(label, str(label)) for label in range(classes))
     first = min((sample.label for sample in samples), default=0)
-    notes = (f"{file}: no image is of class 0; labels are counted from 0, and go from {first} to {classes - 1} here",)
-    return Dataset("list", split, kept, class_names, names_known=False, notes=notes if first else ())
+    notes = [f"{file}: no image is of class 0; labels are counted from 0, and go from {first} to {classes - 1} here"]
+    mixed = folders_of_several_classes((sample.image_id, sample.label) for sample in samples)
+    notes = (notes if first else []) + [f"{file}: {text}" for text in mixed]
+    return Dataset("list", split, kept, class_names, names_known=False, notes=tuple(notes))
 
 
 def read_bas(

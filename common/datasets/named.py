@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,18 @@ def class_names(path: Path) -> tuple[str, ...]:
             return ordered(json.loads("".join(texts)), str(path))
         except ValueError as error:
             raise UserError(f"no readable JSON ({error})", where=path, expected="a list, or names by number") from error
+    refuse_other_order(texts, path)
+    return tuple(texts)
+
+
+def refuse_other_order(texts: Sequence[str], path: Path) -> None:
+    """Refuse (`UserError`) lines that are numbered, before or behind the names, and stand in another order."""
     from_0, from_1 = list(range(len(texts))), list(range(1, len(texts) + 1))
     for find in (_NUMBERED.match, _NUMBERED_BEHIND.search):
         numbers = [int(found[1]) for text in texts if (found := find(text))]
         if sorted(numbers) != numbers and sorted(numbers) in (from_0, from_1):
             raise UserError("the lines are numbered, and stand in another order", where=path,
-                            expected="a name a line, in the order of the network's scores", do="sort them")  # fmt: skip
-    return tuple(texts)
+                            expected="a name a line, in the order of the classes", do="sort them")  # fmt: skip
 
 
 def ordered(names: Any, where: str) -> tuple[str, ...]:

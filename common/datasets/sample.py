@@ -187,6 +187,25 @@ def class_folders(images: Iterable[tuple[str, int]]) -> dict[int, str]:
     return {label: found[0] for label, found in own.items() if len(found) == 1}
 
 
+def folders_of_several_classes(images: Iterable[tuple[str, int]]) -> list[str]:
+    """Say that images of one folder are of several classes, where there are as many folders as classes.
+
+    So it is where labels stand in another order than paths. Where folders are no classes, nothing is said.
+
+    Args:
+        images: of each its id and label.
+    """
+    labels: dict[str, set[int]] = {}
+    for image_id, label in images:
+        labels.setdefault(image_id.rpartition("/")[0], set()).add(label)
+    mixed = [folder for folder, several in labels.items() if len(several) > 1]
+    if len(labels) < 2 or len(labels) != len(set().union(*labels.values())) or not mixed:
+        return []
+    shown = ", ".join(map(str, sorted(labels[mixed[0]])[:5]))
+    return [f"there are as many folders as classes, {len(labels)}, but images of one folder are of several classes in "
+            f"{len(mixed)} of them: {mixed[0]} has the labels {shown}"]  # fmt: skip
+
+
 def fit_or_held(samples: Iterable[Sample], split: str, held_per_class: int) -> tuple[Sample, ...]:
     """The samples that belong to `split`, of all training samples where it is `train` or `held`, else as they are.
 

@@ -18,7 +18,15 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from common.datasets.sample import Dataset, OnProblem, Sample, class_folders, fit_or_held, raise_problem
+from common.datasets.sample import (
+    Dataset,
+    OnProblem,
+    Sample,
+    class_folders,
+    fit_or_held,
+    folders_of_several_classes,
+    raise_problem,
+)
 from common.datasets.text import class_number, lines, new_id, numbers, whole_number
 from common.system.errors import UserError, inside
 from common.system.files import write_text
@@ -85,9 +93,11 @@ def load(
     kept = fit_or_held(samples, split, held_per_class) if held_per_class else tuple(samples)
     labelled = _labelled(metadata)
     names, first = _names(labelled), min((label for _, label in labelled), default=0)
-    notes = (f"{metadata}: no image is of class 0; labels are counted from 0, and go from {first} to "
-             f"{len(names) - 1} here",)  # fmt: skip
-    return Dataset(name, split, kept, names, names_known=False, notes=notes if first else ())
+    notes = [f"{metadata}: no image is of class 0; labels are counted from 0, and go from {first} to "
+             f"{len(names) - 1} here"]  # fmt: skip
+    mixed = folders_of_several_classes((sample.image_id, sample.label) for sample in samples)
+    notes = (notes if first else []) + [f"{folder}: {text}" for text in mixed]
+    return Dataset(name, split, kept, names, names_known=False, notes=tuple(notes))
 
 
 def _image_ids(path: Path, on_problem: OnProblem) -> dict[str, int]:

@@ -19,6 +19,7 @@ from common.pytorch import checkpoints, distributed
 from common.pytorch.data import TrainingLoader
 from common.pytorch.runtime import Runtime, precision, training_layout
 from common.runs.provenance import TRAINING, note_process
+from common.runs.record import apart
 from common.system.errors import UserError
 from common.system.files import write_json, write_text, writing
 from common.system.locks import hold, release
@@ -212,8 +213,10 @@ def _refuse_other(stored: dict[str, Any], config: dict[str, Any], folder: Path) 
     theirs = theirs if isinstance(theirs, dict) else {}
     differing = sorted(key for key in theirs.keys() | config.keys() if not alike(theirs.get(key), config.get(key)))
     if differing:
-        raise UserError(f"the folder holds another training: {', '.join(differing)} differ", where=folder,
-                        do="choose another --out or delete the folder")  # fmt: skip
+        nested = [key for key in differing if isinstance(theirs.get(key), dict)]
+        shown = "; ".join(f"{key}: {apart(theirs[key], config.get(key))}" for key in nested)
+        raise UserError(f"the folder holds another training: {', '.join(differing)} differ{shown and f' ({shown})'}",
+                        where=folder, do="choose another --out or delete the folder")  # fmt: skip
 
 
 def _random_state() -> dict[str, Any]:

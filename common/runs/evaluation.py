@@ -115,6 +115,7 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
     load = cache(DataSource.load)  # many runs share a data set
     held = _held_out(options, wanted, load)
     measured_runs = [_measure(directory, wanted, options, load, need_boxes) for directory in options.runs]
+    say(_not_measured(options, measured_runs))
     labels = label([measured.predictions for measured in measured_runs])
     evaluations, baselines = [], _Baselines(options)
     for measured, name in zip(measured_runs, labels, strict=True):
@@ -178,6 +179,13 @@ def held_out(options: EvaluationOptions) -> list[Evaluation]:
         UserError: as `evaluate`.
     """
     return _held_out(options, _wanted(options), cache(DataSource.load))
+
+
+def _not_measured(options: EvaluationOptions, measured_runs: Sequence[Evaluation]) -> list[str]:
+    """A note for each protocol that was asked for and measures in a frame that no run has."""
+    frames = {measured.predictions.manifest["frame"] for measured in measured_runs}
+    return [f"note: no run is in the frame {PROTOCOLS[name].frame!r} that the protocol {name} measures in"
+            for name in options.protocols if PROTOCOLS[name].frame not in frames]  # fmt: skip
 
 
 def _wanted(options: EvaluationOptions) -> list[Protocol]:
@@ -248,7 +256,7 @@ def _measure(
     predictions = Predictions.open(directory, options.incomplete)
     predictions.need("method", "architecture", "frame", "checkpoint")
     dataset = with_sizes(annotations_of(predictions, options.places, load), predictions)
-    say([*doubted(dataset, directory), *_of_which_class(predictions)])
+    say([*doubted(dataset, directory), *_of_which_class(predictions), *_of_which_part(predictions)])
     samples = {sample.image_id: sample for sample in dataset}
     without = sum(len(sample.boxes) == 0 for sample in dataset)
     if without < len(dataset):
@@ -306,3 +314,12 @@ def _of_which_class(predictions: Predictions) -> list[str]:
     if (predictions.manifest.get("options") or {}).get("map_class") != "predicted":
         return []
     return [f"note: {predictions.directory}: maps and boxes are of the predicted class, in GT-known's figures too"]
+
+
+def _of_which_part(predictions: Predictions) -> list[str]:
+    """A note where one machine's share of a split stands for the split."""
+    shard = predictions.manifest["data"].get("shard")
+    if shard is None:
+        return []
+    text = f"figures are of the part {shard} of the split alone; common.merge puts parts together"
+    return [f"note: {predictions.directory}: {text}"]

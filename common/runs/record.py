@@ -172,7 +172,16 @@ _LARGEST = 1e15
 """Bound of any number in a line; NaN and infinity are not below it."""
 
 
+def apart(stored: Any, value: Any) -> str:
+    """Two values as `A, not B`; of two records the entries that differ alone."""
+    if isinstance(stored, dict) and isinstance(value, dict):
+        differing = (key for key in stored.keys() | value.keys() if stored.get(key) != value.get(key))
+        keys = sorted(differing, key=str)
+        stored, value = ({key: each.get(key) for key in keys} for each in (stored, value))
+    return f"{shorten(stored)}, not {shorten(value)}"
+
+
 def shorten(value: Any) -> str:
     """A value as JSON, cut to what a message can hold."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 120 else f"{text[:117]}..."

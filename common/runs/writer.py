@@ -23,11 +23,11 @@ from common.runs.record import (
     MAPS,
     MASKS,
     Prediction,
+    apart,
     check_fields,
     lines_counted,
     map_path,
     read_lines,
-    shorten,
 )
 from common.system.errors import UserError, say
 from common.system.files import holds_files, need_file, read_json, write_json, writing
@@ -95,7 +95,7 @@ class PredictionsWriter:
             if not isinstance(manifest, dict) or not alike(manifest.get(name), value):
                 stored = manifest.get(name) if isinstance(manifest, dict) else manifest
                 raise UserError(
-                    f"the folder holds another run: its {name} is {shorten(stored)}, not {shorten(value)}",
+                    f"the folder holds another run: its {name} is {apart(stored, value)}",
                     where=self.directory,
                     do="choose another --out, or say --overwrite",
                 )

@@ -219,7 +219,11 @@ def inside(root: Path, relative: str, *, where: str | os.PathLike | None = None,
     )
     if bad:
         backslash = "\\" in relative and not relative.startswith("\\")
-        mends = (("write / in place of \\", backslash), ("write it relative to that folder", relative.startswith("/")))
+        mends = (
+            ("write / in place of \\", backslash),
+            ("write it relative to that folder", relative.startswith("/")),
+            ("give it a name in UTF-8, or where it has one, set PYTHONUTF8=1", re.search("[\ud800-\udfff]", relative)),
+        )
         raise UserError(f"path {relative!r} is not usable", where=where, line=line,
                         expected=f"a path that stays inside {root}",
                         do=next((do for do, fits in mends if fits), None))  # fmt: skip

@@ -81,9 +81,10 @@ def localize(options: Localize) -> list[Path]:
     header = {
         "method": "spol",
         "architecture": loaded.backbone,
-        "checkpoint": {**loaded.record, **({"verdicts": classified.sha256} if classified else {})},
+        "checkpoint": loaded.record,
         "data": data,
         "classifier": {"name": classified.classifier, "crops": classified.crops} if classified else None,
+        "verdicts": classified.sha256 if classified else None,
         "options": {
             **vars(options.preprocessing), "threshold": threshold, "maps": options.maps, "mode": options.mode,
             "trained_resize": loaded.options.get("resize", 256), "amp": options.amp,

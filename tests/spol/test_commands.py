@@ -289,7 +289,7 @@ def test_a_killed_localization_goes_on(trained, root, tmp_path, monkeypatch):
     next(iter(content["images"].values()))["scores"][0] = 0.123  # as of another training of the classifier
     other = tmp_path / "other.json"
     other.write_text(json.dumps(content))
-    with pytest.raises(UserError, match="holds another run: its checkpoint"):
+    with pytest.raises(UserError, match="holds another run: its verdicts is"):
         seg_test.localize(segmenting(root, trained, tmp_path / "whole", top1top5=other, batch_size=2))
     options = segmenting(root, trained, tmp_path / "run", top1top5=path, batch_size=2)
     killed_after(monkeypatch, seg_test, "foreground", 3)

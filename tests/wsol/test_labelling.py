@@ -124,6 +124,8 @@ def test_what_changes_the_maps_is_not_gone_on_with(tmp_path, folder, weights):
     """The same classes in another order: every folder's map was of another class."""
     out = tmp_path / "out"
     label(options(folder, weights, out))
+    with pytest.raises(UserError, match="the folder holds another run: its options"):
+        label(options(folder, weights, out, mean=(0.5, 0.5, 0.5)))
     weights[1].write_text("red\nblue\nviolet\n")
     try:
         with pytest.raises(UserError, match="the folder holds another run: its options"):

@@ -49,6 +49,30 @@ def test_a_network_of_one_score_says_its_sigmoid():
     assert 0.05 < expected < 0.95
 
 
+def test_several_labels_at_once_have_a_probability_each():
+    network = Net(4)
+    chosen, each = (cam(network, sigmoid=sigmoid)(PICTURE) for sigmoid in (False, True))
+    assert chosen.probabilities.sum() == pytest.approx(1, abs=1e-6)
+    odds = np.log(each.probabilities / (1 - each.probabilities))  # the scores
+    np.testing.assert_allclose(np.exp(odds) / np.exp(odds).sum(), chosen.probabilities, atol=1e-6)
+    np.testing.assert_array_equal(each.map, chosen.map)
+
+
+def test_networks_whose_inference_is_not_one_of_an_image_alone_are_named(capsys):
+    class Random(Net):
+        def forward(self, images):
+            return nn.functional.dropout(super().forward(images))
+
+    mixing = Net()
+    mixing.features.insert(1, nn.BatchNorm2d(5, track_running_stats=False))
+    cam(Net())
+    assert capsys.readouterr().out == ""
+    cam(mixing)
+    assert "depends on the images that it is looked at with" in capsys.readouterr().out
+    cam(Random(), method="dgl")
+    assert "the network draws random numbers in inference" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("mean", "std"), [
     ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 ])  # fmt: skip

@@ -242,10 +242,31 @@ def test_refusals_of_a_localizer(files, root):
         (lambda: wsol.load(files / "cam.pth", mean=(0.5,) * 3), "for a checkpoint that says what its images are"),
         (lambda: wsol.load(files / "cam.pth", top_k=2), "top_k 2 for cam of this checkpoint"),
         (lambda: wsol.load(files / "cam.pth", class_names=["a"]), "1 class names; expected 3, as the network has"),
+        (
+            lambda: wsol.load(files / "cam.pth", class_names=small_cub.CLASSES[::-1]),
+            f"the checkpoint's class names in another order; expected '{small_cub.CLASSES[0]}' as class 0",
+        ),
+        (
+            lambda: wsol.load(files / "spol.pth", "spol", device="cpu")(path, label=0),
+            "class 0 for spol, whose map is of",
+        ),
+        (lambda: wsol.load(files / "cam.pth", sigmoid=True), "sigmoid True for a checkpoint that says what"),
         (lambda: wsol.load(files / "spol.pth", "spol", class_names=["a"]), "class names for spol without a classifier"),
     ):
         with pytest.raises(UserError, match=message):
             call()
+
+
+@pytest.mark.parametrize(("trained_on", "recipe", "threshold"), [
+    (None, None, 0.2), ("cub", None, 0.2), ("ilsvrc", None, 0.8), ("ilsvrc", "cub", 0.2), ("cub", "imagenet", 0.8),
+])  # fmt: skip
+def test_spols_threshold_is_that_of_what_it_was_trained_on(files, tmp_path, trained_on, recipe, threshold):
+    path = files / "spol.pth"
+    if trained_on is not None:
+        config = {"method": "spol-seg", "class_names": ["a"], "trained_on": {"name": trained_on}, "options": {}}
+        path = tmp_path / "final.pth"
+        checkpoints.write(path, {"config": config, "model": spol_filled.network("seg").state_dict()})
+    assert wsol.load(path, "spol", recipe=recipe, device="cpu").rule.threshold == threshold
 
 
 def test_class_names_of_a_file_that_says_none(files, root):

@@ -112,6 +112,15 @@ def test_other_folders_have_no_label_in_the_imagenet_head(names, capsys):
         classes.which_map("label", found)
 
 
+def test_one_output_more_than_imagenets_is_tf_slims_background(capsys):
+    found = match(dataset("n01443537", "n01440764"), None, 1001)
+    assert found.outputs == (2, 1)  # goldfish is ImageNet's class 1, tench its class 0
+    assert [found.label(output) for output in (2, 1, 0)] == [0, 1, 2]
+    assert "its 1001 outputs are taken as TF-Slim's: background, then ImageNet's classes" in capsys.readouterr().err
+    assert match(dataset("cat nap", "dog day"), None, 1001).outputs == (0, 1)
+    assert match(dataset("n01443537", "n01440764"), ("n01440764", "n01443537"), 1001).outputs == (1, 0)
+
+
 def test_a_thousand_outputs_of_the_authors_are_imagenets_but_for_cub():
     birds = dataset("001.Black_footed_Albatross", "002.Laysan_Albatross", name="cub")
     assert match(birds, None, 1000).outputs == (0, 1)
@@ -174,6 +183,10 @@ def test_class_names_of_a_file(tmp_path):
     assert ([sample.label for sample in found], found.class_names) == ([2, 0], ("cat", "dog", "fox"))
     guessed = classes.renamed(dataset("val", "val", known=False), path)
     assert ([sample.label for sample in guessed], guessed.names_known) == ([0, 1], True)
+    path.write_text("1 dog\n0 cat\n")
+    with pytest.raises(UserError, match="names.txt: the lines are numbered, and stand in another order"):
+        classes.renamed(dataset("val", "val", known=False), path)
+    path.write_text("cat\ndog\nfox\n")
     with pytest.raises(UserError, match="names.txt: owl of the data set stand not in it"):
         classes.renamed(dataset("owl"), path)
     path.write_text("cat\ncat\n")

@@ -300,3 +300,14 @@ def test_labels_that_do_not_begin_at_0_are_said(tmp_path):
                              "to 2 here",)  # fmt: skip
     (tmp_path / "list.txt").write_text("a/1.jpg 0\nb/2.jpg 2\n")
     assert lists.load(tmp_path, tmp_path / "list.txt", "spol", "train").notes == ()
+
+
+@pytest.mark.parametrize(("labels", "said"), [
+    ("0011", False), ("1100", False), ("0101", True), ("0012", False), ("0000", False),
+])  # fmt: skip
+def test_labels_in_another_order_than_the_folders_are_named(tmp_path, labels, said):
+    paths = ("a/0.jpg", "a/1.jpg", "b/0.jpg", "b/1.jpg")
+    (tmp_path / "list.txt").write_text("".join(f"{path} {label}\n" for path, label in zip(paths, labels, strict=True)))
+    notes = lists.load(tmp_path, tmp_path / "list.txt", "dgl", "val").notes
+    assert notes == ((f"{tmp_path}/list.txt: there are as many folders as classes, 2, but images of one folder are of "
+                      "several classes in 2 of them: a has the labels 0, 1",) if said else ())  # fmt: skip

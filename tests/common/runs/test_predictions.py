@@ -12,7 +12,7 @@ from PIL import Image
 from common.datasets import DataSource
 from common.measuring.geometry import Frame
 from common.runs.reader import Places, Predictions, read_map
-from common.runs.record import Prediction, map_path
+from common.runs.record import Prediction, apart, map_path
 from common.runs.writer import PredictionsWriter, batches_left
 from common.system.errors import UserError
 from tests import runs, small_cub
@@ -294,3 +294,9 @@ def test_batches_are_those_of_an_uninterrupted_run():
     assert batches_left("abcdefgh", "cdh".__contains__, 3) == list("abcdefgh")
     assert batches_left("abcdefgh", "h".__contains__, 3) == list("gh")
     assert batches_left("abcdefgh", "".__contains__, 3) == []
+
+
+def test_what_tells_two_runs_apart_alone_is_shown():
+    one, other = {"a": 1, "b": [1], "long": "x" * 200}, {"a": 1, "b": [2], "c": None, "long": "x" * 200}
+    assert apart(one, other) == '{"b": [1]}, not {"b": [2]}'
+    assert apart({"a": 1}, "text") == '{"a": 1}, not "text"'

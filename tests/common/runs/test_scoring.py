@@ -187,6 +187,15 @@ def test_width_and_height_that_are_exchanged_are_said(tmp_path, source, capsys, 
     assert ("of 6 of them width and height are exchanged, " in said) == exchanged
 
 
+def test_what_figures_do_not_speak_of_is_said(tmp_path, source, capsys):
+    for shard, said in ((None, False), ("1/2", True)):
+        directory = runs.write(tmp_path / f"run {said}", replace(source, shard=shard))
+        evaluate(Evaluate((directory,), protocols=("grcam", "adl")[: 1 + said], workers=1, resamples=0))
+        noted = capsys.readouterr().err
+        assert ("figures are of the part 1/2 of the split alone" in noted) == said
+        assert ("no run is in the frame 'resize 256 crop 224' that the protocol adl measures in" in noted) == said
+
+
 def test_masks_of_every_kind(tmp_path):
     """Two of four columns are object; each file says so in its own way."""
     half = np.zeros((4, 4), np.uint8)

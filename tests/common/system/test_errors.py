@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -148,3 +149,10 @@ def test_paths_inside(tmp_path, path):
 def test_paths_that_leave_or_hide(tmp_path, path):
     with pytest.raises(UserError, match="is not usable"):
         inside(tmp_path, path)
+
+
+def test_a_name_that_is_not_utf_8_is_told():
+    with pytest.raises(
+        UserError, match="is not usable.* Give it a name in UTF-8, or where it has one, set PYTHONUTF8=1"
+    ):
+        inside(Path("root"), "B\udce4r/1.jpg")
