@@ -83,7 +83,7 @@ def test_the_layer_that_is_not_asked_for(monkeypatch, checkpoint, layer, taken):
     """A published classifier's is the last, as in PyTorch, a TensorFlow checkpoint's the release's."""
     asked = []
     monkeypatch.setattr("wsol.tensorflow_methods.Dgl", lambda _checkpoint, _name, number, *_: asked.append(number))
-    loading._of_tensorflow(checkpoint, "dgl", layer, "mobilenetv1", None)
+    loading._of_tensorflow(checkpoint, "dgl", layer, "mobilenetv1")
     assert asked == [taken]
 
 
