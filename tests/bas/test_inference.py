@@ -16,7 +16,7 @@ from common.measuring.metrics import LocalizationEvaluator, score_boxes
 from common.measuring.protocols import BAS
 from common.runs.reader import Predictions
 from common.system.errors import UserError
-from tests import fill, small_cub
+from tests import commands, fill, small_cub
 from tests.bas import filled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,9 +155,6 @@ def test_the_commands(made, tmp_path):
             cwd=ROOT, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        done = subprocess.run(
-            [sys.executable, "-m", module, *arguments, "--checkpoint", tmp_path / "none", "--out", tmp_path / "x"],
-            cwd=ROOT, capture_output=True, text=True,
-        )  # fmt: skip
+        done = commands.run(module, *arguments, "--checkpoint", tmp_path / "none", "--out", tmp_path / "x")
         assert done.returncode == 2
         assert "no such checkpoint" in done.stderr

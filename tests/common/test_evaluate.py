@@ -15,7 +15,7 @@ from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import evaluate
 from common.runs.tables import in_full, in_short, left_out_lines, render, side_by_side
 from common.system.errors import UserError
-from tests import fill, runs, small_cub
+from tests import commands, fill, runs, small_cub
 
 
 @pytest.fixture
@@ -354,7 +354,7 @@ def test_the_command(tmp_path, both):
     assert done.returncode == 0
     assert "| whole image" in done.stdout
     assert "over images" not in done.stdout
-    assert "over images" in command(*both, "--full").stdout
+    assert "over images" in commands.run("common.evaluate", *both, "--full").stdout
     stored = json.loads((tmp_path / "out.json").read_text())
     assert len(stored["curves"]) == len(PROTOCOLS)
     assert {row["protocol"] for row in stored["rows"]} == set(PROTOCOLS)

@@ -15,7 +15,7 @@ from common.exporting.evaluated import coco
 from common.measuring.protocols import PROTOCOLS
 from common.runs.evaluation import evaluate
 from common.system.errors import UserError
-from tests import runs, small_cub
+from tests import commands, runs, small_cub
 
 
 @pytest.fixture
@@ -193,11 +193,11 @@ def test_wsolevaluation_metadata_reads_back(exported, source):
 @pytest.mark.slow
 def test_the_command_names_its_files_and_does_not_overwrite(tmp_path, source):
     run = runs.write(tmp_path / "run", source)
-    command = [sys.executable, "-m", "common.export", str(run), "--out", str(tmp_path / "out")]
-    first = subprocess.run(command, capture_output=True, text=True)
+    arguments = [run, "--out", tmp_path / "out"]
+    first = subprocess.run([sys.executable, "-m", "common.export", *arguments], capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     assert len(first.stdout.splitlines()) == 6
-    second = subprocess.run(command, capture_output=True, text=True)
+    second = commands.run("common.export", *arguments)
     assert second.returncode == 2
     assert "there already" in second.stderr
 

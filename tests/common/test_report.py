@@ -21,7 +21,7 @@ from common.runs.evaluation import evaluate
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError
-from tests import runs, small_cub
+from tests import commands, runs, small_cub
 
 
 @pytest.fixture
@@ -311,12 +311,13 @@ def test_boxes_are_drawn_where_they_are():
 
 @pytest.mark.slow
 def test_a_page_is_not_overwritten_unless_asked_to(both, tmp_path):
-    command = [sys.executable, "-m", "common.report", *map(str, both), "--out", str(tmp_path / "page.html")]
-    assert subprocess.run(command, capture_output=True).returncode == 0
-    again = subprocess.run(command, capture_output=True, text=True)
+    arguments = [*both, "--out", tmp_path / "page.html"]
+    first = subprocess.run([sys.executable, "-m", "common.report", *arguments], capture_output=True)
+    assert first.returncode == 0
+    again = commands.run("common.report.page", *arguments)
     assert again.returncode == 2
     assert "the page is there already" in again.stderr
-    assert subprocess.run([*command, "--overwrite"], capture_output=True).returncode == 0
+    assert commands.run("common.report.page", *arguments, "--overwrite").returncode == 0
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from common.system.errors import UserError
 from spol import weights
 from spol.models import build
 from spol.options import TrainOptions, TrainSource
+from tests import commands
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,7 +92,7 @@ def test_export(tmp_path):
     assert done.returncode == 0, done.stderr
     again = torch.load(tmp_path / "model-8", weights_only=True)
     assert list(again) == list(network.state_dict())
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = commands.run("spol.weights", *command[3:])
     assert (done.returncode, "the file is there already" in done.stderr) == (2, True)
 
 

@@ -15,7 +15,7 @@ from common.pytorch.data import Augmentation, normalized
 from common.pytorch.runtime import Runtime
 from common.runs.reader import Predictions
 from common.system.errors import UserError
-from tests import layouts, small_cub
+from tests import commands, layouts, small_cub
 
 QUICK = {
     "epochs": 2,
@@ -300,7 +300,8 @@ def test_the_commands(root, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/crop/manifest.json").is_file()
-    done = command("localize", *data, "--checkpoint", tmp_path / "gone.pth", "--out", tmp_path / "out2")
+    gone = ["--checkpoint", tmp_path / "gone.pth", "--out", tmp_path / "out2"]
+    done = commands.run("common.pytorch.cam", "localize", *data, *gone)
     assert (done.returncode, done.stderr) == (2, f"error: {tmp_path / 'gone.pth'}: no such checkpoint\n")
 
 
