@@ -5,6 +5,7 @@ Their inputs are photographs of installed packages and the embedded data, so any
 
 import os
 import shutil
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,4 +171,5 @@ def _short(commit: str) -> str:
 def shown(readme: str, place: Place, said: str) -> str:
     """A picture as Markdown, with its words."""
     link = os.path.relpath(PICTURES[place.name].file, Path(readme).parent)
-    return f"![{place.shows}]({link})\n\n*{place.words} {said}*"
+    words = textwrap.fill(f"*{place.words} {said}*", width=128, break_long_words=False, break_on_hyphens=False)
+    return f"![{place.shows}]({link})\n\n{words}"

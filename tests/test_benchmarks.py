@@ -143,5 +143,5 @@ def test_pictures_are_drawn_from_a_demo_and_say_its_commits(tmp_path, monkeypatc
     written = (tmp_path / "grcam/README.md").read_text(encoding="utf-8")
     assert "<!-- picture: photographs -->\n\n![Four photographs" in written
     assert "](../common/report/photographs.jpg)\n\n*Last row: GRCAM's refined map" in written
-    assert "its runs are of commit c0ffee1-dirty.*\n\n<!-- end of picture -->" in written
+    assert "its runs are of commit c0ffee1-dirty.* <!-- end of picture -->" in " ".join(written.split())
     assert (tmp_path / "bas/README.md").read_bytes() == (ROOT / "bas/README.md").read_bytes()

@@ -205,7 +205,7 @@ def test_a_classifier_of_ones_own(tmp_path, root, monkeypatch):
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    ({"checkpoint": "plain.pth"}, "does not say which method or network it is of. Say method (--method); for a classifier of your own, arch (--arch) as timm"),
+    ({"checkpoint": "plain.pth"}, r"does not say which method .*Say method \(--method\); .*, arch \(--arch\) as timm"),
     ({"checkpoint": "plain.pth", "arch": "torchvision:resnet34"}, "the checkpoint is of another network: .* missing"),
     ({"checkpoint": "plain.pth", "arch": "torchvision:nonet"}, "torchvision has no classifier 'nonet'"),
     ({"checkpoint": "plain.pth", "arch": "nosuchmodule:build"}, "no 'build' in the module 'nosuchmodule'"),
