@@ -78,10 +78,19 @@ def load(
 
 
 def _odd_folders(classes: Sequence[str], image_ids: Sequence[str]) -> Iterator[str]:
-    """Notes: classes whose names differ in case alone, and images in folders called as masks' are."""
+    """Notes: classes whose names differ in case alone, images in several folders of a class, which may be classes
+    themselves, and images in folders called as masks' are.
+    """
     forms = Counter(name.casefold() for name in classes)
     if twice := [name for name in classes if forms[name.casefold()] > 1]:
         yield f"the classes {' and '.join(twice[:2])} differ in case alone, and are two classes"
+    below: dict[str, set[str]] = {}
+    for name, *folders, _ in (image_id.split("/") for image_id in image_ids):
+        below.setdefault(name, set()).update(folders[:1])
+    if parted := [name for name, folders in below.items() if len(folders) > 1]:
+        inner = some(sorted(below[parted[0]]), 2)
+        yield (f"the class {parted[0]} has images in several folders of its own, {inner}, which are no classes; "
+               f"{len(parted)} of {len(below)} classes are so")  # fmt: skip
     within = [image_id for image_id in image_ids if NO_IMAGES & {*image_id.lower().split("/")[1:-1]}]
     if within:
         what = number_of(len(within), "image lies in a folder called as one", "images lie in folders called as those")

@@ -287,6 +287,16 @@ def test_images_beside_their_masks_are_no_two_classes(tmp_path):
         load(tmp_path, "all")
 
 
+def test_folders_below_a_class_that_may_be_classes_are_said(tmp_path):
+    for name in ("bird/gull/1.png", "bird/tern/1.png", "cat/images/1.png", "dog/1.png"):
+        picture(tmp_path / "test" / name)
+    dataset = load(tmp_path, "test")
+    assert [sample.label for sample in dataset] == [0, 0, 1, 2]
+    assert dataset.notes == (
+        "the class bird has images in several folders of its own, gull, tern, which are no classes; 1 of 3 classes are so",
+    )
+
+
 def test_classes_in_two_cases_and_masks_among_images_are_said(tmp_path):
     for name in ("A/1.png", "a/1.png", "b/masks/1.png", "b/1.png"):
         picture(tmp_path / "test" / name)
