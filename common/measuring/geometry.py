@@ -188,7 +188,8 @@ def truncate(boxes: Boxes, frame: Frame) -> Boxes:
 def truncate_product(boxes: Boxes, frame: Frame) -> Boxes:
     """ADL: the same, but multiplied by the factor 256/side, which puts some whole numbers a last digit lower."""
     factor = _twice(frame.resized) / _twice(frame.original)
-    return np.trunc(as_boxes(boxes) * factor - _twice(frame.crop[:2]))
+    whole: Boxes = np.trunc(as_boxes(boxes) * factor - _twice(frame.crop[:2]))
+    return whole
 
 
 GROUND_TRUTH_RULES: dict[str, Callable[[Boxes, Frame], Boxes]] = {
