@@ -23,7 +23,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from common.measuring.geometry import CENTRE_CROP, Frame, seen_kind
 from common.system.errors import UserError
@@ -86,9 +86,8 @@ def read_rgb(path: Path, orientation: str = "ignore") -> np.ndarray:
     with _open(path) as image:
         try:
             image.load()
-            if orientation == "apply":
-                image = ImageOps.exif_transpose(image)
-            return _to_rgb(image, path)
+            pixels = _to_rgb(image, path)
+            return _turned(pixels, image) if orientation == "apply" else pixels
         except ImageError:
             raise
         except Exception as error:  # a damaged file fails in many ways, each decoder in its own
@@ -119,7 +118,7 @@ def from_pillow(image: Image.Image) -> np.ndarray:
         raise ImageError(f"the image has {image.width} x {image.height} pixels", where=where,
                          expected=f"1 to {MAX_PIXELS:,} in all")  # fmt: skip
     try:
-        return _to_rgb(ImageOps.exif_transpose(image), where)
+        return _turned(_to_rgb(image, where), image)
     except ImageError:
         raise
     except Exception as error:  # as in read_rgb
@@ -146,7 +145,12 @@ def upright(pixels: np.ndarray, path: Path) -> np.ndarray:
         ImageError: as `read_rgb`.
     """
     with _open(path) as image:
-        turn = _TURNS.get(_orientation(image))
+        return _turned(pixels, image)
+
+
+def _turned(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """Pixels as the image's tag says; Pillow's own turn fails where another tag can't be written again."""
+    turn = _TURNS.get(_orientation(image))
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 

@@ -1,8 +1,9 @@
 import io
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from common.pictures import images
 from common.pictures.images import (
@@ -76,6 +77,24 @@ def test_an_exif_rotation_is_ignored_unless_asked_for(tmp_path):
     assert read_rgb(path, orientation="apply").shape == (80, 60, 3)
     with pytest.raises(ValueError, match="unknown orientation"):
         read_rgb(path, orientation="turn")
+
+
+def test_another_tag_that_is_damaged_keeps_no_picture_from_being_turned(tmp_path):
+    """A width's resolution that is text: Pillow can't write such tags again, which its own turn would."""
+    entries = struct.pack("<HHIHH", 0x112, 3, 1, 6, 0) + struct.pack("<HHI4s", 0x11A, 2, 4, b"abc")
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + struct.pack("<I", 0)
+    path = save(tmp_path / "a.jpg", colours(), exif=exif, quality=95)
+    expected = np.rot90(read_rgb(path), -1)
+    np.testing.assert_array_equal(read_rgb(path, orientation="apply"), expected)
+    with Image.open(path) as lazy:
+        np.testing.assert_array_equal(images.from_pillow(lazy), expected)
+
+
+def test_every_turn_is_pillows():
+    picture = Image.fromarray(fill.image(6, 8, 3))
+    for orientation in range(10):
+        picture.getexif()[0x0112] = orientation
+        np.testing.assert_array_equal(images.from_pillow(picture), np.asarray(ImageOps.exif_transpose(picture)))
 
 
 def test_the_first_of_several_pictures(tmp_path):
