@@ -12,7 +12,9 @@ The `.npy` is a pickled dictionary, `{path: [bool, bool]}`. It is read by an unp
 array and its type and nothing else, so a file that would run code, or take memory for an array, is refused.
 """
 
+import hashlib
 import io
+import json
 import pickle
 import pickletools
 import reprlib
@@ -27,9 +29,8 @@ from common.datasets import Sample
 from common.datasets.sample import MAX_CLASSES
 from common.pytorch import pickles
 from common.runs.reader import Predictions
-from common.runs.record import LINES
 from common.system.errors import UserError
-from common.system.files import need_file, read_json, sha256, write_atomically, write_json
+from common.system.files import need_file, read_json, write_atomically, write_json
 
 FORMAT = 1
 MOST_REPETITIONS = 32
@@ -57,7 +58,6 @@ class Verdicts:
     Attributes:
         by_image: by image id, or by the path in the original's list file.
         classifier: its name.
-        sha256: of the file, or of a predictions directory's lines.
         crops: of each image that it looked at; None where nothing says so.
         labels: true classes as the classifier's data set had them, by image id, where the file says them.
         skipped: why an image has no verdict, by image id.
@@ -67,11 +67,21 @@ class Verdicts:
 
     by_image: Mapping[str, Verdict | tuple[bool, bool]]
     classifier: str
-    sha256: str
     crops: int | None = None
     labels: Mapping[str, int] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     trained_images: Any = None
+
+    @property
+    def sha256(self) -> str:
+        """The digest of what is said of the images, whatever file says it and wherever they lie."""
+        rows: dict[str, Any] = {}
+        for name, said in self.by_image.items():
+            if isinstance(said, Verdict):
+                rows[name] = [said.top5, [float(score) for score in said.scores or ()]]
+            else:
+                rows[name] = said
+        return hashlib.sha256(json.dumps(rows, sort_keys=True).encode()).hexdigest()
 
     def _key(self, image_id: str) -> str:
         return image_id if image_id in self.by_image else image_id.rsplit("/", 1)[-1]
@@ -138,9 +148,9 @@ def read(path: Path) -> Verdicts:
         name, crops = classifier.get("name", "unknown"), classifier.get("crops")
         labels = {entry.image_id: entry.label for entry in predictions.entries}
         said = (predictions.manifest.get("data") or {}).get("trained_images")
-        return Verdicts(found, name, sha256(path / LINES), crops, labels, predictions.skipped, said)
+        return Verdicts(found, name, crops, labels, predictions.skipped, said)
     if path.suffix == ".npy":
-        return Verdicts(read_npy(path), "top1top5.npy", sha256(path))
+        return Verdicts(read_npy(path), "top1top5.npy")
     return _read_json(path)
 
 
@@ -163,7 +173,7 @@ def _read_json(path: Path) -> Verdicts:
         skipped = {str(name): str(reason) for name, reason in content.get("skipped", {}).items()}
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"no classification result ({error})", where=path, do="write it with spol.cls.test") from error
-    return Verdicts(found, classifier, sha256(path), 1, labels, skipped, said)
+    return Verdicts(found, classifier, 1, labels, skipped, said)
 
 
 def write_results(

@@ -185,6 +185,12 @@ def test_verdicts_survive_a_round_trip_and_the_original_file(tmp_path):
     verdicts.write_results(tmp_path / "classification.json", found, "b7", {}, skipped, labels)
     again = verdicts.read(tmp_path / "classification.json")
     assert again.by_image == found
+    moved = {"data": {"root": "elsewhere"}}
+    verdicts.write_results(tmp_path / "moved.json", dict(reversed(found.items())), "b7", moved, skipped, labels)
+    assert verdicts.read(tmp_path / "moved.json").sha256 == again.sha256
+    found["001.A/im_1.jpg"] = Verdict((1, 0), (0.9, 0.2))
+    verdicts.write_results(tmp_path / "other.json", found, "b7", {}, skipped, labels)
+    assert verdicts.read(tmp_path / "other.json").sha256 != again.sha256
     assert again.of(SAMPLE, 200) == found["001.A/im_0.jpg"]
     again.check([SAMPLE, Sample("001.A/im_8.jpg", Path("x"), 0)], tmp_path)  # could not be read, which is no fault
     assert again.why_none("001.A/im_8.jpg") == "not classified: the file is empty"
