@@ -83,14 +83,17 @@ def lines(runs: Sequence[Predictions], validation: Iterable[Predictions | None] 
     """
     found, unknown = [], []
     validation = {held.directory: held for held in validation if held is not None}.values()
-    for predictions, kind in [*((run, "") for run in runs), *((held, "validation ") for held in validation)]:
+    every = [*((run, "") for run in runs), *((held, "validation ") for held in validation)]
+    for predictions, kind in every:
         leak = of(predictions)
         if leak.remark:
             found.append(f"{kind}{predictions.directory}: {leak.text}{_named(leak.images or leak.chosen)}")
         elif not leak.known:
             unknown.append(f"{kind}{predictions.directory}")
     if unknown:
-        found.append(f"whether these images were trained on is unknown for: {', '.join(unknown)}")
+        all_of_many = SHOWN < len(unknown) == len(every)
+        named = f"all {len(every)} predictions directories" if all_of_many else f": {', '.join(unknown)}"
+        found.append(f"whether these images were trained on is unknown for{' ' * all_of_many}{named}")
     return found
 
 

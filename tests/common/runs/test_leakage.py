@@ -58,6 +58,11 @@ def test_other_peoples_code_is_unknown(tmp_path, source, capsys, monkeypatch):
     main()
     said = capsys.readouterr().out
     assert f"whether these images were trained on is unknown for: {path}\n" in said
+    six = [Predictions.open(runs.write(tmp_path / name, source)) for name in "abcdef"]
+    assert leakage.lines(six) == ["whether these images were trained on is unknown for all 6 predictions directories"]
+    assert leakage.lines([*six[:5], Predictions.open(run(tmp_path, "ours", source, []))])[0].endswith(
+        f", {tmp_path / 'e'}"
+    )
     manifest = Predictions.open(path).manifest
     del manifest["data"]["trained_images"]
     assert not leakage.of(replace(Predictions.open(path), manifest=manifest)).known
