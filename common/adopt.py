@@ -8,7 +8,7 @@ copy, and counted:
 
 | a map | becomes |
 |---|---|
-| of uint8 (0 to 255) or bool | a float, divided by 255, or 1 for true |
+| of uint8 (0 to 255) or bool | a float, divided by 255, unless no map exceeds 1; or 1 for true |
 | with axes of one, such as 1 x 224 x 224 | the same without them |
 | that leaves [0, 1] by at most 0.001, as rounding does | clipped |
 | of another size | resized bilinearly where `--resize` says what it shows |
@@ -99,10 +99,11 @@ def adopt(options: Adopt) -> None:
         raise UserError("the folder holds maps of its own", where=maps, do="choose another --out")
     since = _last_written(options.out)
     writer = PredictionsWriter(options.out, header, options.overwrite)
-    _refuse_changed(options, dataset, writer, since)
+    greatest = 255 if _exceed_one(options.maps, dataset) else 1
+    _refuse_changed(options, dataset, writer, since, greatest)
     named: dict[str, list[str]] = {}
     for sample in bar(dataset, total=len(dataset), desc="reading maps") if not writer.complete else ():
-        for what in _adopt_one(options, sample, writer):
+        for what in _adopt_one(options, sample, writer, greatest):
             named.setdefault(what, []).append(sample.image_id)
     for what, image_ids in named.items():
         if what.startswith(LEFT_OUT):
@@ -125,7 +126,20 @@ def _last_written(directory: Path) -> int:
     return lines.stat().st_mtime_ns if lines.is_file() else 0
 
 
-def _refuse_changed(options: Adopt, dataset: Dataset, writer: PredictionsWriter, since: int) -> None:
+def _exceed_one(maps: Path, dataset: Dataset) -> bool:
+    """Whether a map of uint8 exceeds 1: one that doesn't is as dark as it looks then, and no mask of 0 and 1."""
+    for sample in dataset:
+        try:
+            found = open_map(inside(maps, f"{sample.image_id}.npy"))
+            usable = found.dtype == np.uint8 and 0 < found.size <= LARGEST_INPUT**2
+            if usable and found.max() > 1:
+                return True
+        except UserError:  # is left out when its turn comes
+            continue
+    return False
+
+
+def _refuse_changed(options: Adopt, dataset: Dataset, writer: PredictionsWriter, since: int, greatest: int) -> None:
     """Refuse (`UserError`) to go on where maps that were taken in, or left out, are others now."""
     newer = []
     for sample in dataset if writer.done else ():
@@ -135,18 +149,20 @@ def _refuse_changed(options: Adopt, dataset: Dataset, writer: PredictionsWriter,
     if not newer:
         return
     entries = {entry.image_id: entry for entry in Predictions.open(options.out, incomplete=True).entries}
-    changed = [sample.image_id for sample in newer if not _is_as_taken(options, sample, entries.get(sample.image_id))]
+    changed = [
+        sample.image_id for sample in newer if not _is_as_taken(options, sample, entries.get(sample.image_id), greatest)
+    ]
     if changed:
         writer.close()
         raise UserError(f"{len(changed)} of its maps are others than when they were taken in, {changed[0]}.npy among "
                         "them", where=options.maps, do="say --overwrite to take all maps in again")  # fmt: skip
 
 
-def _is_as_taken(options: Adopt, sample: Sample, entry: Prediction | None) -> bool:
+def _is_as_taken(options: Adopt, sample: Sample, entry: Prediction | None, greatest: int) -> bool:
     """Whether taking an image's map in again would give what is there: its line, and its map where that is a copy."""
     try:
         frame = Frame.of_kind(FRAMES[options.frame], sample.size)
-        taken, changes = take(inside(options.maps, f"{sample.image_id}.npy"), frame, options.resize)
+        taken, changes = take(inside(options.maps, f"{sample.image_id}.npy"), frame, options.resize, greatest)
     except UserError:
         return entry is None
     if entry is None or not np.array_equal(_prediction(options, sample, frame, taken).boxes, entry.boxes):
@@ -168,13 +184,13 @@ def _is_adopted(directory: Path) -> bool:
     return isinstance(checkpoint, dict) and checkpoint.get("name") == ADOPTED
 
 
-def _adopt_one(options: Adopt, sample: Sample, writer: PredictionsWriter) -> list[str]:
+def _adopt_one(options: Adopt, sample: Sample, writer: PredictionsWriter, greatest: int) -> list[str]:
     """Write an image's line, and its map where it isn't linked; gives what was changed, or why it is left out."""
     path = inside(options.maps, f"{sample.image_id}.npy")
     try:
         _need_map(options.maps, sample.image_id)
         frame = Frame.of_kind(FRAMES[options.frame], sample.size)
-        taken, changes = take(path, frame, options.resize)
+        taken, changes = take(path, frame, options.resize, greatest)
     except ImageError as problem:
         reason, changes = problem.found, []
     except UserError as problem:
@@ -210,13 +226,14 @@ def _link(path: Path, place: Path) -> None:
         place.symlink_to(path)
 
 
-def take(path: Path, frame: Frame, resize: str = "no") -> tuple[np.ndarray, list[str]]:
+def take(path: Path, frame: Frame, resize: str = "no", greatest: int = 1) -> tuple[np.ndarray, list[str]]:
     """A map of somebody else's as ours are, and what was changed in it; see the table above.
 
     Args:
         path: the `.npy` file.
         frame: what it shows, or is cut and resized to show.
         resize: `no`, or `frame` or `image`: what a map of another size shows.
+        greatest: value of uint8 that is 1 where this map alone doesn't exceed 1; 255 where another does.
 
     Returns:
         (H, W) float32 or float64 in [0, 1], of the frame's size.
@@ -234,7 +251,7 @@ def take(path: Path, frame: Frame, resize: str = "no") -> tuple[np.ndarray, list
     if size != tuple(frame.size) and resize == "no":
         raise UserError(f"{size[0]}x{size[1]}, not {frame.size[0]}x{frame.size[1]}", where=path)
     if found.dtype == np.uint8:
-        greatest = 255 if found.max() > 1 else 1
+        greatest = 255 if found.max() > 1 else greatest
         found = found / np.float32(greatest)
         changes.append("uint8 divided by 255" if greatest > 1 else "uint8 of 0 and 1 taken as such")
     elif found.dtype == bool:

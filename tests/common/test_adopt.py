@@ -53,6 +53,23 @@ def test_again(tmp_path, source, maps):
     assert len(Predictions.open(tmp_path / "adopted").entries) == 6
 
 
+def test_a_dark_map_of_8_bits_is_no_mask(tmp_path, source, maps, capsys):
+    """Its ones are of 255 where another map of its folder has more than 1, and alone they are object."""
+    dark, *others = sorted(maps.rglob("*.npy"))
+    ones = np.zeros((224, 224), np.uint8)
+    ones[:100, :100] = 1
+    np.save(dark, ones)
+    for path in others:
+        np.save(path, 200 * ones)
+    adopt(Adopt(maps, source, tmp_path / "dark", "theirs"))
+    assert "uint8 divided by 255: 6 of 6 images" in capsys.readouterr().out
+    assert np.load(tmp_path / "dark/maps" / dark.relative_to(maps)).max() == np.float32(1 / 255)
+    for path in others:
+        np.save(path, ones)
+    adopt(Adopt(maps, source, tmp_path / "masks", "theirs"))
+    assert "uint8 of 0 and 1 taken as such: 6 of 6 images" in capsys.readouterr().out
+
+
 def test_maps_that_changed_since_are_taken_in_with_overwrite(tmp_path, source, maps):
     """One that is linked to, one that was copied, one that was left out; the same maps written anew are no change."""
     linked, copied, left_out = sorted(maps.rglob("*.npy"))[:3]
