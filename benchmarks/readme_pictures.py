@@ -22,7 +22,7 @@ WINDOW = {"width": 1250, "height": 1000}
 
 
 def drawn(demo: Path, runs: Sequence[Path], held: Sequence[Path], ids: Sequence[str]) -> bytes:
-    """A sheet of a demo's runs as JPEG, a row each; without ids of five images, spread evenly."""
+    """A sheet of a demo's runs as JPEG, a row each; it shows five images, spread evenly, where no ids are given."""
     evaluations, _ = evaluate(EvaluationOptions(tuple(runs), tuple(held), resamples=0))
     return encode(sheet(evaluations, count=5, width=220 if ids else 180, ids=ids), ".jpg")
 

@@ -1,6 +1,7 @@
 """The benchmarks measure, and are no tests; but each must start."""
 
 import importlib
+import io
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tyro
 from PIL import Image
@@ -15,6 +17,7 @@ from PIL import Image
 from benchmarks import readme, readme_pictures
 from benchmarks.__main__ import available
 from common.datasets import DataSource
+from common.report import Report, build
 from common.report.sheet import GAP, WORDS
 from common.runs import provenance
 from common.system.errors import UserError
@@ -145,3 +148,18 @@ def test_pictures_are_drawn_from_a_demo_and_say_its_commits(tmp_path, monkeypatc
     assert "](../common/report/photographs.jpg)\n\n*Last row: GRCAM's refined map" in written
     assert "its runs are of commit c0ffee1-dirty.* <!-- end of picture -->" in " ".join(written.split())
     assert (tmp_path / "bas/README.md").read_bytes() == (ROOT / "bas/README.md").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_pages_picture_is_what_a_browser_shows(tmp_path):
+    with pytest.raises(UserError, match=r"report\.html: no page\. Let run_demo\.sh run to its end"):
+        readme_pictures.photographed(tmp_path, (), (), ())
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed in this environment")
+    if not any(map(shutil.which, readme_pictures.BROWSERS)):
+        pytest.skip("no chromium on PATH (apt-get install chromium)")
+    run = runs.write(tmp_path / "cam", DataSource("cub", small_cub.make(tmp_path / "CUB"), "test"))
+    (tmp_path / "report.html").write_text(build(Report((run,), resamples=0, workers=1)))
+    picture = np.asarray(Image.open(io.BytesIO(readme_pictures.photographed(tmp_path, (), (), ()))), int)
+    assert picture.shape == (readme_pictures.WINDOW["height"], readme_pictures.WINDOW["width"], 3)
+    coloured = np.ptp(picture, axis=2) > 60  # all else on a light page is grey, but for a slider and two swatches
+    assert coloured.sum() > 10_000  # 222,120 here, 439 of them above the cards
