@@ -48,8 +48,17 @@ def command_lines(tmp_path, script, *arguments) -> list[list[str]]:
 
 
 @pytest.mark.slow
-def test_the_tables_script_asks_for_what_there_is(tmp_path, monkeypatch):
-    """Every command that benchmarks/table.sh runs, hours apart, takes the options that it is given."""
+@pytest.mark.parametrize(
+    ("script", "modules"),
+    [
+        ("benchmarks/table.sh CUB out 3 4", {
+            "common.pytorch.cam", "bas.train", "spol.seg.test", "dgl_tf.test", "grcam.generate_predicted_bbox",
+            "common.evaluate", "common.compare"}),
+        ("benchmarks/scenes.sh out 3 4", {"common.prepare", "bas.segmentation.run", "bas.segmentation.maps", "common.evaluate"}),
+    ],
+)  # fmt: skip
+def test_the_scripts_of_tables_ask_for_what_there_is(script, modules, tmp_path, monkeypatch):
+    """Every command that they run, hours apart, takes the options that it is given."""
     pytest.importorskip("torch")
     pytest.importorskip("tensorflow")
     tyros = tyro.cli
@@ -59,11 +68,12 @@ def test_the_tables_script_asks_for_what_there_is(tmp_path, monkeypatch):
         raise ParsedError
 
     monkeypatch.setattr(tyro, "cli", parsed)
-    (tmp_path / "CUB").mkdir()
-    (tmp_path / "out").mkdir()
-    asked = command_lines(tmp_path, "benchmarks/table.sh", tmp_path / "CUB", tmp_path / "out", "3", "4")
-    assert {"common.pytorch.cam", "bas.train", "spol.seg.test", "dgl_tf.test", "grcam.generate_predicted_bbox",
-            "common.evaluate", "common.compare"} <= {module for module, *_ in asked}  # fmt: skip
+    for folder in ("CUB", "out"):
+        (tmp_path / folder).mkdir()
+    name, *arguments = script.split()
+    places = [tmp_path / each if (tmp_path / each).is_dir() else each for each in arguments]
+    asked = command_lines(tmp_path, name, *places)
+    assert modules <= {module for module, *_ in asked}
     for module, *words in asked:
         monkeypatch.setattr("sys.argv", [module, *words])
         with pytest.raises(ParsedError):

@@ -3,6 +3,8 @@
     python -m bas.segmentation.maps --bas runs/seg/bas/final.pth --cam runs/seg/cam/final.pth \\
         --data.name voc --data.root VOC2012 --data.split train_aug --out runs/seg/maps
 
+Without --bas they are CAM's alone, to compare with.
+
 For every image `maps/<id>.npz` holds `keys` (K,), its classes; `cam` (K, h / 4, w / 4); `high_res` (K, h, w), float32
 in [0, 1]. The directory is scored by `python -m common.evaluate`.
 """
@@ -94,12 +96,12 @@ class MakeMaps:
 
     data: DataSource
     """Images with labels, such as --data.split train_aug."""
-    bas: Path
-    """A final.pth of the BAS network, or the authors' epoch_10.pth.tar."""
+    bas: Path | None = None
+    """A final.pth of the BAS network, or the authors' epoch_10.pth.tar; without it, CAM's maps alone are made."""
     cam: Path | None = None
     """A final.pth of the CAM network, or the authors' res50_cam.pth."""
     merge: Literal["cam", "none"] = "cam"
-    """cam: add the CAM network's maps, as released. none: BAS's alone."""
+    """cam: add the CAM network's maps to BAS's, as released. none: BAS's alone."""
     scales: tuple[float, ...] = SCALES
     """Factors of the image's size."""
     half: bool = False
@@ -142,38 +144,52 @@ def image_loader(samples: Sequence[Sample], scales: Sequence[float], workers: in
     )  # fmt: skip
 
 
+def _networks(options: MakeMaps) -> list[tuple[weights.Loaded, Path]]:
+    """The networks whose maps are made, each with its file.
+
+    Raises:
+        UserError: none was named, one is lacking, or a file does not fit.
+    """
+    if options.bas is None:
+        if options.cam is None or options.merge == "none":
+            raise UserError("no BAS checkpoint was named", do="name it with --bas, or CAM's alone with --cam")
+        return [(weights.load_cam(options.cam), options.cam)]
+    networks = [(weights.load_bas(options.bas), options.bas)]
+    if options.merge == "cam":
+        if options.cam is None:
+            raise UserError("no CAM checkpoint was named", do="name it with --cam, or say --merge none")
+        networks.append((weights.load_cam(options.cam), options.cam))
+    return networks
+
+
 def make_maps(options: MakeMaps) -> Path:
     """Write the class maps, and return the directory.
 
     Raises:
         UserError: checkpoints that don't fit, or a directory of another run.
     """
-    if options.merge == "cam" and options.cam is None:
-        raise UserError("no CAM checkpoint was named", do="name it with --cam, or say --merge none")
     if not options.scales or min(options.scales) <= 0 or max(options.scales) > 8:
         raise UserError(f"--scales {' '.join(map(str, options.scales))}", expected="factors above 0, up to 8")
+    loaded = _networks(options)
     dataset = options.data.load(multi_label=True)
     device = pick_device(options.device)
-    paths, loaded = [options.bas], [weights.load_bas(options.bas)]
-    if options.merge == "cam" and options.cam is not None:
-        paths.append(options.cam)
-        loaded.append(weights.load_cam(options.cam))
-    for each, path in zip(loaded, paths, strict=True):
+    for each, path in loaded:
         weights.check_classes(each, dataset.class_names, path)
+    (first, _), *others = loaded
     header = {
         "kind": "maps",
-        "method": "bas-segmentation",
-        "architecture": loaded[0].architecture,
-        "data": options.data.described(dataset, options.bas, *((options.cam,) if options.merge == "cam" else ())),
+        "method": "bas-segmentation" if options.bas else weights.METHODS["cam"],
+        "architecture": first.architecture,
+        "data": options.data.described(dataset, *[path for _, path in loaded]),
         "classes": list(dataset.class_names),
-        "checkpoint": loaded[0].record,
+        "checkpoint": first.record,
         "options": {
-            "merge": options.merge, "scales": list(options.scales), "half": options.half,
-            "cam": loaded[1].record if options.merge == "cam" else None,
+            "merge": "cam" if others else "none", "scales": list(options.scales), "half": options.half,
+            "cam": others[0][0].record if others else None,
         },
     }  # fmt: skip
     writer = SegmentationWriter(options.out, header, options.overwrite)
-    networks = [for_inference(each.network, device) for each in loaded]
+    networks = [for_inference(each.network, device) for each, _ in loaded]
     predict = [lambda pair, network=network: pair_maps(network, pair.to(device)) for network in networks]
     left = [sample for sample in dataset if sample.image_id not in writer.done]
     loader = image_loader(left, options.scales, options.workers)

@@ -120,8 +120,9 @@ def run_test(options: RunTest) -> None:
     if options.crf == "dense":
         need_crf()
     out, runtime = options.out, options.runtime
+    bas = options.bas or out / "bas" / "final.pth"
     networks = MakeMaps(
-        data=options.data, out=out / "maps", bas=options.bas or out / "bas" / "final.pth",
+        data=options.data, out=out / "maps", bas=bas,
         cam=options.cam or out / "cam" / "final.pth", merge=options.merge, scales=options.scales,
         device=runtime.device, workers=runtime.workers,
     )  # fmt: skip
@@ -133,7 +134,7 @@ def run_test(options: RunTest) -> None:
     held = () if options.validation is None else (make_maps(_on(networks, options.validation)),)
     show((scored,), held, runtime.workers, within)
     labels = make_ir_labels(MakeIrLabels(maps=made, out=out / "ir-labels", crf=options.crf, workers=runtime.workers))
-    backbone = load_bas(networks.bas).trunk
+    backbone = load_bas(bas).trunk
     irn = train(TrainIrn(labels=labels, out=out / "irn", backbone=backbone, runtime=runtime, **_given(options.irn)))
     masks = make_masks(MakeMasks(
         maps=scored, irn=irn, out=out / "masks", split=within, walk=options.walk, pad=options.pad,

@@ -7,16 +7,22 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from bas.segmentation import weights
+from bas.segmentation.images import flipped_pair
+from bas.segmentation.maps import MakeMaps, class_maps, make_maps
 from bas.segmentation.masks import Walk
+from bas.segmentation.networks import pair_maps
 from bas.segmentation.run import RunTest, RunTrain, Steps, run_test, run_train
 from bas.segmentation.train import TrainBas, TrainCam, TrainIrn, train
 from common.datasets import DataSource, TrainingSource
+from common.pictures.images import read_rgb
 from common.pytorch.runtime import Runtime
 from common.runs.segmentation import SegmentationPredictions
+from common.runs.segmentation_scoring import evaluate_segmentation
 from common.system.errors import UserError
 from tests import scenes
 
@@ -80,6 +86,25 @@ def test_from_labels_to_masks(folder, finished, capsys):
     assert manifest["options"]["maps"]["cam"]["sha256"]
     shift = weights.load_irn(trained / "irn" / "final.pth").network.mean_shift.running_mean
     assert shift.abs().sum() > 0
+
+
+def test_cams_maps_alone_are_made_to_compare_with(folder, trained, tmp_path):
+    """1e-5: in inference weights lie by pixel, which rounds otherwise."""
+    options = MakeMaps(data=DataSource("voc", folder, "test"), out=tmp_path / "maps", cam=trained / "cam" / "final.pth",
+                       scales=(1.0, 0.5), device="cpu", workers=0)  # fmt: skip
+    predictions = SegmentationPredictions.open(make_maps(options))
+    assert predictions.manifest["method"] == "bas-segmentation-cam"
+    network = weights.load_cam(trained / "cam" / "final.pth").network.eval()
+    assert len(predictions.entries) == 3
+    for sample in options.data.load(multi_label=True):
+        image = read_rgb(sample.path)
+        pairs = [flipped_pair(image, scale) for scale in options.scales]
+        expected = class_maps([lambda pair: pair_maps(network, pair)], pairs, sample.labels, image.shape[:2])
+        found = np.load(tmp_path / "maps" / "maps" / f"{sample.image_id}.npz")["high_res"]
+        np.testing.assert_allclose(found, expected.high, atol=1e-5)
+    assert evaluate_segmentation((tmp_path / "maps",), workers=1)[0].rows
+    with pytest.raises(UserError, match="no BAS checkpoint was named. Name it with --bas, or CAM's alone with --cam"):
+        make_maps(replace(options, merge="none"))
 
 
 def test_a_walk_that_makes_no_sense_is_refused_before_anything_is_done(folder, tmp_path):
