@@ -45,8 +45,8 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     ("bas", "resnet50"): Recipe(10, 16, 0.005, Augmentation(448, resize=512), poly_world=4),
     ("cam", "resnet50"): Recipe(5, 16, 0.1, Augmentation(512, long_side=(320, 640))),
     ("irn", "resnet50"): Recipe(3, 32, 0.1, Augmentation(512, factor=(0.5, 1.5))),
-    ("bas", "mobilenet_v1"): Recipe(8, 8, 0.0005, Augmentation(128, resize=146), momentum=0.9, labels_only_epochs=3),
-    ("cam", "mobilenet_v1"): Recipe(5, 8, 0.001, Augmentation(128, long_side=(96, 192)), momentum=0.9),
+    ("bas", "mobilenet_v1"): Recipe(14, 8, 0.0004, Augmentation(160, resize=176), momentum=0.9, labels_only_epochs=5),
+    ("cam", "mobilenet_v1"): Recipe(14, 8, 0.002, Augmentation(160, long_side=(144, 240)), momentum=0.9),
     ("irn", "mobilenet_v1"): Recipe(3, 8, 0.05, Augmentation(256, factor=(0.5, 1.5)), momentum=0.9),
 }
 """Recipes by network and backbone."""
