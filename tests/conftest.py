@@ -18,6 +18,12 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 # TensorFlow from 2.16 on and triton, which PyTorch loads, hold an LLVM each: the process dies where TensorFlow's comes first.
 if all(importlib.util.find_spec(name) is not None for name in ("tensorflow", "triton")):
     importlib.import_module("triton")
+# How long an example takes is the machine's and no property of the code.
+if importlib.util.find_spec("hypothesis") is not None:
+    from hypothesis import HealthCheck, settings
+
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 # A shell ignores Ctrl-C for what it runs in the background, and every process of a test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
