@@ -31,9 +31,10 @@ from common.datasets.sample import (
     Dataset,
     OnProblem,
     Sample,
-    class_folders,
     fit_or_held,
     folders_of_several_classes,
+    names_by_folder,
+    not_counted_from_0,
     raise_problem,
 )
 from common.datasets.text import class_number, lines, new_id, not_inside_out, numbers
@@ -94,15 +95,10 @@ def load(
             samples.append(Sample(image_id, place, label, found, declared_size=sizes.get(image_id)))
         except UserError as problem:
             on_problem(problem)
-    names = class_folders((sample.image_id, sample.label) for sample in samples)
-    classes = max((sample.label for sample in samples), default=-1) + 1
+    labelled = [(sample.image_id, sample.label) for sample in samples]
+    notes = tuple(f"{file}: {text}" for text in not_counted_from_0(labelled) + folders_of_several_classes(labelled))
     kept = fit_or_held(samples, split, held_per_class)
-    class_names = tuple(names.get(label, str(label)) for label in range(classes))
-    first = min((sample.label for sample in samples), default=0)
-    notes = [f"{file}: no image is of class 0; labels are counted from 0, and go from {first} to {classes - 1} here"]
-    mixed = folders_of_several_classes((sample.image_id, sample.label) for sample in samples)
-    notes = (notes if first else []) + [f"{file}: {text}" for text in mixed]
-    return Dataset("list", split, kept, class_names, names_known=False, notes=tuple(notes))
+    return Dataset("list", split, kept, names_by_folder(labelled), names_known=False, notes=notes)
 
 
 def read_bas(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -185,6 +185,28 @@ def class_folders(images: Iterable[tuple[str, int]]) -> dict[int, str]:
     shared = Counter(folder for several in folders.values() for folder in several)
     own = {label: [folder for folder in several if shared[folder] == 1] for label, several in folders.items()}
     return {label: found[0] for label, found in own.items() if len(found) == 1}
+
+
+def names_by_folder(images: Sequence[tuple[str, int]]) -> tuple[str, ...]:
+    """Names of classes that are numbers alone: the folder of each, see `class_folders`, else its number.
+
+    Args:
+        images: of each its id and label.
+    """
+    folders = class_folders(images)
+    return tuple(folders.get(label, str(label)) for label in range(max((label for _, label in images), default=-1) + 1))
+
+
+def not_counted_from_0(images: Iterable[tuple[str, int]]) -> list[str]:
+    """Say that no image is of class 0, where labels may be counted from 1.
+
+    Args:
+        images: of each its id and label.
+    """
+    labels = {label for _, label in images}
+    if not labels or 0 in labels:
+        return []
+    return [f"no image is of class 0; labels are counted from 0, and go from {min(labels)} to {max(labels)} here"]
 
 
 def folders_of_several_classes(images: Iterable[tuple[str, int]]) -> list[str]:

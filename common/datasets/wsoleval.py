@@ -22,9 +22,10 @@ from common.datasets.sample import (
     Dataset,
     OnProblem,
     Sample,
-    class_folders,
     fit_or_held,
     folders_of_several_classes,
+    names_by_folder,
+    not_counted_from_0,
     raise_problem,
 )
 from common.datasets.text import class_number, lines, new_id, numbers, whole_number
@@ -92,12 +93,10 @@ def load(
             on_problem(problem)
     kept = fit_or_held(samples, split, held_per_class) if held_per_class else tuple(samples)
     labelled = _labelled(metadata)
-    names, first = _names(labelled), min((label for _, label in labelled), default=0)
-    notes = [f"{metadata}: no image is of class 0; labels are counted from 0, and go from {first} to "
-             f"{len(names) - 1} here"]  # fmt: skip
+    notes = [f"{metadata}: {text}" for text in not_counted_from_0(labelled)]
     mixed = folders_of_several_classes((sample.image_id, sample.label) for sample in samples)
-    notes = (notes if first else []) + [f"{folder}: {text}" for text in mixed]
-    return Dataset(name, split, kept, names, names_known=False, notes=tuple(notes))
+    notes += [f"{folder}: {text}" for text in mixed]
+    return Dataset(name, split, kept, names_by_folder(labelled), names_known=False, notes=tuple(notes))
 
 
 def _image_ids(path: Path, on_problem: OnProblem) -> dict[str, int]:
@@ -130,12 +129,7 @@ def class_names(metadata: Path) -> tuple[str, ...]:
 
     A class is named after the folder that its images, and no other class's, lie in; else by its number.
     """
-    return _names(_labelled(metadata))
-
-
-def _names(images: list[tuple[str, int]]) -> tuple[str, ...]:
-    names = class_folders(images)
-    return tuple(names.get(label, str(label)) for label in range(max((label for _, label in images), default=-1) + 1))
+    return names_by_folder(_labelled(metadata))
 
 
 def _labelled(metadata: Path) -> list[tuple[str, int]]:
