@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from common.pytorch.maps.tapping import differentiable, hooked, outside_inference
+from common.pytorch.maps.tapping import differentiable, hooked
 from common.system.errors import UserError
 
 CONSTANT = 1e-3
@@ -74,9 +74,9 @@ def _direction(
         kept.append(change(output.detach().contiguous()).requires_grad_())
         return kept[-1].clone()
 
-    with differentiable(model):
+    with differentiable(model, images) as given:
         with hooked(model, {name: replace}):
-            (row,) = scores(model(outside_inference(images)))
+            (row,) = scores(model(given))
         best = int(row.argmax()) if best is None else best
         (gradient,) = torch.autograd.grad(row[best], kept)
     return best, gradient.float() / gradient.float().norm().clamp(min=1e-30)

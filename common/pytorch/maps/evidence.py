@@ -82,8 +82,8 @@ def evidence(
         raise ValueError(f"unknown gradient {gradient!r}, expected one of {', '.join(GRADIENTS)}")
     model = unwrapped(model)
     need_inference(model)
-    with differentiable(model):
-        found, kept = tapped(model, images, list(names), scores)
+    with differentiable(model, images) as given:
+        found, kept = tapped(model, given, list(names), scores)
         likely = found.detach().softmax(dim=1)
         label = one_hot(classes, likely)
         selections = _pulled(found, kept, label, last=gradient is None)

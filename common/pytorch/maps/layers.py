@@ -66,8 +66,8 @@ def layers(
     """
     model = unwrapped(model)
     need_inference(model)
-    with differentiable(model):
-        image = images[:1].detach().clone().requires_grad_()
+    with differentiable(model, images[:1]) as given:
+        image = given.clone().requires_grad_()
         calls, found = _traced(model, image, reshape, scores)
         cuts = _cuts(found.grad_fn)
         usable = [call for call in calls if call.calls == 1 and call.shape is not None and call.node in cuts]

@@ -58,6 +58,9 @@ class Localize(LocalizeOptions):
     """Factor of the label, for dgl and grcam."""
     gradient: Literal["released", "true"] = "released"
     """released: p - alpha y. true: alpha (p - y)."""
+    amp: Literal["off", "fp16", "bf16"] = "off"
+    """Mixed precision of the ten crops' classes; maps are made in float32, since their boxes would move. fp16 needs
+    CUDA."""
     map_class: Literal["label", "predicted"] | None = None
     """Class whose map is made: the true class's (GT-known), or the best-scoring one's of the frame."""
     threshold: float = 0.15

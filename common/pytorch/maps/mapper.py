@@ -47,7 +47,8 @@ class Mapper:
 
     Args:
         model: any module whose scores depend on the images, in eval mode. Wrappers of DataParallel,
-            DistributedDataParallel and torch.compile are looked through: maps are made on one device, uncompiled.
+            DistributedDataParallel and torch.compile are looked through: maps are made on one device, uncompiled, and
+            outside of autocast.
         methods: of `METHODS`. CAM and GRCAM are of the last layer alone, the others of each in `layers`.
         layers: modules' names, numbers counted from the last map down (0 is the last), or `all`.
         alpha: the label's factor, 10 in both papers.
