@@ -20,8 +20,8 @@ import tyro
 
 from benchmarks import readme_pictures
 from common.measuring.protocols import PROTOCOLS
+from common.results.tables import figure
 from common.runs.reader import Predictions
-from common.runs.tables import figure
 from common.system.errors import UserError, run_command
 from common.system.files import read_json, write_atomically, write_text
 from common.system.options import parse

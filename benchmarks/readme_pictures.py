@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.pictures.overlays import encode
 from common.report.sheet import sheet
-from common.runs.evaluation import EvaluationOptions, evaluate
+from common.results.evaluation import EvaluationOptions, evaluate
 from common.runs.reader import Predictions
 from common.system.errors import UserError
 

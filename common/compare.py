@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from common.runs.comparing import Comparison, compare
-from common.runs.evaluation import EvaluationOptions, evaluate
-from common.runs.tables import compared, leakage_lines, ranking, render
+from common.results.comparing import Comparison, compare
+from common.results.evaluation import EvaluationOptions, evaluate
+from common.results.tables import compared, leakage_lines, ranking, render
 from common.system.errors import UserError, run_command
 from common.system.files import write_json
 from common.system.options import parse

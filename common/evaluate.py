@@ -24,16 +24,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.measuring.pixel_metrics import PixelResult
-from common.runs import leakage
-from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate
-from common.runs.intervals import LEVEL, Resampling
-from common.runs.rows import Row
-from common.runs.seeds import seed_rows
-from common.runs.segmentation import is_segmentation
-from common.runs.segmentation_scoring import evaluate_segmentation
-from common.runs.segmentation_tables import as_json, class_table, corloc_lines, summary_table, threshold_table
-from common.runs.segmentation_tables import left_out_lines as segmentation_left_out
-from common.runs.tables import (
+from common.results import leakage
+from common.results.evaluation import Evaluation, EvaluationOptions, evaluate
+from common.results.intervals import LEVEL, Resampling
+from common.results.rows import Row
+from common.results.seeds import seed_rows
+from common.results.segmentation_scoring import evaluate_segmentation
+from common.results.segmentation_tables import as_json, class_table, corloc_lines, summary_table, threshold_table
+from common.results.segmentation_tables import left_out_lines as segmentation_left_out
+from common.results.tables import (
     beside_protocols,
     in_full,
     in_short,
@@ -43,6 +42,7 @@ from common.runs.tables import (
     side_by_side,
     without_thresholds,
 )
+from common.runs.segmentation import is_segmentation
 from common.system.errors import run_command
 from common.system.files import write_json
 from common.system.options import parse

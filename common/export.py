@@ -40,11 +40,11 @@ from common.datasets import wsoleval
 from common.exporting.dataset import MANIFEST, DetectionOptions, export_dataset, manifest
 from common.exporting.evaluated import AUDIT, BOXES, ExportedBoxes, audit_rows, box_rows, coco, in_original
 from common.measuring.protocols import PROTOCOLS
-from common.runs.audit import judge
-from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate
-from common.runs.rows import GALLERY_ORDER, Row
-from common.runs.scoring import frame_of_truth
-from common.runs.tables import leakage_lines
+from common.results.audit import judge
+from common.results.evaluation import Evaluation, EvaluationOptions, evaluate
+from common.results.rows import GALLERY_ORDER, Row
+from common.results.scoring import frame_of_truth
+from common.results.tables import leakage_lines
 from common.system.errors import UserError, run_command, say
 from common.system.files import write_json, write_text
 from common.system.locks import hold, release

@@ -12,9 +12,9 @@ from typing import Literal
 
 import tyro
 
-from common.runs.evaluation import EvaluationOptions, evaluate
-from common.runs.held import SIZES, costs
-from common.runs.tables import render
+from common.results.evaluation import EvaluationOptions, evaluate
+from common.results.held import SIZES, costs
+from common.results.tables import render
 from common.system.errors import UserError, run_command
 from common.system.files import write_json
 from common.system.options import parse

@@ -34,8 +34,8 @@ from common.datasets import (
 )
 from common.datasets.ilsvrc_classes import class_words
 from common.datasets.layouts import LAYOUTS
-from common.runs import leakage
-from common.runs.tables import render
+from common.results import leakage
+from common.results.tables import render
 from common.system.errors import UserError, run_command
 from common.system.options import also, parse
 from common.system.wording import number_of, some

@@ -17,9 +17,9 @@ import tyro
 
 from common.datasets import Sample
 from common.pictures.images import ImageError, read_rgb
-from common.runs import pseudo
+from common.results import pseudo
+from common.results.scoring import frame_of_truth
 from common.runs.reader import Places, Predictions
-from common.runs.scoring import frame_of_truth
 from common.system.errors import UserError, run_command
 from common.system.options import also, parse
 from common.system.progress import bar

@@ -28,7 +28,7 @@ from common.datasets.splits import WHOLE, present
 from common.exporting.dataset import MADE, DetectionOptions, export_dataset
 from common.pictures.images import ImageError, is_turned, read_rgb
 from common.report.page import Report, build
-from common.runs.evaluation import EvaluationOptions
+from common.results.evaluation import EvaluationOptions
 from common.runs.localizing import Classes, Localizing
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command, say

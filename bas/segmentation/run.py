@@ -21,9 +21,9 @@ from bas.segmentation.weights import load_bas
 from common.datasets import DataSource, TrainingSource
 from common.pytorch import distributed
 from common.pytorch.runtime import Runtime
-from common.runs.segmentation_scoring import evaluate_segmentation
-from common.runs.segmentation_tables import class_table, left_out_lines, summary_table, threshold_table
-from common.runs.tables import render
+from common.results.segmentation_scoring import evaluate_segmentation
+from common.results.segmentation_tables import class_table, left_out_lines, summary_table, threshold_table
+from common.results.tables import render
 from common.system.errors import UserError, run_command
 from common.system.options import also, parse
 

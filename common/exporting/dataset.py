@@ -23,12 +23,12 @@ from common.exporting.detections import (
     rule_on_validation,
     thresholds_of,
 )
-from common.runs import box_quality, leakage
-from common.runs.annotations import annotations_of
-from common.runs.box_quality import Found, Place, need_pycocotools
-from common.runs.evaluation import EvaluationOptions
+from common.results import box_quality, leakage
+from common.results.annotations import annotations_of
+from common.results.box_quality import Found, Place, need_pycocotools
+from common.results.evaluation import EvaluationOptions
+from common.results.scoring import frame_of_truth
 from common.runs.reader import Predictions
-from common.runs.scoring import frame_of_truth
 from common.system.errors import UserError, inside, printable
 from common.system.files import holds_files, read_json, write_json, write_text, writing
 from common.system.locks import hold, release

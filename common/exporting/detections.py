@@ -14,11 +14,11 @@ from common.measuring.extraction import Extractor, cutting
 from common.measuring.geometry import Frame
 from common.measuring.protocols import GRCAM, PROTOCOLS
 from common.pictures.images import ImageError, is_turned, read_size
-from common.runs.evaluation import EvaluationOptions, held_out
+from common.results.evaluation import EvaluationOptions, held_out
+from common.results.rows import GALLERY_ORDER
+from common.results.validating import held_of
 from common.runs.reader import Predictions
 from common.runs.record import Prediction
-from common.runs.rows import GALLERY_ORDER
-from common.runs.validating import held_of
 from common.system.errors import UserError
 from common.system.files import read_json
 

@@ -9,11 +9,11 @@ import numpy as np
 from common.measuring.boxes import pairwise_iou
 from common.measuring.geometry import Frame
 from common.measuring.protocols import PROTOCOLS, Protocol
-from common.runs import leakage
-from common.runs.audit import Judged, judge
-from common.runs.evaluation import Evaluation
-from common.runs.rows import Row
-from common.runs.scoring import frame_of_truth
+from common.results import leakage
+from common.results.audit import Judged, judge
+from common.results.evaluation import Evaluation
+from common.results.rows import Row
+from common.results.scoring import frame_of_truth
 
 AUDIT = ("image_id", "label", "protocol", "criterion", "threshold", "source", "x0", "y0", "x1", "y1",
          "true_x0", "true_y0", "true_x1", "true_y1", "iou", "counted", "hit", "top1_right", "top5_right",

@@ -16,10 +16,10 @@ from common.exporting.detections import cut_of_stored, regions
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.pictures.images import ImageError, read_rgb
 from common.pictures.overlays import encode_jpeg, rescaled
-from common.runs.audit import Judged, judge
-from common.runs.evaluation import Evaluation, set_numbers
+from common.results.audit import Judged, judge
+from common.results.evaluation import Evaluation, set_numbers
+from common.results.rows import GALLERY_ORDER, SOURCES, Row
 from common.runs.record import Prediction
-from common.runs.rows import GALLERY_ORDER, SOURCES, Row
 from common.system.progress import bar
 
 STEPS = 50

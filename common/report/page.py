@@ -27,13 +27,12 @@ from common.report import gallery, segmentation
 from common.report.figures import Curve, Whisker, charts, whiskers
 from common.report.gallery import CRITERION, JudgedRun
 from common.report.published import published
-from common.runs.comparing import Comparison, compare
-from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate
-from common.runs.rows import Row
-from common.runs.seeds import seed_rows
-from common.runs.segmentation import is_segmentation
-from common.runs.segmentation_scoring import evaluate_segmentation
-from common.runs.tables import (
+from common.results.comparing import Comparison, compare
+from common.results.evaluation import Evaluation, EvaluationOptions, evaluate
+from common.results.rows import Row
+from common.results.seeds import seed_rows
+from common.results.segmentation_scoring import evaluate_segmentation
+from common.results.tables import (
     figure,
     in_full,
     leakage_lines,
@@ -43,6 +42,7 @@ from common.runs.tables import (
     side_by_side,
     without_thresholds,
 )
+from common.runs.segmentation import is_segmentation
 from common.system.errors import UserError
 from common.system.files import write_text
 from common.system.options import parse

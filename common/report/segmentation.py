@@ -16,9 +16,9 @@ from common.measuring.segmentation import IGNORE, label_map
 from common.pictures.images import ImageError, read_rgb
 from common.pictures.overlays import encode_jpeg, heated, rescaled
 from common.report.figures import Curve, charts
+from common.results.segmentation_scoring import SegmentationEvaluation
+from common.results.segmentation_tables import class_table, column_names, summary_table
 from common.runs.segmentation import SegmentedImage
-from common.runs.segmentation_scoring import SegmentationEvaluation
-from common.runs.segmentation_tables import class_table, column_names, summary_table
 from common.system.progress import bar
 
 

@@ -14,8 +14,8 @@ import tyro
 from common.pictures.images import read_rgb
 from common.pictures.overlays import check_ending, draw, encode
 from common.report.gallery import measure
-from common.runs.audit import judge
-from common.runs.evaluation import Evaluation, EvaluationOptions, evaluate, set_numbers
+from common.results.audit import judge
+from common.results.evaluation import Evaluation, EvaluationOptions, evaluate, set_numbers
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically
 from common.system.options import parse

@@ -1,1 +1,1 @@
-"""Predictions directories: written, read, scored, compared."""
+"""Predictions directories: written as a run goes, continued, read and checked."""

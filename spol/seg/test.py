@@ -19,9 +19,9 @@ from common.measuring.geometry import SQUASH, Frame, frame_kinds
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import SPOL
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
+from common.results.tables import figure
 from common.runs.localizing import Box, Classes, Localizing
 from common.runs.reader import Predictions
-from common.runs.tables import figure
 from common.runs.writer import PredictionsWriter
 from common.system.errors import run_command
 from common.system.options import also, parse

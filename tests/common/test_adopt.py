@@ -12,7 +12,7 @@ from common.evaluate import Evaluate
 from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import WSOLEVAL_V1
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
 from common.runs.reader import Predictions
 from common.system.errors import UserError
 from tests import runs, small_cub

@@ -12,8 +12,8 @@ from PIL import Image
 from common.datasets import DataSource, wsoleval
 from common.evaluate import Evaluate
 from common.measuring.protocols import PROTOCOLS
-from common.runs.evaluation import evaluate
-from common.runs.tables import in_full, in_short, left_out_lines, render, side_by_side
+from common.results.evaluation import evaluate
+from common.results.tables import in_full, in_short, left_out_lines, render, side_by_side
 from common.system.errors import UserError
 from tests import commands, fill, runs, small_cub
 

@@ -13,7 +13,7 @@ from common.evaluate import Evaluate
 from common.export import Export, boxes_to_export, export, export_all
 from common.exporting.evaluated import coco
 from common.measuring.protocols import PROTOCOLS
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
 from common.system.errors import UserError
 from tests import commands, runs, small_cub
 

@@ -8,7 +8,7 @@ import pytest
 from common.datasets import DataSource, wsoleval
 from common.evaluate import Evaluate
 from common.merge import Merge, merge
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
 from common.runs.reader import Predictions
 from common.system.errors import UserError
 from common.system.files import read_json, write_json

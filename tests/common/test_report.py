@@ -17,7 +17,7 @@ from common.measuring.protocols import PROTOCOLS
 from common.pictures.overlays import draw
 from common.report import Report, build, figures, page, published
 from common.report.sheet import GAP, WORDS, sheet
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError

@@ -12,8 +12,8 @@ import pytest
 from common.measuring.hits import Hits
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import BAS, SPOL, WSOLEVAL_V1, WSOLEVAL_V2
-from common.runs.comparing import mcnemar
-from common.runs.intervals import Resampling, intervals
+from common.results.comparing import mcnemar
+from common.results.intervals import Resampling, intervals
 
 SETS = int(os.environ.get("WSOL_COVERAGE_SETS", "2000"))
 IMAGES, CLASSES, THRESHOLDS, FIXED = 200, 5, 20, 6

@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow")
 
 from common.datasets import DataSource
 from common.evaluate import Evaluate
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
 from common.runs.reader import Predictions
 from common.system.errors import UserError
 from dgl_tf.demo_image import Demo, demo

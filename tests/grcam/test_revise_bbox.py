@@ -9,7 +9,7 @@ from PIL import Image
 
 from common.datasets import DataSource
 from common.evaluate import Evaluate
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
 from common.runs.reader import Predictions
 from common.system import errors
 from common.system.errors import UserError

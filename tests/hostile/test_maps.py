@@ -12,7 +12,7 @@ from common.datasets import DataSource
 from common.evaluate import Evaluate
 from common.measuring.geometry import Frame
 from common.report import Report, build
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
 from common.runs.reader import Predictions, read_map
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter

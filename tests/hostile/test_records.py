@@ -6,9 +6,9 @@ import pytest
 
 from common.datasets import DataSource, demo
 from common.evaluate import Evaluate
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
+from common.results.tables import render
 from common.runs.reader import Predictions
-from common.runs.tables import render
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, printable
 from tests import runs, small_cub

@@ -17,7 +17,7 @@ from common.measuring.geometry import Frame
 from common.report import Report, build
 from common.report.figures import Curve, chart
 from common.report.sheet import sheet
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
 from common.runs.photographs import localize_photographs
 from common.runs.reader import Predictions
 from common.runs.record import Prediction, map_path

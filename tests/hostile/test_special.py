@@ -17,7 +17,7 @@ from common.evaluate import Evaluate
 from common.merge import Merge, merge
 from common.pictures.images import ImageError, read_rgb
 from common.report.page import Report, build
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
 from common.runs.reader import Predictions
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from common.datasets import DataSource
-from common.runs import audit, scoring  # noqa: F401, looked up by name
-from common.runs.evaluation import EvaluationOptions, evaluate
+from common.results import audit, scoring  # noqa: F401, looked up by name
+from common.results.evaluation import EvaluationOptions, evaluate
 from tests import runs, small_cub
 from tests.mutation.imports import reached_by, source_of
 from tests.own import record
@@ -76,7 +76,7 @@ def test_evaluate_runs_the_functions_whose_figures_stand_here(tmp_path, monkeypa
         place = importlib.import_module(".".join(module))
         place = getattr(place, kind) if kind else place
         counted = counter(getattr(place, name), function, ran)
-        for one in {place, *(sys.modules[name_] for name_ in ("common.runs.scoring", "common.runs.audit"))}:
+        for one in {place, *(sys.modules[name_] for name_ in ("common.results.scoring", "common.results.audit"))}:
             if hasattr(one, name):
                 monkeypatch.setattr(one, name, counted)
     source = DataSource("cub", small_cub.make(tmp_path / "CUB", train=1, test=1), "test")

@@ -29,10 +29,10 @@ from common.pytorch.localization import LocalizeOptions, input_side
 from common.pytorch.maps.evidence import ALPHA
 from common.pytorch.maps.mapper import OF_TWO_GRADIENTS, Mapper
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
-from common.runs.evaluation import EvaluationOptions, evaluate
+from common.results.evaluation import EvaluationOptions, evaluate
+from common.results.tables import render
 from common.runs.localizing import Box, Classes, Localizing, best_classes
 from common.runs.provenance import known_of
-from common.runs.tables import render
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
 from common.system.options import also, parse

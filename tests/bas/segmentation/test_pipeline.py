@@ -21,8 +21,8 @@ from bas.segmentation.train import TrainBas, TrainCam, TrainIrn, train
 from common.datasets import DataSource, TrainingSource
 from common.pictures.images import read_rgb
 from common.pytorch.runtime import Runtime
+from common.results.segmentation_scoring import evaluate_segmentation
 from common.runs.segmentation import SegmentationPredictions
-from common.runs.segmentation_scoring import evaluate_segmentation
 from common.system.errors import UserError
 from tests import scenes
 

@@ -3,7 +3,7 @@ import pytest
 
 from common.datasets import Dataset, DataSource, Sample
 from common.datasets.known import known_as
-from common.runs.evaluation import EvaluationOptions, evaluate
+from common.results.evaluation import EvaluationOptions, evaluate
 from tests import runs, small_cub
 
 

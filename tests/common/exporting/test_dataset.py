@@ -13,7 +13,7 @@ from common.datasets import DataSource
 from common.export import Export, main
 from common.exporting import formats
 from common.exporting.dataset import DetectionOptions, export_dataset
-from common.runs import pseudo
+from common.results import pseudo
 from common.system.errors import UserError
 from tests import runs
 from tests.common.exporting.scene import NAMES, SIZE, exported, truth

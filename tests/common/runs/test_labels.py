@@ -2,10 +2,10 @@ import pytest
 
 from common.datasets import DataSource
 from common.evaluate import Evaluate
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
+from common.results.tables import side_by_side
 from common.runs.labels import label
 from common.runs.reader import Predictions
-from common.runs.tables import side_by_side
 from tests import runs, small_cub
 
 CROP = "resize 256 crop 224"

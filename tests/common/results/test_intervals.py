@@ -10,7 +10,7 @@ from common.measuring.hits import Hits
 from common.measuring.metrics import ImageScores, LocalizationEvaluator
 from common.measuring.pixel_metrics import PixelEvaluator
 from common.measuring.protocols import BAS, SPOL, WSOLEVAL_V1, WSOLEVAL_V2
-from common.runs.intervals import Resampling, draws, intervals, pixel_intervals, wilson
+from common.results.intervals import Resampling, draws, intervals, pixel_intervals, wilson
 
 FEW = Resampling(200, 3)
 

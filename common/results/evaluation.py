@@ -14,15 +14,15 @@ from common.measuring.arrays import Boxes
 from common.measuring.metrics import LocalizationResult
 from common.measuring.pixel_metrics import PixelResult
 from common.measuring.protocols import PROTOCOLS, Protocol
-from common.runs import leakage, pseudo
-from common.runs.annotations import annotations_of, doubted, with_sizes
-from common.runs.baselines import trivial_baselines
-from common.runs.intervals import Resampling
+from common.results import leakage, pseudo
+from common.results.annotations import annotations_of, doubted, with_sizes
+from common.results.baselines import trivial_baselines
+from common.results.intervals import Resampling
+from common.results.rows import Row, baseline_rows, rows_of
+from common.results.scoring import score
+from common.results.validating import held_of, same_model
 from common.runs.labels import label
 from common.runs.reader import Places, Predictions
-from common.runs.rows import Row, baseline_rows, rows_of
-from common.runs.scoring import score
-from common.runs.validating import held_of, same_model
 from common.system.errors import UserError, say
 from common.system.options import also
 

@@ -8,8 +8,8 @@ from PIL import Image
 from common.datasets import DataSource
 from common.evaluate import Evaluate
 from common.pseudo_boxes import PseudoBoxes, make
-from common.runs import pseudo
-from common.runs.evaluation import evaluate, held_out
+from common.results import pseudo
+from common.results.evaluation import evaluate, held_out
 from common.system.errors import UserError
 from tests import fill, runs, small_cub
 

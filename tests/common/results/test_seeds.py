@@ -8,11 +8,11 @@ import pytest
 
 from common.datasets import DataSource
 from common.evaluate import Evaluate
-from common.runs.evaluation import evaluate
-from common.runs.intervals import Resampling
+from common.results.evaluation import evaluate
+from common.results.intervals import Resampling
+from common.results.seeds import both_sources, seed_rows
+from common.results.tables import side_by_side
 from common.runs.provenance import training_of
-from common.runs.seeds import both_sources, seed_rows
-from common.runs.tables import side_by_side
 from tests import runs, small_cub
 
 

@@ -9,9 +9,9 @@ from common.datasets import Sample
 from common.measuring.arrays import Flags
 from common.measuring.metrics import ImageScores, score_boxes
 from common.measuring.protocols import Protocol
+from common.results.scoring import frame_of_truth
 from common.runs.reader import Predictions
 from common.runs.record import Prediction
-from common.runs.scoring import frame_of_truth
 from common.system.parallel import in_processes
 from common.system.progress import bar
 

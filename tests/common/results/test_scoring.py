@@ -12,12 +12,12 @@ from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.pixel_metrics import PixelEvaluator
 from common.measuring.protocols import GRCAM, SPOL, WSOLEVAL_V1
-from common.runs.annotations import with_sizes
-from common.runs.audit import judge
-from common.runs.evaluation import evaluate
+from common.results.annotations import with_sizes
+from common.results.audit import judge
+from common.results.evaluation import evaluate
+from common.results.scoring import Tally, score
+from common.results.tables import without_thresholds
 from common.runs.reader import Predictions
-from common.runs.scoring import Tally, score
-from common.runs.tables import without_thresholds
 from common.system.errors import UserError
 from tests import runs, small_cub
 
@@ -55,7 +55,7 @@ def test_a_job_does_not_grow_with_the_number_of_images(tmp_path, source, monkeyp
         largest.append(max(len(pickle.dumps(job)) for job in jobs))
         return map(work, jobs)
 
-    monkeypatch.setattr(f"common.runs.{module}.in_processes", weighed)
+    monkeypatch.setattr(f"common.results.{module}.in_processes", weighed)
     monkeypatch.setattr("common.runs.reader.CHUNK", 6)
     run, dataset = Predictions.open(runs.write(tmp_path / "run", source, maps=False)), source.load()
     for times in (1, 100):

@@ -10,7 +10,7 @@ from common.measuring.arrays import Boxes
 from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import Protocol
-from common.runs.intervals import Interval, Resampling, intervals
+from common.results.intervals import Interval, Resampling, intervals
 
 CENTRED_SIDES = tuple(round(0.05 * k, 2) for k in range(1, 21))
 """Sides tried for the best fixed centred box; the last, 1.0, is the whole image."""

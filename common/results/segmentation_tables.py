@@ -7,9 +7,9 @@ import numpy as np
 
 from common.measuring.arrays import Floats
 from common.measuring.segmentation import SWEEP
-from common.runs import leakage
-from common.runs.segmentation_scoring import SegmentationEvaluation
-from common.runs.tables import figure
+from common.results import leakage
+from common.results.segmentation_scoring import SegmentationEvaluation
+from common.results.tables import figure
 from common.system.errors import printable
 
 

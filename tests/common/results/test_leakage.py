@@ -4,10 +4,10 @@ import pytest
 
 from common.datasets import DataSource, trained
 from common.evaluate import main
-from common.runs import leakage
-from common.runs.evaluation import EvaluationOptions, evaluate
+from common.results import leakage
+from common.results.evaluation import EvaluationOptions, evaluate
+from common.results.tables import in_full, leakage_lines, side_by_side, without_thresholds
 from common.runs.reader import Predictions
-from common.runs.tables import in_full, leakage_lines, side_by_side, without_thresholds
 from common.system.errors import UserError
 from tests import runs, small_cub
 

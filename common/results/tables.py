@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from common.measuring.geometry import FRAMES
 from common.measuring.protocols import PROTOCOLS
-from common.runs import leakage
-from common.runs.comparing import Comparison
-from common.runs.evaluation import Evaluation
-from common.runs.intervals import Interval, Resampling, pixel_intervals, wilson
-from common.runs.rows import SOURCES, Row
+from common.results import leakage
+from common.results.comparing import Comparison
+from common.results.evaluation import Evaluation
+from common.results.intervals import Interval, Resampling, pixel_intervals, wilson
+from common.results.rows import SOURCES, Row
 from common.system.errors import printable
 
 

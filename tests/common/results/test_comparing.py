@@ -9,10 +9,10 @@ import pytest
 
 from common.datasets import DataSource
 from common.evaluate import Evaluate
-from common.runs.comparing import Comparison, Pair, Parts, compare, holm, mcnemar
-from common.runs.evaluation import evaluate
-from common.runs.intervals import Resampling
-from common.runs.tables import compared, matrix, ranking
+from common.results.comparing import Comparison, Pair, Parts, compare, holm, mcnemar
+from common.results.evaluation import evaluate
+from common.results.intervals import Resampling
+from common.results.tables import compared, matrix, ranking
 from common.system.errors import UserError
 from tests import runs, small_cub
 

@@ -9,10 +9,10 @@ from common.datasets import DataSource
 from common.datasets.label_maps import true_label_map
 from common.evaluate import Evaluate, main
 from common.measuring.extraction import largest_component
+from common.results.segmentation_scoring import evaluate_segmentation
+from common.results.segmentation_tables import class_table, left_out_lines, summary_table, threshold_table
 from common.runs.reader import Predictions
 from common.runs.segmentation import SegmentationPredictions, SegmentationWriter, map_file
-from common.runs.segmentation_scoring import evaluate_segmentation
-from common.runs.segmentation_tables import class_table, left_out_lines, summary_table, threshold_table
 from common.system.errors import UserError
 from tests import scenes
 

@@ -12,8 +12,8 @@ import numpy as np
 from common.measuring.arrays import Integers
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
-from common.runs.baselines import TrivialBaselines
-from common.runs.intervals import MEASURES, Interval, Resampling, best_of_images, intervals, of_images
+from common.results.baselines import TrivialBaselines
+from common.results.intervals import MEASURES, Interval, Resampling, best_of_images, intervals, of_images
 from common.runs.reader import Predictions
 
 SOURCES = ("validation", "pseudo", "released", "oracle", "stored")

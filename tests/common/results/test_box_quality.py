@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 
-from common.runs import box_quality
-from common.runs.box_quality import Found, average_precision, corloc, shares, sorting
+from common.results import box_quality
+from common.results.box_quality import Found, average_precision, corloc, shares, sorting
 from common.system.errors import UserError
 
 

@@ -6,7 +6,7 @@ import pytest
 from common.datasets import DataSource
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import PROTOCOLS, SPOL
-from common.runs.audit import judge
+from common.results.audit import judge
 from common.runs.reader import Predictions
 from tests import runs, small_cub
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.measuring.metrics import LocalizationResult
-from common.runs.intervals import Resampling, accuracies
+from common.results.intervals import Resampling, accuracies
 
 SIZES = (5, 10, 20, 50, 100, 200, 500, 1000)
 """Numbers of held-out images that are tried, as far as twice as many are there."""

@@ -6,8 +6,8 @@ import pytest
 from common.measuring.geometry import Frame
 from common.measuring.metrics import ImageScores, LocalizationEvaluator
 from common.measuring.protocols import SPOL
-from common.runs.held import costs
-from common.runs.intervals import Resampling
+from common.results.held import costs
+from common.results.intervals import Resampling
 
 
 def result(hits):

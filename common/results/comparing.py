@@ -15,8 +15,8 @@ import numpy as np
 from common.measuring.arrays import Floats, Integers
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
-from common.runs.evaluation import Evaluation
-from common.runs.intervals import (
+from common.results.evaluation import Evaluation
+from common.results.intervals import (
     Interval,
     Resampling,
     best_of_images,
@@ -26,7 +26,7 @@ from common.runs.intervals import (
     percentiles,
     resampled,
 )
-from common.runs.rows import SOURCES, Row, indices_of, row_of_images
+from common.results.rows import SOURCES, Row, indices_of, row_of_images
 from common.system.errors import UserError, say
 from common.system.wording import number_of, some
 

@@ -16,10 +16,10 @@ import numpy as np
 from common.measuring.arrays import Floats
 from common.measuring.metrics import LocalizationResult
 from common.measuring.protocols import PROTOCOLS
-from common.runs import leakage
-from common.runs.evaluation import Evaluation
-from common.runs.intervals import LEVEL, MEASURES, Interval, Resampling, draws, resampled
-from common.runs.rows import Row, indices_of, row_of_images
+from common.results import leakage
+from common.results.evaluation import Evaluation
+from common.results.intervals import LEVEL, MEASURES, Interval, Resampling, draws, resampled
+from common.results.rows import Row, indices_of, row_of_images
 from common.system.errors import say
 from common.system.wording import number_of, some
 

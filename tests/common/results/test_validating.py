@@ -7,9 +7,9 @@ import pytest
 from common.datasets import DataSource
 from common.evaluate import Evaluate
 from common.exporting.detections import rule_on_validation, thresholds_of
-from common.runs.evaluation import evaluate
+from common.results.evaluation import evaluate
+from common.results.validating import held_of
 from common.runs.reader import Predictions
-from common.runs.validating import held_of
 from tests import runs, small_cub
 
 RELEASED, TRUE = ({"gradient": gradient, "threshold": 0.15, "maps": True} for gradient in ("released", "true"))

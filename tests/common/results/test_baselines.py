@@ -3,8 +3,8 @@ import pytest
 
 from common.measuring.geometry import Frame
 from common.measuring.protocols import SPOL, WSOLEVAL_V1, WSOLEVAL_V2
-from common.runs.baselines import CENTRED_SIDES, centred_boxes, trivial_baselines
-from common.runs.intervals import Resampling
+from common.results.baselines import CENTRED_SIDES, centred_boxes, trivial_baselines
+from common.results.intervals import Resampling
 
 SQUARE = Frame.squash((224, 224))
 

@@ -30,7 +30,7 @@ from common.measuring.segmentation import (
     label_map,
 )
 from common.pictures.images import ImageError, is_turned
-from common.runs.box_quality import Found, Place, corloc
+from common.results.box_quality import Found, Place, corloc
 from common.runs.segmentation import SegmentationPredictions, SegmentedImage
 from common.system.errors import UserError, say
 from common.system.parallel import in_processes

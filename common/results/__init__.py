@@ -1,0 +1,1 @@
+"""Results of predictions: scored under every protocol, with intervals, compared, as tables."""
