@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common.datasets import boxes_csv
-from common.datasets.boxes_csv import SplitBoxes, of_split
+from common.datasets.boxes_of_split import SplitBoxes, SplitFolder, of_split
 from common.datasets.sample import Dataset, OnProblem, Sample, fit_or_held, raise_problem
 from common.datasets.splits import WHOLE, are_splits, present
 from common.measuring.boxes import as_boxes
@@ -59,7 +59,8 @@ def load(
     if boxes:
         siblings = [path.name for path in data_folders(root, Counter())] if image_root != root else []
         image_ids = [image_id for image_id, _, _ in paths]
-        found = of_split(boxes_csv.read(boxes, on_problem), root, image_root, split, siblings, image_ids, on_problem)
+        folder = SplitFolder(root, image_root, split, siblings, image_ids)
+        found = of_split(boxes_csv.read(boxes, on_problem), folder, on_problem)
     samples = [
         Sample(
             image_id,
