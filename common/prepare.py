@@ -30,6 +30,7 @@ from common.datasets import (
     shipped,
     splits,
     trained,
+    written_lists,
     wsoleval,
 )
 from common.datasets.ilsvrc_classes import class_words
@@ -307,7 +308,7 @@ def write_lists(options: Prepare, splits: dict[str, Dataset], folder: Path) -> l
     words = class_words(options.root) if style == "ilsvrc" else None
     for split, dataset in named.items():  # before anything is written
         wsoleval.texts(replace(dataset, split=split))
-    written = lists.write_all(named, folder, style, words)
+    written = written_lists.write_all(named, folder, style, words)
     for split, dataset in named.items():
         written.append(wsoleval.write(replace(dataset, split=split), folder / "wsoleval"))
     return written
