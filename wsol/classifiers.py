@@ -1,20 +1,15 @@
-"""Classifiers of one's own: a library's network or a function that builds one, and a plain state dict for it."""
+"""A classifier of one's own, checked and made ready for the methods that need no training."""
 
 import math
-import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.datasets.known import imagenet_names
-from common.pytorch import checkpoints, maps, state_dicts
+from common.pytorch import maps
 from common.pytorch.data import normalized
 from common.pytorch.maps.reshape import Reshape
 from common.pytorch.maps.tapping import scores_of, unwrapped
@@ -27,9 +22,6 @@ _NORMALIZATIONS = (IMAGENET, ((0.5,) * 3, (0.5,) * 3))
 """Means and deviations that networks with a normalization of their own inside have."""
 SIDE = 224
 _CHANNELS_LAST = {"SwinTransformer", "SwinTransformerV2"}
-_OWN_NORMALIZATION = ("googlenet", "inception_v3")
-"""Networks of torchvision that turn ImageNet's normalization into 0.5 and 0.5 where they begin with its weights, and
-not where they are built without; a state dict doesn't say which."""
 _TOKENS = {"VisionTransformer", "VisionTransformerRelPos", "Beit", "Eva", "MlpMixer"}
 """Classes of timm's and torchvision's networks without maps; others are refused by the maps themselves."""
 
@@ -53,7 +45,7 @@ class Own:
     input_size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    reshape: Any = None
+    reshape: Reshape | None = None
     class_names: tuple[str, ...] | None = None
     scores: Callable[[Any], Tensor] = scores_of
 
@@ -79,37 +71,12 @@ class Own:
 
     def _outputs(self, model: nn.Module, black: Tensor) -> int:
         """Number of classes, by a look at an image that is zero after normalization."""
-        seen: list[Tensor] = []
-
-        def watch(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            seen.extend(inputs[:1])
-
-        handles = [one.register_forward_pre_hook(watch) for one in model.modules() if isinstance(one, nn.Conv2d)]
         before = _random_state(black.device)
-        try:
-            with torch.no_grad():
-                output = model(black)
-        except UserError:
-            raise
-        except Exception as error:  # of a network of the user's, which may fail in any way
-            raise UserError(
-                f"the network can't take images {tuple(black.shape)} ({printable(str(error))[:200]})",
-                do="say its input_size; it must take normalized RGB images (N, 3, H, W)",
-            ) from error
-        finally:
-            for handle in handles:
-                handle.remove()
+        output, seen = _output_and_input_of_convolutions(model, black)
         if seen:
             self._normalized_once(seen[0])
         _say_which(output)
-        if any(
-            isinstance(one, nn.BatchNorm1d | nn.BatchNorm2d) and one.running_mean is None for one in model.modules()
-        ):
-            print("note: the network's batch norm keeps no running statistics: an image's map depends on the images "
-                  "that it is looked at with")  # fmt: skip
-        if not torch.equal(before, _random_state(black.device)):
-            print("note: the network draws random numbers in inference, as a functional dropout without "
-                  "`training=self.training` does: an image's map is another one each time")  # fmt: skip
+        _say_what_varies(model, not torch.equal(before, _random_state(black.device)))
         return self.scores(output).shape[1]
 
     def _normalized_once(self, first: Tensor) -> None:
@@ -127,6 +94,43 @@ class Own:
                     "the network normalizes its images itself, so that they would be normalized twice",
                     do="say mean 0 0 0 and std 1 1 1",
                 )  # fmt: skip
+
+
+def _output_and_input_of_convolutions(model: nn.Module, images: Tensor) -> tuple[Any, list[Tensor]]:
+    """What the network returns, and what its convolutions were given, in the order in which they ran.
+
+    Raises:
+        UserError: it can't take the images.
+    """
+    seen: list[Tensor] = []
+
+    def watch(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.extend(inputs[:1])
+
+    handles = [one.register_forward_pre_hook(watch) for one in model.modules() if isinstance(one, nn.Conv2d)]
+    try:
+        with torch.no_grad():
+            return model(images), seen
+    except UserError:
+        raise
+    except Exception as error:  # of a network of the user's, which may fail in any way
+        raise UserError(
+            f"the network can't take images {tuple(images.shape)} ({printable(str(error))[:200]})",
+            do="say its input_size; it must take normalized RGB images (N, 3, H, W)",
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _say_what_varies(model: nn.Module, drew_random_numbers: bool) -> None:
+    """Say where an image's map depends on more than the image."""
+    if any(isinstance(one, nn.BatchNorm1d | nn.BatchNorm2d) and one.running_mean is None for one in model.modules()):
+        print("note: the network's batch norm keeps no running statistics: an image's map depends on the images "
+              "that it is looked at with")  # fmt: skip
+    if drew_random_numbers:
+        print("note: the network draws random numbers in inference, as a functional dropout without "
+              "`training=self.training` does: an image's map is another one each time")  # fmt: skip
 
 
 def _random_state(device: torch.device) -> Tensor:
@@ -161,17 +165,18 @@ def _say_which(output: Any) -> None:
 
 
 def in_memory(
-    model: Any, input_size: int | None, mean: Sequence[float] | None, std: Sequence[float] | None, reshape: Any,
+    model: Any, input_size: int | None, mean: Sequence[float] | None, std: Sequence[float] | None,
+    reshape: Reshape | None,
     scores: Callable[[Any], Tensor] | None,
 ) -> Own:  # fmt: skip
     """A network that somebody holds, seen as timm says of its own networks, else at 224 with ImageNet's mean."""
     model = usable(model)
-    side, known_mean, known_std = _known(model, input_size)
-    images = _images(side, known_mean if mean is None else mean, known_std if std is None else std)
+    side, known_mean, known_std = known_images(model, input_size)
+    images = checked_images(side, known_mean if mean is None else mean, known_std if std is None else std)
     return Own(model, type(model).__name__, *images, reshape or known_reshape(model), scores=scores or scores_of)
 
 
-def _known(model: nn.Module, side: int | None = None) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
+def known_images(model: nn.Module, side: int | None = None) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
     """Side, mean and deviation that timm keeps with its networks, looked for in a wrapper of the user's too."""
     for module in model.modules():
         config = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
@@ -187,7 +192,7 @@ def _square(size: Sequence[int]) -> int:
     return int(size[-1])
 
 
-def _images(side: Any, mean: Any, std: Any) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
+def checked_images(side: Any, mean: Any, std: Any) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
     """Side, mean and deviation as given, checked."""
     if isinstance(side, bool) or not isinstance(side, int | np.integer) or side < 1:
         raise UserError(f"input size {side}", expected="the side of a square, 1 or more")
@@ -224,134 +229,3 @@ def _precision(model: nn.Module) -> torch.dtype:
         raise UserError(f"the network's weights are {found}", expected="float32 or float64",
                         do="call model.float() first")  # fmt: skip
     return found
-
-
-def load(
-    checkpoint: str, arch: str | None, input_size: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
-) -> Own:
-    """Build a network and load its weights strictly.
-
-    Args:
-        checkpoint: a state dict's file; or `timm:<name>` or `torchvision:<name>`, with the library's own weights.
-        arch: of a file: `timm:<name>`, `torchvision:<name>` or `module:function`.
-        input_size, mean, std: instead of what the library says of the network.
-
-    Raises:
-        UserError: unknown names, or weights that don't fit, with what is missing and unexpected.
-    """
-    published = checkpoint.startswith(("timm:", "torchvision:"))
-    if published and arch is not None:
-        raise UserError(f"{checkpoint} with arch {arch}", do="name the network by arch alone, and a file as checkpoint")
-    state = None if published else checkpoints.read_state_dict(Path(checkpoint))
-    library, _, name = (checkpoint if published else arch or "").partition(":")
-    if library == "timm":
-        own = _timm(name, state, input_size)
-    elif library == "torchvision":
-        state = state and _without_auxiliaries(name, state)
-        own = _torchvision(name, state)
-        if state and name in _OWN_NORMALIZATION and mean is None and std is None:
-            print(f"note: {checkpoint}: images are normalized with 0.5 and 0.5, as {name} does that was begun with "
-                  "torchvision's weights; of another, say mean and std")  # fmt: skip
-    else:
-        own = _built(library, name)
-    if state is not None:
-        _fill(own.model, state, Path(checkpoint))
-    side = own.input_size if input_size is None else input_size
-    images = _images(side, own.mean if mean is None else mean, own.std if std is None else std)
-    return Own(own.model, own.architecture, *images, own.reshape, own.class_names)
-
-
-def _outputs(state: dict[str, Tensor], classifiers: Sequence[str]) -> int:
-    """Number of classes that a state dict's classifier gives scores for.
-
-    Args:
-        state: as read.
-        classifiers: names that the library gives it; where none is there, the last linear layer counts.
-    """
-    endings = tuple(f".{name}.weight" for name in classifiers)
-    weights = [value for name, value in state.items() if f".{name}".endswith(endings) and value.ndim in (2, 4)]
-    for count in (2, 4):
-        weights = weights or [one for name, one in state.items() if name.endswith("weight") and one.ndim == count]
-    if not weights:
-        raise UserError("no linear layer in this state dict", expected="a classifier's weights")
-    return len(weights[-1])
-
-
-def _timm(name: str, state: dict[str, Tensor] | None, input_size: int | None) -> Own:
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError("timm is not installed here", do="pip install timm") from error
-    try:
-        options: dict[str, Any] = {}
-        if state is not None:
-            named = timm.models.get_pretrained_cfg_value(name, "classifier") or ()
-            options["num_classes"] = _outputs(state, (named,) if isinstance(named, str) else named)
-        if input_size is not None and timm.models.get_pretrained_cfg_value(name, "fixed_input_size"):
-            options["img_size"] = input_size
-        model = timm.create_model(name, pretrained=state is None, **options)
-    except UserError:
-        raise
-    except Exception as error:  # timm passes on whatever its hub client raises
-        raise UserError(f"timm can't make {name!r} ({type(error).__name__}: {printable(str(error))[:200]})",
-                        do="see timm.list_models(); weights are fetched from the network") from error  # fmt: skip
-    side, mean, std = _known(model, input_size)
-    names = imagenet_names() if state is None else None
-    names = names if names and model.num_classes == len(names) else None
-    return Own(model, f"timm:{name}", side, mean, std, known_reshape(model), names)
-
-
-def _torchvision(name: str, state: dict[str, Tensor] | None) -> Own:
-    import torchvision.models as library
-
-    if name not in library.list_models(module=library):
-        raise UserError(f"torchvision has no classifier {name!r}", do="see torchvision.models.list_models()")
-    weights = library.get_model_weights(name).DEFAULT
-    try:
-        if state is None:
-            model = library.get_model(name, weights=weights)
-        else:
-            extra = {"init_weights": False, "aux_logits": False} if name in _OWN_NORMALIZATION else {}
-            with torch.device("meta"):
-                layers = dict(library.get_model(name, weights=None, **extra).named_modules())
-            linear = [path for path, module in layers.items() if isinstance(module, nn.Linear | nn.Conv2d)]
-            model = library.get_model(name, weights=None, num_classes=_outputs(state, linear[-1:]), **extra)
-    except (OSError, RuntimeError) as error:
-        raise UserError(f"torchvision's weights of {name} can't be had ({printable(str(error))[:200]})",
-                        do="fetch them where there is a network") from error  # fmt: skip
-    seen = weights.transforms()
-    names = tuple(weights.meta["categories"]) if state is None else None
-    mean, std = tuple(seen.mean), tuple(seen.std)
-    if state is not None and name in _OWN_NORMALIZATION:
-        mean = std = (0.5,) * 3
-    return Own(model, f"torchvision:{name}", int(seen.crop_size[0]), mean, std, known_reshape(model), names)
-
-
-def _without_auxiliaries(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without those of auxiliary classifiers, which have no part in the scores and often other classes."""
-    if name not in _OWN_NORMALIZATION:
-        return state
-    return {key: value for key, value in state.items() if not re.search(r"(^|\.)(AuxLogits|aux[12])\.", key)}
-
-
-def _built(module: str, function: str) -> Own:
-    """Call a function of the user's own, which is looked for in the current folder too."""
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        model = getattr(import_module(module), function)()
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"no {function!r} in the module {module!r} ({error})",
-                        expected="arch as timm:<name>, torchvision:<name>, or module:function") from error  # fmt: skip
-    finally:
-        sys.path.pop(0)
-    if not isinstance(model, nn.Module):
-        raise UserError(f"{module}:{function} gives a {type(model).__name__}", expected="a torch.nn.Module")
-    return Own(model, f"{module}:{function}", *_known(model), known_reshape(model))
-
-
-def _fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Load every weight of a network; see `state_dicts.of_network`, of which nothing may be missing or left over."""
-    wanted = model.state_dict()
-    state = state_dicts.of_network(state, wanted, path)
-    state = {name: value.to(wanted[name].dtype) if name in wanted else value for name, value in state.items()}
-    checkpoints.load_strictly(model, state, path)

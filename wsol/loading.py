@@ -15,6 +15,8 @@ from wsol.localizer import Localizer, Method
 if TYPE_CHECKING:
     from torch import nn
 
+    from common.pytorch.maps.reshape import Reshape
+
 METHODS = ("cam", "bas", "spol", "dgl", "grcam", "grad-cam")
 OF_ANY_CLASSIFIER = ("cam", "dgl", "grcam", "grad-cam")
 Names = Sequence[str] | Mapping[Any, Any] | str | Path
@@ -78,9 +80,9 @@ def load(
     text, names = str(checkpoint), _names(class_names)
     made: Method
     if foreign := _is_foreign(text, arch):
-        from wsol import classifiers
+        from wsol import libraries
 
-        found = classifiers.load(text, arch, input_size, mean, std)
+        found = libraries.load(text, arch, input_size, mean, std)
         made = found.as_method(_of_classifiers(method), layer, device, sigmoid)
     elif by_tensorflow := _by_tensorflow(text, method, framework):
         made = _of_tensorflow(text, method or "dgl", layer, arch)
@@ -103,7 +105,7 @@ def cam(
     std: Sequence[float] | None = None,
     frame: str = "squash",
     threshold: float | None = None,
-    reshape: Any = None,
+    reshape: "Reshape | None" = None,
     scores: Callable[[Any], Any] | None = None,
     sigmoid: bool = False,
     device: str = "auto",

@@ -17,6 +17,7 @@ from common.pytorch.cam_classifier import CamClassifier
 from common.pytorch.data import channels_first, frame_pixels, normalized
 from common.pytorch.localization import Localizer
 from common.pytorch.maps.localize import enlarged
+from common.pytorch.maps.reshape import Reshape
 from common.pytorch.maps.tapping import scores_of
 from common.pytorch.runtime import for_inference, pick_device
 from common.runs.localizing import Box
@@ -70,7 +71,7 @@ class ByMaps(UprightReader):
     def __init__(
         self, model: nn.Module, name: str, layer: str | int | nn.Module, normalize: Callable[[Tensor], Tensor],
         architecture: str, class_names: tuple[str, ...] | None, num_classes: int, device: torch.device,
-        side: int | None = None, reshape: Any = None, scores: Callable[[Any], Tensor] = scores_of,
+        side: int | None = None, reshape: Reshape | None = None, scores: Callable[[Any], Tensor] = scores_of,
         sigmoid: bool = False,
     ):  # fmt: skip
         self.mapper = maps.Mapper(model, (name,), (layer,), reshape=reshape, scores=scores)
