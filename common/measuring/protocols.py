@@ -22,6 +22,7 @@ class Protocol:
 
     Attributes:
         name: as on the command line.
+        title: as on the page: method or measure, and year.
         source: the code it was read from.
         frame: the `Frame.kind` that maps and boxes must be in.
         extractor: from map to boxes.
@@ -38,6 +39,7 @@ class Protocol:
     """
 
     name: str
+    title: str
     source: str
     frame: str
     extractor: Extractor
@@ -58,6 +60,11 @@ class Protocol:
             raise ValueError(f"unknown rule for ground truth {self.ground_truth!r}")
         if self.mean_over not in ("images", "classes"):
             raise ValueError(f"unknown mean over {self.mean_over!r}, expected images or classes")
+
+    @property
+    def heading(self) -> str:
+        """The title in words, the command line's name behind it."""
+        return f"{self.title} ({self.name})"
 
     def fixed_threshold(self, dataset: str | None, architecture: str) -> float | None:
         """The released threshold for a data set and backbone (`inception` also names `inception_v3`), or None.
@@ -89,6 +96,7 @@ _GRCAM_THRESHOLDS = tuple(1 - pruned for pruned in (0.85, 0.86, 0.87, 0.88, 0.89
 
 BAS = Protocol(
     name="bas",
+    title="BAS 2022",
     source="BAS, CVPR 2022: BAS_inference.py of CUB and ILSVRC",
     frame=CENTRE_CROP,
     extractor=LARGEST_COMPONENT,
@@ -109,6 +117,7 @@ BAS = Protocol(
 BAS_EXTENSION = replace(
     BAS,
     name="bas-extension",
+    title="BAS 2023",
     source="BAS-Extension, IJCV 2023: evaluator.py",
     ground_truth="clip-one-sided-to-pixels",
     strict=False,
@@ -124,6 +133,7 @@ BAS_EXTENSION = replace(
 
 SPOL = Protocol(
     name="spol",
+    title="SPOL 2021",
     source="SPOL, CVPR 2021: cub200-seg/test.py and imagenet-seg/test.py",
     frame=CENTRE_CROP,
     extractor=Extractor("value", "largest-contour", "exclusive"),
@@ -137,6 +147,7 @@ SPOL = Protocol(
 
 GRCAM = Protocol(
     name="grcam",
+    title="GRCAM 2022",
     source="GRCAM, Pattern Recognition 2022: Generate_predicted_bbox.py and revise_bbox.py",
     frame=SQUASH,
     extractor=Extractor("stretched-grey", "largest-contour", "clamped"),
@@ -147,10 +158,14 @@ GRCAM = Protocol(
     sweep=_GRCAM_THRESHOLDS,
 )
 
-DGL = replace(GRCAM, name="dgl", source="DGL released no scoring; its group's next evaluation (GRCAM's) stands in")
+DGL = replace(
+    GRCAM, name="dgl", title="DGL 2020",
+    source="DGL released no scoring; its group's next evaluation (GRCAM's) stands in",
+)  # fmt: skip
 
 ADL = Protocol(
     name="adl",
+    title="ADL 2019",
     source="ADL, CVPR 2019 (tensorpack version), the code that DGL grew from",
     frame=CENTRE_CROP,
     extractor=Extractor("cubehelix-grey", "largest-contour", "exclusive"),
@@ -163,6 +178,7 @@ ADL = Protocol(
 
 WSOLEVAL_V1 = Protocol(
     name="wsoleval-v1",
+    title="MaxBoxAcc 2020",
     source="MaxBoxAcc, Choe et al., CVPR 2020 (wsolevaluation)",
     frame=SQUASH,
     extractor=Extractor("grey", "largest-contour", "clamped"),
@@ -176,6 +192,7 @@ WSOLEVAL_V1 = Protocol(
 WSOLEVAL_V2 = replace(
     WSOLEVAL_V1,
     name="wsoleval-v2",
+    title="MaxBoxAccV2 2022",
     source="MaxBoxAccV2, Choe et al., TPAMI 2022 (wsolevaluation)",
     extractor=Extractor("grey", "every-contour", "clamped"),
     criteria=(0.3, 0.5, 0.7),

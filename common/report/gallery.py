@@ -51,6 +51,10 @@ class Measure:
     start: int
     source: str
 
+    def read_at(self) -> str:
+        """The threshold that the page opens with and its source, or that boxes without maps are read as they are."""
+        return "as stored" if self.source == "stored" else f"@{self.thresholds[self.start]:.3g} {self.source}"
+
 
 def measure(evaluation: Evaluation) -> Measure:
     """The protocol of a run's gallery and the slider's thresholds, among them the one the run is read at."""

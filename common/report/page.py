@@ -108,10 +108,10 @@ def build(options: Report) -> str:
     return template.render(
         title=_title(evaluations),
         note=options.note,
-        summary=side_by_side(evaluations, [*baselines, *seeds]) if scored else None,
+        summary=_in_words(side_by_side(evaluations, [*baselines, *seeds]), slice(2, None)) if scored else None,
         full=in_full(evaluations, [*baselines, *seeds]) if scored else None,
         whiskers=[markupsafe.Markup(svg) for svg in _whisker_charts([*baselines, *seeds], evaluations)],
-        comparisons=[matrix(comparison) for comparison in _comparisons(evaluations, options)],
+        comparisons=[_in_words(matrix(comparison), slice(1)) for comparison in _comparisons(evaluations, options)],
         published=_published(evaluations, options.released_for),
         runs=_with_steps(without_thresholds(evaluations, options.resampling), evaluations),
         leaks=leakage_lines(evaluations),
@@ -127,6 +127,15 @@ def build(options: Report) -> str:
         unreadable=unreadable,
         data=markupsafe.Markup(_script_json(pictured)),
     )
+
+
+def _in_words(table: list[list[str]], protocols: slice) -> list[list[str]]:
+    """The table with headings in place of the protocols' names, which some cells of its first row begin with."""
+    header = list(table[0])
+    for number in range(*protocols.indices(len(header))):
+        name, *more = header[number].split(", ")
+        header[number] = ", ".join([PROTOCOLS[name].heading, *more])
+    return [header, *table[1:]]
 
 
 def _comparisons(evaluations: Sequence[Evaluation], options: Report) -> list[Comparison]:
@@ -146,7 +155,7 @@ def _whisker_charts(others: Sequence[Row], evaluations: Sequence[Evaluation]) ->
             if row.protocol == name and (interval := row.intervals.get("gt_known"))
         ]
         if shown:
-            charts.append(whiskers(f"{name}: GT-known and its 95 % interval", shown))
+            charts.append(whiskers(f"{PROTOCOLS[name].title}: GT-known, 95 % interval", shown))
     return charts
 
 
@@ -229,7 +238,7 @@ def _threshold_charts(evaluations: Sequence[Evaluation], baselines: Sequence[Row
                 Curve(each.label, colours[each.label], result.thresholds, result.gt_known[number])
                 for each, result in ((each, each.results[name]) for each in measured)
             ]
-            title = f"{name}, IoU {criterion}" if several else name
+            title = f"{protocol.heading}, IoU {criterion}" if several else protocol.heading
             drawn += charts(title, curves, [] if several else flat, protocol=name)
     return drawn
 
@@ -248,11 +257,11 @@ def _iou_charts(judged: Sequence[JudgedRun]) -> list[str]:
     colours, drawn = _colours([run.evaluation for run in judged]), []
     for protocol in dict.fromkeys(run.measure.protocol for run in judged if run.measure.protocol):
         curves = [
-            Curve(f"{run.evaluation.label} @{run.measure.thresholds[run.measure.start]:.3g} {run.measure.source}",
+            Curve(f"{run.evaluation.label} {run.measure.read_at()}",
                   colours[run.evaluation.label], gallery.IOU_GRID, run.reach(), CRITERION)
             for run in judged if run.measure.protocol == protocol
         ]  # fmt: skip
-        drawn += charts(f"{protocol.name}: images with at least this IoU", curves)
+        drawn += charts(f"{protocol.title}: images with this IoU or more", curves)
     return drawn
 
 
@@ -286,9 +295,9 @@ def _class_table(runs: Sequence[JudgedRun]) -> list[list[str]]:
 
 def _measured_at(run: JudgedRun) -> str:
     """Protocol, threshold and its source, and the IoU where the protocol has several."""
-    protocol, threshold = run.measure.protocol, run.measure.thresholds[run.measure.start]
+    protocol = run.measure.protocol
     iou = f" IoU {CRITERION}" if protocol is not None and len(protocol.criteria) > 1 else ""
-    return f"{'' if protocol is None else protocol.name}{iou} @{threshold:.3g} {run.measure.source}"
+    return f"{'' if protocol is None else protocol.title}{iou} {run.measure.read_at()}"
 
 
 def _class_hits(run: JudgedRun, classes: int) -> np.ndarray:

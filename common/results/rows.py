@@ -62,6 +62,10 @@ class Row:
     seeds: int = 1
     spread: dict[str, float] = field(default_factory=dict)
 
+    def cut_at(self) -> float | None:
+        """The threshold that maps were cut at; None for baselines, and for stored boxes of no map, whose 0 says so."""
+        return None if self.source == "stored" and self.threshold == 0 else self.threshold
+
     def criterion_of_half(self) -> int:
         """The number of the criterion IoU 0.5, at whose threshold one box is read where several have their own."""
         return PROTOCOLS[self.protocol].criteria.index(0.5)

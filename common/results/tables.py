@@ -20,7 +20,8 @@ def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) ->
     lines: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows:
         source = "oracle" if row.source.endswith("oracle") else row.source
-        threshold = "" if row.threshold is None else f" @{row.threshold:.3g}"
+        at = row.cut_at()
+        threshold = "" if at is None else f" @{at:.3g}"
         lines.setdefault((row.label, source), {})[row.protocol] = (
             f"{figure(row.gt_known, 1)}{spread(row, 'gt_known')}{between(row.intervals.get('gt_known'))}{threshold}"
         )
@@ -80,7 +81,7 @@ def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list
     ]  # fmt: skip
     rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
     for row in sorted(rows, key=lambda row: list(PROTOCOLS).index(row.protocol)):
-        threshold = figure(row.threshold, 3)
+        threshold = figure(row.cut_at(), 3)
         accuracies = [
             f"{figure(getattr(row, name))}{spread(row, name)}{between(row.intervals.get(name))}"
             for name in ("top1", "top5", "gt_known", "over_images")

@@ -18,7 +18,7 @@ from common.pictures.overlays import draw
 from common.report import Report, build, figures, page, published
 from common.report.sheet import GAP, WORDS, sheet
 from common.results.evaluation import evaluate
-from common.runs.record import Prediction
+from common.runs.record import LINES, Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError
 from tests import commands, runs, small_cub
@@ -121,7 +121,7 @@ def test_a_released_threshold_stands_before_one_chosen_on_these_images(tmp_path,
     html = build(Report((run,), protocols=("bas",), released_for="cub", resamples=0, workers=1))
     (fields,) = Page(html).data["runs"]
     assert (fields["source"], fields["thresholds"][fields["start"]]) == ("released", 0.15)
-    assert "cam mobilenet_v1, bas @0.15 released" in html
+    assert "cam mobilenet_v1, BAS 2022 @0.15 released" in html
 
 
 @pytest.mark.slow
@@ -220,7 +220,7 @@ def test_a_hit_on_the_page_is_at_half_where_a_protocol_has_several_criteria(tmp_
     html = build(Report((run,), protocols=("wsoleval-v2",), resamples=0, workers=1))
     page = Page(html)
     assert page.verdicts(0) == [False, False, True, True]
-    assert re.search(r"cam mobilenet_v1, wsoleval-v2 IoU 0.5 @0\.\d+ oracle", html)
+    assert re.search(r"cam mobilenet_v1, MaxBoxAccV2 2022 IoU 0.5 @0\.\d+ oracle", html)
     assert re.findall(r"<th scope=.row.>[ab]</th><td>2</td><td>([\d.]+)</td>", html) == ["0.0", "100.0"]
 
 
@@ -368,3 +368,14 @@ def test_runs_of_a_page_are_told_apart_by_colour_or_dashes(tmp_path, source):
         ("curve run0", "first"), ("curve run0 again", "ninth")
     ]  # fmt: skip
     assert drawn.count('class="dot run0 again"') == 2
+
+
+def test_boxes_of_no_map_have_no_threshold_behind_them(tmp_path, source):
+    """Pseudo boxes are stored with the threshold 0, since no map was cut for them."""
+    run = runs.write(tmp_path / "run", source, maps=False)
+    lines = (run / LINES).read_text()
+    assert '"threshold": 0.2' in lines
+    (run / LINES).write_text(lines.replace('"threshold": 0.2', '"threshold": 0.0'))
+    html = build(Report((run,), protocols=("grcam",), resamples=0, workers=1))
+    assert "GRCAM 2022 as stored" in html
+    assert "@0" not in html

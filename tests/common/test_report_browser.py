@@ -131,7 +131,7 @@ def test_plots_are_read_with_the_pointer_and_the_keys(page):
     chart.scroll_into_view_if_needed()
     chart.hover()
     text = page.locator("#reading").text_content()
-    assert text.startswith("bas, at 0.4")
+    assert text.startswith("BAS 2022 (bas), at 0.4")
     assert "cam mobilenet_v1 100.0" in text
     chart.focus()
     page.keyboard.press("ArrowRight")
@@ -249,7 +249,7 @@ def saved(page, click) -> bytes:
 
 def test_tables_and_plots_are_saved(page):
     rows = saved(page, page.locator("button.csv").first.click).decode().splitlines()
-    assert rows[0].startswith('"GT-known","threshold","bas"')
+    assert rows[0].startswith('"GT-known","threshold","BAS 2022 (bas)"')
     assert len(rows) == 1 + page.locator("table.best tbody tr").count()
     assert saved(page, page.locator("button.svg").first.click).startswith(b"<svg")
     assert saved(page, page.locator("button.png").first.click).startswith(b"\x89PNG")

@@ -71,9 +71,9 @@ function frameChanged() {
 function tell(run) {
   const fields = data.runs[run], step = at[run], threshold = fields.thresholds[step];
   const words = fields.protocol
-    ? `${threshold.toFixed(3)}: ${fields.hits[Math.min(step, fields.hits.length - 1)]} of ${fields.counted[Math.min(step, fields.counted.length - 1)]} hit`
+    ? `${fields.source === "stored" ? "boxes as stored" : threshold.toFixed(3)}: ${fields.hits[Math.min(step, fields.hits.length - 1)]} of ${fields.counted[Math.min(step, fields.counted.length - 1)]} hit`
     : "no ground truth";
-  const from = step === fields.start && fields.protocol ? ` (${fields.source})` : "";
+  const from = step === fields.start && fields.protocol && fields.source !== "stored" ? ` (${fields.source})` : "";
   const output = control("sliders").querySelector(`output[data-run="${run}"]`);
   if (output) output.textContent = words + from;
   const slider = control("sliders").querySelector(`input[data-run="${run}"]`);
