@@ -1,3 +1,4 @@
+import importlib.util
 import os
 import subprocess
 import sys
@@ -14,6 +15,13 @@ BLOCKED = without("torch", "torchvision")
 
 def test_dgl_tf_imports_without_torch():
     subprocess.run([sys.executable, "-c", BLOCKED + "import dgl_tf, common.evaluate, common.prepare"], check=True)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton, which comes with PyTorch, is not here")
+def test_tritons_llvm_comes_before_tensorflows():
+    """The other way round a newer TensorFlow's process ends in a segmentation fault."""
+    code = "import sys, dgl_tf\nassert 'triton' in sys.modules and 'tensorflow' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.slow
