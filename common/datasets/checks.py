@@ -3,7 +3,7 @@
 Each gives lines for `common.prepare` to print: problems are returned, notes are appended to a list.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -71,40 +71,38 @@ def look_at_images(
     look: Callable[[Sample], _Look] = _read_header
     if decode == "all":
         look = partial(_decode, mask_over=dataset.mask_over, num_classes=len(dataset.class_names))
-    sizes, turned, problems, masks, strange = {}, [], [], [], []
-    odd: dict[str, list[str]] = {}
     with pool_of(max(1, workers)) as pool:
-        found: Iterable = pool.map(look, dataset.samples, chunksize=32)
-        for sample, seen in zip(
-            dataset.samples, bar(found, total=len(dataset), desc=f"looking at {dataset.split}"), strict=True
-        ):
-            if seen.problem:
-                problems.append(seen.problem)
-            if seen.size:
-                sizes[sample.image_id] = seen.size
-            if seen.turned:
-                turned.append(sample.image_id)
-            if seen.mask_problem and dataset.multi_label:
-                problems.append(seen.mask_problem)
-            elif seen.mask_problem:
-                masks.append(seen.mask_problem)
-            if seen.of_other_classes:
-                strange.append(sample.image_id)
-            if seen.mask_doubt:
-                odd.setdefault(seen.mask_doubt, []).append(sample.image_id)
+        found: Iterable[_Look] = pool.map(look, dataset.samples, chunksize=32)
+        looks = list(bar(found, total=len(dataset), desc=f"looking at {dataset.split}"))
+    seen = {sample.image_id: each for sample, each in zip(dataset.samples, looks, strict=True)}
+    _note_masks(dataset, seen, notes)
+    sizes = {image_id: each.size for image_id, each in seen.items() if each.size}
+    turned = [image_id for image_id, each in seen.items() if each.turned]
+    of_masks = dataset.multi_label  # a segmentation's label map is its truth
+    problems = [text for each in looks for text in (each.problem, each.mask_problem if of_masks else None) if text]
+    return sizes, turned, problems
+
+
+def _note_masks(dataset: Dataset, seen: Mapping[str, _Look], notes: list[str]) -> None:
+    """Note masks that are odd, of other classes than their images, or of no use, where there are many of them."""
+    odd: dict[str, list[str]] = {}
+    for image_id, look in seen.items():
+        if look.mask_doubt:
+            odd.setdefault(look.mask_doubt, []).append(image_id)
     for what, image_ids in odd.items():
         if len(image_ids) > _ODD_MASKS[what] * len(dataset):
             have = number_of(len(image_ids), "image has", "images have")
             notes.append(f"{dataset.split}: {have} {what}: {some(image_ids, 1)}")
+    strange = [image_id for image_id, look in seen.items() if look.of_other_classes]
     if len(strange) > MANY_STRANGE * len(dataset):
         images = number_of(len(strange), "image", "images")
         notes.append(f"{dataset.split}: the label maps of {images} hold none of the classes that the images are of, "
                      f"{some(strange, 1)}; 0 is background, then come the classes, {IGNORE} is not "
                      "counted")  # fmt: skip
+    masks = [] if dataset.multi_label else [look.mask_problem for look in seen.values() if look.mask_problem]
     if masks:
         have = number_of(len(masks), "image has a mask", "images have masks")
         notes.append(f"{dataset.split}: {have} that pixel metrics leave out, the first because of {masks[0]}")
-    return sizes, turned, problems
 
 
 def _decode(sample: Sample, mask_over: int, num_classes: int) -> _Look:

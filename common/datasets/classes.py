@@ -115,15 +115,7 @@ def match(
             return _of_numbers([1 + number for number in imagenets], outputs, where)
     classes = dataset.class_names
     if names is None or not dataset.names_known:
-        found = len(names) if names is not None else outputs
-        if len(classes) > found or (exact and len(classes) != found):
-            raise UserError(f"the checkpoint has {found} classes", where=where,
-                            expected=f"{'' if exact else 'at least '}{len(classes)}, as the data set has",
-                            do="name the checkpoint's classes with --data.class-names")  # fmt: skip
-        if len(classes) < found:
-            say([f"note: {where}: which of its {found} classes the data set's {len(classes)} are is not known by name; "
-                 "taken as the first ones, in order; --data.class-index says otherwise"])  # fmt: skip
-        return _of_numbers(range(len(classes)), outputs, where)
+        return _by_order(classes, outputs if names is None else len(names), outputs, where, exact)
     number = {_form(name): place for place, name in enumerate(names)}
     strange, lacking = differing(classes, names)
     if strange:
@@ -133,6 +125,18 @@ def match(
             do="take the data that it was trained for, or name its classes in order with --data.class-names",
         )  # fmt: skip
     return _of_numbers([number[_form(name)] for name in classes], outputs, where)
+
+
+def _by_order(classes: Sequence[str], known: int, outputs: int, where: Path | str, exact: bool) -> Matching:
+    """The first classes, where no names can be compared; `known` is how many the checkpoint has."""
+    if len(classes) > known or (exact and len(classes) != known):
+        raise UserError(f"the checkpoint has {known} classes", where=where,
+                        expected=f"{'' if exact else 'at least '}{len(classes)}, as the data set has",
+                        do="name the checkpoint's classes with --data.class-names")  # fmt: skip
+    if len(classes) < known:
+        say([f"note: {where}: which of its {known} classes the data set's {len(classes)} are is not known by name; "
+             "taken as the first ones, in order; --data.class-index says otherwise"])  # fmt: skip
+    return _of_numbers(range(len(classes)), outputs, where)
 
 
 def differing(names: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -56,34 +56,45 @@ def load(root: Path, split: str, on_problem: OnProblem = raise_problem) -> Datas
     for entry in content["images"]:
         try:
             key, name, size = _image(entry, path)
-            stem = name.rsplit(".", 1)[0]
-            for each in (key, stem):
-                if each in seen:
-                    raise UserError(
-                        f"{seen[each]} and {name} have the same {'id' if each == key else 'name'}", where=path
-                    )
-                seen[each] = name
+            _refuse_same(key, name, seen, path)
             found = [each for each in objects.get(key, []) if _fits(each, size, name, path, on_problem)]
             empty += not found
             if found:
-                labels = tuple(sorted({label for label, *_ in found}))
-                found.sort(key=lambda each: -each[3])
-                drawn = tuple((label + 1, shape, crowd) for label, shape, crowd, *_ in found)
-                outlines = Outlines(size, drawn) if all(shape for _, shape, _ in drawn) else None
-                boxes = tuple((label, box) for label, _, crowd, _, box in found if box is not None and not crowd)
-                place = inside(images, name, where=path)
-                samples.append(Sample(stem, place, labels[0], labels=labels, objects=boxes, truth=outlines,
-                                      declared_size=size))  # fmt: skip
+                samples.append(_sample(name, inside(images, name, where=path), size, found))
         except UserError as problem:
             on_problem(problem)
-    homeless = len(objects.keys() - seen.keys())
+    samples.sort(key=lambda sample: sample.image_id)
+    left_out = {"no object is annotated": empty} if empty else {}
+    notes = _notes(path, split, homeless=len(objects.keys() - seen.keys()))
+    return Dataset("coco", split, tuple(samples), names, left_out, notes=notes, multi_label=True)
+
+
+def _refuse_same(key: int, name: str, seen: dict[int | str, str], path: Path) -> None:
+    """Refuse (`UserError`) an image whose id or name, the ending apart, is another's; else note it in `seen`."""
+    for each in (key, name.rsplit(".", 1)[0]):
+        if each in seen:
+            raise UserError(f"{seen[each]} and {name} have the same {'id' if each == key else 'name'}", where=path)
+        seen[each] = name
+
+
+def _sample(name: str, place: Path, size: tuple[int, int], found: list[Object]) -> Sample:
+    """One image with its objects, of which there is at least one."""
+    labels = tuple(sorted({label for label, *_ in found}))
+    by_area = sorted(found, key=lambda each: -each[3])
+    drawn = tuple((label + 1, shape, crowd) for label, shape, crowd, *_ in by_area)
+    outlines = Outlines(size, drawn) if all(shape for _, shape, _ in drawn) else None
+    boxes = tuple((label, box) for label, _, crowd, _, box in by_area if box is not None and not crowd)
+    return Sample(name.rsplit(".", 1)[0], place, labels[0], labels=labels, objects=boxes, truth=outlines,
+                  declared_size=size)  # fmt: skip
+
+
+def _notes(path: Path, split: str, homeless: int) -> tuple[str, ...]:
+    """Notes on objects of images that the file does not list, and on the annotations of another year."""
     notes = [f"the objects of {homeless} images that the file does not list are passed over"] if homeless else []
     years = [year for year in YEARS if (path.parent / f"instances_{split}{year}.json").is_file()]
     if len(years) > 1:
         notes.append(f"{path.name} is read; say --data.split {split}{years[1]} for that year's")
-    samples.sort(key=lambda sample: sample.image_id)
-    left_out = {"no object is annotated": empty} if empty else {}
-    return Dataset("coco", split, tuple(samples), names, left_out, notes=tuple(notes), multi_label=True)
+    return tuple(notes)
 
 
 def _places(root: Path, split: str) -> tuple[Path, Path]:

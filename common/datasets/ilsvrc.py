@@ -217,18 +217,31 @@ def _validation(root: Path, label_of: dict[str, int], beside: _Beside, on_proble
                 bare.append(image_id)
         except UserError as problem:
             on_problem(problem)
+    beside.notes += _notes_on_boxes(other, bare, any_annotation=bool(annotations))
+    return tuple(samples)
+
+
+def _notes_on_boxes(other: list[str], bare: list[str], any_annotation: bool) -> list[str]:
+    """Notes on validation images without a box.
+
+    Args:
+        other: what to say of each image whose annotation has boxes of other classes alone.
+        bare: ids of images without an annotation.
+        any_annotation: whether there is one of any image.
+    """
+    notes = []
     if other:
         one, many = (
             "image has no box of its class in its annotation",
             "images have no box of their class in their annotation",
         )
-        beside.notes.append(f"{number_of(len(other), one, many)}: {other[0]}")
-    if not annotations:
-        beside.notes.append(f"no annotations were found, so no image has a box; looked in {', '.join(_ANNOTATIONS)}")
+        notes.append(f"{number_of(len(other), one, many)}: {other[0]}")
+    if not any_annotation:
+        notes.append(f"no annotations were found, so no image has a box; looked in {', '.join(_ANNOTATIONS)}")
     elif bare:
         what = number_of(len(bare), "image has", "images have")
-        beside.notes.append(f"{what} no annotation, and so no box: {some(bare, 1)}")
-    return tuple(samples)
+        notes.append(f"{what} no annotation, and so no box: {some(bare, 1)}")
+    return notes
 
 
 _CLASS_SOURCES = (

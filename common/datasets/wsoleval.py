@@ -67,7 +67,19 @@ def load(
         found = sorted(path.parent.name for path in metadata.glob("*/image_ids.txt"))
         raise UserError(f"no image_ids.txt for the split {folder.name!r}", where=metadata,
                         expected=f"one of {', '.join(found)}" if found else None, do=_HELP)  # fmt: skip
-    ids = _image_ids(folder / "image_ids.txt", on_problem)
+    samples = _samples(root, folder, on_problem)
+    kept = fit_or_held(samples, split, held_per_class) if held_per_class else tuple(samples)
+    labelled = _labelled(metadata)
+    notes = [f"{metadata}: {text}" for text in not_counted_from_0(labelled)]
+    mixed = folders_of_several_classes((sample.image_id, sample.label) for sample in samples)
+    notes += [f"{folder}: {text}" for text in mixed]
+    return Dataset(name, split, kept, names_by_folder(labelled), names_known=False, notes=tuple(notes))
+
+
+def _samples(root: Path, folder: Path, on_problem: OnProblem) -> list[Sample]:
+    """The images of `image_ids.txt` in a split's folder, with what the files beside it say of them."""
+    listed = folder / "image_ids.txt"
+    ids = _image_ids(listed, on_problem)
     labels = _labels(folder / "class_labels.txt", ids, on_problem)
     sizes = _sizes(folder / "image_sizes.txt", ids, on_problem)
     boxes, masks, ignores = _localization(root, folder / "localization.txt", ids, on_problem)
@@ -75,13 +87,11 @@ def load(
     for image_id, line in ids.items():
         try:
             if image_id not in labels:
-                raise UserError(
-                    f"{image_id} has no line in class_labels.txt", where=folder / "image_ids.txt", line=line
-                )
+                raise UserError(f"{image_id} has no line in class_labels.txt", where=listed, line=line)
             samples.append(
                 Sample(
                     image_id=image_id,
-                    path=inside(root, image_id, where=folder / "image_ids.txt", line=line),
+                    path=inside(root, image_id, where=listed, line=line),
                     label=labels[image_id],
                     boxes=np.array(boxes.get(image_id, [])).reshape(-1, 4),
                     masks=tuple(masks.get(image_id, ())),
@@ -91,12 +101,7 @@ def load(
             )
         except UserError as problem:
             on_problem(problem)
-    kept = fit_or_held(samples, split, held_per_class) if held_per_class else tuple(samples)
-    labelled = _labelled(metadata)
-    notes = [f"{metadata}: {text}" for text in not_counted_from_0(labelled)]
-    mixed = folders_of_several_classes((sample.image_id, sample.label) for sample in samples)
-    notes += [f"{folder}: {text}" for text in mixed]
-    return Dataset(name, split, kept, names_by_folder(labelled), names_known=False, notes=tuple(notes))
+    return samples
 
 
 def _image_ids(path: Path, on_problem: OnProblem) -> dict[str, int]:
