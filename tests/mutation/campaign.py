@@ -34,7 +34,10 @@ MODULES: dict[str, tuple[str, ...]] = {
     "common.measuring.boxes": ("tests/common/measuring/test_boxes.py",),
     "common.measuring.geometry": ("tests/common/measuring/test_geometry.py",),
     "common.measuring.extraction": ("tests/common/measuring/test_extraction.py",),
-    "common.measuring.metrics": ("tests/common/measuring/test_metrics.py",),
+    "common.measuring.metrics": (
+        "tests/common/measuring/test_metrics.py",
+        "tests/common/measuring/test_evaluator.py",
+    ),
     "common.measuring.ratios": ("tests/common/measuring/test_ratios.py",),
     "common.measuring.pixel_metrics": ("tests/common/measuring/test_pixel_metrics.py",),
     "common.measuring.protocols": ("tests/common/measuring/test_protocols.py",),
@@ -64,6 +67,7 @@ TABLES: dict[str, tuple[str, ...]] = {
         "tests/common/measuring/test_protocols.py",
         "tests/cross/test_protocols.py",
         "tests/common/measuring/test_metrics.py",
+        "tests/common/measuring/test_evaluator.py",
     ),
 }
 """Modules whose code outside functions is changed too, and the tests that are run then."""
