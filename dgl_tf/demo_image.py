@@ -23,8 +23,7 @@ from common.system.options import also, parse
 from common.system.progress import bar
 from common.tensorflow_files import converted
 from dgl_tf import localization, preprocessing, registry, sessions, weights
-
-tf = sessions.tf
+from dgl_tf.sessions import tf
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Demo:
 
 
 def overlays(
-    session, network: registry.Network, graph: dict, image: np.ndarray, size: int
+    session: tf.Session, network: registry.Network, graph: dict, image: np.ndarray, size: int
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """DGL's and CAM's pictures of one image, each (size, size, 3) uint8 BGR, and the predicted class.
 

@@ -51,6 +51,13 @@ def best_classes(probabilities: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.equal(probabilities, highest) & (probabilities > 0), tf.float32)
 
 
+def chosen_or_best(classes: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
+    """Classes (N,) int32 as one-hot (N, K); where one is -1, that image's best class by its probabilities (N, K)."""
+    best = best_classes(probabilities)
+    one_hot = tf.one_hot(classes, int(probabilities.shape[1]))
+    return tf.where(tf.broadcast_to(classes[:, None] >= 0, tf.shape(best)), one_hot, best)
+
+
 def dual_gradients(
     network: Network,
     layers: Sequence[str | int],

@@ -31,8 +31,7 @@ from common.system.options import also, parse
 from common.tensorflow_files import converted
 from dgl_tf import localization, preprocessing, registry, sessions, weights
 from dgl_tf.preprocessing import View
-
-tf = sessions.tf
+from dgl_tf.sessions import tf
 
 FrameName = Literal["squash", "crop"]
 THRESHOLD = min(GRCAM.sweep, key=lambda threshold: abs(threshold - 0.15))
@@ -96,34 +95,35 @@ class MapGraph:
     """Placeholders and results of the graph, for a batch of images and their classes.
 
     Attributes:
+        network: whose maps these are.
         images: placeholder (N, H, W, 3) float32 BGR in [0, 255].
         classes: placeholder (N,) int32, -1 for the best class.
         probabilities: (N, K).
         maps: (N, h, w) by run, such as `dgl-Mixed_6e`.
     """
 
-    images: Any
-    classes: Any
-    probabilities: Any
-    maps: dict[str, Any]
+    network: registry.Network
+    images: tf.Tensor
+    classes: tf.Tensor
+    probabilities: tf.Tensor
+    maps: dict[str, tf.Tensor]
 
 
-def map_graph(network_of, options: Localize, layers: Sequence[str]) -> MapGraph:
-    """Build the graph of maps in the default one.
+def map_graph(checkpoint: weights.Checkpoint, arch: str, options: Localize, layers: Sequence[str]) -> MapGraph:
+    """Build the graph of maps in the default one, its variables still unfilled.
 
     Args:
-        network_of: makes the network of normalized images.
+        checkpoint: says how many classes the network has.
+        arch: the network's name.
         options: of the command.
         layers: names of taps.
     """
     images = tf.placeholder(tf.float32, [None, None, None, 3])
     classes = tf.placeholder(tf.int32, [None])
-    network = network_of(registry.normalized(images))
+    network = registry.build_for(checkpoint, arch, registry.normalized(images))
     probabilities = tf.nn.softmax(network.logits)
-    best = localization.best_classes(probabilities)
-    one_hot = tf.one_hot(classes, int(network.logits.shape[1]))
-    wanted = tf.where(tf.broadcast_to(classes[:, None] >= 0, tf.shape(best)), one_hot, best)
-    maps: dict[str, Any] = {}
+    wanted = localization.chosen_or_best(classes, probabilities)
+    maps: dict[str, tf.Tensor] = {}
     if "dgl" in options.methods:
         found = localization.dual_gradients(network, layers, wanted, options.pa, options.gradient)
         maps |= {_run_name("dgl", one.layer): one.localization for one in found}
@@ -131,7 +131,7 @@ def map_graph(network_of, options: Localize, layers: Sequence[str]) -> MapGraph:
         maps |= {_run_name("grad-cam", layer): localization.grad_cam(network, layer, wanted) for layer in layers}
     if "cam" in options.methods:
         maps["cam"] = localization.class_activation(network, wanted)
-    return MapGraph(images, classes, probabilities, maps)
+    return MapGraph(network, images, classes, probabilities, maps)
 
 
 def _run_name(method: str, layer: str) -> str:
@@ -151,14 +151,8 @@ def localize(options: Localize) -> list[Path]:
     options = replace(options, map_class=classes.which_map(options.map_class, matching), image_size=side)
     layers = registry.layer_names(arch, options.clayer)
     with sessions.new_graph(), sessions.session(options.threads) as session:
-        networks = []
-
-        def network_of(images):
-            networks.append(registry.build_for(checkpoint, arch, images))
-            return networks[-1]
-
-        graph = map_graph(network_of, options, layers)
-        registry.load(session, networks[0], checkpoint)
+        graph = map_graph(checkpoint, arch, options, layers)
+        registry.load(session, graph.network, checkpoint)
         return _localize(session, graph, Job(options, dataset, checkpoint, arch, matching))
 
 
@@ -194,7 +188,7 @@ class Job:
     matching: Matching
 
 
-def _localize(session, graph: MapGraph, job: Job) -> list[Path]:
+def _localize(session: tf.Session, graph: MapGraph, job: Job) -> list[Path]:
     options, matching = job.options, job.matching
     writers = {(name, frame): _writer(job, name, frame) for frame in options.frames for name in graph.maps}
     known = _known_classes(job)
@@ -294,7 +288,11 @@ def _known_classes(job: Job) -> dict[str, Prediction] | None:
 
 
 def _look(
-    session, graph: MapGraph, options: Localize, items: Sequence[ImageViews], known: dict[str, Prediction] | None
+    session: tf.Session,
+    graph: MapGraph,
+    options: Localize,
+    items: Sequence[ImageViews],
+    known: dict[str, Prediction] | None,
 ) -> tuple[dict[tuple[str, FrameName], np.ndarray], list[Classes]]:
     """Each run's maps (N, 224, 224), summed over scales, by its name and frame, and the classes of some images."""
     labels = [item.sample.label if options.map_class == "label" else -1 for item in items]
@@ -322,7 +320,12 @@ def _finished(total: np.ndarray, options: Localize) -> np.ndarray:
 
 
 def _classified(
-    session, graph: MapGraph, options: Localize, items: Sequence[ImageViews], probabilities: np.ndarray, known
+    session: tf.Session,
+    graph: MapGraph,
+    options: Localize,
+    items: Sequence[ImageViews],
+    probabilities: np.ndarray,
+    known: dict[str, Prediction] | None,
 ) -> list[Classes]:
     """Each image's five best classes and their probabilities."""
     samples = [item.sample for item in items]

@@ -231,12 +231,6 @@ def _run(
     share: processes.Share,
 ) -> None:
     _quiet_logger(options.out if share.rank == 0 else None)
-    gpus = len(tf.config.list_physical_devices("GPU"))
-    model = Classifier(
-        options.arch, options.num_classes, options.final_size, options.base_lr, options.weight_decay,
-        options.multipliers == "on" or (options.multipliers == "auto" and start is not None), options.warmup_steps,
-        "NCHW" if gpus else "NHWC",
-    )  # fmt: skip
     latest = tf.train.latest_checkpoint(str(options.out))
     steps = 0 if latest is None else int(weights.open_checkpoint(latest).read("global_step"))
     epoch = steps // options.steps_per_epoch
@@ -246,12 +240,15 @@ def _run(
         return
     if share.rank == 0:
         print(_announcement(options, dataset, epoch))
+    gpus = bool(tf.config.list_physical_devices("GPU"))
+    model = _model(options, with_multipliers=start is not None, data_format="NCHW" if gpus else "NHWC")
     tower_batch = options.batch_size // options.towers
-    flow = training_flow(
-        dataset.samples, options.final_size, tower_batch, options.workers, options.seed,
-        start=steps * tower_batch * options.towers, share=share, turn_by_exif=options.turn_by_exif,
+    flow = Watched(
+        training_flow(
+            dataset.samples, options.final_size, tower_batch, options.workers, options.seed,
+            start=steps * tower_batch * options.towers, share=share, turn_by_exif=options.turn_by_exif,
+        )
     )  # fmt: skip
-    flow = Watched(flow)
     data = QueueInput(flow, tf.FIFOQueue(QUEUE, [tf.uint8, tf.int32]))
     initial: SessionInit | None = None if start is None else Start(model, start)
     settings = TrainConfig(
@@ -267,6 +264,15 @@ def _run(
     )
     launch_train_with_config(settings, _trainer(options))
     flow.reraise()
+
+
+def _model(options: Resolved, with_multipliers: bool, data_format: str) -> Classifier:
+    """The training graph; `--multipliers auto` scales gradients where `with_multipliers`."""
+    multiplied = options.multipliers == "on" or (options.multipliers == "auto" and with_multipliers)
+    return Classifier(
+        options.arch, options.num_classes, options.final_size, options.base_lr, options.weight_decay, multiplied,
+        options.warmup_steps, data_format,
+    )  # fmt: skip
 
 
 def _callbacks(options: Resolved, model: Classifier, validation: Dataset | None, tower_batch: int) -> list[Callback]:

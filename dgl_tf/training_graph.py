@@ -1,6 +1,6 @@
 """The graph in which a classifier is trained, by tensorpack's trainers, and the weights that it starts from."""
 
-from typing import Any
+from collections.abc import Callable
 
 import tensorflow.compat.v1 as tf
 
@@ -41,7 +41,7 @@ class Classifier(ModelDesc):
         multiplied: bool = False,
         warmup_steps: int = 0,
         data_format: str = "NHWC",
-        dropout: Any = None,
+        dropout: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ):
         self.arch, self.num_classes, self.final_size = arch, num_classes, final_size
         self.base_lr, self.weight_decay, self.multiplied = base_lr, weight_decay, multiplied

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,10 +12,9 @@ from common.runs.provenance import known_of
 from common.system.errors import UserError
 from common.tensorflow_files import converted
 from dgl_tf import localization, preprocessing, registry, sessions
+from dgl_tf.sessions import tf
 from dgl_tf.test import THRESHOLD
 from wsol.localizer import Seen
-
-tf = sessions.tf
 
 
 class TensorflowReader:
@@ -55,10 +53,8 @@ class Dgl(TensorflowReader):
             self.session = sessions.session()
             registry.load(self.session, network, opened)
 
-    def _maps(self, network: registry.Network) -> Any:
-        best = localization.best_classes(tf.nn.softmax(network.logits))
-        one_hot = tf.one_hot(self.classes, self.num_classes)
-        classes = tf.where(tf.broadcast_to(self.classes[:, None] >= 0, tf.shape(best)), one_hot, best)
+    def _maps(self, network: registry.Network) -> tf.Tensor:
+        classes = localization.chosen_or_best(self.classes, tf.nn.softmax(network.logits))
         if self.name == "cam":
             return localization.class_activation(network, classes)
         if self.name == "grad-cam":
