@@ -14,7 +14,6 @@ import numpy as np
 from common.datasets import Dataset
 from common.exporting import formats
 from common.exporting.detections import (
-    STORED,
     Chosen,
     LabelledImage,
     Review,
@@ -23,6 +22,7 @@ from common.exporting.detections import (
     rule_on_validation,
     thresholds_of,
 )
+from common.measuring.extraction import LARGEST_COMPONENT
 from common.results import box_quality, leakage
 from common.results.annotations import annotations_of
 from common.results.box_quality import Found, Place, need_pycocotools
@@ -115,7 +115,7 @@ def _rule(
 ) -> tuple[Rule, Chosen | None]:
     common = (detection.regions, detection.share, detection.score, detection.min_score)
     if detection.threshold is not None:
-        return Rule(STORED, detection.threshold, "as asked for", *common), None
+        return Rule(LARGEST_COMPONENT, detection.threshold, "as asked for", *common), None
     if boxes_at == "stored":
         return Rule(None, float("nan"), "stored", *common), None
     extractor, found = rule_on_validation(predictions, chosen)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from common.datasets import Dataset, Sample
-from common.measuring.extraction import Extractor, cutting
+from common.measuring.extraction import LARGEST_COMPONENT, Extractor, cutting
 from common.measuring.geometry import Frame
 from common.measuring.protocols import GRCAM, PROTOCOLS
 from common.pictures.images import ImageError, is_turned, read_size
@@ -21,9 +21,6 @@ from common.runs.reader import Predictions
 from common.runs.record import Prediction
 from common.system.errors import UserError
 from common.system.files import read_json
-
-STORED = Extractor("value", "largest-component", "exclusive")
-"""Cuts a map at a threshold that no protocol chose."""
 
 
 @dataclass(frozen=True)
@@ -252,11 +249,11 @@ def _found(localization_map: np.ndarray, entry: Prediction, rule: Rule) -> np.nd
 
 def cut_of_stored(localization_map: np.ndarray, entry: Prediction) -> Extractor:
     """The extractor that gives the box that is stored: predictions don't say which one did."""
-    for extractor in (STORED, GRCAM.extractor):
+    for extractor in (LARGEST_COMPONENT, GRCAM.extractor):
         (found,) = extractor.boxes(localization_map, [entry.threshold])
         if np.array_equal(found, entry.boxes):
             return extractor
-    return STORED
+    return LARGEST_COMPONENT
 
 
 def _of_a_pixel(boxes: np.ndarray) -> np.ndarray:

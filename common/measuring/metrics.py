@@ -245,7 +245,7 @@ class LocalizationEvaluator:
             raise ValueError(f"protocol {self.protocol.name} measures in the frame {self.protocol.frame!r}, "
                              f"not in {frame.kind!r}")  # fmt: skip
         self.seen += 1
-        if image_id.endswith(self.protocol.left_out):
+        if self.protocol.leaves_out(image_id):
             self.left_out["left out by name in the released code"] += 1
             return False
         return True

@@ -80,6 +80,10 @@ class Protocol:
         ]
         return max(matching)[-1] if matching else None  # a backbone's own row outranks the general one
 
+    def leaves_out(self, image_id: str) -> bool:
+        """Whether the released code leaves this image out by its name."""
+        return image_id.endswith(self.left_out)
+
     def correct(self, iou: Floats) -> Flags:
         """Whether each IoU meets each criterion: (..., number of criteria) bool."""
         criteria = np.asarray(self.criteria)

@@ -72,8 +72,7 @@ def _judge_chunk(job: _Job) -> list[Judged]:
     for entry, sample in zip(predictions.entries, samples, strict=True):
         found = protocol.extractor.boxes(predictions.map(entry), thresholds) if predictions.has_maps else [entry.boxes]
         scores = score_boxes(protocol, found, frame_of_truth(entry, sample), sample.boxes)
-        by_name = bool(protocol.left_out) and entry.image_id.endswith(protocol.left_out)
-        never = by_name or len(sample.boxes) == 0
+        never = protocol.leaves_out(entry.image_id) or len(sample.boxes) == 0
         counted = np.zeros_like(scores.counted) if never else scores.counted | count_missing
         judged.append(Judged(entry, scores, counted, protocol.correct(scores.iou) & counted[:, None]))
     return judged

@@ -9,7 +9,6 @@ import pytest
 from common.datasets import DataSource
 from common.export import Export
 from common.exporting.detections import (
-    STORED,
     Review,
     Rule,
     boxes_of,
@@ -18,7 +17,7 @@ from common.exporting.detections import (
     rule_on_validation,
     thresholds_of,
 )
-from common.measuring.extraction import Extractor
+from common.measuring.extraction import LARGEST_COMPONENT, Extractor
 from common.measuring.geometry import Frame
 from common.measuring.protocols import PROTOCOLS
 from common.runs.reader import Predictions
@@ -78,7 +77,7 @@ def test_the_largest_contour_is_taken_where_a_protocol_lets_any_count(tmp_path, 
     assert (extractor.region, found.protocol) == ("largest-contour", "wsoleval-v2")
     picture = np.zeros((224, 224), np.float32)
     picture[10:100, 10:100] = picture[200:210, 200:210] = 1.0
-    entry = entry_of(picture, STORED, 0.5)
+    entry = entry_of(picture, LARGEST_COMPONENT, 0.5)
     assert boxes_by(picture, entry, Rule(extractor, 0.5, "")) == [[10, 10, 100, 100]]
 
 
