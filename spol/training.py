@@ -1,6 +1,6 @@
 """Shared parts of the three train commands: the optimizer, the rates, the original's `model-<number>` files, `fit`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from common.datasets import Dataset, trained
 from common.pytorch import checkpoints, distributed
 from common.pytorch.data import loader_of
 from common.pytorch.runtime import for_training
-from common.pytorch.training import LossFunction, fit
+from common.pytorch.training import LearningRates, LossFunction, fit
 from common.system.errors import UserError
 from spol import weights
 from spol.config import Recipe
@@ -29,9 +29,7 @@ def optimizer_of(
     return torch.optim.SGD(groups, lr=0.0, momentum=options.momentum, nesterov=options.nesterov)
 
 
-def learning_rates(
-    optimizer: torch.optim.Optimizer, settings: Recipe, warmup_steps: int = 0
-) -> Callable[[int, int], list[float]]:
+def learning_rates(optimizer: torch.optim.Optimizer, settings: Recipe, warmup_steps: int = 0) -> LearningRates:
     """(epoch, step) to each group's rate: constant, or falling in a line by the epoch and never to zero."""
     factors = [settings.base_factor if group["part"] == "base" else 1.0 for group in optimizer.param_groups]
 

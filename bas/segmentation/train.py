@@ -26,7 +26,7 @@ from common.pictures.images import read_rgb
 from common.pytorch import distributed
 from common.pytorch.data import loader_of
 from common.pytorch.runtime import Runtime, for_training, pick_device, seed_everything
-from common.pytorch.training import LossFunction, fit
+from common.pytorch.training import LearningRates, LossFunction, fit
 from common.runs.segmentation import SegmentationPredictions, mask_file
 from common.system.errors import UserError, run_command
 from common.system.options import also, parse
@@ -54,8 +54,8 @@ class TrainOptions:
     weight_decay: float | None = None
     """SGD weight decay."""
     poly_world: int | None = None
-    """Processes that the decay of the rates counts one process's batches of; 4 in the released BAS training, where the
-    rates end at 0.772 of where they began. 1 decays them to nothing."""
+    """Number of processes whose batches the decay of the rates counts one by one, as if each were a step. With 1 the
+    rates decay to nothing; with 4, as in the released BAS training, they end at 0.772 of where they began."""
     crop: int | None = None
     """Side of the random crop."""
     runtime: Runtime = field(default_factory=Runtime)
@@ -81,8 +81,8 @@ class TrainBas(TrainOptions):
     beta: float = BETA
     """Weight of the area constraint."""
     frg: Literal["softmax", "negatives"] = "softmax"
-    """The guidance's rivals of the drawn class: all others, the image's own included, as released; or those that the
-    image does not show."""
+    """Classes that the drawn class competes with in the guidance. softmax: all others, the image's own among them, as
+    released. negatives: those that the image does not show."""
     train_bias: bool = False
     """Train batch norm's biases too; released code leaves them as they were."""
     tap: int | None = None
@@ -128,7 +128,7 @@ def resolved(options: TrainOptions, kind: str) -> Recipe:
     return recipe
 
 
-def poly(rates: Sequence[float], steps: int) -> Callable[[int, int], list[float]]:
+def poly(rates: Sequence[float], steps: int) -> LearningRates:
     """(epoch, step) to each group's rate: rate * (1 - step / steps) ** 0.9, frozen from `steps` on."""
 
     def at(epoch: int, step: int) -> list[float]:
@@ -205,6 +205,25 @@ class IrnLosses:
         return affinity.losses(edges.float(), displacements.float(), labels, IRN_RADIUS, self.classes)
 
 
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Parts of a training in which the three networks differ.
+
+    Attributes:
+        network: with the weights that it starts from.
+        groups: parameters of each rate in `learning_rates`.
+        losses: a batch to named scalars.
+        learning_rates: of each epoch and step.
+        after_epoch: told of the number of an epoch that ended.
+    """
+
+    network: nn.Module
+    groups: list[list[nn.Parameter]]
+    losses: LossFunction
+    learning_rates: LearningRates
+    after_epoch: Callable[[int], None] = lambda epoch: None
+
+
 def train(options: TrainBas | TrainCam | TrainIrn) -> Path:
     """Train, and return the path of `final.pth`."""
     with distributed.processes(pick_device(options.runtime.device)) as device:
@@ -234,7 +253,7 @@ def _train_on_labels(options: TrainBas | TrainCam, device: torch.device) -> Path
     if options.pretrained == "imagenet":
         weights.start_from_imagenet(trunk)
     config = _config(options, recipe, kind, dataset.class_names, options.data.identity(dataset), extra)
-    return _fit(network, groups, images, loss, schedule, recipe, options, config, device)
+    return _fit(Parts(network, groups, loss, schedule), images, recipe, options, config, device)
 
 
 def _bas_network(options: TrainBas, classes: int) -> BasResNet | BasMobileNet:
@@ -247,8 +266,10 @@ def _bas_network(options: TrainBas, classes: int) -> BasResNet | BasMobileNet:
     return network
 
 
-def _with_beginning(schedule, loss: BasLosses, epochs: int):
-    def rates(epoch: int, step: int) -> list[float]:
+def _with_beginning(schedule: LearningRates, loss: BasLosses, epochs: int) -> LearningRates:
+    """The schedule, which also tells the losses that the first `epochs` train on labels only."""
+
+    def rates(epoch: int, step: int) -> Sequence[float]:
         loss.labels_only = epoch < epochs
         return schedule(epoch, step)
 
@@ -291,8 +312,8 @@ def _train_irn(options: TrainIrn, device: torch.device) -> Path:
             network.mean_shift.running_mean.copy_(mean_displacement(network, measured.samples, crop, recipe.batch_size))
         distributed.wait_for_all()
 
-    loss = IrnLosses(len(labels.class_names))
-    return _fit(network, irn_groups(network), images, loss, schedule, recipe, options, config, device, after_epoch)
+    parts = Parts(network, irn_groups(network), IrnLosses(len(labels.class_names)), schedule, after_epoch)
+    return _fit(parts, images, recipe, options, config, device)
 
 
 @torch.inference_mode()
@@ -330,25 +351,25 @@ def _config(
 
 
 def _fit(
-    network: nn.Module, groups: list[list[nn.Parameter]], images: TrainingImages, loss: LossFunction, schedule,
-    recipe: Recipe, options: TrainOptions, config: dict[str, Any], device: torch.device,
-    after_epoch: Callable[[int], None] = lambda epoch: None,
+    parts: Parts, images: TrainingImages, recipe: Recipe, options: TrainOptions, config: dict[str, Any],
+    device: torch.device,
 ) -> Path:  # fmt: skip
     # As released, the last, incomplete batch of an epoch is left out.
     loader = loader_of(images, len(images), recipe.batch_size, images.seed, options.runtime.workers, drop_last=True)
+    network = parts.network
     if device.type == "cuda" and distributed.world_size() > 1:  # as released; elsewhere PyTorch has none
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     for_training(network, device)
     optimizer = torch.optim.SGD(
-        [{"params": group} for group in groups], lr=recipe.lr, momentum=recipe.momentum,
+        [{"params": group} for group in parts.groups], lr=recipe.lr, momentum=recipe.momentum,
         weight_decay=recipe.weight_decay,
     )  # fmt: skip
     if distributed.rank() == 0:
         print(f"{config['method']} {options.backbone}: {len(images)} images, {images.num_classes} classes, "
               f"{recipe.epochs} epochs of {loader.batch_sampler.batches} steps")  # fmt: skip
     return fit(
-        network, optimizer, loader, loss, schedule, recipe.epochs, options.out, config, options.runtime,
-        after_epoch=after_epoch,
+        network, optimizer, loader, parts.losses, parts.learning_rates, recipe.epochs, options.out, config,
+        options.runtime, after_epoch=parts.after_epoch,
     )  # fmt: skip
 
 

@@ -30,6 +30,8 @@ FINAL = "final.pth"
 
 LossFunction = Callable[[Any, Tensor, Tensor], dict[str, Tensor]]
 """(model, images on the device in `training_layout`, labels) to scalars; `loss` is minimized, the others are shown."""
+LearningRates = Callable[[int, int], Sequence[float]]
+"""(epoch, step of all), counted from 0, to one rate for each parameter group."""
 
 
 def fit(
@@ -37,7 +39,7 @@ def fit(
     optimizer: torch.optim.Optimizer,
     loader: TrainingLoader,
     losses: LossFunction,
-    learning_rates: Callable[[int, int], Sequence[float]],
+    learning_rates: LearningRates,
     epochs: int,
     folder: Path,
     config: dict[str, Any],
@@ -53,7 +55,7 @@ def fit(
         optimizer: over the model's parameters.
         loader: from `data.training_loader`.
         losses: one batch to named scalars.
-        learning_rates: (epoch, step of all) to one rate for each parameter group.
+        learning_rates: of each epoch and step.
         epochs: how many passes.
         folder: for `step-*.pth`, `log.jsonl`, `training.json`, `trained_images.json`, `processes.json`, and at the end
             `final.pth`.

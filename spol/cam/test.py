@@ -74,17 +74,7 @@ def make_masks(options: MakeMasks) -> Path:
     ending = ENDINGS[options.mask_format]
     _refuse_shared_masks(dataset, options.out, ending)
     side = options.resize or loaded.options.get("resize", 256)
-    header = {
-        "method": weights.METHODS["cam"],
-        "architecture": loaded.backbone,
-        "checkpoint": loaded.record,
-        "data": source.described(dataset),
-        "options": {
-            **vars(options.preprocessing), "resize": side, "mask_format": options.mask_format,
-            "holes": options.holes, "truncate": options.truncate, "mode": options.mode, "amp": options.amp,
-            **({} if matching.record is None else {"classes": matching.record}),
-        },
-    }  # fmt: skip
+    header = _header(options, loaded, source.described(dataset), matching, side)
     _claim(options.out, header, options.overwrite)
     if record := trained.place(options.snapshot):  # a network that learns from these masks learns from those images
         write_text(options.out / trained.FILE, record.read_text(encoding="utf-8"))
@@ -109,6 +99,23 @@ def make_masks(options: MakeMasks) -> Path:
                 for item, raw in zip(usable, maps, strict=True):
                     writers.submit(item, raw)
     return _finish(options.out, header, skipped, len(dataset))
+
+
+def _header(
+    options: MakeMasks, loaded: weights.Loaded, data: dict[str, Any], matching: classes.Matching, side: int
+) -> dict[str, Any]:
+    """Entries of the manifest that say whose masks these are."""
+    return {
+        "method": weights.METHODS["cam"],
+        "architecture": loaded.backbone,
+        "checkpoint": loaded.record,
+        "data": data,
+        "options": {
+            **vars(options.preprocessing), "resize": side, "mask_format": options.mask_format,
+            "holes": options.holes, "truncate": options.truncate, "mode": options.mode, "amp": options.amp,
+            **({} if matching.record is None else {"classes": matching.record}),
+        },
+    }  # fmt: skip
 
 
 class _Writers:

@@ -7,6 +7,7 @@
 Writes `classification.json`, and with `--npy` the original's `top1top5.npy`. Images are squashed, never cropped.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -65,13 +66,8 @@ def classify(options: Classify) -> Path:
     if not matching.labelled:
         raise UserError("the data set's classes are none of the network's", where=options.snapshot,
                         expected="synset ids or ImageNet names, or --data.class-index")  # fmt: skip
-    side = options.resize or found.resize or recipe("cls", "cub").resize
-    network = for_inference(found.network, device)
-    if options.mode == "train":
-        for module in network.modules():
-            module.train(isinstance(module, nn.Dropout))
-    network = compiled(network) if options.compile else network
-    kind = f"resize {side}"
+    kind = f"resize {options.resize or found.resize or recipe('cls', 'cub').resize}"
+    network = _in_inference(found.network, options, device)
     header = {
         "method": METHOD,
         "architecture": found.arch,
@@ -100,6 +96,15 @@ def classify(options: Classify) -> Path:
     if not writer.complete:
         writer.finish()
     return _hand_over(options, writer.directory, found.arch, header)
+
+
+def _in_inference(network: nn.Module, options: Classify, device: torch.device) -> Callable[..., torch.Tensor]:
+    """The network as it classifies: without dropout, unless `--mode train` asks for it."""
+    network = for_inference(network, device)
+    if options.mode == "train":
+        for module in network.modules():
+            module.train(isinstance(module, nn.Dropout))
+    return compiled(network) if options.compile else network
 
 
 def _hand_over(options: Classify, directory: Path, arch: str, header: dict) -> Path:
