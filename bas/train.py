@@ -74,7 +74,7 @@ class Train:
     validate: Literal["no", "held", "test"] = "no"
     """Measure after each epoch and keep the best one's weights. EXT does so on the test split, which is an oracle."""
     validate_from: int = 1
-    """The first epoch to do so after; EXT starts after 31."""
+    """First epoch that is followed by a measurement; EXT starts after 31."""
     runtime: Runtime = field(default_factory=Runtime)
     """Device, workers, seed, mixed precision."""
 

@@ -254,9 +254,9 @@ class Export:
     """Write a checkpoint in the format of the release that it is a variant of."""
 
     checkpoint: tyro.conf.Positional[Path]
-    """Ours."""
+    """A final.pth of bas.train."""
     out: tyro.conf.Positional[Path]
-    """The new file."""
+    """File to write."""
     epoch: int = 0
     """Number of the epoch, which EXT's file holds."""
     threshold: float | None = None

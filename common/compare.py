@@ -31,7 +31,7 @@ class Compare(EvaluationOptions):
     ids: bool = False
     """Also print the images that one of a pair alone hits."""
     json: Path | None = None
-    """Also write everything here, with those images."""
+    """JSON file to write all comparisons to, those images included."""
 
 
 def main() -> None:

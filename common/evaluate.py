@@ -57,7 +57,7 @@ class Evaluate(EvaluationOptions):
     format: Literal["text", "markdown"] = "text"
     """Format of the printed table."""
     split: str | None = None
-    """Split whose images alone are scored, of segmentation runs, such as train of maps of train_aug."""
+    """Split to score of segmentation runs, such as train where the maps are of train_aug; all images if omitted."""
     json: Path | None = None
     """Also write the rows and the curves here."""
 

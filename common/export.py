@@ -74,7 +74,7 @@ class Export(EvaluationOptions):
     boxes_of: str | None = None
     """The protocol of --boxes-at; by default the one that the page's gallery takes."""
     audit_pixels: Literal["frame", "original"] = "frame"
-    """Pixels in which audit.csv's boxes are: of the frame that the protocol measures in, or the original image."""
+    """Pixels that audit.csv's boxes are given in: those of the protocol's frame, or of the original image."""
     overwrite: bool = False
     """Replace files that are there already."""
 

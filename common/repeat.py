@@ -148,7 +148,7 @@ def check_data(command: Recorded, where: Path) -> None:
     """Refuse data that are not those of the first run.
 
     Raises:
-        UserError: so it is, or they are gone.
+        UserError: they are others, or gone.
     """
     stored = {name: value for name, value in command.data.items() if name not in DESCRIBED}
     for name in PLACES:

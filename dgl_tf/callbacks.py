@@ -60,7 +60,7 @@ def saving(folder: Path) -> Iterator[None]:
     """Say in one line that a checkpoint can't be written.
 
     Raises:
-        UserError: so it is.
+        UserError: it can't be written.
     """
     try:
         yield

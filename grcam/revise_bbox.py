@@ -67,7 +67,7 @@ class Revise(Images):
     overwrite: bool = False
     """Replace predictions of other boxes."""
     check: bool = False
-    """Look, and do no more, whether everything is there that this step needs and steps 1 to 3 don't make."""
+    """Only check that everything is there that this step needs and that steps 1 to 3 don't make."""
     batch_size: int = 1
     """No effect, as in the release."""
     eval: bool = True

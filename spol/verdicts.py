@@ -110,7 +110,7 @@ class Verdicts:
         has one verdict for two of them, or was made when an image was of another class.
 
         Raises:
-            UserError: so it is.
+            UserError: one of these is the case.
         """
         names = [sample.image_id for sample in samples]
         known = self.by_image.keys() | self.skipped.keys()

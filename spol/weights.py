@@ -134,7 +134,7 @@ def check_outputs(loaded: Loaded, classes: int, clsnum: int | None, path: Path) 
     """Refuse a cam network that has fewer outputs than the data set has classes, or other than asked for.
 
     Raises:
-        UserError: so it is.
+        UserError: it has another number of outputs.
     """
     outputs = loaded.network.outputs
     if outputs < classes or clsnum not in (None, outputs):
@@ -203,9 +203,9 @@ class Export:
     """Write a checkpoint in the original's format."""
 
     checkpoint: tyro.conf.Positional[Path]
-    """Ours."""
+    """A final.pth of spol.cam.train or spol.seg.train."""
     out: tyro.conf.Positional[Path]
-    """The new file."""
+    """File to write."""
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ class Own:
         """Put the network into inference on a device, for a method; `sigmoid` as for `wsol.load`.
 
         Raises:
-            UserError: a network that can't be used, or images that are none of its.
+            UserError: a network that can't be used, or images of another size or normalization than it takes.
         """
         where = pick_device(device)
         model = for_inference(usable(self.model), where)

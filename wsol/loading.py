@@ -236,8 +236,8 @@ def _named(made: Method, names: tuple[str, ...] | None) -> Method:
     """A method with the class names that were given.
 
     Raises:
-        UserError: as many as the network has classes there are not, or they are those that the checkpoint says in
-            another order.
+        UserError: another number of names than the network has classes, or the checkpoint's own names in another
+            order.
     """
     if names is not None:
         if made.num_classes is None:

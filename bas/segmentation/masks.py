@@ -83,7 +83,7 @@ class MakeMasks:
     walk: Walk = field(default_factory=Walk)
     """The random walk and the threshold behind it."""
     split: str | None = None
-    """Split whose images alone are taken, such as train where the maps are train_aug's; the released step does so."""
+    """Split to take images from, such as train where the maps are of train_aug, as the released step does."""
     pad: int = 512
     """Side that smaller images are padded to for IRN, which sees the padding."""
     root: Annotated[Path | None, also("data.root")] = None

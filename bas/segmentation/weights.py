@@ -209,9 +209,9 @@ class Export:
     """Write a checkpoint of a segmentation network in the authors' format."""
 
     checkpoint: tyro.conf.Positional[Path]
-    """Ours."""
+    """A final.pth of bas.segmentation.train."""
     out: tyro.conf.Positional[Path]
-    """The new file."""
+    """File to write."""
     irn_aliases: bool = False
     """Repeat every tensor of CAM and IRN under its aliases, with IRN's index buffers, as the authors' files do."""
 

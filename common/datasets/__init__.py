@@ -67,8 +67,8 @@ class DataSource:
     leave_out: tuple[Literal["blacklist", "odd"], ...] = ()
     """ilsvrc: leave out the devkit's blacklisted images, or files known to be odd."""
     class_names: Path | None = None
-    """A file with a class name in each line, in the order of their numbers, where the data set's own are others or
-    fewer than a checkpoint's."""
+    """A file with a class name in each line, in the order of their numbers, for a data set whose own names differ from
+    a checkpoint's or are fewer."""
     class_index: Annotated[Path | None, also("class-index")] = None
     """A file that says which of a network's outputs each class is: lines "name index", or Keras's JSON."""
     shard: str | None = None

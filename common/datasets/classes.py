@@ -140,7 +140,7 @@ def _by_order(classes: Sequence[str], known: int, outputs: int, where: Path | st
 
 
 def differing(names: Sequence[str], others: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The `names` that are none of `others`, and the other way about, as `match` compares them."""
+    """The `names` that are none of `others`, and the `others` that are none of `names`, as `match` compares them."""
     ours, theirs = set(map(_form, names)), set(map(_form, others))
     return [name for name in names if _form(name) not in theirs], [name for name in others if _form(name) not in ours]
 

@@ -212,7 +212,7 @@ def not_counted_from_0(images: Iterable[tuple[str, int]]) -> list[str]:
 def folders_of_several_classes(images: Iterable[tuple[str, int]]) -> list[str]:
     """Say that images of one folder are of several classes, where there are as many folders as classes.
 
-    So it is where labels stand in another order than paths. Where folders are no classes, nothing is said.
+    This happens where labels stand in another order than paths. Where folders are no classes, nothing is said.
 
     Args:
         images: of each its id and label.
@@ -229,7 +229,7 @@ def folders_of_several_classes(images: Iterable[tuple[str, int]]) -> list[str]:
 
 
 def fit_or_held(samples: Iterable[Sample], split: str, held_per_class: int) -> tuple[Sample, ...]:
-    """The samples that belong to `split`, of all training samples where it is `train` or `held`, else as they are.
+    """The samples that belong to `split`: one part of the training samples for `train` and `held`, else all of them.
 
     Args:
         samples: of the split that was read; for `held` those of `train`.

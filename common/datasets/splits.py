@@ -14,9 +14,9 @@ EVALUATION = {
 
 
 def is_evaluation(name: str) -> bool:
-    """Whether a split, or a list file's stem, is called as those that results are measured on.
+    """Whether a split's name, or a list file's stem, is that of images which results are measured on.
 
-    That is one whose name begins with such a word, `val`, `test_2`, or that has one and none for training: `cub_test`.
+    The name begins with such a word (`val`, `test_2`), or holds one and no word for training (`cub_test`).
     """
     words = re.findall(r"[a-z]+", name.lower())
     return bool(words) and (words[0] in EVALUATION or (bool(EVALUATION & set(words)) and not TRAINING & set(words)))
@@ -52,7 +52,7 @@ ROLES = {
 def role(name: str) -> str | None:
     """The role of a split in a training, `train`, `val`, `held` or `test`; None where its name says none.
 
-    The first word decides where it says one, `val_2017`; else training goes before the others, `birds_train`.
+    The first word decides if it names a role (`val_2017`); else a word for training wins (`birds_train`).
     """
     found = [ROLES.get(word) for word in re.findall(r"[a-z]+", name.lower())]
     known = [each for each in found if each is not None]

@@ -140,7 +140,7 @@ def refuse_other_labels(dataset: Dataset, checkpoints: Iterable[Path | str | Non
         checkpoints: of every network that has a part in the results.
 
     Raises:
-        UserError: so it is.
+        UserError: a folder has another label.
     """
     ours = {folder: label for label, folder in folders(dataset.samples).items()}
     for checkpoint in checkpoints:

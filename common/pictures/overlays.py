@@ -99,7 +99,7 @@ def check_ending(path: Path) -> None:
     """Refuse a picture's name whose ending is of no format that `encode` writes.
 
     Raises:
-        UserError: so it is.
+        UserError: it is of none.
     """
     if path.suffix.lower() not in ENDINGS:
         raise UserError(f"the picture's ending is {path.suffix!r}", expected=".jpg, .png or .pdf")

@@ -31,7 +31,7 @@ def check(content: bytes | BinaryIO) -> None:
         content: the pickle; of a file as much is read as belongs to it.
 
     Raises:
-        ValueError: so it is, or it is no pickle at all.
+        ValueError: one of the two, or no pickle at all.
     """
     stack: list[int] = []  # how deep each object is, or that it is text; since the last mark
     marked: list[list[int]] = []

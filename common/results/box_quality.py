@@ -56,7 +56,7 @@ def closest_iou(boxes: Boxes, truth: Boxes) -> Floats:
 
 
 def _reach(ious: Floats, criteria: Floats | float) -> Flags:
-    """Whether an IoU reaches a criterion, what was lost to the union's 1e-12 and to rounding given back."""
+    """Whether an IoU reaches a criterion, with a tolerance for rounding and for the 1e-12 added to the union."""
     return ious >= criteria - 1e-9
 
 
@@ -90,7 +90,7 @@ def sorting(found: Mapping[Place, Found], truth: Mapping[Place, Boxes]) -> Sorti
 
 
 def shares(ious: Floats, scores: Floats) -> Sorting:
-    """Measure it of IoUs (N,) and scores (N,); of an odd number the middle one counts half."""
+    """Measure how well scores (N,) sort boxes by their IoUs (N,); of an odd number the middle box counts half."""
     if len(ious) == 0:
         return Sorting(0, (float("nan"),) * len(CRITERIA), (float("nan"),) * len(CRITERIA))
     reached = _reach(ious[:, None], np.array(CRITERIA))
@@ -100,7 +100,7 @@ def shares(ious: Floats, scores: Floats) -> Sorting:
 
 
 def _upper_half(scores: Floats) -> Floats:
-    """(N,) weights that sum to N / 2: 1 above the median, 0 below, and what is left over to those that equal it."""
+    """(N,) weights that sum to N / 2: 1 above the median, 0 below, and those equal to it share the rest."""
     count = len(scores) / 2
     border = np.sort(scores)[::-1][int(np.ceil(count)) - 1]
     above, equal = scores > border, scores == border

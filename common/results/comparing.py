@@ -219,7 +219,7 @@ def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison
 
 
 def _on(side: Side, ids: Sequence[str]) -> Side:
-    """The same with the figures of some images alone; an oracle's threshold is chosen on them."""
+    """A run's figures on some of its images alone; an oracle's threshold is chosen on them."""
     order = side.result.hits.places(ids)
     best = best_of_images(side.result, order)
     return replace(side, row=row_of_images(side.result, side.row, ids),

@@ -130,7 +130,7 @@ def evaluate(options: EvaluationOptions, need_boxes: bool = True) -> tuple[list[
 
 
 def _with_rows(measured: Evaluation, held: Sequence[Evaluation], options: EvaluationOptions) -> Evaluation:
-    """The same with its result lines, and with the validation predictions that thresholds were chosen on."""
+    """A run's evaluation with its result lines, and with the validation predictions that thresholds were chosen on."""
     chosen_on = held_of(measured.predictions, held)
     if chosen_on is not None:
         leakage.refuse_shared(chosen_on.dataset, measured.dataset, chosen_on.predictions.directory)
@@ -290,7 +290,7 @@ def _in_frame(predictions: Predictions, wanted: Sequence[Protocol]) -> list[Prot
 def _with_pseudo(
     held: Evaluation, rough: Mapping[str, Boxes], wanted: Sequence[Protocol], options: EvaluationOptions
 ) -> Evaluation:
-    """The same with the curves against pseudo boxes, where there are any."""
+    """A validation directory's evaluation with the curves against pseudo boxes, where there are any."""
     if not rough:
         return held
     dataset = pseudo.with_boxes(held.dataset, rough)

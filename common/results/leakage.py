@@ -109,7 +109,7 @@ def refuse_shared(validation: Dataset, scored: Dataset, where: Path) -> None:
         where: the validation predictions.
 
     Raises:
-        UserError: so it is.
+        UserError: they share one.
     """
     shared = shared_images(validation, scored)
     if shared:

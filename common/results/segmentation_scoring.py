@@ -208,7 +208,7 @@ def score_segmentation(
 def _with_corloc(
     evaluation: SegmentationEvaluation, root: Path | None, workers: int, split: str | None
 ) -> SegmentationEvaluation:
-    """The same with CorLoc; an object's class whose region is nowhere is a miss."""
+    """The evaluation with CorLoc added; an object's class whose region is nowhere is a miss."""
     predictions = evaluation.predictions
     dataset = predictions.dataset(root) if split is None else predictions.other_split(split, root)[1]
     entries = {entry.image_id: entry for entry in predictions.entries}

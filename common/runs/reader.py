@@ -105,7 +105,7 @@ def _need_manifest(directory: Path) -> None:
     """Refuse what is no folder with a manifest, by what it is.
 
     Raises:
-        UserError: so it is.
+        UserError: always but for a folder with a manifest.
     """
     if not os.path.lexists(directory):
         raise UserError("no such folder", where=directory, expected=EXPECTED, do=NAME_ONE)

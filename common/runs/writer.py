@@ -167,7 +167,7 @@ class PredictionsWriter:
         return skipped_lines(self._skipped, len(self.done))
 
     def close(self) -> None:
-        """Close the file without saying so, to continue another time."""
+        """Close the file and leave the run incomplete, to be continued another time."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -59,7 +59,7 @@ class PseudoBoxes:
     overwrite: bool = False
     """Start anew where there are other boxes."""
     check: bool = False
-    """Look whether the network is there, and do no more; the groups are step 2's to make."""
+    """Only check that the network is there; step 2 makes the groups."""
 
 
 def find_groups(folder: Path) -> dict[str, list[str]]:
