@@ -97,7 +97,7 @@ class Own:
 
 
 def _output_and_input_of_convolutions(model: nn.Module, images: Tensor) -> tuple[Any, list[Tensor]]:
-    """What the network returns, and what its convolutions were given, in the order in which they ran.
+    """The output of the network, and the inputs of its convolutions in the order in which they ran.
 
     Raises:
         UserError: it can't take the images.
