@@ -51,9 +51,14 @@ class BasLocalizer:
     Args:
         network: on its device, in eval mode.
         top_k: None for the true class's map, else how many of the best classes' are averaged.
+
+    Raises:
+        UserError: `top_k` is below 1.
     """
 
     def __init__(self, network: Network, top_k: int | None):
+        if top_k is not None and top_k < 1:
+            raise UserError(f"--top-k {top_k}", expected="gt, or 1 and more")
         self.network, self.top_k = network, top_k
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,8 +95,6 @@ def localize(options: Localize) -> list[Path]:
     top_k = released.top_k if options.top_k is None else None if options.top_k == "gt" else options.top_k
     if top_k is None and classes.which_map("label" if options.top_k else None, matching) == "predicted":
         top_k = 1
-    if top_k is not None and top_k < 1:
-        raise UserError(f"--top-k {top_k}", expected="gt, or 1 and more")
     threshold = released.threshold if options.threshold is None else options.threshold
     for_inference(network, device)
     header = {

@@ -67,7 +67,8 @@ def localize_images(options: LocalizeImages) -> list[dict[str, Any]]:
     threshold = released.threshold if options.threshold is None else options.threshold
     box, device = Box(BAS.extractor, threshold), pick_device(options.device)
     side = loaded.record.get("input_size", SIDE)
-    localizer = BasLocalizer(for_inference(loaded.network, device), options.top_k or released.top_k or 1)
+    top_k = (released.top_k or 1) if options.top_k is None else options.top_k
+    localizer = BasLocalizer(for_inference(loaded.network, device), top_k)
 
     @torch.no_grad()
     def find(image: np.ndarray) -> Found:

@@ -29,6 +29,7 @@ from common.datasets import Dataset, DataSource, Sample
 from common.measuring.extraction import LARGEST_COMPONENT
 from common.measuring.geometry import FRAMES, LARGEST_INPUT, Frame, map_in_frame
 from common.pictures.images import ImageError
+from common.runs.localizing import Box, need_threshold
 from common.runs.reader import Predictions, open_map
 from common.runs.record import LINES, MANIFEST, MAPS, Prediction, map_path
 from common.runs.writer import PredictionsWriter, finish
@@ -82,6 +83,7 @@ def adopt(options: Adopt) -> None:
     Raises:
         UserError: no map can be taken; says why.
     """
+    need_threshold(options.threshold)
     if not options.maps.is_dir():
         raise UserError("no such folder", where=options.maps, do="name the folder that holds the .npy maps")
     dataset = options.data.load()
@@ -281,7 +283,6 @@ def _resized(found: np.ndarray, frame: Frame, shows: str, path: Path) -> np.ndar
 
 
 def _prediction(options: Adopt, sample: Sample, frame: Frame, localization_map: np.ndarray) -> Prediction:
-    (boxes,) = LARGEST_COMPONENT.boxes(localization_map, [options.threshold])
     return Prediction(
         image_id=sample.image_id,
         label=sample.label,
@@ -289,7 +290,7 @@ def _prediction(options: Adopt, sample: Sample, frame: Frame, localization_map: 
         frame=frame,
         top5=None,
         top5_scores=None,
-        box=boxes[0] if len(boxes) else None,
+        box=Box(LARGEST_COMPONENT, options.threshold).of(localization_map),
         threshold=options.threshold,
     )
 

@@ -75,8 +75,6 @@ class Localizer:
     def __init__(self, method: Method, frame: str = "squash", threshold: float | None = None):
         if frame not in FRAMES:
             raise UserError(f"frame {frame!r}", expected=" or ".join(FRAMES))
-        if threshold is not None and not 0 <= threshold < 1:
-            raise UserError(f"threshold {threshold}", expected="at least 0, below 1")
         self.method, self.kind = method, FRAMES[frame]
         self.rule = method.box if threshold is None else Box(method.box.extractor, threshold)
 

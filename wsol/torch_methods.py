@@ -154,7 +154,7 @@ def bas(path: Path, top_k: int | None, arch: str | None, variant: str | None, de
     loaded = weights.load(path, arch, variant)
     released = recipe(loaded.variant, "ilsvrc" if loaded.network.num_classes == 1000 else "cub", loaded.arch)
     network = for_inference(loaded.network, where)
-    choice = BasLocalizer(network, top_k or released.top_k or 1)
+    choice = BasLocalizer(network, (released.top_k or 1) if top_k is None else top_k)
     box = Box(BAS.extractor, released.threshold)
     return ByLocalizer(
         "bas", loaded.arch, loaded.class_names, network.num_classes, box, BasLocalizer(network, None), choice, where

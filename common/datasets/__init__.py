@@ -1,6 +1,7 @@
 """Data sets by name, as one typed record that commands take as `--data.*` and manifests store."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -82,13 +83,18 @@ class DataSource:
             multi_label: whether whoever asks can use images that show several classes.
 
         Raises:
-            UserError: what can't be read or makes no sense, or images of several classes where one is wanted.
+            UserError: what can't be read or makes no sense, an option that this data set does not read, or images of
+                several classes where one is wanted.
         """
         root = self.root
         if not root.is_dir():
             raise UserError("no such folder", where=root, do="name the data set's folder with --data.root")
         if self.held_per_class < 0:
             raise UserError(f"--data.held-per-class is {self.held_per_class}", expected="0 or more")
+        if idle := _idle(self.name, vars(self)):
+            readers = [name for name, layout in LAYOUTS.items() if idle[0] in layout.options]
+            raise UserError(f"--data.{idle[0].replace('_', '-')} with --data.name {self.name}, which does not read it",
+                            expected=f"--data.name {' or '.join(readers)}", do="leave it out")  # fmt: skip
         dataset = LAYOUTS[self.name].load(self, on_problem)
         if dataset.multi_label != multi_label:
             raise UserError(f"{self.name}'s images have {'one class each' if multi_label else 'several classes'}",
@@ -176,7 +182,8 @@ class DataSource:
             key: Path(value) if key in PLACES and value is not None else value for key, value in stored.items()
         }
         values["leave_out"] = tuple(values.get("leave_out") or ())
-        return cls(**values)
+        idle = _idle(values["name"], values)  # earlier versions passed them over, and kept them
+        return cls(**{key: value for key, value in values.items() if key not in idle})
 
 
 @dataclass(frozen=True)
@@ -213,6 +220,14 @@ class TrainingSource(DataSource):
         if not values["train_on_evaluation_split"]:
             del values["train_on_evaluation_split"]
         return values
+
+
+def _idle(name: str, options: Mapping[str, Any]) -> list[str]:
+    """Options of a source that are given and that its layout does not read."""
+    read_by_some = dict.fromkeys(option for layout in LAYOUTS.values() for option in layout.options)
+    defaults = {field.name: field.default for field in fields(DataSource)}
+    given = [option for option in read_by_some if options.get(option, defaults[option]) != defaults[option]]
+    return [option for option in given if option not in LAYOUTS[name].options]
 
 
 def alike(stored: Any, record: Any) -> bool:

@@ -8,7 +8,7 @@
 | colours, by palette or in full | what is not black, which must be there; VOC's `void` (224 224 192) is ignored |
 | transparency | as black; of a picture in one colour, the opacity |
 | JPEG or WebP, which blur zeros | what exceeds half of the greatest value |
-| 16-bit grey of values over 255 | the high byte, as grey |
+| 16-bit grey of values over 255 | as grey, by the high byte where `mask_over` is not 0; ids of objects are any |
 
 A mask of another resolution is brought into the frame from its own, as wsolevaluation does with OpenImages' masks, if
 its sides have the image's proportions; otherwise it shows something else. Several masks of an image are united. One
@@ -65,9 +65,8 @@ def read_object(path: Path, mask_over: int) -> tuple[np.ndarray, np.ndarray | No
         brightest = stored if stored.ndim == 2 else stored.max(axis=2)
         return brightest > brightest.max() / 2, None
     if stored.ndim == 2:
-        greatest = int(stored.max())
-        if greatest > 255:
-            stored = stored >> 8
+        if mask_over and stored.max() > 255:
+            mask_over = (mask_over << 8) + 255
         return stored > _greatest_background(stored, mask_over, path), None
     coloured = stored.any(axis=2)
     void = (stored == VOID).all(axis=2)

@@ -28,6 +28,7 @@ from common.results.annotations import annotations_of
 from common.results.box_quality import Found, Place, need_pycocotools
 from common.results.evaluation import EvaluationOptions
 from common.results.scoring import frame_of_truth
+from common.runs.localizing import need_threshold
 from common.runs.reader import Predictions
 from common.system.errors import UserError, inside, printable
 from common.system.files import holds_files, read_json, write_json, write_text, writing
@@ -90,6 +91,8 @@ def splits_of(
     """
     if not 0 < detection.share <= 1 or not 0 <= detection.min_score <= 1:
         raise UserError(f"--share {detection.share} --min-score {detection.min_score}", expected="both within 0 to 1")
+    if detection.threshold is not None:
+        need_threshold(detection.threshold)
     if boxes_at in ("released", "oracle"):
         raise UserError(f"--boxes-at {boxes_at} with a detection data set",
                         expected="validation, pseudo or stored, or --threshold")  # fmt: skip

@@ -8,7 +8,7 @@ What a file may hold, and what is done with it:
 | CMYK | Pillow's conversion to RGB, Adobe's inverted files included |
 | alpha | colours as stored, alpha dropped: what Pillow's `convert("RGB")` and OpenCV both do |
 | 16 bits a channel | the high byte: what OpenCV does; Pillow would clip to white |
-| grey of 16 or 32 bits whose values stay below 256 | `ImageError`: the high byte of all is 0 |
+| 16 or 32 bits a channel whose values stay below 4096, as 8 or 12 bits do | `ImageError`: high bytes are nearly black |
 | an EXIF rotation | pixels as stored (`orientation="ignore"`): annotations ignore it too; `apply` turns them |
 | several pictures (GIF, TIFF) | the first |
 | less than it announces (truncated), nothing, no image, no pixel, floating-point pixels | `ImageError` |
@@ -37,6 +37,9 @@ FORMATS = ("AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM",
 
 LOSSY = ("JPEG", "MPO", "WEBP")
 """Formats that blur values, WebP as it may be."""
+
+LEAST_OF_16_BITS = 4096
+"""Greatest value of a channel of 16 bits from which on it is no picture of 12 bits or fewer."""
 
 RESIZES = ("pillow", "opencv", "tensorflow1")
 
@@ -85,7 +88,6 @@ def read_rgb(path: Path, orientation: str = "ignore") -> np.ndarray:
         raise ValueError(f"unknown orientation {orientation!r}, expected ignore or apply")
     with _open(path) as image:
         try:
-            image.load()
             pixels = _to_rgb(image, path)
             return _turned(pixels, image) if orientation == "apply" else pixels
         except ImageError:
@@ -262,11 +264,25 @@ def _to_rgb(image: Image.Image, path: Path) -> np.ndarray:
         grey = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
             raise ImageError("the image has more than 16 bits a channel", where=path, expected="8 or 16 bits")
-        if 0 < grey.max() < 256:  # 8 bits that were stored in 16
-            raise ImageError(f"the image's 16 bits or more hold values to {grey.max()} alone, which are black",
-                             where=path, expected="0 to 65535", do="save it in 8 bits")  # fmt: skip
+        _need_light(int(grey.max()), path)
         return np.repeat((grey >> 8).astype(np.uint8)[..., None], 3, axis=2)
-    return np.asarray(image.convert("RGB"))
+    deep = _is_deep(image)
+    pixels = np.asarray(image.convert("RGB"))
+    if deep:  # Pillow has kept the high bytes
+        _need_light(int(pixels.max()) << 8, path)
+    return pixels
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a picture that has not been decoded holds 16 bits in each of several channels."""
+    return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
+def _need_light(greatest: int, path: Path) -> None:
+    """Refuse (`ImageError`) fewer bits that were stored in 16, of which the high byte would be taken."""
+    if 0 < greatest < LEAST_OF_16_BITS:
+        raise ImageError(f"the image's 16 bits or more hold values to {greatest} alone, which are black, or nearly",
+                         where=path, expected="0 to 65535", do="save it in 8 bits")  # fmt: skip
 
 
 def resize(image: np.ndarray, size: tuple[int, int], method: str) -> np.ndarray:

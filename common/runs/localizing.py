@@ -31,6 +31,12 @@ class Classes(NamedTuple):
     scores: tuple[float, ...] | None = None
 
 
+def need_threshold(threshold: float) -> None:
+    """Refuse (`UserError`) a threshold outside [0, 1): above it no map has a region, below it each is one region."""
+    if not 0 <= threshold < 1:
+        raise UserError(f"threshold {threshold:g}", expected="at least 0, below 1, as the values of maps")
+
+
 @dataclass(frozen=True)
 class Box:
     """Rule for the one box that is stored beside each map.
@@ -38,10 +44,16 @@ class Box:
     Attributes:
         extractor: the rule.
         threshold: of the map.
+
+    Raises:
+        UserError: a threshold that no map in [0, 1] can be cut at, such as one in percent.
     """
 
     extractor: Extractor
     threshold: float
+
+    def __post_init__(self) -> None:
+        need_threshold(self.threshold)
 
     def of(self, localization_map: Floats) -> Boxes | None:
         """Find the box (4,) of a map (H, W), or None where there is none."""

@@ -106,13 +106,13 @@ def _localize(
     header: dict[str, Any],
     device: torch.device,
 ) -> list[Path]:
+    box, size = Box(SPOL.extractor, header["options"]["threshold"]), options.batch_size
     kinds = dict(zip(options.frames, frame_kinds(options.frames), strict=True))
     inputs = [input_kind(kind, header["options"]["trained_resize"]) for kind in kinds.values()]
     writers = {
         name: PredictionsWriter(options.out / name, {**header, "frame": kind}, options.overwrite)
         for name, kind in kinds.items()
     }
-    box, size = Box(SPOL.extractor, header["options"]["threshold"]), options.batch_size
 
     def left_out(sample: Sample) -> str | None:
         return classified.why_none(sample.image_id) if classified else None

@@ -182,6 +182,9 @@ def test_refusals(tmp_path, source, maps):
     adopt(Adopt(maps, source, tmp_path / "a", "theirs", resize="frame"))
     with pytest.raises(UserError, match="no such folder"):
         adopt(Adopt(tmp_path / "nothing", source, tmp_path / "b", "theirs"))
+    with pytest.raises(UserError, match="threshold 30; expected at least 0, below 1"):
+        adopt(Adopt(maps, source, tmp_path / "c", "theirs", resize="frame", threshold=30))
+    assert not (tmp_path / "c").exists()
     own = runs.write(tmp_path / "own", source)
     with pytest.raises(UserError, match="maps of its own"):
         adopt(Adopt(maps, source, own, "theirs", overwrite=True))

@@ -238,6 +238,7 @@ def test_refusals_of_a_localizer(files, root):
         (lambda: localizer.group([path]), "a group; expected a data set. Run grcam/run_test.sh"),
         (lambda: list(localizer.many([path], batch_size=0)), "batch_size 0"),
         (lambda: wsol.load(files / "cam.pth", threshold=1.5), "threshold 1.5"),
+        (lambda: wsol.load(files / "bas.pth", "bas", top_k=0), "--top-k 0; expected gt, or 1 and more"),
         (lambda: wsol.load(files / "bas.pth", "bas", layer=3), "layer 3 for bas of this checkpoint. Leave layer out"),
         (lambda: wsol.load(files / "cam.pth", mean=(0.5,) * 3), "for a checkpoint that says what its images are"),
         (lambda: wsol.load(files / "cam.pth", top_k=2), "top_k 2 for cam of this checkpoint"),

@@ -31,7 +31,7 @@ from common.pytorch.maps.mapper import OF_TWO_GRADIENTS, Mapper
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
 from common.results.evaluation import EvaluationOptions, evaluate
 from common.results.tables import render
-from common.runs.localizing import Box, Classes, Localizing, best_classes
+from common.runs.localizing import Box, Classes, Localizing, best_classes, need_threshold
 from common.runs.provenance import known_of
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError, run_command
@@ -73,6 +73,7 @@ def localize(options: Localize) -> list[Path]:
     """Localize, show the table where one is asked for, and return the predictions directories."""
     kinds = dict(zip(options.frames, frame_kinds(options.frames), strict=True))
     _check_table(options, kinds)
+    need_threshold(options.threshold)
     device = pick_device(options.device)
     dataset = options.data.load()
     model, architecture, checkpoint, names = load_classifier(options)

@@ -1,5 +1,6 @@
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,6 +160,19 @@ def test_sources_are_stored_and_read(root):
     for shard in ("", "x", "5/4", "0/4", "1/2/3", 5):
         with pytest.raises(UserError, match=rf"^{re.escape(str(root))}: the data set's shard is "):
             DataSource.from_json({"name": "cub", "root": ".", "shard": shard}, root)
+
+
+def test_an_option_that_the_data_set_does_not_read_is_refused(root):
+    """CUB's own boxes would be taken for those of the file; manifests that hold such an option are read without it."""
+    for name, value in (("boxes", root / "mine.csv"), ("metadata", root), ("list_file", root / "list.txt"),
+                        ("leave_out", ("odd",)), ("list_format", "dgl")):  # fmt: skip
+        source = replace(DataSource("cub", root, "test"), **{name: value})
+        option = f"--data.{name.replace('_', '-')}"
+        with pytest.raises(
+            UserError, match=f"^{option} with --data.name cub, which does not read it; expected --data."
+        ):
+            source.load()
+        assert DataSource.from_json(source.to_json(), root) == DataSource("cub", root, "test")
 
 
 def test_sizes_are_read_from_headers(root):

@@ -90,14 +90,19 @@ def test_what_a_grey_exceeds_is_object(tmp_path, rows, mask_over, objects):
     assert found[:, 0].tolist() == objects
 
 
-def test_grey_of_16_bits_is_its_high_byte(tmp_path):
-    """Where a value exceeds 255: 200 and 255 have the high byte 0, 256 has 1."""
-    for rows, objects in (
-        ([0, 200, 255, 256], [False, False, False, True]),
-        ([0, 0, 255, 255], [False] * 2 + [True] * 2),
-    ):
-        found, _ = read_object(stored(tmp_path / "mask.png", rows, np.uint16), 0)
-        assert found[:, 0].tolist() == objects
+@pytest.mark.parametrize(("rows", "mask_over", "objects"), [
+    ([0, 5, 255, 300], 0, [False, True, True, True]), ([0, 0, 255, 255], 0, [False] * 2 + [True] * 2),
+    ([0, 128 * 256 + 255, 129 * 256, 65535], 128, [False, False, True, True]), ([0, 0, 300, 300], 128, [False] * 2 + [True] * 2),
+])  # fmt: skip
+def test_grey_of_16_bits(tmp_path, rows, mask_over, objects):
+    """Ids of objects are object, however small; where greys count annotators, the high byte does."""
+    found, _ = read_object(stored(tmp_path / "mask.png", rows, np.uint16), mask_over)
+    assert found[:, 0].tolist() == objects
+
+
+def test_ids_of_16_bits_are_no_greys_of_annotators(tmp_path):
+    with pytest.raises(ImageError, match="no value of the mask exceeds 33023, the greatest is 300"):
+        read_object(stored(tmp_path / "mask.png", [0, 0, 5, 300], np.uint16), 128)
 
 
 def test_what_is_ignored_is_all_that_is_not_0(tmp_path):

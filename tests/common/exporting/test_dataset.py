@@ -36,6 +36,13 @@ def test_all_regions_are_written(tmp_path, birds, directories):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("threshold", [50, -0.1])
+def test_a_threshold_that_cuts_no_map_is_refused_before_anything_is_written(directories, tmp_path, threshold):
+    with pytest.raises(UserError, match=f"threshold {threshold}; expected at least 0, below 1"):
+        exported(directories, tmp_path, "coco", threshold=threshold)
+    assert not (tmp_path / "out").exists()
+
+
 def test_thresholds_come_from_held_out_images(tmp_path, birds):
     held = DataSource("folder", birds, "held", boxes=tmp_path / "boxes.csv", held_per_class=1)
     unannotated = DataSource("folder", birds, "test")

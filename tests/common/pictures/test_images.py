@@ -1,6 +1,7 @@
 import io
 import struct
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -130,6 +131,21 @@ def wide_integers(tmp_path):
     return save(tmp_path / "a.tif", Image.fromarray(np.full((8, 8), 70000, np.int32)))
 
 
+def twelve_bits_in_colour(ending):
+    """Colours of 12 bits in 16 bits a channel, as cameras leave them; their high bytes end at 15."""
+    pixels = np.linspace(0, 4095, 16 * 16 * 3).astype(np.uint16).reshape(16, 16, 3)
+
+    def write(folder):
+        cv2.imwrite(str(folder / f"a.{ending}"), pixels)
+        return folder / f"a.{ending}"
+
+    return write
+
+
+def twelve_bits(folder):
+    return save(folder / "a.png", Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)))
+
+
 def eight_bits_in(kind):
     """Grey whose values are those of 8 bits, in more; its high bytes are black."""
     grey = np.arange(256, dtype=kind).reshape(16, 16)
@@ -138,6 +154,8 @@ def eight_bits_in(kind):
 
 @pytest.mark.parametrize(("make", "message"), [
     (eight_bits_in(np.uint16), "hold values to 255 alone, which are black"), (eight_bits_in(np.int32), "Save it in 8 bits"),
+    (twelve_bits, "hold values to 4095 alone, which are black, or nearly"),
+    (twelve_bits_in_colour("png"), "hold values to 3840 alone"), (twelve_bits_in_colour("tif"), "hold values to 3840 alone"),
     (truncated, "can't be decoded"), (empty, "the file is empty"), (no_image, "not a readable image"),
     (floating, "floating-point pixels"), (wide_integers, "more than 16 bits"), (lambda folder: folder / "gone.jpg", "no such image"),
     (lambda folder: folder, "this is a folder"),

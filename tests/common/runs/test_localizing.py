@@ -1,5 +1,5 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -89,3 +89,10 @@ def test_one_crops_scores_rank_what_the_softmax_rounds_to_zero(dataset):
 def test_scores_that_are_no_numbers_are_refused(dataset):
     with pytest.raises(UserError, match=f"no finite scores for {dataset.samples[0].image_id}"):
         best_classes(np.array([[0.5, float("nan")]]), dataset.samples[:1])
+
+
+@pytest.mark.parametrize("threshold", [30, 1.0, -0.5, float("nan")])
+def test_a_threshold_that_cuts_no_map_is_refused(threshold):
+    """One in percent would find nothing in any image, one below 0 the whole frame in each."""
+    with pytest.raises(UserError, match=r"threshold .*; expected at least 0, below 1"):
+        replace(BOX, threshold=threshold)
