@@ -15,10 +15,15 @@ copy, and counted:
 
 A map that is missing, that has another name (`.npz`, or no ending of the image's), that is damaged, of another size or
 type, that holds NaN or leaves [0, 1] further is left out, counted by its reason and named, as an image that can't be
-read is. Maps that were mended or made anew since are taken in with --overwrite; the same command without it says so.
+read is. Maps that are constant or the same for several images are said, as are values of maps that were divided by 255
+twice, and photographs that an EXIF tag turns, as OpenCV does and this project does not. Maps that were mended or made
+anew since are taken in with --overwrite; the same command without it says so.
 """
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
@@ -28,15 +33,16 @@ import tyro
 from common.datasets import Dataset, DataSource, Sample
 from common.measuring.extraction import LARGEST_COMPONENT
 from common.measuring.geometry import FRAMES, LARGEST_INPUT, Frame, map_in_frame
-from common.pictures.images import ImageError
+from common.pictures.images import ImageError, is_turned
 from common.runs.localizing import Box, need_threshold
 from common.runs.reader import Predictions, open_map
 from common.runs.record import LINES, MANIFEST, MAPS, Prediction, map_path
 from common.runs.writer import PredictionsWriter, finish
-from common.system.errors import UserError, inside, printable, run_command
+from common.system.errors import UserError, inside, printable, run_command, say
 from common.system.files import read_json, writing
 from common.system.options import also, parse
 from common.system.progress import bar
+from common.system.wording import number_of, some
 
 ADOPTED = "adopted maps"
 """The checkpoint that manifests name."""
@@ -104,8 +110,9 @@ def adopt(options: Adopt) -> None:
     greatest = 255 if _exceed_one(options.maps, dataset) else 1
     _refuse_changed(options, dataset, writer, since, greatest)
     named: dict[str, list[str]] = {}
+    odd = _Odd()
     for sample in bar(dataset, total=len(dataset), desc="reading maps") if not writer.complete else ():
-        for what in _adopt_one(options, sample, writer, greatest):
+        for what in _adopt_one(options, sample, writer, greatest, odd):
             named.setdefault(what, []).append(sample.image_id)
     for what, image_ids in named.items():
         if what.startswith(LEFT_OUT):
@@ -119,7 +126,47 @@ def adopt(options: Adopt) -> None:
         reasons = "; ".join(f"{what} ({len(image_ids)})" for what, image_ids in named.items())
         raise UserError(f"no map can be taken: {reasons}", where=options.maps,
                         do="mend that, or say what maps of another size show with --resize")  # fmt: skip
+    say(odd.notes())
     finish([writer])
+
+
+@dataclass
+class _Odd:
+    """What the maps of a folder, each of which can be taken, show together."""
+
+    maps: int = 0
+    greatest: float = 0.0
+    constant: list[str] = field(default_factory=list)
+    repeated: list[tuple[str, str]] = field(default_factory=list)
+    turned: list[str] = field(default_factory=list)
+    _first: dict[bytes, str] = field(default_factory=dict)
+
+    def look(self, sample: Sample, taken: np.ndarray) -> None:
+        """Look at an image's map (H, W), and at its tag."""
+        self.maps, self.greatest = self.maps + 1, max(self.greatest, float(taken.max()))
+        if taken.min() == taken.max():
+            self.constant.append(sample.image_id)
+        else:
+            first = self._first.setdefault(hashlib.sha256(taken.tobytes()).digest(), sample.image_id)
+            self.repeated.extend([(first, sample.image_id)] if first != sample.image_id else [])
+        with suppress(ImageError):  # which is not needed to take its map
+            self.turned.extend([sample.image_id] if is_turned(sample.path) else [])
+
+    def notes(self) -> Iterator[str]:
+        """Lines for the user."""
+        if self.constant:
+            what = number_of(len(self.constant), "map is constant", "maps are constant")
+            yield f"note: {what}, {some(self.constant, 1)}: they hold no object, or the whole image"
+        if self.repeated:
+            what = number_of(len(self.repeated), "map is", "maps are")
+            yield f"note: {what} equal to another image's: {' and '.join(self.repeated[0])} have the same"
+        if 0 < self.greatest <= 1 / 255 + 1e-6:
+            yield (f"note: no value of {number_of(self.maps, 'map', 'maps')} exceeds {self.greatest:.3g}, as where "
+                   "maps in [0, 1] were divided by 255")  # fmt: skip
+        if self.turned:
+            what = number_of(len(self.turned), "image has", "images have")
+            yield (f"note: {what} an EXIF tag that turns them, {some(self.turned, 1)}: maps are taken to show the "
+                   "pictures as stored; OpenCV reads them turned")  # fmt: skip
 
 
 def _last_written(directory: Path) -> int:
@@ -186,7 +233,7 @@ def _is_adopted(directory: Path) -> bool:
     return isinstance(checkpoint, dict) and checkpoint.get("name") == ADOPTED
 
 
-def _adopt_one(options: Adopt, sample: Sample, writer: PredictionsWriter, greatest: int) -> list[str]:
+def _adopt_one(options: Adopt, sample: Sample, writer: PredictionsWriter, greatest: int, odd: _Odd) -> list[str]:
     """Write an image's line, and its map where it isn't linked; gives what was changed, or why it is left out."""
     path = inside(options.maps, f"{sample.image_id}.npy")
     try:
@@ -203,6 +250,7 @@ def _adopt_one(options: Adopt, sample: Sample, writer: PredictionsWriter, greate
         if sample.image_id not in writer.done:
             writer.skip(sample.image_id, reason)
         return [f"{LEFT_OUT}{reason}"]
+    odd.look(sample, taken)
     writer.changed.update(changes)
     if sample.image_id not in writer.done:
         writer.write(_prediction(options, sample, frame, taken), taken if changes else None)

@@ -93,8 +93,8 @@ class DataSource:
             raise UserError(f"--data.held-per-class is {self.held_per_class}", expected="0 or more")
         if idle := _idle(self.name, vars(self)):
             readers = [name for name, layout in LAYOUTS.items() if idle[0] in layout.options]
-            raise UserError(f"--data.{idle[0].replace('_', '-')} with --data.name {self.name}, which does not read it",
-                            expected=f"--data.name {' or '.join(readers)}", do="leave it out")  # fmt: skip
+            raise UserError(f"--data.{idle[0].replace('_', '-')} with {self.name}, which does not read it",
+                            expected=f"the data set {' or '.join(readers)}", do="leave it out")  # fmt: skip
         dataset = LAYOUTS[self.name].load(self, on_problem)
         if dataset.multi_label != multi_label:
             raise UserError(f"{self.name}'s images have {'one class each' if multi_label else 'several classes'}",

@@ -87,7 +87,7 @@ LAYOUTS: dict[str, Layout] = {
     "demo": Layout(_cub, ("train", "test")),
     "cub": Layout(_cub, ("train", "test"), counts=cub.COUNTS),
     "ilsvrc": Layout(_ilsvrc, ("train", "val"), ("leave_out",), ilsvrc.COUNTS),
-    "photographs": Layout(_ilsvrc, ("val",), ("leave_out",)),
+    "photographs": Layout(_ilsvrc, ("val",)),
     "folder": Layout(_folder, ("train", "test"), ("boxes",)),
     "wsoleval": Layout(_wsoleval, ("train", "val", "test"), ("metadata",)),
     "list": Layout(_list, (), ("list_file", "list_format", "boxes")),

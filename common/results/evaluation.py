@@ -23,8 +23,10 @@ from common.results.scoring import score
 from common.results.validating import held_of, same_model
 from common.runs.labels import label
 from common.runs.reader import Places, Predictions
+from common.runs.record import LINES, map_path
 from common.system.errors import UserError, say
 from common.system.options import also
+from common.system.wording import number_of, some
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,14 @@ def _measure(
     predictions = Predictions.open(directory, options.incomplete)
     predictions.need("method", "architecture", "frame", "checkpoint")
     dataset = with_sizes(annotations_of(predictions, options.places, load), predictions)
-    say([*doubted(dataset, directory), *_of_which_class(predictions), *_of_which_part(predictions)])
+    say(
+        [
+            *doubted(dataset, directory),
+            *_of_which_class(predictions),
+            *_of_which_part(predictions),
+            *_made_anew(predictions),
+        ]
+    )
     samples = {sample.image_id: sample for sample in dataset}
     without = sum(len(sample.boxes) == 0 for sample in dataset)
     if without < len(dataset):
@@ -323,3 +332,17 @@ def _of_which_part(predictions: Predictions) -> list[str]:
         return []
     text = f"figures are of the part {shard} of the split alone; common.merge puts parts together"
     return [f"note: {predictions.directory}: {text}"]
+
+
+def _made_anew(predictions: Predictions) -> list[str]:
+    """A note where maps of other code, which adopted predictions link to, are newer than these."""
+    directory = predictions.directory
+    taken_in = (directory / LINES).stat().st_mtime_ns
+    links = ((entry.image_id, map_path(directory, entry.image_id)) for entry in predictions.entries)
+    newer = [image_id for image_id, path in links
+             if path.is_symlink() and path.exists() and path.stat().st_mtime_ns > taken_in]  # fmt: skip
+    if not newer:
+        return []
+    what = number_of(len(newer), "map is", "maps are")
+    text = f"{what} newer than these predictions, {some(newer, 1)}; stored boxes are of the earlier ones"
+    return [f"note: {directory}: {text}; common.adopt --overwrite takes all in again"]

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -5,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from common.adopt import Adopt, adopt, take
 from common.datasets import DataSource
@@ -170,6 +172,50 @@ def test_maps_under_another_name_are_not_called_missing(tmp_path, source, maps, 
         "map: no <image_id>.npy, but <image_id without its ending>.npy": 1,
         "map: no <image_id>.npy, but <file name>.npy": 1,
     }
+
+
+def test_what_is_odd_about_all_maps_is_said(tmp_path, source, maps, capsys):
+    """A buffer that was saved for two images, a network that finds nothing, and a division too many."""
+    paths, odd = sorted(maps.rglob("*.npy")), tmp_path / "odd"
+    shutil.copytree(maps, odd)
+    adopt(Adopt(maps, source, tmp_path / "sound", "theirs"))
+    assert "note: " not in capsys.readouterr().err
+    for path in paths:
+        there = odd / path.relative_to(maps)
+        np.save(there, np.load(paths[0] if path in paths[:2] else path) * (0 if path in paths[4:] else 3 / 255))
+    ids = [str(path.relative_to(maps).with_suffix("")) for path in paths]
+    adopt(Adopt(odd, source, tmp_path / "adopted", "theirs"))
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("note: ")] == [
+        f"note: 2 maps are constant, {ids[4]} and 1 more: they hold no object, or the whole image",
+        f"note: 1 map is equal to another image's: {ids[0]} and {ids[1]} have the same",
+        "note: no value of 6 maps exceeds 0.00392, as where maps in [0, 1] were divided by 255",
+    ]
+
+
+def test_maps_of_photographs_that_are_turned_are_said(tmp_path, capsys):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    for name, options in (("a", {"exif": exif}), ("b", {})):
+        (tmp_path / "own/all/cat").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 30), "red").save(tmp_path / f"own/all/cat/{name}.jpg", **options)
+        (tmp_path / "maps/cat").mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / f"maps/cat/{name}.jpg.npy", np.linspace(0, 0.1 * ord(name) - 9, 224 * 224).reshape(224, 224))
+    adopt(Adopt(tmp_path / "maps", DataSource("folder", tmp_path / "own", "all"), tmp_path / "adopted", "theirs"))
+    assert "note: 1 image has an EXIF tag that turns them, cat/a.jpg: maps are taken" in capsys.readouterr().err
+
+
+def test_maps_that_were_made_anew_since_are_said_when_they_are_scored(tmp_path, source, maps, capsys):
+    adopt(Adopt(maps, source, tmp_path / "adopted", "theirs"))
+    run = Evaluate((tmp_path / "adopted",), protocols=("wsoleval-v1",))
+    evaluate(run)
+    assert "newer" not in "".join(capsys.readouterr())
+    path = min(maps.rglob("*.npy"))
+    later = (tmp_path / "adopted/predictions.jsonl").stat().st_mtime + 5
+    os.utime(path, (later, later))
+    evaluate(run)
+    said = f"1 map is newer than these predictions, {path.relative_to(maps).with_suffix('')}; stored boxes are of the"
+    assert said in "".join(capsys.readouterr())
 
 
 def test_refusals(tmp_path, source, maps):

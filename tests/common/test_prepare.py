@@ -235,10 +235,19 @@ def test_help_without_a_data_set_shows_everything(monkeypatch, capsys):
 
 
 def test_options_without_effect_are_parsed(root, monkeypatch, capsys):
-    words = ["cub", "--root", root, "--metadata", "m", "--boxes", "b", "--leave-out", "odd", "--scenes.seed", "3"]
+    words = ["cub", "--root", root, "--scenes.seed", "3"]
     monkeypatch.setattr("sys.argv", ["prepare", *map(str, words), "--subset", "--workers", "1"])
     assert prepare.main() == 0
     assert capsys.readouterr().out.endswith("is ready\n")
+
+
+def test_options_that_a_data_set_does_not_read_are_problems(root, monkeypatch, capsys):
+    """They are parsed, and the boxes of the file that one names are not those that were checked."""
+    for option, value in (("metadata", "m"), ("boxes", "b"), ("leave-out", "odd")):
+        monkeypatch.setattr("sys.argv", ["prepare", "cub", "--root", str(root), f"--{option}", value, "--workers", "1"])
+        assert prepare.main() == 2
+        said = f"problem: --{option} with cub, which does not read it; expected the data set "
+        assert said in capsys.readouterr().out
 
 
 def test_every_data_set_has_a_layout():

@@ -168,9 +168,7 @@ def test_an_option_that_the_data_set_does_not_read_is_refused(root):
                         ("leave_out", ("odd",)), ("list_format", "dgl")):  # fmt: skip
         source = replace(DataSource("cub", root, "test"), **{name: value})
         option = f"--data.{name.replace('_', '-')}"
-        with pytest.raises(
-            UserError, match=f"^{option} with --data.name cub, which does not read it; expected --data."
-        ):
+        with pytest.raises(UserError, match=f"^{option} with cub, which does not read it; expected the data set "):
             source.load()
         assert DataSource.from_json(source.to_json(), root) == DataSource("cub", root, "test")
 
