@@ -131,15 +131,19 @@ class Found:
         return path
 
     def classified(self) -> dict[str, Any]:
-        """The best class and its score, as `boxes.jsonl` has them; nothing without a classifier."""
+        """The best class and its score, as `boxes.jsonl` has them, and as `label` the class that was asked for, whose
+        the box is; nothing without a classifier.
+        """
         if self.probabilities is None or self.score is None:
             return {}
-        return {"class": self.class_name, "score": round(self.score, 6)}
+        asked = {} if self.label is None else {"label": self._name(self.label)}
+        return {"class": self.class_name, "score": round(self.score, 6), **asked}
 
     def __repr__(self) -> str:
         height, width = self.image.shape[:2]
         where = "no box" if self.box is None else "box " + " ".join(f"{value:.1f}" for value in self.box)
         what = "" if self.probabilities is None else f", {self.class_name} ({self.score:.2f})"
+        where += "" if self.label is None else f" of {self._name(self.label)}"
         return (
             f"<Found by {self.method} {self.architecture} on {width} x {height}: {where} @{self.threshold:.3g}{what}>"
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from common.measuring.geometry import Frame, map_in_frame
 from common.measuring.metrics import LocalizationEvaluator, LocalizationResult
-from common.measuring.plausible import doubts
+from common.measuring.plausible import class_doubts, doubts
 from common.measuring.protocols import PROTOCOLS
 from common.system.errors import UserError, say
 
@@ -76,6 +76,8 @@ def score(
             raise UserError(f"map {number}: {error}") from error
     if boxed:
         say(f"note: {text}" for text in doubts(*zip(*boxed, strict=True)))
+    if top5 is not None:
+        say(f"note: {text}" for text in class_doubts([*map(int, labels)], [[*map(int, best)] for best in top5]))
     return evaluator.compute()
 
 
@@ -101,7 +103,10 @@ def _five(best: Sequence[int], number: int) -> list[int]:
 
 def _true_boxes(boxes: np.ndarray, size: tuple[int, int], number: int) -> np.ndarray:
     try:
-        truth = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
+        given = np.asarray(boxes, dtype=np.float64)
+        if given.ndim == 2 and given.size and given.shape[1] != 4 and given.shape != (2, 2):  # two corners
+            raise ValueError(f"shape {given.shape}")
+        truth = given.reshape(-1, 4)
     except (TypeError, ValueError) as error:
         raise UserError(f"boxes of image {number} that are no rows of four numbers ({error})",
                         expected="(M, 4), x0 y0 x1 y1") from error  # fmt: skip

@@ -102,6 +102,8 @@ def match(
         numbers = [_indexed(name, told, index) for name in dataset.class_names]
         if imagenet:
             _check_index(dataset.class_names, numbers, index)
+        elif names is not None and dataset.names_known:
+            _check_own_names(dataset.class_names, numbers, names, index)
         return _of_numbers(numbers, outputs, where)
     if names is None and not imagenet and dataset.name == "ilsvrc" and len(dataset.class_names) == outputs:
         return _of_numbers(range(outputs), outputs, where)  # a whole list of synsets is the authors' own numbering
@@ -284,6 +286,16 @@ def _check_index(names: Sequence[str], numbers: Sequence[int], path: Path) -> No
         name, number, own = wrong[0]
         raise UserError(f"{name} is output {own} of ImageNet's head, not {number}", where=path,
                         do="count outputs from 0, or leave --data.class-index out")  # fmt: skip
+
+
+def _check_own_names(classes: Sequence[str], numbers: Sequence[int], names: Sequence[str], path: Path) -> None:
+    """Refuse an index that gives a class another output than the checkpoint's class of its name is."""
+    known = {_form(name): number for number, name in enumerate(names)}
+    for name, number in zip(classes, numbers, strict=True):
+        own = known.get(_form(name), number)
+        if own != number:
+            raise UserError(f"{name} is output {own} of the checkpoint, not {number}", where=path,
+                            do="count outputs from 0, or leave --data.class-index out")  # fmt: skip
 
 
 def _is_synset(name: str) -> bool:

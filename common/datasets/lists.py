@@ -12,6 +12,7 @@
 | GRCAM | `synset1.txt` (no newline at the end) | `wnid words` |
 
 Two corners, and a corner and two sides, can't be told apart where every line fits both, so the format says which.
+Four numbers that are a point, such as zeros in the place of a box that nobody drew, are refused.
 A path may hold blanks where tabs, commas or semicolons stand between the fields, or where it stands before one label,
 which a blank, tabs or a comma may part from it. BAS's sizes are what its boxes are pixels of.
 """
@@ -149,12 +150,12 @@ def _bas_boxes(text: str, image_id: str, path: Path, line: int) -> tuple[tuple[i
         if len(values) % 4:
             raise UserError(f"{len(values)} box numbers", where=path, line=line, expected="four for each box")
         size = (int(cells[1]), int(cells[2])) if sized else (0, 0)
-        return size, not_inside_out(values.reshape(-1, 4), where=path, line=line)
+        return size, _sound(values.reshape(-1, 4), path, line)
     values = numbers(text.split(), where=path, line=line, what="the box")
     if len(values) != 6:
         raise UserError(f"{len(values)} numbers", where=path, line=line, expected="x0 y0 x1 y1 HEIGHT WIDTH")
     size = (int(values[5]), int(values[4]))
-    return size, not_inside_out(values[None, :4], where=path, line=line)
+    return size, _sound(values[None, :4], path, line)
 
 
 def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Path | None = None) -> list[Entry]:
@@ -188,7 +189,7 @@ def read_spol(path: Path, on_problem: OnProblem = raise_problem, box_folder: Pat
             if box_folder:
                 objects = read_annotation(box_folder / f"{Path(image_id).stem}.xml")
                 box = boxes_of(objects, wnids[number])
-            entries.append((image_id, number, not_inside_out(as_boxes(box), where=path, line=line)))
+            entries.append((image_id, number, _sound(as_boxes(box), path, line)))
         except UserError as problem:
             on_problem(problem)
     return entries
@@ -249,9 +250,24 @@ def _upright(boxes: np.ndarray, sides: bool, path: Path, line: int) -> np.ndarra
     if sides:
         if (boxes[:, 2:] < 0).any():
             raise UserError("a side is negative", where=path, line=line, expected="x y width height")
-        return from_xywh(boxes)
+        return _sound(from_xywh(boxes), path, line)
     try:
-        return not_inside_out(boxes, where=path, line=line)
+        return _sound(boxes, path, line)
     except UserError as problem:
+        if (boxes[:, 2:] <= 0).any():  # no width and height either
+            raise
         raise UserError(problem.found, where=path, line=line, expected="x0 y0 x1 y1",
                         do="say --data.list-format adl-cub if all are x y width height") from problem  # fmt: skip
+
+
+def _sound(boxes: np.ndarray, path: Path, line: int) -> np.ndarray:
+    """Boxes (N, 4) as they are.
+
+    Raises:
+        UserError: one is inside out, or a point, as numbers are that stand in the place of a box: it would be a miss.
+    """
+    for box in boxes:
+        if (box[:2] == box[2:]).all():
+            raise UserError(f"the box {' '.join(f'{value:g}' for value in box)} is a point", where=path, line=line,
+                            expected="a box", do="leave its numbers out where nobody drew one")  # fmt: skip
+    return not_inside_out(boxes, where=path, line=line)

@@ -1,9 +1,10 @@
-"""Signs, in true boxes as a whole, that they are of another form than they were read as.
+"""Signs, in true boxes or best classes as a whole, that they are of another form than they were read as.
 
-No single box shows it: what is said is for people to look at, and changes no figure.
+No single image shows it: what is said is for people to look at, and changes no figure.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -85,3 +86,64 @@ def _in_upper_left(centres: Floats) -> bool:
         return False
     error = centres.std(axis=0, ddof=1) / np.sqrt(len(centres))
     return bool((centres < ALL_BELOW).all() or (centres.mean(axis=0) + 3 * error < MEAN_BELOW).all())
+
+
+FEWEST_CLASSIFIED, FEWEST_IN_ANY_ORDER = 10, 20
+"""Images below which best classes say nothing of the classes' numbers: of ones moved by one, and of any others."""
+FEWEST_OF_A_CLASS = 5
+TOO_FEW_RIGHT = 0.2
+"""Greatest quotient of what is right by what would be, at which classes are said to have other numbers."""
+
+
+def class_doubts(labels: Sequence[int], best: Sequence[Sequence[int]]) -> list[str]:
+    """Describe what is odd about the best classes of N images: they fit the true ones, with other numbers or reversed.
+
+    Args:
+        labels: N true classes.
+        best: each image's best classes, best first.
+    """
+    if len(labels) < FEWEST_CLASSIFIED or not all(map(len, best)):
+        return []
+    pairs = list(zip(labels, best, strict=True))
+    right, last = (sum(label == found[place] for label, found in pairs) / len(pairs) for place in (0, -1))
+    if last > 0.5 and right <= TOO_FEW_RIGHT * last:
+        return [f"the first of the best classes is right for {right:.0%} of the images, and the last for {last:.0%}, "
+                "as where they are in ascending order"]  # fmt: skip
+    firsts: dict[int, Counter[int]] = {}
+    for label, found in pairs:
+        firsts.setdefault(label, Counter())[found[0]] += 1
+    text = _by_one(firsts) or _in_another_order(firsts)
+    return [] if text is None else [f"the best class is right for {right:.0%} of the images, and {text}"]
+
+
+def _share(of_class: Counter[int], number: int) -> float:
+    return of_class[number] / of_class.total()
+
+
+def _mean_share(firsts: Mapping[int, Counter[int]], moved: int) -> float:
+    """Share of a class's images that are called as the class `moved` numbers on, in the mean over classes."""
+    return sum(_share(of_class, label + moved) for label, of_class in firsts.items()) / len(firsts)
+
+
+def _by_one(firsts: Mapping[int, Counter[int]]) -> str | None:
+    """Whether true classes are called as the next, or the one before; of two classes the order is all that can be."""
+    right = _mean_share(firsts, 0)
+    for moved, word in ((1, "higher"), (-1, "lower")):
+        share = _mean_share(firsts, moved)
+        if len(firsts) > 2 and share > 0.5 and right <= TOO_FEW_RIGHT * share:
+            return f"would be for {share:.0%} if labels were one {word}, as where one of the two is counted from 1"
+    return None
+
+
+def _in_another_order(firsts: Mapping[int, Counter[int]]) -> str | None:
+    """Whether most images of each class are called as one other class, and those of no two as the same one."""
+    large = {label: of_class for label, of_class in firsts.items() if of_class.total() >= FEWEST_OF_A_CLASS}
+    if len(large) < 2 or sum(of_class.total() for of_class in large.values()) < FEWEST_IN_ANY_ORDER:
+        return None
+    called = {label: of_class.most_common(1)[0][0] for label, of_class in large.items()}
+    share = sum(_share(of_class, called[label]) for label, of_class in large.items()) / len(large)
+    if len({*called.values()}) < len(called) or share < 0.6 or _mean_share(large, 0) > TOO_FEW_RIGHT * share:
+        return None
+    label = next(label for label in called if called[label] != label)
+    return (f"{share:.0%} of a class's images are called as one class, those of class {label} as {called[label]}: as "
+            "where classes are in another order")  # fmt: skip

@@ -13,6 +13,7 @@ from common.datasets.known import known_as
 from common.measuring.arrays import Boxes
 from common.measuring.metrics import LocalizationResult
 from common.measuring.pixel_metrics import PixelResult
+from common.measuring.plausible import class_doubts
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.results import leakage, pseudo
 from common.results.annotations import annotations_of, doubted, with_sizes
@@ -258,14 +259,9 @@ def _measure(
     predictions = Predictions.open(directory, options.incomplete)
     predictions.need("method", "architecture", "frame", "checkpoint")
     dataset = with_sizes(annotations_of(predictions, options.places, load), predictions)
-    say(
-        [
-            *doubted(dataset, directory),
-            *_of_which_class(predictions),
-            *_of_which_part(predictions),
-            *_made_anew(predictions),
-        ]
-    )
+    say(doubted(dataset, directory))
+    for notes_of in (_of_which_class, _of_which_part, _of_which_numbers, _made_anew):
+        say(notes_of(predictions))
     samples = {sample.image_id: sample for sample in dataset}
     without = sum(len(sample.boxes) == 0 for sample in dataset)
     if without < len(dataset):
@@ -323,6 +319,13 @@ def _of_which_class(predictions: Predictions) -> list[str]:
     if (predictions.manifest.get("options") or {}).get("map_class") != "predicted":
         return []
     return [f"note: {predictions.directory}: maps and boxes are of the predicted class, in GT-known's figures too"]
+
+
+def _of_which_numbers(predictions: Predictions) -> list[str]:
+    """A note where the classifier's classes seem to have other numbers than the data set's."""
+    classified = [(entry.label, entry.top5[:1]) for entry in predictions.entries if entry.top5]
+    labels, best = [label for label, _ in classified], [first for _, first in classified]
+    return [f"note: {predictions.directory}: {text}" for text in class_doubts(labels, best)]
 
 
 def _of_which_part(predictions: Predictions) -> list[str]:

@@ -28,7 +28,7 @@ class Found:
         localization_map: of the frame's size, in [0, 1].
         box: (4,) in the frame, or None.
         threshold: that made it.
-        classified: `class` and `score`, or nothing.
+        classified: `class` and `score`, and `label` where a class was asked for; or nothing.
     """
 
     frame: Frame
@@ -55,8 +55,8 @@ def localize_photographs(
         find: the method.
 
     Returns:
-        For each photograph `image`, `size`, `class` and `score` where there is a classifier, `box` in its pixels or
-        None, `threshold`.
+        For each photograph `image`, `size`, `class` and `score` where there is a classifier, `label` where a class was
+        asked for, `box` in its pixels or None, `threshold`.
 
     Raises:
         UserError: no photograph is named or can be read, two have one name, or there are results already.

@@ -83,6 +83,21 @@ def test_a_threshold_from_validation_predictions(tmp_path, source):
         evaluate(Evaluate((test,), validation=(other,)))
 
 
+def test_classes_of_other_numbers_are_said(tmp_path, capsys):
+    """Twelve images of three classes, which the classifier calls as the next class."""
+    source = DataSource("cub", small_cub.make(tmp_path / "more", test=4), "test")
+    run = runs.write(tmp_path / "run", source)
+    options = Evaluate((run,), protocols=("wsoleval-v1",))
+    evaluate(options)
+    assert "labels were" not in capsys.readouterr().err
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    moved = [line | {"top5": [line["label"] + 1], "top5_scores": [0.9]} for line in lines]
+    (run / "predictions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in moved))
+    evaluate(options)
+    said = f"note: {run}: the best class is right for 0% of the images, and would be for 100% if labels were one higher"
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("map_class", ["label", "predicted"])
 def test_maps_of_the_predicted_class_are_named(tmp_path, source, map_class, capsys):
     run = runs.write(tmp_path / map_class, source, options={"map_class": map_class})

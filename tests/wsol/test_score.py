@@ -86,8 +86,20 @@ def test_tensors_of_any_kind_are_maps():
     ({"sizes": [(0, 0)]}, r"size \(0, 0\) of image 0"),
     ({"boxes": [[[0.25, 0.25, 0.75, 0.75]]]}, "are shares of it; expected pixels. Multiply x by 400 and y by 300"),
     ({"boxes": [[[1, 2, 3]]]}, "no rows of four numbers"),
+    ({"boxes": [[[10, 20], [30, 40], [110, 120], [130, 140]]]}, r"no rows of four numbers \(shape \(4, 2\)\)"),
 ])  # fmt: skip
 def test_refusals(changes, message):
     arguments = {"maps": [HOT], "sizes": [(400, 300)], "boxes": [TRUTH], "labels": [0], **changes}
     with pytest.raises(UserError, match=message):
         wsol.score(**arguments)
+
+
+def test_classes_of_other_numbers_are_said(capsys):
+    labels = [number % 4 + 1 for number in range(12)]
+    measure = {"maps": [HOT] * 12, "sizes": [(400, 300)] * 12, "boxes": [TRUTH] * 12, "labels": labels}
+    wsol.score(**measure, top5=[[label, 0] for label in labels])
+    assert capsys.readouterr().err == ""
+    wsol.score(**measure, top5=[[label - 1] for label in labels])
+    assert (
+        "note: the best class is right for 0% of the images, and would be for 100% if labels" in capsys.readouterr().err
+    )

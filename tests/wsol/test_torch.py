@@ -95,6 +95,17 @@ def test_photographs_are_those_of_bas_own_command(files, root, tmp_path):
     assert [json.loads(line) for line in (tmp_path / "ours/boxes.jsonl").read_text().splitlines()] == ours
 
 
+def test_a_box_says_which_class_was_asked_for(files, root, tmp_path):
+    """Beside it stand the best class and its score, which are of another class for two of the three."""
+    paths = (next((root / "images").rglob("*.png")),)
+    for label, name in (("1", small_cub.CLASSES[1]), (small_cub.CLASSES[2], small_cub.CLASSES[2]), (None, None)):
+        (record,) = localize(Localize(paths, str(files / "cam.pth"), tmp_path / f"{label}", label=label, device="cpu"))
+        assert record.get("label") == name
+        found = wsol.load(files / "cam.pth", device="cpu")(paths[0], None if name is None else name)
+        assert record["class"] == found.class_name
+        assert (f" of {name} @" in repr(found)) == (name is not None)
+
+
 @pytest.mark.parametrize("method", ["cam", "bas", "spol", "dgl", "grcam", "grad-cam"])
 def test_one_picture_in_many_shapes_has_one_box(files, tmp_path, method):
     """A lying photograph with its EXIF tag, grey, CMYK, 16 bits, and what Pillow or numpy hold: the same map."""

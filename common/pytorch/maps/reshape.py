@@ -47,9 +47,13 @@ def channels_last(output: Tensor) -> Tensor:
 def is_map(values: Tensor, images: Tensor) -> bool:
     """Whether a tensor is (N, C, h, w), by h and w being to each other as the images' are, or nearly.
 
-    What has its channels last passes for a map by its number of dimensions alone.
+    What has its channels last passes for a map by its number of dimensions alone: it is none where it has the images'
+    proportions, to a pixel, in its second and third dimension and not in its third and fourth.
     """
     if values.ndim != 4 or 0 in values.shape:
         return False
-    stretched = (values.shape[2] / values.shape[3]) / (images.shape[2] / images.shape[3])
-    return 1 / 3 < stretched < 3
+    proportions = images.shape[2] / images.shape[3]
+    _, first, second, third = values.shape
+    if abs(first - second * proportions) < 1 <= abs(second - third * proportions):
+        return False
+    return 1 / 3 < second / third / proportions < 3

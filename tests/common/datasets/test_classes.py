@@ -220,6 +220,16 @@ def test_a_whole_list_of_synsets_is_the_authors_own_numbering():
     assert matching.outputs == tuple(range(1000))
 
 
+def test_an_index_that_contradicts_the_checkpoints_names_is_refused(tmp_path):
+    """One that counts from 1; other names may be any output."""
+    path = tmp_path / "index.txt"
+    path.write_text("cat 1\ndog 2\nbitch 1\n")
+    with pytest.raises(UserError, match="index.txt: cat is output 0 of the checkpoint, not 1. Count outputs from 0"):
+        match(dataset("cat"), ("cat", "dog", "fox"), 3, index=path)
+    assert match(dataset("bitch"), ("cat", "dog", "fox"), 3, index=path).outputs == (1,)
+    assert match(dataset("cat", known=False), ("cat", "dog", "fox"), 3, index=path).outputs == (1,)
+
+
 def test_an_index_that_contradicts_the_imagenet_head_is_refused(tmp_path):
     """n01440764 is output 0. Names may be given any output, unless all are off by one; goldfish is 1."""
     path = tmp_path / "index.txt"

@@ -114,6 +114,11 @@ def test_several_boxes_a_line(tmp_path):
     ("dgl", "001.A/x.jpg 0 1 2 3\n", "list.txt:1: 5 fields; expected 2 or 6"),
     ("dgl", "001.A/x.jpg 0 1 2 3 nan\n", "expected finite numbers"),
     ("dgl", "../x.jpg 0\n", "path '../x.jpg' is not usable"),
+    ("dgl", "001.A/x.jpg 0 0 0 0 0\n", "list.txt:1: the box 0 0 0 0 is a point; expected a box. Leave its numbers out"),
+    ("dgl", "001.A/x.jpg 0 9 9 9 9\n", "list.txt:1: the box 9 9 9 9 is a point; .*Say --data.list-format adl-cub"),
+    ("ts-cam", "001.A/x.jpg 0 1 2 3 4 -1 -1 -1 -1\n", "list.txt:1: the box -1 -1 -1 -1 is a point"),
+    ("spol", "001.A/x.jpg,0,0 0 0 0\n", "list.txt:1: the box 0 0 0 0 is a point"),
+    ("adl-cub", "001.A/x.jpg 0 7 8 0 0\n", "list.txt:1: the box 7 8 7 8 is a point"),
 ])  # fmt: skip
 def test_faulty_lines_are_named(tmp_path, list_format, text, message):
     path = write(tmp_path, text)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from common.measuring.plausible import doubts
+from common.measuring.plausible import class_doubts, doubts
 
 SIZES = [(240, 180), (200, 300), (320, 240), (260, 220)]
 BOXES = np.array([(0.2, 0.25, 0.8, 0.85), (0.3, 0.1, 0.9, 0.7), (0.1, 0.3, 0.8, 0.9), (0.25, 0.2, 0.75, 0.95)])
@@ -71,3 +71,37 @@ def test_small_objects_anywhere_are_not_doubted():
             corner = random.uniform(0, 0.8, (count, 2))
             boxes = np.concatenate([corner, corner + 0.2], axis=1) * 100
             assert of(boxes, [(100, 100)] * count) == []
+
+
+CLASSES = [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3]
+
+
+@pytest.mark.parametrize(("labels", "best", "said"), [
+    (CLASSES, [number + 1 for number in CLASSES], "right for 0% of the images, and would be for 100% if labels were one higher, as"),
+    (list(range(1, 13)), list(range(12)), "right for 0% of the images, and would be for 100% if labels were one lower, as"),
+    (CLASSES, [[2, 0, 3, 1][number] for number in CLASSES], "100% of a class's images are called as one class, those of class 0 as 2"),
+    ([0] * 10 + [1] * 10, [1] * 10 + [0] * 9 + [1], "right for 5% of the images, and 95% of a class's images are called as"),
+])  # fmt: skip
+def test_classes_of_other_numbers(labels, best, said):
+    (found,) = class_doubts(labels, [[one] for one in best])
+    assert said in found
+
+
+@pytest.mark.parametrize(("labels", "best"), [
+    (CLASSES, CLASSES), (CLASSES, [1] * 20), (CLASSES, [number % 4 for number in range(20)]), ([0] * 12, [1] * 12),
+    (CLASSES[:8], [number + 1 for number in CLASSES[:8]]), ([0] * 6 + [1] * 6, [1] * 6 + [0] * 6), (list(range(12)), [7] * 12),
+    ([0] * 12 + [1, 2, 3], [1] * 15), (CLASSES, [0] * 5 + [2] * 5 + [3] * 5 + [1] * 5), ([], []),
+    (list(range(12)), [5, 3, 8, 1, 0, 11, 2, 4, 9, 10, 6, 7]), ([0] * 10 + [1] * 10, [1] * 9 + [0] + [0] * 7 + [1] * 3),
+])  # fmt: skip
+def test_classes_that_are_right_by_chance_or_wrong_otherwise(labels, best):
+    """A network that calls all the same, one that guesses, few images, one class alone, and one class of four right."""
+    assert class_doubts(labels, [[one] for one in best]) == []
+
+
+def test_best_classes_in_ascending_order():
+    labels = [number % 4 for number in range(12)]
+    (found,) = class_doubts(labels, [[(label + 2) % 4, (label + 1) % 4, label] for label in labels])
+    assert found.startswith(
+        "the first of the best classes is right for 0% of the images, and the last for 100%, as where"
+    )
+    assert class_doubts(labels, [[label, (label + 1) % 4] for label in labels]) == []

@@ -1,5 +1,7 @@
 """Layers that can be mapped: found, named and numbered; what has to lie behind one for CAM; tokens as maps."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -195,12 +197,15 @@ class Last(nn.Module):
         return values.movedim(1, 3).contiguous()
 
 
-def test_maps_with_channels_last_are_noticed():
+@pytest.mark.parametrize(("channels", "size", "places"), [(40, (16, 16), (7, 7)), (9, (16, 16), (7, 7)),
+                                                          (8, (16, 12), (7, 5))])  # fmt: skip
+def test_maps_with_channels_last_are_noticed(channels, size, places):
+    """By the images' proportions, however near the number of channels is to the sides."""
     network = nn.Sequential(
-        nn.Conv2d(3, 40, 3, stride=2), nn.ReLU(), Last(), nn.Flatten(), nn.Linear(40 * 49, 3)
+        nn.Conv2d(3, channels, 3, stride=2), nn.ReLU(), Last(), nn.Flatten(), nn.Linear(channels * math.prod(places), 3)
     ).eval()
-    images = torch.randn(1, 3, 16, 16)
-    with pytest.raises(UserError, match=r"the layer 2 gives \(1, 7, 7, 40\) for images"):
+    images = torch.randn(1, 3, *size)
+    with pytest.raises(UserError, match=rf"the layer 2 gives \(1, {places[0]}, {places[1]}, {channels}\) for images"):
         maps.Mapper(network, layers=("2",))(images)
     found = maps.Mapper(network, layers=("2",), reshape=maps.channels_last)(images)
     np.testing.assert_allclose(
