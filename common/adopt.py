@@ -300,6 +300,9 @@ def take(path: Path, frame: Frame, resize: str = "no", greatest: int = 1) -> tup
     size = found.shape[::-1]
     if size != tuple(frame.size) and resize == "no":
         raise UserError(f"{size[0]}x{size[1]}, not {frame.size[0]}x{frame.size[1]}", where=path)
+    if resize == "frame" and size == frame.resized != frame.size:
+        raise UserError(f"{size[0]}x{size[1]}, as the image before its centre is cut out", where=path,
+                        do="say --resize image, or cut the maps to the centre")  # fmt: skip
     if found.dtype == np.uint8:
         greatest = 255 if found.max() > 1 else greatest
         found = found / np.float32(greatest)

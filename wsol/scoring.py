@@ -41,8 +41,8 @@ def score(
 
     Raises:
         UserError: an unknown protocol, numbers of images that differ, a map that is none or is transposed, a box
-            outside its image, a class that is no whole number, or maps of their image's own size for a protocol that
-            measures in the crop, without `shows`.
+            outside its image, a class that is no whole number, or, without `shows`, maps of their image's own size or
+            of 256 x 256 for a protocol that measures in the crop.
 
     >>> import numpy as np
     >>> map = np.zeros((224, 224), np.float32)
@@ -146,9 +146,9 @@ def _in_frame(localization_map: Any, frame: Frame, shows: str | None) -> np.ndar
     of_frame = size == frame.size and (shows != "image" or frame.resized == frame.size)
     if localization_map.ndim != 2 or not localization_map.size or of_frame:
         return localization_map
-    if shows is None and size == frame.original and frame.resized != frame.size:
+    if shows is None and size in (frame.original, frame.resized) and frame.resized != frame.size:
         raise ValueError(
-            f"{size[0]} x {size[1]} like its image, while the protocol measures in a crop: say shows='image', or "
-            "shows='frame' if the map shows the crop"
+            f"{size[0]} x {size[1]} like its image{' before the crop' * (size != frame.original)}, while the protocol "
+            "measures in a crop: say shows='image', or shows='frame' if the map shows the crop"
         )
     return map_in_frame(localization_map.astype(np.float32), frame, shows or "frame")

@@ -74,11 +74,11 @@ def with_sizes(dataset: Dataset, predictions: Predictions) -> Dataset:
     return replace(dataset, samples=tuple(samples))
 
 
-def doubted(dataset: Dataset, directory: Path) -> list[str]:
-    """Notes on the true boxes as a whole, where they may be of another form than they were read as."""
+def doubted(dataset: Dataset, directory: Path, what: str = "true boxes") -> list[str]:
+    """Notes on the boxes as a whole, where they may be of another form than they were read as; `what` they are."""
     boxed = [(sample, sample.declared_size) for sample in dataset if len(sample.boxes)]
     sized = [(sample.image_id, sample.boxes, size) for sample, size in boxed if size is not None]
     if not sized:
         return []
     names, boxes, sizes = zip(*sized, strict=True)
-    return [f"note: {directory}: {text}" for text in doubts(names, boxes, sizes)]
+    return [f"note: {directory}: {text.replace('true boxes', what)}" for text in doubts(names, boxes, sizes)]

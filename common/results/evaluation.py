@@ -309,6 +309,7 @@ def _with_pseudo(
     if None not in of and held.predictions.manifest["data"].get("fingerprint") not in of:
         say([f"note: {held.predictions.directory}: the pseudo boxes were made of other images, or of images with other "
              "annotations"])  # fmt: skip
+    say(doubted(dataset, held.predictions.directory, "pseudo boxes"))
     protocols = [protocol for protocol in wanted if protocol.frame == held.predictions.manifest["frame"]]
     results, _ = score(held.predictions, dataset, protocols, options.count_missing, options.workers)
     return replace(held, pseudo=results)

@@ -74,7 +74,11 @@ def most_agreeing(localization_map: Floats, boxes: Boxes) -> int | None:
 
 
 def read_descriptor_boxes(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Boxes]:
-    """GRCAM's `name,x0, x1, y0, y1` of step 3 as boxes (4,) in pixels of the original images, whose sizes are given."""
+    """GRCAM's `name,x0, x1, y0, y1` of step 3 as boxes (4,) in pixels of the original images, whose sizes are given.
+
+    Raises:
+        UserError: a malformed line, one of no such image, or two of one image.
+    """
     found = {}
     for line, text in lines(path):
         name, *cells = text.rsplit(",", 4)
@@ -83,6 +87,8 @@ def read_descriptor_boxes(path: Path, sizes: Mapping[str, tuple[int, int]]) -> d
                             expected="name,x0, x1, y0, y1")  # fmt: skip
         values = [whole_number(cell.strip(), where=path, line=line, least=0, most=DESCRIPTOR_SIDE - 1, what="the box")
                   for cell in cells]  # fmt: skip
+        if name in found:
+            raise UserError(f"{name} stands here twice", where=path, line=line, expected="one box an image")
         found[name] = Frame.squash(sizes[name], DESCRIPTOR_SIDE).to_original(from_x0x1y0y1([values]))[0]
     return found
 

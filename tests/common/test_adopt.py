@@ -125,6 +125,8 @@ def test_what_a_map_becomes(tmp_path):
     with pytest.raises(UserError, match="72 x 96 for an image of 96 x 72: transposed"):
         taken(left.T, "image", crop)
     assert taken(left, "frame", crop)[0].tolist() == [[1, 1, 0, 0]] * 4
+    with pytest.raises(UserError, match="8x8, as the image before its centre is cut out. Say --resize image"):
+        taken(np.zeros((8, 8), np.float32), "frame", Frame((96, 72), (8, 8), (2, 2, 4, 4)))
     left[:, :36] = 0
     assert taken(left, "image", crop)[0].round(1).tolist() == [[0, 1, 0, 0]] * 4
 

@@ -33,6 +33,8 @@ def test_a_protocol_of_the_crop_is_told_what_the_maps_show():
     measure = {"sizes": [(400, 300)], "boxes": [TRUTH], "labels": [0], "protocol": "bas"}
     with pytest.raises(UserError, match=r"map 0: 400 x 300 like its image, .* in a crop: say shows='image'"):
         wsol.score([whole], **measure)
+    with pytest.raises(UserError, match="map 0: 256 x 256 like its image before the crop, while .*: say shows='image'"):
+        wsol.score([np.zeros((256, 256), np.float32)], **measure)
     of_image = wsol.score([whole], **measure, shows="image")
     by_hand = np.zeros((224, 224), np.float32)
     by_hand[48:176, 48:176] = 1  # a quarter to three quarters of 256, less 16

@@ -255,6 +255,10 @@ def test_refusals_of_a_localizer(files, root):
         (lambda: wsol.load(files / "cam.pth", top_k=2), "top_k 2 for cam of this checkpoint"),
         (lambda: wsol.load(files / "cam.pth", class_names=["a"]), "1 class names; expected 3, as the network has"),
         (
+            lambda: wsol.load(files / "cam.pth", class_names=[name.lower() for name in small_cub.CLASSES[::-1]]),
+            f"the checkpoint's class names in another order; expected '{small_cub.CLASSES[0]}' as class 0",
+        ),
+        (
             lambda: wsol.load(files / "cam.pth", class_names=small_cub.CLASSES[::-1]),
             f"the checkpoint's class names in another order; expected '{small_cub.CLASSES[0]}' as class 0",
         ),

@@ -65,6 +65,21 @@ def test_descriptor_boxes_are_moved_to_the_original_image(tmp_path):
     np.testing.assert_allclose(found["a,b.jpg"], [20, 10, 200, 30])
     with pytest.raises(UserError, match=r"pseudo.txt:1: .* is no line about one of the images"):
         pseudo.read_descriptor_boxes(tmp_path / "pseudo.txt", {})
+    (tmp_path / "pseudo.txt").write_text("a.jpg,10, 100, 20, 60\na.jpg,10, 100, 20, 61\n")
+    with pytest.raises(UserError, match="pseudo.txt:2: a.jpg stands here twice; expected one box an image"):
+        pseudo.read_descriptor_boxes(tmp_path / "pseudo.txt", {"a.jpg": (448, 112)})
+
+
+def test_pseudo_boxes_of_another_frame_are_said(tmp_path, source, capsys):
+    """Boxes in a tenth of the images' pixels, as those of thumbnails are."""
+    train = DataSource("cub", source.root, "train")
+    test, held = runs.write(tmp_path / "test", source), runs.write(tmp_path / "held", train)
+    for scale in (1, 0.1):
+        whole = {sample.image_id: np.array([0, 0, *sample.size]) * scale for sample in train.load()}
+        pseudo.write(tmp_path / f"{scale}.csv", whole)
+        evaluate(Evaluate((test,), validation=(held,), pseudo=(tmp_path / f"{scale}.csv",), protocols=("wsoleval-v1",)))
+        said = f"note: {held}: the pseudo boxes of 6 images lie in the upper left"
+        assert (said in capsys.readouterr().err) == (scale == 0.1)
 
 
 @pytest.mark.slow
