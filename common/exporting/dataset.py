@@ -170,7 +170,23 @@ def export_dataset(
     release(out)
     said = [printable(line) for line in leakage.lines([split.predictions for split in splits])]
     measured = _measured(splits, found, detection) if measure else []
-    return [*_summary(splits, counted, left_out), *notes, *_in_two_splits(splits), *measured, *said]
+    return [*_summary(splits, counted, left_out), *notes, *_of_what(splits), *_in_two_splits(splits), *measured, *said]
+
+
+def _of_what(splits: list[Split]) -> list[str]:
+    """A line for each split whose boxes may be of another class than they are called, or that is a part of one."""
+    lines = []
+    for split in splits:
+        name, predictions = split.dataset.split, split.predictions
+        if (predictions.manifest.get("options") or {}).get("map_class") == "predicted":
+            entries = predictions.entries
+            other = [entry.image_id for entry in entries if entry.top5 and entry.top5[0] != entry.label]
+            named = f", {other[0]} among them" if other else ""
+            lines.append(f"{name}: boxes are of the predicted class, and are called as the image's own, which is "
+                         f"another for {len(other)} of {len(entries)} images{named}")  # fmt: skip
+        if shard := predictions.manifest["data"].get("shard"):
+            lines.append(f"{name}: the part {shard} of the split alone; common.merge puts parts together")
+    return [printable(line) for line in lines]
 
 
 def _in_two_splits(splits: list[Split]) -> list[str]:

@@ -36,6 +36,22 @@ def test_all_regions_are_written(tmp_path, birds, directories):
 
 
 @pytest.mark.slow
+def test_boxes_of_the_predicted_class_and_parts_of_a_split_are_said(tmp_path, birds):
+    """Every second image is there, two of the first class and one of the second; all are called as the second."""
+    source = DataSource("folder", birds, "train", shard="1/2")
+    boxes = {image_id: np.array([box]) for image_id, (_, box) in truth("train").items()}
+    run = runs.write(tmp_path / "run", source, boxes=boxes, options={"map_class": "predicted"})
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    called = [line | {"top5": [1, 0, 2]} for line in lines]
+    (run / "predictions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in called), encoding="utf-8")
+    _, lines = exported({"train": run}, tmp_path, "coco")
+    assert lines[1:3] == [
+        f"train: boxes are of the predicted class, and are called as the image's own, which is another for 2 of 3 images, "
+        f"{NAMES[0]}/one bird.png among them",
+        "train: the part 1/2 of the split alone; common.merge puts parts together",
+    ]
+
+
 @pytest.mark.parametrize("threshold", [50, -0.1])
 def test_a_threshold_that_cuts_no_map_is_refused_before_anything_is_written(directories, tmp_path, threshold):
     with pytest.raises(UserError, match=f"threshold {threshold}; expected at least 0, below 1"):
