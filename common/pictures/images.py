@@ -10,6 +10,7 @@ What a file may hold, and what is done with it:
 | 16 bits a channel | the high byte: what OpenCV does; Pillow would clip to white |
 | 16 or 32 bits a channel whose values stay below 4096, as 8 or 12 bits do | `ImageError`: high bytes are nearly black |
 | an EXIF rotation | pixels as stored (`orientation="ignore"`): annotations ignore it too; `apply` turns them |
+| the same in a TIFF | upright pixels, as Pillow's decoder gives them, whatever is asked for |
 | several pictures (GIF, TIFF) | the first |
 | less than it announces (truncated), nothing, no image, no pixel, floating-point pixels | `ImageError` |
 | PostScript and other formats than `FORMATS` | `ImageError`: Pillow would run another program on some of them |
@@ -157,6 +158,9 @@ def _turned(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> int:
+    """The turn that is still to be done: of a TIFF's none, which Pillow's decoder turns, and whose size is so."""
+    if image.format == "TIFF":
+        return 1
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # a damaged tag fails in many ways, and turns nothing

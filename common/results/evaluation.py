@@ -6,11 +6,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
 from common.datasets import Dataset, DataSource, Sample, classes
 from common.datasets.known import known_as
-from common.measuring.arrays import Boxes
+from common.measuring.arrays import Boxes, Floats
+from common.measuring.extraction import LARGEST_COMPONENT
 from common.measuring.metrics import LocalizationResult
 from common.measuring.pixel_metrics import PixelResult
 from common.measuring.plausible import class_doubts
@@ -339,14 +341,26 @@ def _of_which_part(predictions: Predictions) -> list[str]:
 
 
 def _made_anew(predictions: Predictions) -> list[str]:
-    """A note where maps of other code, which adopted predictions link to, are newer than these."""
+    """A note where maps of other code, which adopted predictions link to, are others than the stored boxes are of."""
     directory = predictions.directory
     taken_in = (directory / LINES).stat().st_mtime_ns
-    links = ((entry.image_id, map_path(directory, entry.image_id)) for entry in predictions.entries)
-    newer = [image_id for image_id, path in links
-             if path.is_symlink() and path.exists() and path.stat().st_mtime_ns > taken_in]  # fmt: skip
-    if not newer:
+    newer = [entry for entry in predictions.entries if _is_newer_link(map_path(directory, entry.image_id), taken_in)]
+    anew = [entry.image_id for entry in newer
+            if not np.array_equal(_cut(predictions.map(entry), entry.threshold), entry.boxes)]  # fmt: skip
+    if not anew:
         return []
-    what = number_of(len(newer), "map is", "maps are")
-    text = f"{what} newer than these predictions, {some(newer, 1)}; stored boxes are of the earlier ones"
+    what = number_of(len(anew), "map was", "maps were")
+    text = (
+        f"{what} made anew since these predictions took them in, {some(anew, 1)}; stored boxes are of the earlier ones"
+    )
     return [f"note: {directory}: {text}; common.adopt --overwrite takes all in again"]
+
+
+def _cut(localization_map: Floats, threshold: float) -> Boxes:
+    """The box (N, 4) as common.adopt stores it."""
+    (boxes,) = LARGEST_COMPONENT.boxes(localization_map, [threshold])
+    return boxes
+
+
+def _is_newer_link(path: Path, time: int) -> bool:
+    return path.is_symlink() and path.exists() and path.stat().st_mtime_ns > time

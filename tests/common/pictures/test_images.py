@@ -80,6 +80,18 @@ def test_an_exif_rotation_is_ignored_unless_asked_for(tmp_path):
         read_rgb(path, orientation="turn")
 
 
+def test_a_tiff_is_turned_by_pillow_and_by_nobody_again(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = save(tmp_path / "a.tif", colours(), exif=exif)
+    upright = np.rot90(np.asarray(colours()), -1)
+    assert (read_size(path), images.is_turned(path)) == ((60, 80), False)
+    for orientation in ("ignore", "apply"):
+        np.testing.assert_array_equal(read_rgb(path, orientation), upright)
+    with Image.open(path) as lazy:
+        np.testing.assert_array_equal(images.from_pillow(lazy), upright)
+
+
 def test_another_tag_that_is_damaged_keeps_no_picture_from_being_turned(tmp_path):
     """A width's resolution that is text: Pillow can't write such tags again, which its own turn would."""
     entries = struct.pack("<HHIHH", 0x112, 3, 1, 6, 0) + struct.pack("<HHI4s", 0x11A, 2, 4, b"abc")
