@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -30,11 +30,12 @@ from common.results.evaluation import EvaluationOptions
 from common.results.scoring import frame_of_truth
 from common.runs.localizing import need_threshold
 from common.runs.reader import Predictions
+from common.runs.record import Prediction
 from common.system.errors import UserError, inside, printable
 from common.system.files import holds_files, read_json, write_json, write_text, writing
 from common.system.locks import hold, release
 from common.system.progress import bar
-from common.system.wording import number_of
+from common.system.wording import number_of, some
 
 UNFINISHED, MADE = ".unfinished", ".exported"
 """Files that name what an export writes at the top of its folder: while it goes on, and once it is whole."""
@@ -179,14 +180,20 @@ def _of_what(splits: list[Split]) -> list[str]:
     for split in splits:
         name, predictions = split.dataset.split, split.predictions
         if (predictions.manifest.get("options") or {}).get("map_class") == "predicted":
-            entries = predictions.entries
-            other = [entry.image_id for entry in entries if entry.top5 and entry.top5[0] != entry.label]
-            named = f", {other[0]} among them" if other else ""
-            lines.append(f"{name}: boxes are of the predicted class, and are called as the image's own, which is "
-                         f"another for {len(other)} of {len(entries)} images{named}")  # fmt: skip
+            lines += _of_other_classes(name, predictions.entries)
         if shard := predictions.manifest["data"].get("shard"):
             lines.append(f"{name}: the part {shard} of the split alone; common.merge puts parts together")
     return [printable(line) for line in lines]
+
+
+def _of_other_classes(split: str, entries: Sequence[Prediction]) -> list[str]:
+    """A line where boxes are of the predicted class and that may be another than the image's own."""
+    classified = all(entry.top5 for entry in entries)
+    other = [entry.image_id for entry in entries if entry.top5 and entry.top5[0] != entry.label]
+    if classified and not other:
+        return []
+    which = f"another for {len(other)} of {len(entries)} images, {some(other, 1)}" if classified else "unknown"
+    return [f"{split}: boxes are called as the image's own class, and are of the predicted one, which is {which}"]
 
 
 def _in_two_splits(splits: list[Split]) -> list[str]:

@@ -44,12 +44,19 @@ def test_boxes_of_the_predicted_class_and_parts_of_a_split_are_said(tmp_path, bi
     lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
     called = [line | {"top5": [1, 0, 2]} for line in lines]
     (run / "predictions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in called), encoding="utf-8")
-    _, lines = exported({"train": run}, tmp_path, "coco")
-    assert lines[1:3] == [
-        f"train: boxes are of the predicted class, and are called as the image's own, which is another for 2 of 3 images, "
-        f"{NAMES[0]}/one bird.png among them",
+    _, said = exported({"train": run}, tmp_path, "coco")
+    assert said[1:3] == [
+        "train: boxes are called as the image's own class, and are of the predicted one, which is another for 2 of 3 "
+        f"images, {NAMES[0]}/one bird.png and 1 more",
         "train: the part 1/2 of the split alone; common.merge puts parts together",
     ]
+    for top5, ending in ((None, "which is unknown"), ("right", None)):
+        again = [line | {"top5": None if top5 is None else [line["label"]], "top5_scores": None} for line in lines]
+        (run / "predictions.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in again), encoding="utf-8")
+        _, said = exported({"train": run}, tmp_path / str(top5), "coco")
+        found = [line for line in said if "the predicted one" in line]
+        assert len(found) == (ending is not None)
+        assert all(line.endswith(ending or "") for line in found)
 
 
 @pytest.mark.parametrize("threshold", [50, -0.1])
