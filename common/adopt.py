@@ -132,7 +132,7 @@ def adopt(options: Adopt) -> None:
 
 @dataclass
 class _Odd:
-    """What the maps of a folder, each of which can be taken, show together."""
+    """Oddities of the maps of a folder, each of which can be taken."""
 
     maps: int = 0
     greatest: float = 0.0

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.datasets.known import imagenet_classes, imagenet_words, known_as
-from common.datasets.named import refuse_other_order
+from common.datasets.named import class_names, is_json, refuse_head, refuse_other_order
 from common.datasets.sample import Dataset
 from common.datasets.text import lines
 from common.system.errors import UserError, say
@@ -192,13 +192,16 @@ def _form(name: str) -> str:
 
 
 def read_names(path: Path) -> tuple[str, ...]:
-    """Class names in the order of their numbers, one a line.
+    """Class names in the order of their numbers, one a line, or in JSON as `named.class_names` takes it.
 
     Raises:
         UserError: no such file, or a name that stands twice.
     """
     names: dict[str, int] = {}
-    for line, text in lines(path, do="name a file with a class name in each line"):
+    rows = list(lines(path, do="name a file with a class name in each line"))
+    if rows and is_json([text.strip() for _, text in rows]):
+        rows = list(enumerate(class_names(path), start=1))
+    for line, text in rows:
         if names.setdefault(_form(text.strip()), line) != line:
             raise UserError(f"{text.strip()} stands here twice", where=path, line=line, do="remove one of the lines")
     if not names:
@@ -216,6 +219,8 @@ def renamed(dataset: Dataset, path: Path) -> Dataset:
     if not dataset.names_known:
         if len(dataset.class_names) > len(names):
             raise UserError(f"{len(names)} class names", where=path, expected=f"at least {len(dataset.class_names)}")
+        if len(dataset.class_names) < len(names):
+            refuse_head(names, path)
         refuse_other_order(names, path)
         _refuse_other_order(dataset, names, path)
         return replace(dataset, class_names=names, names_known=True)

@@ -12,6 +12,8 @@ from common.datasets.text import lines
 from common.system.errors import UserError
 
 _NUMBERED = re.compile(r"\s*(\d{1,7})[\s:,;.]+\S")
+_COLUMN = r"(id|idx|index|number|name|label|class|category)s?([ _-]?(id|idx|index|number|name|label)s?)?"
+_HEAD = re.compile(rf"{_COLUMN}([\s,;]+{_COLUMN})*", re.IGNORECASE)
 _NUMBERED_BEHIND = re.compile(r"[\s:,;=](\d{1,7})$")
 
 
@@ -24,13 +26,25 @@ def class_names(path: Path) -> tuple[str, ...]:
     texts = [text.strip() for _, text in lines(path)]
     if not texts:
         raise UserError("no class name in this file", where=path, expected="a name a line")
-    if texts[0][0] in "[{" and texts[-1][-1] in "]}":
+    if is_json(texts):
         try:
             return ordered(json.loads("".join(texts)), str(path))
         except ValueError as error:
             raise UserError(f"no readable JSON ({error})", where=path, expected="a list, or names by number") from error
     refuse_other_order(texts, path)
     return tuple(texts)
+
+
+def is_json(texts: Sequence[str]) -> bool:
+    """Whether a file's lines, without blanks around them, are JSON's list or dictionary, in one line or many."""
+    return texts[0][0] in "[{" and texts[-1][-1] in "]}"
+
+
+def refuse_head(texts: Sequence[str], path: Path) -> None:
+    """Refuse (`UserError`) a first line that names columns, which would be the first class."""
+    if _HEAD.fullmatch(texts[0]):
+        raise UserError(f"the first line, {texts[0]!r}, seems to name the columns", where=path, line=1,
+                        expected="a class's name in each line", do="remove it")  # fmt: skip
 
 
 def refuse_other_order(texts: Sequence[str], path: Path) -> None:

@@ -186,6 +186,14 @@ def test_class_names_of_a_file(tmp_path):
     path.write_text("1 dog\n0 cat\n")
     with pytest.raises(UserError, match="names.txt: the lines are numbered, and stand in another order"):
         classes.renamed(dataset("val", "val", known=False), path)
+    for text in ('["cat", "dog"]', '[\n  "cat",\n  "dog"\n]\n', '{\n "0": "cat",\n "1": "dog"\n}'):
+        path.write_text(text)
+        assert classes.renamed(dataset("val", "val", known=False), path).class_names == ("cat", "dog")
+    for head in ("name", "class_name", "id,name", "Label; Class"):
+        path.write_text(f"{head}\ncat\ndog\n")
+        with pytest.raises(UserError, match=f"names.txt:1: the first line, '{head}', seems to name the columns"):
+            classes.renamed(dataset("val", "val", known=False), path)
+        assert len(classes.renamed(dataset("a", "b", "c", known=False), path).class_names) == 3
     path.write_text("cat\ndog\nfox\n")
     with pytest.raises(UserError, match="names.txt: owl of the data set stand not in it"):
         classes.renamed(dataset("owl"), path)
