@@ -245,8 +245,8 @@ def _named(made: Method, names: tuple[str, ...] | None) -> Method:
         if made.num_classes != len(names):
             raise UserError(f"{len(names)} class names", expected=f"{made.num_classes}, as the network has classes")
         known = made.class_names
-        ours, theirs = (None if each is None else [name.strip().casefold() for name in each] for each in (names, known))
-        if known is not None and theirs is not None and ours != theirs and sorted(ours) == sorted(theirs):
+        ours, theirs = ([name.strip().casefold() for name in each or ()] for each in (names, known))
+        if known is not None and ours != theirs and sorted(ours) == sorted(theirs):
             number = next(number for number, name in enumerate(theirs) if ours[number] != name)
             raise UserError("the checkpoint's class names in another order", expected=f"{known[number]!r} as class "
                             f"{number}, not {names[number]!r}", do="leave class_names out")  # fmt: skip
