@@ -80,6 +80,7 @@ class BoxTable:
         classes: of each box, "" where its line has none.
         sizes: width and height of the image that a box was drawn on, where its line says them.
         scored: paths of boxes that have a score or threshold other than 1, as predicted ones have.
+        repeated: paths of lines that say again what an earlier one says, and are no boxes of their own.
     """
 
     file: Path
@@ -88,6 +89,7 @@ class BoxTable:
     classes: dict[str, list[str]] = field(default_factory=dict)
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     scored: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
 
     def paths(self) -> list[str]:
         """All paths, in the file's order but negatives last."""
@@ -113,6 +115,8 @@ def read(path: Path, on_problem: OnProblem = raise_problem) -> BoxTable:
             name, box = _row(path, line, cells, shape)
             if box is None:
                 table.negatives.add(name)
+            elif _is_there(table, name, box, _class_of(cells, shape)):
+                table.repeated.append(name)
             else:
                 table.boxes.setdefault(name, []).append(box)
                 table.classes.setdefault(name, []).append(_class_of(cells, shape))
@@ -138,6 +142,12 @@ def read(path: Path, on_problem: OnProblem = raise_problem) -> BoxTable:
         on_problem(problem)
         table.boxes.clear()
     return table
+
+
+def _is_there(table: BoxTable, name: str, box: np.ndarray, of_class: str) -> bool:
+    """Whether an earlier line holds the same box (4,) of the same image and class."""
+    earlier = zip(table.boxes.get(name, ()), table.classes.get(name, ()), strict=True)
+    return any(np.array_equal(one, box) and other == of_class for one, other in earlier)
 
 
 def _shape(path: Path, rows: Sequence[tuple[int, str]]) -> tuple[_Shape, int]:

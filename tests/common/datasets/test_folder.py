@@ -320,3 +320,19 @@ def test_predicted_boxes_that_are_taken_as_the_truth_are_said(root, column, valu
         if said
         else ()
     )
+
+
+def test_lines_that_say_a_box_again_are_one_box(root):
+    """As where two tables were put together; another class's box, and another image's, is one of its own."""
+    rows = [
+        "cat/1.jpg,1,2,30,20,cat",
+        "cat/1.jpg,1,2,30,20,cat",
+        "cat/1.jpg,1.0,2,30,20,cat",
+        "cat/1.jpg,1,2,30,21,cat",
+    ]
+    boxes = boxes_file(root, "path,x0,y0,x1,y1,class\n" + "\n".join(rows) + "\n")
+    dataset = load(root, boxes=boxes)
+    (sample,) = (sample for sample in dataset if sample.image_id == "cat/1.jpg")
+    assert sample.boxes.tolist() == [[1, 2, 30, 20], [1, 2, 30, 21]]
+    said = f"{boxes}: 2 lines repeat boxes of an earlier one, of cat/1.jpg and 1 more; each counts once"
+    assert dataset.notes == (said,)
