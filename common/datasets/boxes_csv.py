@@ -18,7 +18,8 @@
 | score | `score`, `confidence` or `threshold`: boxes are taken as the truth all the same, and that is said |
 | class | `class` or `label`, or the sixth cell: where it names image folders, boxes of other classes are left out |
 
-Boxes that lie within 0 to 1 are fractions of the image, and refused; so are heads that fit two ways.
+Boxes that lie within 0 to 1 are fractions of the image, and refused; so are heads that fit two ways. A line that says a
+box again counts once, with a note.
 """
 
 import csv
