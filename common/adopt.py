@@ -24,7 +24,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
@@ -32,8 +32,9 @@ import tyro
 
 from common.datasets import Dataset, DataSource, Sample
 from common.measuring.extraction import LARGEST_COMPONENT
-from common.measuring.geometry import FRAMES, LARGEST_INPUT, Frame, map_in_frame
+from common.measuring.geometry import FRAMES, LARGEST_INPUT, Frame
 from common.pictures.images import ImageError, is_turned
+from common.runs.foreign_maps import need_map, take
 from common.runs.localizing import Box, need_threshold
 from common.runs.reader import Predictions, open_map
 from common.runs.record import LINES, MANIFEST, MAPS, Prediction, map_path
@@ -47,15 +48,6 @@ from common.system.wording import number_of, some
 ADOPTED = "adopted maps"
 """The checkpoint that manifests name."""
 LEFT_OUT = "left out: "
-NEAR = {
-    "<image_id>.npz": "{path}.npz", "<image_id without its ending>.npy": "{stem}.npy",
-    "<image_id without its ending>.npz": "{stem}.npz", "<image_id>.pt": "{path}.pt",
-    "<image_id without its ending>.pt": "{stem}.pt", "<image_id without its ending>.png": "{stem}.png",
-    "<file name>.npy": "{name}.npy",
-}  # fmt: skip
-"""Names that other code gives to maps, which are looked for to say what is wrong."""
-OVERSHOOT = 1e-3
-"""Distance by which a map may leave [0, 1] and is clipped: what rounding to half precision can do."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +229,7 @@ def _adopt_one(options: Adopt, sample: Sample, writer: PredictionsWriter, greate
     """Write an image's line, and its map where it isn't linked; gives what was changed, or why it is left out."""
     path = inside(options.maps, f"{sample.image_id}.npy")
     try:
-        _need_map(options.maps, sample.image_id)
+        need_map(options.maps, sample.image_id)
         frame = Frame.of_kind(FRAMES[options.frame], sample.size)
         taken, changes = take(path, frame, options.resize, greatest)
     except ImageError as problem:
@@ -259,78 +251,11 @@ def _adopt_one(options: Adopt, sample: Sample, writer: PredictionsWriter, greate
     return changes
 
 
-def _need_map(maps: Path, image_id: str) -> None:
-    if inside(maps, f"{image_id}.npy").exists():
-        return
-    path, stem = PurePosixPath(image_id), PurePosixPath(image_id).with_suffix("")
-    for words, form in NEAR.items():
-        if inside(maps, form.format(path=path, stem=stem, name=path.name)).exists():
-            raise UserError(f"no <image_id>.npy, but {words}", where=maps)
-    raise UserError("no such map", where=maps)
-
-
 def _link(path: Path, place: Path) -> None:
     with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
         place.unlink(missing_ok=True)
         place.symlink_to(path)
-
-
-def take(path: Path, frame: Frame, resize: str = "no", greatest: int = 1) -> tuple[np.ndarray, list[str]]:
-    """A map of somebody else's as ours are, and what was changed in it; see the table above.
-
-    Args:
-        path: the `.npy` file.
-        frame: what it shows, or is cut and resized to show.
-        resize: `no`, or `frame` or `image`: what a map of another size shows.
-        greatest: value of uint8 that is 1 where this map alone doesn't exceed 1; 255 where another does.
-
-    Returns:
-        (H, W) float32 or float64 in [0, 1], of the frame's size.
-
-    Raises:
-        UserError: the map can't be taken.
-    """
-    found, changes = open_map(path), []
-    if found.ndim > 2 and 1 in found.shape:
-        found = found.reshape([length for length in found.shape if length > 1])
-        changes.append("axes of one taken off")
-    if found.ndim != 2 or found.size == 0 or max(found.shape) > LARGEST_INPUT:
-        raise UserError(f"of shape {'x'.join(map(str, found.shape))}", where=path, expected="height and width")
-    size = found.shape[::-1]
-    if size != tuple(frame.size) and resize == "no":
-        raise UserError(f"{size[0]}x{size[1]}, not {frame.size[0]}x{frame.size[1]}", where=path)
-    if resize == "frame" and size == frame.resized != frame.size:
-        raise UserError(f"{size[0]}x{size[1]}, as the image before its centre is cut out", where=path,
-                        do="say --resize image, or cut the maps to the centre")  # fmt: skip
-    if found.dtype == np.uint8:
-        greatest = 255 if found.max() > 1 else greatest
-        found = found / np.float32(greatest)
-        changes.append("uint8 divided by 255" if greatest > 1 else "uint8 of 0 and 1 taken as such")
-    elif found.dtype == bool:
-        found = found.astype(np.float32)
-        changes.append("bool taken as 0 and 1")
-    if found.dtype.kind != "f" or found.dtype.itemsize > 8:
-        raise UserError(f"of {found.dtype} values", where=path, expected="float32, float64, float16, uint8 or bool")
-    found = np.array(found, np.float64 if found.dtype.itemsize == 8 else np.float32)
-    if not np.isfinite(found).all():
-        raise UserError("NaN or infinity in it", where=path)
-    if found.min() < 0 or found.max() > 1:
-        if found.min() < -OVERSHOOT or found.max() > 1 + OVERSHOOT:
-            raise UserError("values outside [0, 1]", where=path)
-        found = found.clip(0, 1)
-        changes.append("clipped to [0, 1]")
-    if size != tuple(frame.size):
-        found = _resized(found, frame, resize, path)
-        changes.append(f"resized from {size[0]}x{size[1]}")
-    return found, changes
-
-
-def _resized(found: np.ndarray, frame: Frame, shows: str, path: Path) -> np.ndarray:
-    try:
-        return map_in_frame(found, frame, shows).clip(0, 1)
-    except ValueError as error:
-        raise UserError(str(error), where=path) from error
 
 
 def _prediction(options: Adopt, sample: Sample, frame: Frame, localization_map: np.ndarray) -> Prediction:
