@@ -65,8 +65,8 @@ class Own:
 
         layer = 0 if layer is None else layer
         return ByMaps(
-            model, method, layer, normalize, self.architecture, self.class_names, count, where, self.input_size,
-            self.reshape, self.scores, sigmoid,
+            model, method, layer, normalize, where, architecture=self.architecture, class_names=self.class_names,
+            num_classes=count, side=self.input_size, reshape=self.reshape, scores=self.scores, sigmoid=sigmoid,
         )  # fmt: skip
 
     def _outputs(self, model: nn.Module, black: Tensor) -> int:

@@ -70,7 +70,7 @@ class ByMaps(UprightReader):
 
     def __init__(
         self, model: nn.Module, name: str, layer: str | int | nn.Module, normalize: Callable[[Tensor], Tensor],
-        architecture: str, class_names: tuple[str, ...] | None, num_classes: int, device: torch.device,
+        device: torch.device, *, architecture: str, class_names: tuple[str, ...] | None, num_classes: int,
         side: int | None = None, reshape: Reshape | None = None, scores: Callable[[Any], Tensor] = scores_of,
         sigmoid: bool = False,
     ):  # fmt: skip
@@ -178,7 +178,9 @@ def of_classifier(checkpoint: str, method: str, layer: str | int, device: str) -
     def normalize(images: Tensor) -> Tensor:
         return normalized(images, model.mean, model.std, where)
 
-    return ByMaps(model, method, layer, normalize, architecture, names, count, where)
+    return ByMaps(
+        model, method, layer, normalize, where, architecture=architecture, class_names=names, num_classes=count
+    )
 
 
 KINDS = {"cam": "cam", "bas": "bas", "spol-seg": "spol"}
