@@ -25,7 +25,7 @@ from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import distributed
 from common.pytorch.data import Augmentation, normalized, training_loader
 from common.pytorch.runtime import Runtime, for_training, pick_device, seed_everything
-from common.pytorch.training import fit
+from common.pytorch.training import LearningRates, fit
 from common.system.errors import UserError, run_command
 from common.system.options import parse
 
@@ -145,7 +145,7 @@ def parameter_groups(network: nn.Module) -> list[dict[str, Any]]:
     return [{"params": group} for group in groups]
 
 
-def learning_rates(lr: float, decay_epochs: int, warmup_steps: int) -> Callable[[int, int], list[float]]:
+def learning_rates(lr: float, decay_epochs: int, warmup_steps: int) -> LearningRates:
     """(epoch, step) to the four groups' rates: a tenth after each `decay_epochs`, times a linear warm-up."""
 
     def rates(epoch: int, step: int) -> list[float]:
@@ -235,8 +235,10 @@ def _validation(options: Train, settings: Recipe, network: Network, device: torc
     if options.validate == "no":
         return lambda epoch: None
     source = options.data.at(options.validate)
-    workers, side = options.runtime.workers, options.augmentation.crop
-    return Validation(source, network, settings, options.validate_from, options.out, device, workers, side)
+    return Validation(
+        source, network, settings, first_epoch=options.validate_from, folder=options.out, device=device,
+        workers=options.runtime.workers, side=options.augmentation.crop,
+    )  # fmt: skip
 
 
 def _config(options: Train, dataset: Dataset) -> dict[str, Any]:

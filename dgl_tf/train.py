@@ -270,8 +270,8 @@ def _model(options: Resolved, with_multipliers: bool, data_format: str) -> Class
     """The training graph; `--multipliers auto` scales gradients where `with_multipliers`."""
     multiplied = options.multipliers == "on" or (options.multipliers == "auto" and with_multipliers)
     return Classifier(
-        options.arch, options.num_classes, options.final_size, options.base_lr, options.weight_decay, multiplied,
-        options.warmup_steps, data_format,
+        options.arch, options.num_classes, options.final_size, options.base_lr, weight_decay=options.weight_decay,
+        multiplied=multiplied, warmup_steps=options.warmup_steps, data_format=data_format,
     )  # fmt: skip
 
 
