@@ -5,7 +5,7 @@
 The papers' `run_test.sh` begin with it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from common.datasets import DataSource
@@ -34,7 +34,9 @@ def check(options: Ready) -> None:
     for path in options.needs:
         if not path.exists():
             raise UserError("no such file or folder, and a later step needs it", where=path)
-    dataset = options.data.load()
+    # SPOL's commands, whose script passes theirs on, read a list file in the layout of CUB's or ILSVRC's folder as well
+    data = options.data if options.data.name == "list" else replace(options.data, list_file=None)
+    dataset = data.load()
     if options.boxes and not any(len(sample.boxes) or sample.masks for sample in dataset):
         raise UserError(
             f"none of the {len(dataset)} images of {options.data.split!r} has a ground-truth box",
