@@ -31,4 +31,4 @@ for seed in "${seeds[@]}"; do
   scored+=("$run"/test-{cam,bas,merged})
   held+=("$run"/val-{cam,bas,merged})
 done
-"$python" -m common.evaluate "${scored[@]}" --validation "${held[@]}" --json "$out/results.json"
+"$python" -m common.evaluate "${scored[@]}" --validation "${held[@]}" --sweep whole --json "$out/results.json"

@@ -58,6 +58,8 @@ class Evaluate(EvaluationOptions):
     """Format of the printed table."""
     split: str | None = None
     """Split to score of segmentation runs, such as train where the maps are of train_aug; all images if omitted."""
+    sweep: Literal["released", "whole"] = "released"
+    """Thresholds of class maps of segmentation runs: 0.20 to 0.44 as released, or 0.00 to 0.99."""
     json: Path | None = None
     """Also write the rows and the curves here."""
 
@@ -104,7 +106,7 @@ def _tables(evaluations: Sequence[Evaluation], baselines: Sequence[Row], options
 
 def _print_segmentation(options: Evaluate) -> None:
     evaluations = evaluate_segmentation(
-        options.runs, options.validation, options.root, options.workers, options.split, boxes=options.full
+        options.runs, options.validation, options.root, options.workers, options.split, options.full, options.sweep
     )
     tables = (summary_table(evaluations), class_table(evaluations), threshold_table(evaluations))
     print("\n\n".join(render(table, options.format) for table in tables if table))

@@ -15,6 +15,9 @@ IGNORE = 255
 BACKGROUND = "background"
 SWEEP = tuple(round(0.20 + 0.01 * number, 2) for number in range(25))
 """The thresholds at which BAS looks at class maps."""
+WHOLE_SWEEP = tuple(number / 100 for number in range(100))
+SWEEPS = {"released": SWEEP, "whole": WHOLE_SWEEP}
+"""Thresholds of class maps by name."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,8 @@ Each result line says where its threshold came from:
     validation   the best on the validation run, read on these images
     oracle       the best on these very images, hence optimistic; what the released code prints
     none         masks have none
+
+The best is one of 0.20, 0.21, ... 0.44, as in the released code, or with the whole sweep of 0.00, 0.01, ... 0.99.
 """
 
 from collections import Counter
@@ -24,7 +26,7 @@ from common.measuring.extraction import largest_component
 from common.measuring.segmentation import (
     BACKGROUND,
     IGNORE,
-    SWEEP,
+    SWEEPS,
     SegmentationEvaluator,
     SegmentationResult,
     label_map,
@@ -95,6 +97,7 @@ def evaluate_segmentation(
     workers: int = 2,
     split: str | None = None,
     boxes: bool = False,
+    sweep: str = "released",
 ) -> list[SegmentationEvaluation]:
     """Everything that `common.evaluate` says of segmentation runs.
 
@@ -105,6 +108,7 @@ def evaluate_segmentation(
         workers: processes.
         split: score only the runs' images that this split of their data set has, such as train of train_aug's.
         boxes: measure CorLoc too, of the box of each class's largest region at the threshold that stands for the run.
+        sweep: thresholds of class maps, one of `SWEEPS`.
 
     Raises:
         UserError: a directory that is none, a validation run on the very images, of no run, or of the same checkpoints
@@ -121,8 +125,8 @@ def evaluate_segmentation(
         if _key(held) in chosen:
             raise UserError("two validation runs are of the same checkpoints and options", where=path,
                             expected=f"one, such as {chosen[_key(held)][0].directory}")  # fmt: skip
-        chosen[_key(held)] = (held, score_segmentation(held, root, workers))
-    found = [_evaluation(each, chosen, root, workers, split) for each in opened]
+        chosen[_key(held)] = (held, score_segmentation(held, root, workers, sweep=sweep))
+    found = [_evaluation(each, chosen, root, workers, split, sweep) for each in opened]
     return [_with_corloc(each, root, workers, split) for each in found] if boxes else found
 
 
@@ -136,30 +140,51 @@ _Chosen = dict[tuple[str, str], tuple[SegmentationPredictions, tuple[Segmentatio
 
 
 def _evaluation(
-    predictions: SegmentationPredictions, chosen: _Chosen, root: Path | None, workers: int, split: str | None
+    predictions: SegmentationPredictions,
+    chosen: _Chosen,
+    root: Path | None,
+    workers: int,
+    split: str | None,
+    sweep: str,
 ) -> SegmentationEvaluation:
-    evaluator, left_out = score_segmentation(predictions, root, workers, split)
+    evaluator, left_out = score_segmentation(predictions, root, workers, split, sweep)
     results = evaluator.compute()
     if not evaluator.thresholds:
         rows = [SegmentationRow("none", results[0])]
     else:
-        best = int(np.argmax([result.miou for result in results]))
-        rows = [SegmentationRow("released", results[SWEEP.index(RELEASED_THRESHOLD)])]
+        by_threshold = [result.miou for result in results]
+        best = int(np.argmax(by_threshold))
+        say(_at_the_end(predictions.directory, evaluator.thresholds, by_threshold, sweep))
+        rows = [SegmentationRow("released", results[evaluator.thresholds.index(RELEASED_THRESHOLD)])]
         if _key(predictions) in chosen:
             held, (held_evaluator, _) = chosen[_key(predictions)]
             if {entry.image_id for entry in held.entries} & {entry.image_id for entry in predictions.entries}:
                 raise UserError("the validation run has images of the run that it chooses the threshold for",
                                 where=held.directory, do="make its maps on held-out images")  # fmt: skip
-            by_threshold = [result.miou for result in held_evaluator.compute()]
-            if not np.isnan(by_threshold).all():  # no pixel of it counts
-                rows.append(SegmentationRow("validation", results[int(np.nanargmax(by_threshold))]))
+            on_held = [result.miou for result in held_evaluator.compute()]
+            if not np.isnan(on_held).all():  # no pixel of it counts
+                say(_at_the_end(held.directory, evaluator.thresholds, on_held, sweep))
+                rows.append(SegmentationRow("validation", results[int(np.nanargmax(on_held))]))
         rows.append(SegmentationRow("oracle", results[best]))
     split = split or str(predictions.manifest["data"].get("split"))
     return SegmentationEvaluation(predictions, split, results, tuple(rows), left_out)
 
 
+def _at_the_end(directory: Path, thresholds: Sequence[float], miou: Sequence[float], sweep: str) -> list[str]:
+    """A note where the best threshold is an end of the released sweep, and better than the one beside it."""
+    for end, beside in ((0, 1), (-1, -2)):
+        if sweep == "released" and miou[end] > miou[beside] and miou[end] == np.nanmax(miou):
+            what = f"the best threshold is {thresholds[end]:.2f}, with which the released sweep ends"
+            return [f"note: {directory}: {what}; common.evaluate --sweep whole looks at 0.00 to 0.99"]
+    return []
+
+
 def score_segmentation(
-    predictions: SegmentationPredictions, root: Path | None = None, workers: int = 2, split: str | None = None
+    predictions: SegmentationPredictions,
+    root: Path | None = None,
+    workers: int = 2,
+    split: str | None = None,
+    sweep: str = "released",
 ) -> tuple[SegmentationEvaluator, dict[str, int]]:
     """Count a run's pixels; arguments as `evaluate_segmentation`.
 
@@ -186,8 +211,8 @@ def score_segmentation(
         raise UserError(f"none of its images{f' of {split}' if split else ''} has a label map",
                         where=predictions.directory)  # fmt: skip
     chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
-    evaluator = _evaluator(predictions)
-    counted = in_processes(partial(_count, predictions), chunks, workers)
+    evaluator = _evaluator(predictions, sweep)
+    counted = in_processes(partial(_count, predictions, sweep), chunks, workers)
     strange: list[str] = []
     turned: list[str] = []
     for part, of_other_classes, by_exif in bar(counted, total=len(chunks), desc="scoring", unit="chunk"):
@@ -245,15 +270,15 @@ def _regions(
     return found
 
 
-def _evaluator(predictions: SegmentationPredictions) -> SegmentationEvaluator:
-    return SegmentationEvaluator(len(predictions.class_names), SWEEP if predictions.kind == "maps" else ())
+def _evaluator(predictions: SegmentationPredictions, sweep: str) -> SegmentationEvaluator:
+    return SegmentationEvaluator(len(predictions.class_names), SWEEPS[sweep] if predictions.kind == "maps" else ())
 
 
 def _count(
-    predictions: SegmentationPredictions, jobs: Sequence[tuple[SegmentedImage, Sample]]
+    predictions: SegmentationPredictions, sweep: str, jobs: Sequence[tuple[SegmentedImage, Sample]]
 ) -> tuple[SegmentationEvaluator, list[str], list[str]]:
     """The counts, and ids of images in whose label map none of their classes is, and of those that EXIF turns."""
-    evaluator, strange, turned = _evaluator(predictions), [], []
+    evaluator, strange, turned = _evaluator(predictions, sweep), [], []
     for entry, sample in jobs:
         truth = true_label_map(sample, len(predictions.class_names))
         if truth.shape[::-1] != tuple(entry.size):

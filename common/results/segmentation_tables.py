@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 
 from common.measuring.arrays import Floats
-from common.measuring.segmentation import SWEEP
 from common.results import leakage
 from common.results.segmentation_scoring import SegmentationEvaluation
 from common.results.tables import figure
@@ -73,8 +72,8 @@ def threshold_table(evaluations: Sequence[SegmentationEvaluation]) -> list[list[
     if not shown:
         return []
     table = [["mIoU at", *column_names(shown)]]
-    for number, threshold in enumerate(SWEEP):
-        table.append([f"{threshold:.2f}", *(_percent(each.results[number].miou) for each in shown)])
+    for each in zip(*(evaluation.results for evaluation in shown), strict=True):
+        table.append([figure(each[0].threshold), *(_percent(result.miou) for result in each)])
     return table
 
 

@@ -121,6 +121,27 @@ def test_the_threshold_is_chosen_on_the_validation_run(root, tmp_path):
         evaluate_segmentation([tmp_path / "maps"], [tmp_path / "same"], workers=1)
 
 
+def test_maps_whose_best_threshold_the_released_sweep_ends_before(root, tmp_path, capsys):
+    """Of three images one has 0.5 beside its objects: 0.44 is as good as any below it, and from 0.50 on all is right."""
+    directory = tmp_path / "maps"
+    writer = SegmentationWriter(directory, header(root))
+    for number, sample in enumerate(DataSource("voc", root, "train").load(multi_label=True)):
+        strided, high = maps_of(sample, 0.9)
+        around = np.where(high == np.float32(0.1), np.float32(0.50 if number == 0 else 0.435), high)
+        writer.write_maps(sample, strided, around)
+    writer.end()
+    (evaluation,) = evaluate_segmentation([directory], workers=1)
+    assert evaluation.shown.source == "released"
+    assert {row.source: row.result.threshold for row in evaluation.rows} == {"released": 0.30, "oracle": 0.44}
+    assert "the best threshold is 0.44, with which the released sweep ends" in capsys.readouterr().err
+    (evaluation,) = evaluate_segmentation([directory], workers=1, sweep="whole")
+    found = {row.source: (row.result.threshold, row.result.miou) for row in evaluation.rows}
+    assert found["oracle"] == (0.50, 1.0)
+    assert found["released"][0] == 0.30
+    assert len(threshold_table([evaluation])) == 101
+    assert "sweep ends" not in capsys.readouterr().err
+
+
 def test_a_validation_run_that_sets_no_threshold_is_refused(root, tmp_path):
     """It was read, scored, and then not looked at."""
     write(tmp_path / "maps", root)
