@@ -108,10 +108,10 @@ def build(options: Report) -> str:
     return template.render(
         title=_title(evaluations),
         note=options.note,
-        summary=_in_words(side_by_side(evaluations, [*baselines, *seeds]), slice(2, None)) if scored else None,
+        summary=side_by_side(evaluations, [*baselines, *seeds], in_words=True) if scored else None,
         full=in_full(evaluations, [*baselines, *seeds]) if scored else None,
         whiskers=[markupsafe.Markup(svg) for svg in _whisker_charts([*baselines, *seeds], evaluations)],
-        comparisons=[_in_words(matrix(comparison), slice(1)) for comparison in _comparisons(evaluations, options)],
+        comparisons=[matrix(comparison) for comparison in _comparisons(evaluations, options)],
         published=_published(evaluations, options.released_for),
         runs=_with_steps(without_thresholds(evaluations, options.resampling), evaluations),
         leaks=leakage_lines(evaluations),
@@ -127,15 +127,6 @@ def build(options: Report) -> str:
         unreadable=unreadable,
         data=markupsafe.Markup(_script_json(pictured)),
     )
-
-
-def _in_words(table: list[list[str]], protocols: slice) -> list[list[str]]:
-    """The table with headings in place of the protocols' names, which some cells of its first row begin with."""
-    header = list(table[0])
-    for number in range(*protocols.indices(len(header))):
-        name, *more = header[number].split(", ")
-        header[number] = ", ".join([PROTOCOLS[name].heading, *more])
-    return [header, *table[1:]]
 
 
 def _comparisons(evaluations: Sequence[Evaluation], options: Report) -> list[Comparison]:

@@ -13,8 +13,12 @@ from common.results.rows import SOURCES, Row
 from common.system.errors import printable
 
 
-def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[list[str]]:
-    """GT-known as a table of cells: a line for each run and source of the threshold, a column for each protocol."""
+def side_by_side(
+    evaluations: Sequence[Evaluation], baselines: Sequence[Row], in_words: bool = False
+) -> list[list[str]]:
+    """GT-known as a table of cells: a line for each run and source of the threshold, a column for each protocol, by its
+    name, or `in_words` by its heading.
+    """
     rows = [*baselines, *(row for evaluation in evaluations for row in evaluation.rows)]
     columns = [name for name in PROTOCOLS if any(row.protocol == name for row in rows)]
     lines: dict[tuple[str, str], dict[str, str]] = {}
@@ -25,7 +29,7 @@ def side_by_side(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) ->
         lines.setdefault((row.label, source), {})[row.protocol] = (
             f"{figure(row.gt_known, 1)}{spread(row, 'gt_known')}{between(row.intervals.get('gt_known'))}{threshold}"
         )
-    table = [["GT-known", "threshold", *columns]]
+    table = [["GT-known", "threshold", *(PROTOCOLS[name].heading if in_words else name for name in columns)]]
     for (label, source), cells in lines.items():
         table.append([label, source, *(cells.get(column, "-") for column in columns)])
     return table
@@ -172,14 +176,16 @@ def compared(comparisons: Sequence[Comparison]) -> list[list[str]]:
 
 
 def matrix(comparison: Comparison) -> list[list[str]]:
-    """Differences of each method from each other, in points; in brackets where the two can't be told apart."""
+    """Differences of each method from each other, in points; in brackets where the two can't be told apart. The corner
+    holds the protocol's heading.
+    """
     names = [label for label, _ in comparison.ranked]
     cells = {}
     for pair in comparison.pairs:
         for one, other, sign in ((pair.one, pair.other, 1), (pair.other, pair.one, -1)):
             text = signed(sign * pair.difference)
             cells[one, other] = text if pair.apart else f"({text})"
-    table = [[f"{comparison.protocol}, {comparison.source}", *names]]
+    table = [[f"{PROTOCOLS[comparison.protocol].heading}, {comparison.source}", *names]]
     return [*table, *([name, *(cells.get((name, other), "") for other in names)] for name in names)]
 
 
