@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Trains every method of the README's table with several seeds, localizes, and compares: one to two hours a seed on two cores.
 # What is done already is not done again, and what was stopped goes on. $WSOL_PYTHON names an environment of your own.
+# AMP=bf16 trains CAM, BAS and SPOL in mixed precision: in half the time on a processor that multiplies bfloat16 itself.
 #   benchmarks/table.sh CUB_200_2011 runs/table        # the seeds 0, 1 and 2
 #   benchmarks/table.sh CUB_200_2011 runs/table 5 6
 set -euo pipefail
@@ -22,10 +23,11 @@ rooted=("${data[@]}" --data.root "$root")
 
 for seed in "${seeds[@]}"; do
   run=$out/seed-$seed
-  "$python" -m common.pytorch.cam train "${rooted[@]}" --data.split train --out "$run/cam" --runtime.seed "$seed"
+  runtime=(--runtime.seed "$seed" --runtime.amp "${AMP:-off}")
+  "$python" -m common.pytorch.cam train "${rooted[@]}" --data.split train --out "$run/cam" "${runtime[@]}"
   "$python" -m bas.train --arch mobilenet --pretrained tf-slim "${rooted[@]}" --data.split train --out "$run/bas" --lr 0.0002 \
-    --warmup-steps 80 --epochs 40 --decay-epochs 32 --augmentation.resize 180 --augmentation.crop 160 --runtime.seed "$seed"
-  small="--epochs 20 --batch-size 16 --runtime.seed $seed"
+    --warmup-steps 80 --epochs 40 --decay-epochs 32 --augmentation.resize 180 --augmentation.crop 160 "${runtime[@]}"
+  small="--epochs 20 --batch-size 16 ${runtime[*]}"
   CLS="--arch mobilenet_v1 --lr 0.02 --resize 224 --crop 192 $small" CAM="--backbone mobilenet_v1 --resize 192 --crop 168 $small" \
     SEG="--backbone mobilenet_v1 --resize 192 --crop 168 --warmup-steps 20 $small" \
     spol/run_train.sh cub "$root" "$run/spol" "${data[@]}"
