@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 import tyro
 
-from common.datasets import Dataset, Sample, wsoleval
+from common.datasets import Dataset, Sample
+from common.datasets.layouts import wsoleval
 from common.measuring.boxes import pairwise_iou
 from common.measuring.extraction import min_max
 from common.measuring.geometry import Frame, truncate

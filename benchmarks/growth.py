@@ -21,7 +21,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.box_evaluation import maps
-from common.datasets import Dataset, DataSource, Sample, wsoleval
+from common.datasets import Dataset, DataSource, Sample
+from common.datasets.layouts import wsoleval
 from common.measuring.geometry import Frame
 from common.runs.record import LINES, Prediction, map_path
 from common.runs.writer import PredictionsWriter

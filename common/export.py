@@ -36,7 +36,7 @@ from typing import Any, Literal
 
 import tyro
 
-from common.datasets import wsoleval
+from common.datasets.layouts import wsoleval
 from common.exporting.dataset import MANIFEST, DetectionOptions, export_dataset, manifest
 from common.exporting.evaluated import AUDIT, BOXES, ExportedBoxes, audit_rows, box_rows, coco, in_original
 from common.measuring.protocols import PROTOCOLS

@@ -18,23 +18,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from common.datasets import (
-    Dataset,
-    DataSource,
-    checks,
-    classes,
-    demo,
-    demo_scenes,
-    ilsvrc,
-    lists,
-    shipped,
-    splits,
-    trained,
-    written_lists,
-    wsoleval,
-)
-from common.datasets.ilsvrc_classes import class_words
-from common.datasets.layouts import LAYOUTS
+from common.datasets import Dataset, DataSource, checks, classes, splits, trained
+from common.datasets.layouts import LAYOUTS, demo, demo_scenes, ilsvrc, lists, shipped, written_lists, wsoleval
+from common.datasets.layouts.ilsvrc_classes import class_words
 from common.results import leakage
 from common.results.tables import render
 from common.system.errors import UserError, run_command

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from common.datasets import trained
-from common.datasets.text import lines, whole_number
+from common.datasets.files.text import lines, whole_number
 from common.system.errors import UserError, inside
 from common.system.files import read_json, sha256, write_json, write_text
 from grcam.config import SIDE

@@ -4,7 +4,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from common.datasets import DataSource, TrainingSource, cub
+from common.datasets import DataSource, TrainingSource
+from common.datasets.layouts import cub
 from common.pytorch.runtime import Runtime
 from common.system.errors import UserError
 from common.system.options import also

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NEEDS = {
     "common/pytorch": "torch",
     "common/pytorch/test_timm.py": "timm",
-    "common/datasets/test_shipped.py": "timm",
+    "common/datasets/layouts/test_shipped.py": "timm",
     "bas": "torch",
     "spol": "torch",
     "dgl_tf": "tensorflow",

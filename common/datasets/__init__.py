@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from common.datasets import ilsvrc, lists, trained
+from common.datasets import trained
 from common.datasets.classes import renamed
-from common.datasets.layouts import LAYOUTS
+from common.datasets.files.text import refuse_fractions
+from common.datasets.layouts import LAYOUTS, ilsvrc, lists
 from common.datasets.sample import Dataset, OnProblem, Sample, hold_out, raise_problem
 from common.datasets.splits import is_evaluation
-from common.datasets.text import refuse_fractions
 from common.system.errors import UserError, say
 from common.system.options import also
 

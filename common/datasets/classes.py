@@ -22,10 +22,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from common.datasets.files.text import lines
 from common.datasets.known import imagenet_classes, imagenet_words, known_as
 from common.datasets.named import class_names, is_json, refuse_head, refuse_other_order
 from common.datasets.sample import Dataset
-from common.datasets.text import lines
 from common.system.errors import UserError, say
 from common.system.files import read_json
 from common.system.wording import some

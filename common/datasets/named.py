@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from common.datasets.text import lines
+from common.datasets.files.text import lines
 from common.system.errors import UserError
 
 _NUMBERED = re.compile(r"\s*(\d{1,7})[\s:,;.]+\S")

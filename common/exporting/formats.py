@@ -25,7 +25,8 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 
-from common.datasets import Dataset, Sample, splits, wsoleval
+from common.datasets import Dataset, Sample, splits
+from common.datasets.layouts import wsoleval
 from common.exporting.detections import LabelledImage
 from common.system.errors import UserError
 from common.system.files import write_atomically, write_text, writing

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from common.datasets import Dataset
-from common.datasets.text import csv_rows, lines, numbers, refuse_fractions, whole_number
+from common.datasets.files.text import csv_rows, lines, numbers, refuse_fractions, whole_number
 from common.measuring.arrays import Boxes, Bytes, Floats
 from common.measuring.boxes import as_boxes, from_x0x1y0y1
 from common.measuring.geometry import Frame

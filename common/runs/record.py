@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from common.datasets.text import undecodable_line
+from common.datasets.files.text import undecodable_line
 from common.measuring.arrays import Boxes
 from common.measuring.geometry import Frame
 from common.system.errors import UserError, inside

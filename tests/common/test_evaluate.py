@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.datasets import DataSource, wsoleval
+from common.datasets import DataSource
+from common.datasets.layouts import wsoleval
 from common.evaluate import Evaluate
 from common.measuring.protocols import PROTOCOLS
 from common.results.evaluation import evaluate

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from common import export as command
-from common.datasets import Dataset, DataSource, Sample, wsoleval
+from common.datasets import Dataset, DataSource, Sample
+from common.datasets.layouts import wsoleval
 from common.evaluate import Evaluate
 from common.export import Export, boxes_to_export, export, export_all
 from common.exporting.evaluated import coco

@@ -21,7 +21,9 @@ BLOCKED = without("torch", "torchvision", "timm", "tensorflow", "tensorpack")
 
 
 def test_modules_are_found():
-    assert {"common.measuring.metrics", "common.evaluate", "common.datasets.cub", "common.weights"} <= set(MODULES)
+    assert {"common.measuring.metrics", "common.evaluate", "common.datasets.layouts.cub", "common.weights"} <= set(
+        MODULES
+    )
 
 
 @pytest.mark.slow

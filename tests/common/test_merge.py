@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from common.datasets import DataSource, wsoleval
+from common.datasets import DataSource
+from common.datasets.layouts import wsoleval
 from common.evaluate import Evaluate
 from common.merge import Merge, merge
 from common.results.evaluation import evaluate

@@ -10,11 +10,11 @@ from PIL import Image
 from common import prepare
 from common.datasets import DataSource
 from common.datasets.layouts import LAYOUTS
-from common.datasets.wsoleval import write as write_metadata
+from common.datasets.layouts.wsoleval import write as write_metadata
 from common.prepare import Prepare, check, write_lists
 from common.system.errors import UserError
 from tests import small_cub
-from tests.common.datasets import test_ilsvrc
+from tests.common.datasets.layouts import test_ilsvrc
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from common.datasets import shipped
+from common.datasets.layouts import shipped
 from common.measuring.protocols import PROTOCOLS
 from common.pictures.images import read_rgb, resize
 from common.pytorch import maps, twins

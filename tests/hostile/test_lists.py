@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from common.datasets import DataSource, lists, wsoleval
-from common.datasets.ilsvrc_classes import class_wnids
+from common.datasets import DataSource
+from common.datasets.layouts import lists, wsoleval
+from common.datasets.layouts.ilsvrc_classes import class_wnids
 from common.datasets.sample import MAX_CLASSES
 from common.prepare import Prepare, check
 from common.system.errors import UserError, inside, printable

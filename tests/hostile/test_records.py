@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from common.datasets import DataSource, demo
+from common.datasets import DataSource
+from common.datasets.layouts import demo
 from common.evaluate import Evaluate
 from common.results.evaluation import evaluate
 from common.results.tables import render

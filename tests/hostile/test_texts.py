@@ -2,9 +2,9 @@
 
 import pytest
 
-from common.datasets import lists
-from common.datasets.text import csv_rows, lines, numbers, whole_number
-from common.datasets.xml_files import read_annotation
+from common.datasets.files.text import csv_rows, lines, numbers, whole_number
+from common.datasets.files.xml_files import read_annotation
+from common.datasets.layouts import lists
 from common.system.errors import UserError, printable
 from common.system.files import parse_json, read_json
 from tests.hostile import readers

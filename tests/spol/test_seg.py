@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.datasets import cub
+from common.datasets.layouts import cub
 from common.measuring.geometry import Frame
 from common.measuring.protocols import SPOL
 from common.runs.reader import Predictions
