@@ -26,7 +26,8 @@ from bas.network import Network
 from common.datasets import DataSource, Sample, classes
 from common.datasets.masks import object_and_ignore
 from common.measuring.geometry import Frame
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, read_rgb
+from common.pictures.images import ImageError, read_rgb
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch.data import channels_first, frame_pixels, normalized
 from common.pytorch.runtime import for_inference, pick_device
 from common.system.errors import UserError, run_command

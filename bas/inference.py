@@ -18,7 +18,7 @@ from bas.config import recipe, released_values
 from bas.network import Network
 from common.datasets import Dataset, classes
 from common.measuring.protocols import BAS
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import localization
 from common.pytorch.data import normalized
 from common.pytorch.localization import LocalizeOptions

@@ -21,7 +21,7 @@ from bas.config import LEARNING_RATE, MOMENTUM, RATE_FACTORS, VARIANTS, WEIGHT_D
 from bas.network import Network
 from bas.validation import Validation
 from common.datasets import Dataset, TrainingSource
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import distributed
 from common.pytorch.data import Augmentation, normalized, training_loader
 from common.pytorch.runtime import Runtime, for_training, pick_device, seed_everything

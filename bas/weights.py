@@ -27,7 +27,7 @@ from bas.backbones import build, initialize_vgg_heads
 from bas.config import Recipe, recipe
 from bas.network import Network
 from common.datasets import classes
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import checkpoints
 from common.pytorch.backbones import download, torchvision_weights
 from common.pytorch.localization import trained_side

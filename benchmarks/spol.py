@@ -25,7 +25,7 @@ import torch.nn.functional as F
 import tyro
 from torch.utils.data import DataLoader, Dataset
 
-from common.pictures.images import centre_crop
+from common.pictures.inputs import centre_crop
 from common.pytorch.runtime import compiled, for_inference, keep_freed_memory
 from common.runs.reader import Predictions
 from common.system.parallel import pool_of

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow.compat.v1 as tf
 
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.tensorflow_files.architectures import (
     INCEPTION_BLOCKS,
     INCEPTION_STEM,

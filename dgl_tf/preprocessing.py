@@ -17,7 +17,8 @@ import tensorflow.compat.v1 as tf
 
 from common.datasets import Sample
 from common.measuring.geometry import SIDE, Frame
-from common.pictures.images import ImageError, centre_crop, read_rgb, read_size, resize, ten_crops_of, upright
+from common.pictures.images import ImageError, read_rgb, read_size, upright
+from common.pictures.inputs import centre_crop, resize, ten_crops_of
 from dgl_tf.weights import first_line
 
 DECODERS = ("fast", "accurate")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.datasets import classes
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.system.errors import UserError
 from common.tensorflow_files import converted
 from common.tensorflow_files.architectures import ARCHITECTURES, LAYERS

@@ -2,7 +2,7 @@
 
 TensorFlow decodes JPEG files with the fast, less exact inverse cosine transform, which moves most samples by a grey
 level or more (quirk Q20); the package simplejpeg gives the same bytes without TensorFlow. Everything after that is
-`common.pictures.images`: TensorFlow 1's legacy grid without TensorFlow.
+`common.pictures.inputs`: TensorFlow 1's legacy grid without TensorFlow.
 """
 
 import importlib.util
@@ -15,16 +15,8 @@ import numpy as np
 
 from common.datasets import Sample
 from common.measuring.geometry import FRAMES, Frame
-from common.pictures.images import (
-    CENTRE_OF_TEN,
-    ImageError,
-    centre_crop,
-    read_rgb,
-    read_size,
-    resize,
-    squashed_for_crops,
-    ten_crops_of,
-)
+from common.pictures.images import ImageError, read_rgb, read_size
+from common.pictures.inputs import CENTRE_OF_TEN, centre_crop, resize, squashed_for_crops, ten_crops_of
 from common.system.errors import UserError
 from grcam.config import SIDE
 

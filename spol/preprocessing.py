@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 
 from common.measuring.geometry import Frame
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, centre_crop, read_rgb, read_size, resize
+from common.pictures.images import ImageError, read_rgb, read_size
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD, centre_crop, resize
 from spol.losses import BACKGROUND, FOREGROUND, IGNORED
 
 FOREGROUND_FROM, BACKGROUND_TO = 64, 2

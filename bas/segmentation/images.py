@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from common.datasets import Sample
 from common.datasets.label_maps import read_label_map
 from common.measuring.segmentation import IGNORE
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD, ImageError, read_rgb
+from common.pictures.images import ImageError, read_rgb
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.system.errors import UserError
 
 LABEL_STRIDE = 4

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 
 HALF = (0.5, 0.5, 0.5)
 

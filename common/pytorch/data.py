@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from common.datasets import Sample
 from common.measuring.geometry import SIDE, Frame, seen_kind
-from common.pictures.images import ImageError, centre_crop, read_rgb, resize, ten_crops_of
+from common.pictures.images import ImageError, read_rgb
+from common.pictures.inputs import centre_crop, resize, ten_crops_of
 from common.pytorch import distributed
 from common.system.errors import UserError
 from common.system.options import also
@@ -184,7 +185,7 @@ class LocalizationImages(Dataset[LocalizationItem]):
         samples: the images.
         kinds: of the frames, such as `resize 224` or `resize 256 crop 224`.
         crops: 10 for ten crops beside the frames, or 1 for the frames alone.
-        method: of `common.pictures.images.resize`.
+        method: of `common.pictures.inputs.resize`.
         side: pixels of what the network sees of a frame of 224, and of each crop.
 
     Raises:

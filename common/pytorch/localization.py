@@ -16,7 +16,7 @@ from torch import Tensor
 from common.datasets import Dataset, DataSource
 from common.datasets.classes import Matching
 from common.measuring.geometry import LARGEST_INPUT, SIDE, frame_kinds
-from common.pictures.images import CENTRE_OF_TEN
+from common.pictures.inputs import CENTRE_OF_TEN
 from common.pytorch.data import LocalizationImages, LocalizationItem, localization_loader
 from common.pytorch.runtime import compiled, precision
 from common.runs.localizing import Box, Localizing, best_classes, say_side

@@ -11,7 +11,7 @@
 import torch
 from torch import Tensor, nn
 
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import backbones, checkpoints
 from common.pytorch.backbones import download
 from common.pytorch.cam_classifier import CamClassifier

@@ -8,7 +8,7 @@ from torch import nn
 
 from bas.backbones import build
 from bas.network import Network
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch.data import normalized
 from tests import fill
 

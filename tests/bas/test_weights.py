@@ -8,7 +8,7 @@ from torch import nn
 
 from bas import weights
 from bas.backbones import build
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import checkpoints
 from common.pytorch.backbones import TORCHVISION_FILES
 from common.pytorch.mobilenet_v1 import MobileNetV1Features, from_tf_slim

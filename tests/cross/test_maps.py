@@ -13,7 +13,8 @@ import torch
 
 from common.datasets.layouts import shipped
 from common.measuring.protocols import PROTOCOLS
-from common.pictures.images import read_rgb, resize
+from common.pictures.images import read_rgb
+from common.pictures.inputs import resize
 from common.pytorch import maps, twins
 from common.pytorch.maps.dual_gradients import enhanced
 from common.tensorflow_files.architectures import LAYERS

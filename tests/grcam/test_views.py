@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from common.datasets import DataSource, Sample
-from common.pictures.images import CENTRE_OF_TEN, IMAGENET_MEAN, IMAGENET_STD, read_rgb
+from common.pictures.images import read_rgb
+from common.pictures.inputs import CENTRE_OF_TEN, IMAGENET_MEAN, IMAGENET_STD
 from common.system.errors import UserError
 from dgl_tf.preprocessing import read_image
 from grcam import views

@@ -14,7 +14,7 @@ from common.measuring.geometry import Frame
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import PROTOCOLS
 from common.measuring.sweep import Sweep
-from common.pictures.images import resize, ten_crops_of
+from common.pictures.inputs import resize, ten_crops_of
 from tests import fill
 
 Figures = dict[str, float | list[float]]
@@ -169,10 +169,10 @@ _SCORING = ("common.measuring.metrics.score_boxes", "common.measuring.metrics.Lo
 PATHS: dict[str, tuple[str, tuple[str, ...]]] = {
     **{f"{name}: ": ("common.evaluate", _SCORING) for name in PROTOCOLS},
     "boxes ": ("common.evaluate", ("common.measuring.extraction.Extractor.boxes",)),
-    "resize pillow": ("bas.inference", ("common.pictures.images.resize",)),
-    "resize opencv": ("spol.seg.test", ("common.pictures.images.resize",)),
-    "resize tensorflow1": ("dgl_tf.test", ("common.pictures.images.resize",)),
-    "ten crops": ("dgl_tf.test", ("common.pictures.images.ten_crops_of",)),
+    "resize pillow": ("bas.inference", ("common.pictures.inputs.resize",)),
+    "resize opencv": ("spol.seg.test", ("common.pictures.inputs.resize",)),
+    "resize tensorflow1": ("dgl_tf.test", ("common.pictures.inputs.resize",)),
+    "ten crops": ("dgl_tf.test", ("common.pictures.inputs.ten_crops_of",)),
     "BAS ": ("bas.train", ("bas.losses.total", "bas.network.Network.forward")),
     "SPOL cam": ("spol.cam.test", ("spol.models.MffNet.forward",)),
     "SPOL seg": ("spol.seg.test", ("spol.models.MffNet.forward",)),

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.models import ResNet50_Weights
 
-from common.pictures.images import read_rgb, resize
+from common.pictures.images import read_rgb
+from common.pictures.inputs import resize
 from common.pytorch import backbones
 from common.pytorch.cam_classifier import CamClassifier
 from common.pytorch.data import normalized

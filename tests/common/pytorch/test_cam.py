@@ -9,7 +9,8 @@ import torch
 
 from common.datasets import DataSource
 from common.measuring.extraction import min_max
-from common.pictures.images import centre_crop, read_rgb, resize, ten_crops
+from common.pictures.images import read_rgb
+from common.pictures.inputs import centre_crop, resize, ten_crops
 from common.pytorch import cam
 from common.pytorch.data import Augmentation, normalized
 from common.pytorch.runtime import Runtime

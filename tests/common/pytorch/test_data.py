@@ -7,7 +7,8 @@ import torch
 
 from common.datasets import DataSource
 from common.measuring.geometry import Frame
-from common.pictures.images import ImageError, centre_crop, normalize, read_rgb, resize, ten_crops
+from common.pictures.images import ImageError, read_rgb
+from common.pictures.inputs import centre_crop, normalize, resize, ten_crops
 from common.pytorch.data import (
     Augmentation,
     LocalizationImages,

@@ -12,7 +12,7 @@ import cv2
 import torch
 
 from common.measuring.extraction import min_max
-from common.pictures.images import IMAGENET_MEAN, IMAGENET_STD
+from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch import maps, twins
 from common.pytorch.maps.cam import class_activation
 from common.pytorch.maps.dual_gradients import dual_gradients, enhanced
