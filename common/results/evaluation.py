@@ -6,30 +6,26 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
 from common.datasets import Dataset, DataSource, Sample, classes
 from common.datasets.known import known_as
-from common.measuring.arrays import Boxes, Floats
-from common.measuring.extraction import LARGEST_COMPONENT
+from common.measuring.arrays import Boxes
 from common.measuring.metrics import LocalizationResult
 from common.measuring.pixel_metrics import PixelResult
-from common.measuring.plausible import class_doubts
 from common.measuring.protocols import PROTOCOLS, Protocol
 from common.results import leakage, pseudo
 from common.results.annotations import annotations_of, doubted, with_sizes
 from common.results.baselines import trivial_baselines
 from common.results.intervals import Resampling
+from common.results.remarks import remarks
 from common.results.rows import Row, baseline_rows, rows_of
 from common.results.scoring import score
 from common.results.validating import held_of, same_model
 from common.runs.labels import label
 from common.runs.reader import Places, Predictions
-from common.runs.record import LINES, map_path
 from common.system.errors import UserError, say
 from common.system.options import also
-from common.system.wording import number_of, some
 
 
 @dataclass(frozen=True)
@@ -261,9 +257,7 @@ def _measure(
     predictions = Predictions.open(directory, options.incomplete)
     predictions.need("method", "architecture", "frame", "checkpoint")
     dataset = with_sizes(annotations_of(predictions, options.places, load), predictions)
-    say(doubted(dataset, directory))
-    for notes_of in (_of_which_class, _of_which_part, _of_which_numbers, _made_anew):
-        say(notes_of(predictions))
+    say([*doubted(dataset, directory), *remarks(predictions)])
     samples = {sample.image_id: sample for sample in dataset}
     without = sum(len(sample.boxes) == 0 for sample in dataset)
     if without < len(dataset):
@@ -315,52 +309,3 @@ def _with_pseudo(
     protocols = [protocol for protocol in wanted if protocol.frame == held.predictions.manifest["frame"]]
     results, _ = score(held.predictions, dataset, protocols, options.count_missing, options.workers)
     return replace(held, pseudo=results)
-
-
-def _of_which_class(predictions: Predictions) -> list[str]:
-    """A note where maps are not of the true class, as GT-known has it."""
-    if (predictions.manifest.get("options") or {}).get("map_class") != "predicted":
-        return []
-    return [f"note: {predictions.directory}: maps and boxes are of the predicted class, in GT-known's figures too"]
-
-
-def _of_which_numbers(predictions: Predictions) -> list[str]:
-    """A note where the classifier's classes seem to have other numbers than the data set's."""
-    classified = [(entry.label, entry.top5[:1]) for entry in predictions.entries if entry.top5]
-    labels, best = [label for label, _ in classified], [first for _, first in classified]
-    return [f"note: {predictions.directory}: {text}" for text in class_doubts(labels, best)]
-
-
-def _of_which_part(predictions: Predictions) -> list[str]:
-    """A note where one machine's share of a split stands for the split."""
-    shard = predictions.manifest["data"].get("shard")
-    if shard is None:
-        return []
-    text = f"figures are of the part {shard} of the split alone; common.merge puts parts together"
-    return [f"note: {predictions.directory}: {text}"]
-
-
-def _made_anew(predictions: Predictions) -> list[str]:
-    """A note where maps of other code, which adopted predictions link to, are others than the stored boxes are of."""
-    directory = predictions.directory
-    taken_in = (directory / LINES).stat().st_mtime_ns
-    newer = [entry for entry in predictions.entries if _is_newer_link(map_path(directory, entry.image_id), taken_in)]
-    anew = [entry.image_id for entry in newer
-            if not np.array_equal(_cut(predictions.map(entry), entry.threshold), entry.boxes)]  # fmt: skip
-    if not anew:
-        return []
-    what = number_of(len(anew), "map was", "maps were")
-    text = (
-        f"{what} made anew since these predictions took them in, {some(anew, 1)}; stored boxes are of the earlier ones"
-    )
-    return [f"note: {directory}: {text}; common.adopt --overwrite takes all in again"]
-
-
-def _cut(localization_map: Floats, threshold: float) -> Boxes:
-    """The box (N, 4) as common.adopt stores it."""
-    (boxes,) = LARGEST_COMPONENT.boxes(localization_map, [threshold])
-    return boxes
-
-
-def _is_newer_link(path: Path, time: int) -> bool:
-    return path.is_symlink() and path.exists() and path.stat().st_mtime_ns > time
