@@ -16,7 +16,8 @@ from bas.segmentation.config import released_values
 from bas.segmentation.ir_labels import MakeIrLabels, make_ir_labels, need_crf
 from bas.segmentation.maps import SCALES, MakeMaps, make_maps
 from bas.segmentation.masks import MakeMasks, Walk, check_walk, make_masks
-from bas.segmentation.train import TrainBas, TrainCam, TrainIrn, train
+from bas.segmentation.options import TrainBas, TrainCam, TrainIrn
+from bas.segmentation.train import train
 from bas.segmentation.weights import load_bas
 from common.datasets import DataSource, TrainingSource
 from common.pytorch import distributed

@@ -16,8 +16,9 @@ from bas.segmentation.images import flipped_pair
 from bas.segmentation.maps import MakeMaps, class_maps, make_maps
 from bas.segmentation.masks import Walk
 from bas.segmentation.networks import pair_maps
+from bas.segmentation.options import TrainBas, TrainCam, TrainIrn
 from bas.segmentation.run import RunTest, RunTrain, Steps, run_test, run_train
-from bas.segmentation.train import TrainBas, TrainCam, TrainIrn, train
+from bas.segmentation.train import train
 from common.datasets import DataSource, TrainingSource
 from common.pictures.images import read_rgb
 from common.pytorch.runtime import Runtime
