@@ -21,6 +21,7 @@ import tyro
 from benchmarks import readme_pictures
 from common.measuring.protocols import PROTOCOLS
 from common.results.tables import figure
+from common.runs.provenance import TRAINING
 from common.runs.reader import Predictions
 from common.system.errors import UserError, run_command
 from common.system.files import read_json, write_atomically, write_text
@@ -63,6 +64,7 @@ class Results:
         accuracies: each run's classification Top-1 in percent, by its method.
         seeds, commits: of the trainings.
         images: in the test split.
+        precisions: of the PyTorch trainings, `off` and `bf16` as their `--amp` says.
     """
 
     rows: list[dict[str, Any]]
@@ -70,6 +72,7 @@ class Results:
     seeds: list[int]
     commits: list[str]
     images: int
+    precisions: tuple[str, ...] = ("off",)
 
     @classmethod
     def read(cls, folder: Path) -> "Results":
@@ -91,7 +94,9 @@ class Results:
         commits = {str(process["git_commit"])[:7] for manifest in manifests for process in manifest["processes"]}
         seeds = {training["seed"] for training in trainings if "seed" in training}
         images = max(row["images"] for row in found["rows"])
-        return cls(found["rows"], accuracies, sorted(seeds), sorted(commits), images)
+        records = [read_json(path)["options"] for path in sorted(folder.glob(f"seed-*/**/{TRAINING}"))]
+        precisions = {options["amp"] for options in records if "amp" in options}
+        return cls(found["rows"], accuracies, sorted(seeds), sorted(commits), images, tuple(sorted(precisions)))
 
     def row(self, method: str, protocol: str, source: str) -> dict[str, Any] | None:
         """The line of a method under a protocol: the mean over seeds where several were trained.
@@ -112,7 +117,7 @@ class Results:
 
 
 def table(results: Results, methods: Sequence[str], sources: Sequence[str]) -> str:
-    """A Markdown table with its sentence: GT-known, its threshold, and below them the 95 % interval."""
+    """A Markdown table with its sentence: GT-known, its spread over seeds, its threshold, and the 95 % interval."""
     protocols = [name for name in PROTOCOLS if name not in SAME]
     heads = [", ".join([name, *(other for other, shared in SAME.items() if shared == name)]) for name in protocols]
     top = ["", *(["threshold"] if len(sources) > 1 else ["classification Top-1"]), *heads]
@@ -129,7 +134,11 @@ def table(results: Results, methods: Sequence[str], sources: Sequence[str]) -> s
     seeds, commits = (", ".join(map(str, values)) for values in (results.seeds, results.commits))
     of = f"of images and of {len(results.seeds)} seeds together" if several else "of images alone"
     said = f"Seed{'s' * several} {seeds}; commit {commits}; {results.images} test images; "
-    said += f"below each figure its 95 % interval, {of}."
+    if "bf16" in results.precisions:
+        said += "CAM, BAS and SPOL trained in bfloat16 mixed precision; "
+    said += f"below each figure its 95 % interval, {of}" + (
+        "; behind ± the seeds' standard deviation." if several else "."
+    )
     return said + "\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
@@ -142,7 +151,8 @@ def _cell(row: dict[str, Any] | None) -> str:
         return ""
     threshold = "" if row["threshold"] is None else f" @{row['threshold']:.3g}"
     low, high = row["intervals"].get("gt_known", (None, None))
-    return f"{figure(row['gt_known'], 1)}{threshold}" + ("" if low is None else f"<br>{low:.0f} to {high:.0f}")
+    spread = f" ±{row['spread']['gt_known']:.1f}" if "gt_known" in row["spread"] else ""
+    return f"{figure(row['gt_known'], 1)}{spread}{threshold}" + ("" if low is None else f"<br>{low:.0f} to {high:.0f}")
 
 
 def replaced(text: str, name: str, content: str, where: Path, kind: str = "figures") -> str:

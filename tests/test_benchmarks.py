@@ -82,7 +82,7 @@ def test_the_scripts_of_tables_ask_for_what_there_is(script, modules, tmp_path, 
 
 def line(method, protocol, source, gt_known, seeds=1, threshold=0.32):
     return {"method": method, "protocol": protocol, "source": source, "gt_known": gt_known, "seeds": seeds,
-            "threshold": threshold, "intervals": {"gt_known": [gt_known - 4.4, gt_known + 3.4]}}  # fmt: skip
+            "threshold": threshold, "spread": {"gt_known": 1.25} if seeds > 1 else {}, "intervals": {"gt_known": [gt_known - 4.4, gt_known + 3.4]}}  # fmt: skip
 
 
 def test_a_readmes_table_is_what_was_measured():
@@ -93,15 +93,15 @@ def test_a_readmes_table_is_what_was_measured():
         line("bas mobilenet", "bas", "validation", 91.04, seeds=2), line("bas mobilenet", "grcam", "validation", 53),
         line("bas mobilenet", "bas", "oracle", 99),
     ]  # fmt: skip
-    results = readme.Results(rows, {"bas": [65.0, 66.0]}, [0, 1], ["abc1234"], 243)
+    results = readme.Results(rows, {"bas": [65.0, 66.0]}, [0, 1], ["abc1234"], 243, ("bf16",))
     written = readme.table(results, ("bas",), ("validation",)).splitlines()
-    assert written[0].startswith("Seeds 0, 1; commit abc1234; 243 test images; below each figure its 95 % interval")
+    assert written[0].startswith("Seeds 0, 1; commit abc1234; 243 test images; CAM, BAS and SPOL trained in bfloat16")
     heads, figures = (
         dict(zip(written[2].split(" | "), line.split(" | "), strict=True)) for line in (written[4], written[-1])
     )
     assert heads["bas"] == "37.8"
     assert written[-1].startswith("| BAS | 65.5 |")
-    assert figures["bas"] == "91.0 @0.32<br>87 to 94"
+    assert figures["bas"] == "91.0 ±1.2 @0.32<br>87 to 94"
     assert figures["grcam, dgl"] == "53.0 @0.32<br>49 to 56"
     assert figures["spol"] == ""
     full = readme.table(results, ("bas",), ("released", "validation", "oracle")).splitlines()
