@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from common.datasets import Dataset
+from common.datasets.copies import shared_images
 from common.exporting import formats
 from common.exporting.detections import (
     Chosen,
@@ -200,7 +201,7 @@ def _in_two_splits(splits: list[Split]) -> list[str]:
     """A line for each two splits that share images, on which a detector would be trained and measured."""
     lines = []
     for one, other in combinations([split.dataset for split in splits], 2):
-        if shared := leakage.shared_images(other, one):
+        if shared := shared_images(other, one):
             lines.append(f"{other.split}: {len(shared)} of its images are in {one.split} too, {shared[0]} among them")
     return [printable(line) for line in lines]
 
@@ -299,7 +300,7 @@ def _measured(splits: list[Split], found: dict[str, dict[Place, Found]], detecti
         name, (truth, sizes) = split.dataset.split, _true_boxes(split)
         lines = box_quality.lines(found[name], truth, sizes if detection.regions == "all" else None)
         said += [f"{name}: {line}" for line in (lines if truth else ["no image has a true box"])]
-        if split.chosen is not None and (seen := leakage.shared_images(split.chosen.dataset, split.dataset)):
+        if split.chosen is not None and (seen := shared_images(split.chosen.dataset, split.dataset)):
             said.append(f"{name}: the threshold was chosen on {len(seen)} of these images, so that their figures are "
                         "optimistic")  # fmt: skip
     return said

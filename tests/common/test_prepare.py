@@ -9,9 +9,10 @@ from PIL import Image
 
 from common import prepare
 from common.datasets import DataSource
+from common.datasets.checking import Checked, check
 from common.datasets.layouts import LAYOUTS
 from common.datasets.layouts.wsoleval import write as write_metadata
-from common.prepare import Prepare, check, write_lists
+from common.prepare import Prepare, write_lists
 from common.system.errors import UserError
 from tests import small_cub
 from tests.common.datasets.layouts import test_ilsvrc
@@ -213,7 +214,7 @@ FOR_SOME = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", get_args(prepare.Checked))
+@pytest.mark.parametrize("name", get_args(Checked))
 def test_help_shows_what_applies(name, monkeypatch, capsys):
     for words in ([name, "--help"], ["--help", name], ["--root", "voc", name, "-h"]):
         monkeypatch.setattr("sys.argv", ["prepare", *words])
@@ -252,7 +253,7 @@ def test_options_that_a_data_set_does_not_read_are_problems(root, monkeypatch, c
 
 def test_every_data_set_has_a_layout():
     assert LAYOUTS.keys() == {*get_args(DataSource.__annotations__["name"])}
-    assert {name for name, layout in LAYOUTS.items() if layout.splits} == {*get_args(prepare.Checked)}
+    assert {name for name, layout in LAYOUTS.items() if layout.splits} == {*get_args(Checked)}
     assert {option for layout in LAYOUTS.values() for option in layout.options} <= DataSource.__annotations__.keys()
 
 

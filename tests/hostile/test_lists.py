@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 
 from common.datasets import DataSource
+from common.datasets.checking import check
 from common.datasets.layouts import lists, wsoleval
 from common.datasets.layouts.ilsvrc_classes import class_wnids
 from common.datasets.sample import MAX_CLASSES
-from common.prepare import Prepare, check
+from common.prepare import Prepare
 from common.system.errors import UserError, inside, printable
 from tests import small_cub
 from tests.hostile.payloads import refused

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from common.datasets import DataSource, trained
+from common.datasets.copies import shared_images
 from common.evaluate import main
 from common.results import leakage
 from common.results.evaluation import EvaluationOptions, evaluate
@@ -89,15 +90,15 @@ def test_validation_on_scored_images_is_refused(tmp_path, source):
         (elsewhere / f"{number}.png").write_bytes(sample.path.read_bytes())
     (elsewhere / "other.png").write_bytes(source.at("train").load().samples[0].path.read_bytes())
     copied = DataSource("folder", tmp_path / "copied").load()
-    assert leakage.shared_images(copied, scored) == ["a class/0.png", "a class/1.png"]
-    assert leakage.shared_images(source.at("train").load(), scored) == []
+    assert shared_images(copied, scored) == ["a class/0.png", "a class/1.png"]
+    assert shared_images(source.at("train").load(), scored) == []
 
 
 def test_images_that_are_gone_are_told_apart_by_id(source):
     scored = source.load()
     moved = replace(scored, samples=tuple(replace(sample, path=sample.path / "gone") for sample in scored))
-    assert len(leakage.shared_images(moved, moved)) == 6
-    assert len(leakage.shared_images(replace(moved, name="folder", split="train"), replace(moved, name="folder"))) == 0
+    assert len(shared_images(moved, moved)) == 6
+    assert len(shared_images(replace(moved, name="folder", split="train"), replace(moved, name="folder"))) == 0
 
 
 def test_parts_of_a_split_say_together_what_they_were_trained_on():

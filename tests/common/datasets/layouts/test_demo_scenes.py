@@ -3,9 +3,10 @@ import pytest
 from PIL import Image
 
 from common.datasets import DataSource
+from common.datasets.checking import check
 from common.datasets.label_maps import true_label_map
 from common.datasets.layouts import demo_scenes
-from common.prepare import Prepare, check
+from common.prepare import Prepare
 from tests import scenes
 
 

@@ -5,12 +5,13 @@ import pytest
 from scipy.io import savemat
 
 from common.datasets import DataSource, TrainingSource
+from common.datasets.checking import check
 from common.datasets.classes import imagenet_classes, match
 from common.datasets.known import known_as
 from common.datasets.layouts import LAYOUTS
 from common.datasets.layouts.fine_grained import COUNTS
 from common.datasets.trained import TrainedImages, identities
-from common.prepare import Prepare, check
+from common.prepare import Prepare
 from common.system.errors import UserError
 from tests import official_sets
 from tests.official_sets import AIRCRAFT, CARS, DOGS, cars_annotations, cells

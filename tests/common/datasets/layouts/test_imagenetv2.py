@@ -1,10 +1,11 @@
 import pytest
 
 from common.datasets import DataSource, TrainingSource
+from common.datasets.checking import check
 from common.datasets.classes import imagenet_classes, match
 from common.datasets.known import known_as
 from common.datasets.layouts import LAYOUTS
-from common.prepare import Prepare, check
+from common.prepare import Prepare
 from common.system.errors import UserError
 from tests import official_sets
 

@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from common.datasets import DataSource
+from common.datasets.checking import check
 from common.datasets.label_maps import true_label_map
 from common.datasets.layouts import voc
-from common.prepare import Prepare, check
+from common.prepare import Prepare
 from common.system.errors import UserError
 from tests import scenes
 

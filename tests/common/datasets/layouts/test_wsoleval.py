@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from common.datasets import Dataset, DataSource, Sample
+from common.datasets.checking import check
 from common.datasets.known import known_as
 from common.datasets.layouts import LAYOUTS, wsoleval
 from common.datasets.masks import object_and_ignore
 from common.measuring.geometry import Frame
-from common.prepare import Prepare, check
+from common.prepare import Prepare
 from common.system.errors import UserError
 from tests import official_sets, small_cub
 
