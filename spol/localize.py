@@ -69,7 +69,7 @@ class Predictor:
     def __init__(self, options: LocalizeImages):
         self.options, self.device = options, pick_device(options.device)
         self.loaded = weights.load(options.checkpoint, "seg")
-        self.network = for_inference(self.loaded.network, self.device)
+        self.network = for_inference(self.loaded.network.float(), self.device)
         self.classifier: Classifier | None = load(options.classifier, 0) if options.classifier else None
         if self.classifier:
             for_inference(self.classifier.network, self.device)

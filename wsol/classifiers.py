@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from common.pytorch import maps
-from common.pytorch.data import normalized
 from common.pytorch.maps.reshape import Reshape
 from common.pytorch.maps.tapping import scores_of, unwrapped
 from common.pytorch.runtime import for_inference, pick_device
 from common.system.errors import UserError, printable
-from wsol.torch_methods import ByMaps
+from wsol.torch_methods import ByMaps, Normalize
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _NORMALIZATIONS = (IMAGENET, ((0.5,) * 3, (0.5,) * 3))
@@ -49,6 +48,7 @@ class Own:
     class_names: tuple[str, ...] | None = None
     scores: Callable[[Any], Tensor] = scores_of
 
+    @torch.inference_mode(False)
     def as_method(self, method: str, layer: str | int | nn.Module | None, device: str, sigmoid: bool) -> ByMaps:
         """Put the network into inference on a device, for a method; `sigmoid` as for `wsol.load`.
 
@@ -60,9 +60,7 @@ class Own:
         dtype = _precision(model)
         count = self._outputs(model, torch.zeros(1, 3, self.input_size, self.input_size, device=where, dtype=dtype))
 
-        def normalize(images: Tensor) -> Tensor:
-            return normalized(images, self.mean, self.std, where).to(dtype)
-
+        normalize = Normalize(self.mean, self.std, where, dtype)
         layer = 0 if layer is None else layer
         return ByMaps(
             model, method, layer, normalize, where, architecture=self.architecture, class_names=self.class_names,
@@ -87,9 +85,9 @@ class Own:
         """
         if not any(self.mean) or first.ndim != 4 or first.shape[1] != 3:
             return
-        middle = first.float().flatten(2).median(dim=2).values[0].cpu()
+        middle = first.float().flatten(2).median(dim=2).values[0].cpu().numpy()
         for mean, std in (*_NORMALIZATIONS, (self.mean, self.std)):
-            if torch.allclose(middle, -torch.tensor(mean) / torch.tensor(std), atol=1e-3):
+            if np.allclose(middle, -np.divide(mean, std), atol=1e-3):
                 raise UserError(
                     "the network normalizes its images itself, so that they would be normalized twice",
                     do="say mean 0 0 0 and std 1 1 1",
@@ -149,6 +147,9 @@ def usable(model: Any) -> nn.Module:
     if any(weight.is_meta for weight in (*model.parameters(), *model.buffers())):
         raise UserError("the network's weights are on the device meta, where they have no values",
                         do="load its weights first")  # fmt: skip
+    if any(weight.is_inference() for weight in (*model.parameters(), *model.buffers())):
+        raise UserError("the network's weights were made in torch.inference_mode, where they give no gradients",
+                        do="make it, or a copy.deepcopy of it, outside")  # fmt: skip
     if type(classes := getattr(model, "num_classes", None)) is int and classes == 0:
         raise UserError("the network has no classifier: its num_classes is 0",
                         do="take one that was trained to classify")  # fmt: skip

@@ -20,6 +20,7 @@ _TURNED_NORMALIZATION = ("googlenet", "inception_v3")
 not where they are built without; a state dict doesn't say which."""
 
 
+@torch.inference_mode(False)
 def load(
     checkpoint: str, arch: str | None, input_size: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Own:

@@ -1,6 +1,7 @@
 """The methods that run in PyTorch, as `wsol.localizer` asks for them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,6 +52,26 @@ class ByLocalizer(UprightReader):
         raw = localizer.maps(features, scores, wanted).float().cpu().numpy()
         made = [localizer.enlarge(one, frame.size) for one, frame in zip(raw, frames, strict=True)]
         return _seen(frames, made, scores.softmax(dim=1))
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Normalization of uint8 images (N, 3, H, W) RGB, as a network takes them; it can be sent to other processes.
+
+    Attributes:
+        mean, std: RGB, of images in [0, 1].
+        device: where the network is.
+        dtype: of its weights.
+    """
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalize images."""
+        return normalized(images, self.mean, self.std, self.device).to(self.dtype)
 
 
 class ByMaps(UprightReader):
@@ -113,6 +134,7 @@ class Spol(UprightReader):
 
     name = "spol"
 
+    @torch.inference_mode(False)
     def __init__(
         self, checkpoint: Path, classifier: str | None, recipe: Literal["cub", "imagenet"] | None, device: str
     ):
@@ -140,6 +162,7 @@ def _outputs(network: nn.Module) -> int:
     return linear[-1].out_features
 
 
+@torch.inference_mode(False)
 def bas(path: Path, top_k: int | None, arch: str | None, variant: str | None, device: str) -> ByLocalizer:
     """Load a BAS network with the released threshold of its backbone and data set.
 
@@ -153,7 +176,7 @@ def bas(path: Path, top_k: int | None, arch: str | None, variant: str | None, de
     where = pick_device(device)
     loaded = weights.load(path, arch, variant)
     released = recipe(loaded.variant, "ilsvrc" if loaded.network.num_classes == 1000 else "cub", loaded.arch)
-    network = for_inference(loaded.network, where)
+    network = for_inference(loaded.network.float(), where)
     choice = BasLocalizer(network, (released.top_k or 1) if top_k is None else top_k)
     box = Box(BAS.extractor, released.threshold)
     return ByLocalizer(
@@ -161,6 +184,7 @@ def bas(path: Path, top_k: int | None, arch: str | None, variant: str | None, de
     )
 
 
+@torch.inference_mode(False)
 def of_classifier(checkpoint: str, method: str, layer: str | int, device: str) -> ByLocalizer | ByMaps:
     """Load one of CAM's classifiers, a final.pth of its training or `imagenet:<arch>`, for a method that needs no more.
 
@@ -169,15 +193,13 @@ def of_classifier(checkpoint: str, method: str, layer: str | int, device: str) -
     """
     where = pick_device(device)
     model, architecture, names = _opened(checkpoint)
-    for_inference(model, where)
+    for_inference(model.float(), where)  # whatever torch's default is
     count = model.head.out_features
     if method == "cam" and layer in (0, "0"):
         of_label, of_choice = cam.CamLocalizer(model, "label"), cam.CamLocalizer(model, "predicted")
         return ByLocalizer("cam", architecture, names, count, BOXES["cam"], of_label, of_choice, where)
 
-    def normalize(images: Tensor) -> Tensor:
-        return normalized(images, model.mean, model.std, where)
-
+    normalize = Normalize(model.mean, model.std, where)
     return ByMaps(
         model, method, layer, normalize, where, architecture=architecture, class_names=names, num_classes=count
     )

@@ -254,5 +254,8 @@ def normalized(
     `layout` is that of inference; a training keeps the one that `fit` gave its images.
     """
     images = images.to(device, non_blocking=True).to(torch.float32, memory_format=layout) / 255.0
-    shape = (1, 3, 1, 1)
-    return (images - torch.tensor(mean, device=device).view(shape)) / torch.tensor(std, device=device).view(shape)
+
+    def constant(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device).view(1, 3, 1, 1)
+
+    return (images - constant(mean)) / constant(std)

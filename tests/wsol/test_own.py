@@ -1,5 +1,8 @@
 """Classifiers of one's own: what is said of them is believed, what contradicts itself is refused."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,7 +14,7 @@ from torch import nn
 
 import wsol
 from common.datasets.named import class_names, ordered
-from common.pytorch import state_dicts
+from common.pytorch import maps, state_dicts
 from common.system.errors import UserError
 from wsol import classifiers
 from wsol.photographs import _label
@@ -165,6 +168,41 @@ def test_what_is_no_network_is_refused():
         with pytest.raises(UserError, match=message):
             cam(model)
     assert len(cam(Two(), scores=lambda output: output[1])(PICTURE).probabilities) == 4
+
+
+def test_torchs_default_of_64_bits_changes_nothing():
+    expected = cam(Net(), method="dgl")(PICTURE)
+    network = Net()
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = cam(network, method="dgl")(PICTURE)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    np.testing.assert_array_equal(found.map, expected.map)
+
+
+def test_a_network_that_is_taken_in_inference_mode_stays_usable():
+    expected = cam(Net(), method="dgl")(PICTURE)
+    network = Net()
+    with torch.inference_mode():
+        localize = cam(network, method="dgl")
+    np.testing.assert_array_equal(localize(PICTURE).map, expected.map)
+    assert not any(weight.is_inference() for weight in network.parameters())
+    with torch.inference_mode():
+        made_there = Net()
+    with pytest.raises(UserError, match="made in torch.inference_mode"):
+        cam(made_there)
+    np.testing.assert_array_equal(cam(copy.deepcopy(made_there), method="dgl")(PICTURE).map, expected.map)
+
+
+@pytest.mark.parametrize("method", ["cam", "dgl"])
+def test_a_localizer_can_be_sent_to_another_process(method):
+    localize = cam(Net(), method=method)
+    expected = localize(PICTURE)
+    found = pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(localize))(PICTURE)))
+    np.testing.assert_array_equal(found.map, expected.map)
+    np.testing.assert_array_equal(found.box, expected.box)
+    assert pickle.loads(pickle.dumps(maps.tokens(5, (2, 3)))) == maps.tokens(5, (2, 3))
 
 
 def test_the_first_of_several_scores_is_said_to_be_taken(capsys):

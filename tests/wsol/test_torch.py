@@ -1,6 +1,7 @@
 """The front door's numbers are those of the commands, for the methods that run in PyTorch."""
 
 import json
+import pickle
 import subprocess
 import sys
 
@@ -85,6 +86,25 @@ def test_numbers_are_the_commands(files, root, tmp_path, method):
             best = np.argsort(-one.probabilities, kind="stable")
             assert tuple(best.tolist()) == entry.top5
             assert one.score == entry.top5_scores[0] or one.score == pytest.approx(entry.top5_scores[0], abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["cam", "bas", "spol", "dgl"])
+def test_torchs_global_settings_change_nothing(files, root, method):
+    """Float64 by default, and inference mode around all of it; and another process gets the same."""
+    file = files / (f"{method}.pth" if method in ("bas", "spol") else "cam.pth")
+    path = next((root / "images").rglob("*.png"))
+    expected = wsol.load(file, method, device="cpu")(path)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = [wsol.load(file, method, device="cpu")(path)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.inference_mode():
+        made_there = wsol.load(file, method, device="cpu")
+        found.append(made_there(path))
+    found += [made_there(path), pickle.loads(pickle.dumps(made_there))(path)]
+    for one in found:
+        np.testing.assert_array_equal(one.map, expected.map)
 
 
 def test_photographs_are_those_of_bas_own_command(files, root, tmp_path):

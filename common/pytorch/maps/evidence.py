@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from common.pytorch.maps.reshape import Reshape, is_map
 from common.pytorch.maps.tapping import differentiable, need_inference, scores_of, tapped, unwrapped
 from common.system.errors import UserError
+from common.system.wording import number_of
 
 ALPHA = 10.0
 """The label's factor in both papers."""
@@ -146,4 +147,8 @@ def _as_map(values: Tensor, images: Tensor, name: str, reshape: Reshape | None) 
             expected="a map (N, C, h, w)",
             do="say by `reshape` how it becomes one: maps.tokens() or maps.channels_last",
         )
+    if len(made) != len(images):
+        maps, of = number_of(len(made), "map", "maps"), number_of(len(images), "image", "images")
+        raise UserError(f"the layer {name} gives {maps} for {of}, as where a network looks at crops or mirror images "
+                        "of each", do="give the network that sees each image once")  # fmt: skip
     return made.float()

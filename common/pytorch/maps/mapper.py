@@ -12,9 +12,10 @@ from common.pytorch.maps.evidence import ALPHA, GRADIENTS, Evidence, evidence
 from common.pytorch.maps.grad_cam import grad_cam
 from common.pytorch.maps.layers import Layer, layers, resolved
 from common.pytorch.maps.norms import Norm, constant_deviations, layer_norms
+from common.pytorch.maps.places import need_in_place
 from common.pytorch.maps.refined import refined
 from common.pytorch.maps.reshape import Reshape
-from common.pytorch.maps.tapping import need_inference, scores_of, unwrapped
+from common.pytorch.maps.tapping import need_inference, one_at_a_time, scores_of, unwrapped
 from common.system.errors import UserError
 
 METHODS: dict[str, Callable[[Evidence], Tensor]] = {
@@ -77,7 +78,7 @@ class Mapper:
         self.wanted = (layers,) if isinstance(layers, str | int | nn.Module) else tuple(layers)
         self.alpha, self.gradient, self.reshape, self.scores = alpha, gradient, reshape, scores
         self._runs: list[tuple[str, str]] | None = None
-        self._is_linear = False
+        self._is_linear = self._is_in_place = False
 
     def layers(self, images: Tensor) -> list[Layer]:
         """The layers that there are, from the last map down; see `maps.layers`."""
@@ -114,6 +115,10 @@ class Mapper:
             classes: (N,) indices whose maps are wanted; by default each image's best class.
         """
         runs = self.runs(images)
+        with one_at_a_time(self.model):
+            return self._made(runs, images, classes)
+
+    def _made(self, runs: list[tuple[str, str]], images: Tensor, classes: Tensor | None) -> Found:
         made: dict[tuple[str, str], Tensor] = {}
         for chosen, norms in self._together(runs):
             names = list(dict.fromkeys(name for _, name in chosen))
@@ -124,6 +129,7 @@ class Mapper:
                 )
                 made |= {(method, name): METHODS[method](found[name]) for method, name in chosen}
                 self._need_linear(chosen, images)
+        self._need_in_place(runs, images)
         return Found(scores, {run: made[run] for run in runs})
 
     def _together(self, runs: list[tuple[str, str]]) -> Iterator[tuple[list[tuple[str, str]], list[Norm]]]:
@@ -134,6 +140,12 @@ class Mapper:
         if norms and others:
             yield others, []
         yield (linear if norms else runs), norms
+
+    def _need_in_place(self, runs: list[tuple[str, str]], images: Tensor) -> None:
+        """Look once whether maps lie on the images as they are."""
+        if len(images) and not self._is_in_place:
+            need_in_place(self.model, images, runs[0][1], self.reshape, self.scores)
+            self._is_in_place = True
 
     def _need_linear(self, runs: list[tuple[str, str]], images: Tensor) -> None:
         """Look once whether CAM's and GRCAM's layer is what they are defined for."""

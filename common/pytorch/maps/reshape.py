@@ -5,12 +5,31 @@ A reshape must be linear, since gradients go through it too: it may leave tokens
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from common.system.errors import UserError
 
 Reshape = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Makes maps of tokens; see `tokens`."""
+
+    prefix: int
+    shape: tuple[int, int] | None
+
+    def __call__(self, output: Tensor) -> Tensor:
+        if output.ndim != 3:
+            raise UserError(f"a layer gives {tuple(output.shape)}", expected="tokens (N, T, C)", do="take another")
+        places = output[:, self.prefix :]
+        height, width = self.shape or (math.isqrt(places.shape[1]),) * 2
+        if height * width != places.shape[1]:
+            raise UserError(f"{places.shape[1]} tokens behind the first {self.prefix} don't fill {height} x {width}",
+                            do="say another prefix or shape")  # fmt: skip
+        return places.transpose(1, 2).unflatten(2, (height, width))
 
 
 def tokens(prefix: int = 1, shape: tuple[int, int] | None = None) -> Reshape:
@@ -23,18 +42,7 @@ def tokens(prefix: int = 1, shape: tuple[int, int] | None = None) -> Reshape:
     Raises:
         UserError: of the function that is given, where the tokens don't fill the shape.
     """
-
-    def as_map(output: Tensor) -> Tensor:
-        if output.ndim != 3:
-            raise UserError(f"a layer gives {tuple(output.shape)}", expected="tokens (N, T, C)", do="take another")
-        places = output[:, prefix:]
-        height, width = shape or (math.isqrt(places.shape[1]),) * 2
-        if height * width != places.shape[1]:
-            raise UserError(f"{places.shape[1]} tokens behind the first {prefix} don't fill {height} x {width}",
-                            do="say another prefix or shape")  # fmt: skip
-        return places.transpose(1, 2).unflatten(2, (height, width))
-
-    return as_map
+    return _Tokens(prefix, shape)
 
 
 def channels_last(output: Tensor) -> Tensor:

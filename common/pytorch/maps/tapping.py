@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock, RLock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +31,19 @@ def unwrapped(model: nn.Module) -> nn.Module:
     if isinstance(model, torch.jit.ScriptModule):
         raise UserError("a TorchScript network's layers can't be tapped", do="give the network that was scripted")
     return model
+
+
+_LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+_OF_LOCKS = Lock()
+
+
+@contextmanager
+def one_at_a_time(model: nn.Module) -> Iterator[None]:
+    """Wait for other threads' maps of a network, whose hooks would see this thread's outputs too."""
+    with _OF_LOCKS:
+        lock = _LOCKS.setdefault(model, RLock())
+    with lock:
+        yield
 
 
 def need_inference(model: nn.Module) -> None:
@@ -105,23 +120,25 @@ def _outside(images: Tensor, model: nn.Module) -> Tensor:
 def differentiable(model: nn.Module, images: Tensor) -> Iterator[Tensor]:
     """Gradients by activations and none by weights, whatever mode the caller is in; compiled parts run as written.
 
-    Autocast is left: bfloat16 moves the boxes of 15 to 90 % of photographs (benchmarks/README.md).
+    Autocast is left: bfloat16 moves the boxes of 15 to 90 % of photographs (benchmarks/README.md). Other threads that
+    want the same of this network wait.
 
     Yields:
         The images (N, 3, H, W), on which a graph can be built.
     """
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    for weight in weights:
-        weight.requires_grad_(False)
-    autocast = torch.autocast(images.device.type, enabled=False)
-    try:
-        with torch.inference_mode(False), torch.enable_grad(), _as_written(), FrozenNorm():
-            given = _outside(images, model)
-            with autocast:
-                yield given
-    finally:
+    with one_at_a_time(model):
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
         for weight in weights:
-            weight.requires_grad_(True)
+            weight.requires_grad_(False)
+        autocast = torch.autocast(images.device.type, enabled=False)
+        try:
+            with torch.inference_mode(False), torch.enable_grad(), _as_written(), FrozenNorm():
+                given = _outside(images, model)
+                with autocast:
+                    yield given
+        finally:
+            for weight in weights:
+                weight.requires_grad_(True)
 
 
 @contextmanager

@@ -1,0 +1,92 @@
+"""Whether a layer's maps lie on the images as they are: a network may crop, mirror or turn its images itself.
+
+It is seen from gradients, on an image of noise: the upper half of a map depends on the upper half of the image more
+than on the lower one, and the left half on the left. Attention over the whole image blurs that, and does not turn it
+round.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from common.pytorch.maps.reshape import Reshape
+from common.pytorch.maps.tapping import differentiable, hooked
+from common.system.errors import UserError, say
+
+UNSEEN = 0.04
+"""Share of a side that the scores may not depend on at an edge; convolutions without padding pass over 0.02 of it."""
+ASTRAY = 0.05
+"""Distance from the middle, in sides, by which a half's centre is on the wrong side of it."""
+
+
+def need_in_place(
+    model: nn.Module, images: Tensor, name: str, reshape: Reshape | None, scores: Callable[[Any], Tensor]
+) -> None:
+    """Look whether a layer's maps lie on images (N, 3, H, W), of which the size alone matters.
+
+    Edges that the scores do not depend on are said.
+
+    Raises:
+        UserError: the network mirrors or turns its images before the layer.
+    """
+    noise = torch.randn(1, *images.shape[1:], generator=torch.Generator().manual_seed(0), dtype=images.dtype)
+    kept: list[Tensor] = []
+    with differentiable(model, noise.to(images.device)) as given:
+        seen = given.clone().requires_grad_()
+        with hooked(model, {name: lambda output: kept.append(output)}):
+            best = scores(model(seen.clone())).amax()
+        made = kept[0] if reshape is None else reshape(kept[0])
+        height, width = made.shape[2:]
+        halves = (best, made[:, :, : height // 2].sum(), made[..., : width // 2].sum())
+        found = [_strength(half, seen) for half in halves] if min(height, width) > 1 else [_strength(best, seen)]
+    say(_unseen(found[0]))
+    if len(found) > 1 and _astray(*map(_centre, found[1:])):
+        raise UserError(f"the network mirrors or turns its images before {name}, so that maps of it don't lie on them",
+                        do="take that out of the network")  # fmt: skip
+
+
+def _strength(value: Tensor, seen: Tensor) -> Tensor:
+    """Strength (H, W) by which a value depends on each pixel; zeros where no gradient leads there."""
+    gradient = None
+    if value.requires_grad:
+        (gradient,) = torch.autograd.grad(value, seen, retain_graph=True, allow_unused=True)
+    strength = torch.zeros_like(seen) if gradient is None else gradient.abs()
+    return strength.double().sum(dim=(0, 1)).cpu()
+
+
+def _centre(strength: Tensor) -> tuple[float, float]:
+    """The centre (y, x) of a strength (H, W), in sides from the middle; 0 where there is none."""
+    total = strength.sum().clamp(min=torch.finfo(torch.float64).tiny)
+    if not strength.any():
+        return 0.0, 0.0
+    places = [(torch.arange(side, dtype=torch.float64) + 0.5) / side - 0.5 for side in strength.shape]
+    along_y, along_x = ((strength.sum(dim=1 - axis) * place).sum() / total for axis, place in enumerate(places))
+    return float(along_y), float(along_x)
+
+
+def _astray(upper: tuple[float, float], left: tuple[float, float]) -> bool:
+    """Whether the centre that a map's upper half depends on is below the middle, or beside it, or the left's right."""
+    mirrored = upper[0] > ASTRAY or left[1] > ASTRAY
+    turned = min(abs(upper[1]), abs(left[0])) > ASTRAY and min(abs(upper[0]), abs(left[1])) < ASTRAY
+    return mirrored or turned
+
+
+def _unseen(strength: Tensor) -> list[str]:
+    """A note where the scores depend on no pixel of a broad edge."""
+    lines = [strength.any(dim=dim).nonzero()[:, 0].tolist() for dim in (1, 0)]
+    if not all(lines):
+        return []
+    height, width = strength.shape
+    (rows, columns) = lines
+    edges = {
+        "above": (rows[0], height), "below": (height - 1 - rows[-1], height),
+        "left": (columns[0], width), "right": (width - 1 - columns[-1], width),
+    }  # fmt: skip
+    broad = [f"{count} {where}" for where, (count, side) in edges.items() if count > UNSEEN * side]
+    if not broad:
+        return []
+    return [f"note: the network's scores don't depend on the outer pixels of its images, {', '.join(broad)} of "
+            f"{width} x {height}, as where it crops them itself; its maps are laid over the whole image all the same: "
+            "take the crop out of the network"]  # fmt: skip

@@ -1,0 +1,115 @@
+"""Networks that crop, mirror, turn or repeat their images themselves, and maps that several threads want at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+from torch import nn
+
+from common.pytorch import maps
+from common.pytorch.maps.tapping import one_at_a_time
+from common.system.errors import UserError
+from tests.common.pytorch.test_maps import Tiny
+
+
+class Around(nn.Module):
+    """A network that sees what a function makes of its images, and gives what another makes of its scores."""
+
+    def __init__(self, change, scores=lambda scores: scores):
+        super().__init__()
+        self.inner, self.change, self.scores = Tiny(), change, scores
+
+    def forward(self, images):
+        return self.scores(self.inner(self.change(images)))
+
+
+def mapper(change, *scores, layer="inner.second.0"):
+    torch.manual_seed(0)
+    return maps.Mapper(Around(change, *scores).eval(), ("dgl",), (layer,))
+
+
+@pytest.fixture
+def images():
+    return torch.randn(2, 3, 40, 40, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("change", [
+    lambda images: images.flip(3), lambda images: images.flip(2), lambda images: images.flip(2, 3),
+    lambda images: images.transpose(2, 3), lambda images: images.rot90(1, (2, 3)),
+])  # fmt: skip
+def test_images_that_are_mirrored_or_turned_are_refused(images, change):
+    with pytest.raises(UserError, match="mirrors or turns its images before inner"):
+        mapper(change)(images)
+
+
+@pytest.mark.parametrize("side", [40, 39])
+def test_images_as_they_are_give_no_word(images, capsys, side):
+    mapper(lambda images: images)(images[..., :side, :side])
+    assert capsys.readouterr() == ("", "")
+
+
+def test_edges_that_the_network_cuts_off_are_said_once(images, capsys):
+    cropping = mapper(lambda images: images[..., 4:-4, 4:-6])
+    cropping(images)
+    cropping(images)
+    said = "".join(capsys.readouterr())
+    assert said.count("note:") == 1
+    assert "4 above, 4 below, 4 left, 6 right of 40 x 40" in said
+
+
+def test_edges_that_are_narrow_are_not_said(images, capsys):
+    mapper(lambda images: images[..., 1:-1, 1:-1])(images)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_looking_draws_no_random_number(images):
+    looking = mapper(lambda images: images)
+    state = torch.get_rng_state()
+    looking(images)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_crops_and_mirror_images_of_one_image_are_refused(images):
+    def both(images):
+        return torch.cat([images, images.flip(3)])
+
+    def mean(scores):
+        return scores.unflatten(0, (2, -1)).mean(dim=0)
+
+    with pytest.raises(UserError, match="gives 4 maps for 2 images"):
+        mapper(both, mean)(images)
+
+
+def test_threads_share_a_network(images):
+    """Without waiting, one thread's hooks take the other's outputs for a second call of the layer."""
+    shared = mapper(lambda images: images)
+    expected = shared(images).maps["dgl", "inner.second.0"]
+    together = Barrier(4)
+
+    def some(_number):
+        together.wait(30)
+        return [shared(images).maps["dgl", "inner.second.0"] for _ in range(5)]
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [one for each in pool.map(some, range(4)) for one in each]
+    assert all(torch.equal(one, expected) for one in found)
+
+
+def test_only_one_thread_has_a_network():
+    network, other, entered = Tiny(), Tiny(), []
+
+    def enter(which):
+        with one_at_a_time(which):
+            entered.append(which)
+
+    with ThreadPoolExecutor(1) as pool, one_at_a_time(network), one_at_a_time(network):  # the same thread goes on
+        waiting = pool.submit(enter, network)
+        with ThreadPoolExecutor(1) as second:
+            second.submit(enter, other).result(30)
+        assert entered == [other]
+        assert not waiting.done()
+    assert entered == [other, network]
