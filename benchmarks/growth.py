@@ -6,6 +6,7 @@ its own.
 
 python -m benchmarks.growth
 python -m benchmarks.growth 50000
+python -m benchmarks.growth 50000 detector      the commands alone whose line holds that word
 """
 
 import json
@@ -84,7 +85,8 @@ def timed(command: list[str]) -> tuple[float, float, float]:
 
 def main() -> None:
     """Print a line for each number of images and command."""
-    for count in [int(argument) for argument in sys.argv[1:]] or [100, 1000, 10_000]:
+    words = [argument for argument in sys.argv[1:] if not argument.isdigit()]
+    for count in [int(argument) for argument in sys.argv[1:] if argument.isdigit()] or [100, 1000, 10_000]:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             run, boxes = str(make(folder, count)), ("--threshold", "0.5", "--format")
@@ -96,6 +98,8 @@ def main() -> None:
                 ("export for a detector, YOLO", ["common.export", run, *boxes, "yolo", "--out", str(folder / "yolo")]),
                 ("report", ["common.report", run, "--protocols", PROTOCOL, "--out", str(folder / "report.html")]),
             ):
+                if not all(word in label for word in words):
+                    continue
                 seconds, processor, memory = timed(command)
                 each = f"{1000 * seconds / count:.1f} ms an image, {1000 * processor / count:.1f} of the processor"
                 print(f"{count} images, {label}: {seconds:.1f} s, {each}, {memory:.0f} MB at most", flush=True)
