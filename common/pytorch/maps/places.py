@@ -1,8 +1,8 @@
 """Whether a layer's maps lie on the images as they are: a network may crop, mirror or turn its images itself.
 
-It is seen from gradients, on an image of noise: the upper half of a map depends on the upper half of the image more
-than on the lower one, and the left half on the left. Attention over the whole image blurs that, and does not turn it
-round.
+It is seen from gradients, on an image of noise: the lower half of a map depends on places of the image below those that
+the upper half depends on, and the right half on places to the right of the left's. Attention over the whole image blurs
+that, and places that all look at change nothing in it.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from common.system.errors import UserError, say
 UNSEEN = 0.04
 """Share of a side that the scores may not depend on at an edge; convolutions without padding pass over 0.02 of it."""
 ASTRAY = 0.05
-"""Distance from the middle, in sides, by which a half's centre is on the wrong side of it."""
+"""Distance, in sides, by which the centres that two halves depend on lie the wrong way round, or aside."""
 
 
 def need_in_place(
@@ -39,10 +39,12 @@ def need_in_place(
             best = scores(model(seen.clone())).amax()
         made = kept[0] if reshape is None else reshape(kept[0])
         height, width = made.shape[2:]
-        halves = (best, made[:, :, : height // 2].sum(), made[..., : width // 2].sum())
-        found = [_strength(half, seen) for half in halves] if min(height, width) > 1 else [_strength(best, seen)]
+        halves: list[Tensor] = []
+        for axis, side in ((2, height), (3, width)) if min(height, width) > 1 else ():
+            halves += [made.narrow(axis, start, side // 2).sum() for start in (0, side - side // 2)]
+        found = [_strength(value, seen) for value in (best, *halves)]
     say(_unseen(found[0]))
-    if len(found) > 1 and _astray(*map(_centre, found[1:])):
+    if halves and _astray(*map(_centre, found[1:])):
         raise UserError(f"the network mirrors or turns its images before {name}, so that maps of it don't lie on them",
                         do="take that out of the network")  # fmt: skip
 
@@ -58,18 +60,21 @@ def _strength(value: Tensor, seen: Tensor) -> Tensor:
 
 def _centre(strength: Tensor) -> tuple[float, float]:
     """The centre (y, x) of a strength (H, W), in sides from the middle; 0 where there is none."""
-    total = strength.sum().clamp(min=torch.finfo(torch.float64).tiny)
     if not strength.any():
         return 0.0, 0.0
+    total = strength.sum()
     places = [(torch.arange(side, dtype=torch.float64) + 0.5) / side - 0.5 for side in strength.shape]
     along_y, along_x = ((strength.sum(dim=1 - axis) * place).sum() / total for axis, place in enumerate(places))
     return float(along_y), float(along_x)
 
 
-def _astray(upper: tuple[float, float], left: tuple[float, float]) -> bool:
-    """Whether the centre that a map's upper half depends on is below the middle, or beside it, or the left's right."""
-    mirrored = upper[0] > ASTRAY or left[1] > ASTRAY
-    turned = min(abs(upper[1]), abs(left[0])) > ASTRAY and min(abs(upper[0]), abs(left[1])) < ASTRAY
+def _astray(*centres: tuple[float, float]) -> bool:
+    """Whether the centres of the upper, lower, left and right half lie the wrong way round, or beside one another."""
+    upper, lower, left, right = centres
+    down, aside = lower[0] - upper[0], lower[1] - upper[1]
+    across, below = right[1] - left[1], right[0] - left[0]
+    mirrored = min(down, across) < -ASTRAY
+    turned = min(abs(aside), abs(below)) > ASTRAY > max(abs(down), abs(across))
     return mirrored or turned
 
 

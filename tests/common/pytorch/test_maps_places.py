@@ -52,6 +52,11 @@ def test_images_as_they_are_give_no_word(images, capsys, side):
     assert capsys.readouterr() == ("", "")
 
 
+def test_a_place_that_all_of_the_map_looks_at_turns_nothing_round(images):
+    """As tokens do that attend to one place of the image, whatever it holds."""
+    mapper(lambda images: images + 40 * images[..., 32:38, 32:38].mean(dim=(2, 3), keepdim=True))(images)
+
+
 def test_edges_that_the_network_cuts_off_are_said_once(images, capsys):
     cropping = mapper(lambda images: images[..., 4:-4, 4:-6])
     cropping(images)
