@@ -104,7 +104,11 @@ def _hashed(content: bytes) -> int:
 
 
 def note(
-    folder: Path, samples: Sequence[Sample], trained_on: Mapping[str, Any], earlier: Iterable[TrainedImages | None] = ()
+    folder: Path,
+    samples: Sequence[Sample],
+    trained_on: Mapping[str, Any],
+    earlier: Iterable[TrainedImages | None] = (),
+    anew: bool = False,
 ) -> None:
     """Write the record into a training's folder; nothing where a training that goes on wrote it before.
 
@@ -113,9 +117,10 @@ def note(
         samples: the training images.
         trained_on: what the checkpoint says of them, `DataSource.identity`.
         earlier: those of other trainings that have a part in the weights.
+        anew: the training begins, so that a record that lies there is of another one, whose checkpoints are gone.
     """
     path = folder / FILE
-    if path.is_file():
+    if path.is_file() and not anew:
         return
     before = [record for record in earlier if record is not None]
     found = np.concatenate([identities(samples), *(record.identities for record in before)])

@@ -87,7 +87,8 @@ def fit(
     if distributed.rank() == 0:
         write_json(folder / TRAINING, config)
         if "trained_on" in config:
-            trained.note(folder, loader.dataset.samples, config["trained_on"], earlier)
+            anew = (epoch, batch) == (0, 0)
+            trained.note(folder, loader.dataset.samples, config["trained_on"], earlier, anew)
         note_process(folder)
     step_module = _parallel(_Step(model, losses), device, runtime)
     main = distributed.rank() == 0

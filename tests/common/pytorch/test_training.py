@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common.datasets import DataSource
+from common.datasets import DataSource, trained
 from common.pytorch import checkpoints
 from common.pytorch.data import Augmentation, training_loader
 from common.pytorch.runtime import Runtime, pick_device, seed_everything
@@ -139,6 +139,21 @@ def test_another_training_in_the_folder_is_refused(root, tmp_path):
     (tmp_path / "run" / "final.pth").unlink()
     with pytest.raises(UserError, match="holds another training: arch, lr differ"):
         train(root, tmp_path / "run", lr=0.2, arch="b")
+
+
+def test_the_record_of_images_is_of_the_training_that_is_there(root, tmp_path):
+    """Where somebody deleted an earlier training's checkpoints and left its record, that record is not believed."""
+    run = tmp_path / "run"
+    other = DataSource("cub", root, "test").load().samples
+    trained.note(run, other, {"name": "cub", "split": "test"})
+    train(root, run, trained_on={"name": "cub", "split": "train"})
+    record, dataset = trained.read(run / "final.pth"), DataSource("cub", root, "train").load()
+    assert record.split == "train"
+    assert record.among(dataset) == [sample.image_id for sample in dataset]
+    (run / "final.pth").unlink()
+    trained.note(run, other, {"name": "cub", "split": "test"}, anew=True)
+    train(root, run, trained_on={"name": "cub", "split": "train"})  # goes on: what it was trained on is not asked again
+    assert trained.read(run / "final.pth").split == "test"
 
 
 def test_a_loss_that_is_not_finite_stops_with_advice(root, tmp_path):
