@@ -76,21 +76,43 @@ def write_classes(path: Path, rows: Mapping[str, tuple[int | None, int | None, i
 
 def note_classifier(path: Path, name: str, crops: int) -> None:
     """Write beside a class file who classified: `<class file>.json`, for that very file alone."""
-    write_json(_beside(path), {"name": name, "crops": crops, "class_file": sha256(path)})
+    write_json(beside(path), {"name": name, "crops": crops, "class_file": sha256(path)})
 
 
 def classifier_of(path: Path) -> dict[str, Any] | None:
     """Name and crops of a class file's classifier, as `note_classifier` left them; None of any other class file."""
-    if not _beside(path).is_file():
+    if not beside(path).is_file():
         return None
-    stored = read_json(_beside(path))
+    stored = read_json(beside(path))
     if not isinstance(stored, dict) or stored.get("class_file") != sha256(path):
         return None
     return {"name": stored.get("name"), "crops": stored.get("crops")}
 
 
-def _beside(path: Path) -> Path:
+def beside(path: Path) -> Path:
+    """Path of what a step notes of a file that it wrote."""
     return path.with_name(f"{path.name}.json")
+
+
+def need_same_groups(pseudo_file: Path, classes: Table) -> None:
+    """Check that pseudo boxes are of the groups that a class file makes, as far as step 3 noted its groups.
+
+    Raises:
+        UserError: an image was in the group of another class than the file says; names the first.
+    """
+    stored = read_json(beside(pseudo_file)) if beside(pseudo_file).is_file() else None
+    groups = stored.get("groups") if isinstance(stored, dict) and stored.get("boxes") == sha256(pseudo_file) else None
+    if not isinstance(groups, dict):
+        return
+    group_of = {name: group for group, names in groups.items() if isinstance(names, list) for name in names}
+    class_of = {name: str(classes.first(name)[2]) for name in classes.rows}
+    if other := [name for name, number in class_of.items() if group_of.get(name, number) != number]:
+        first = other[0]
+        raise UserError(
+            f"the pseudo boxes of {len(other)} of {len(class_of)} images are of another class's group, that of {first} "
+            f"of {group_of[first]}", where=pseudo_file, expected=f"{class_of[first]}, as {classes.path} says",
+            do="run steps 2 and 3 again",
+        )  # fmt: skip
 
 
 def write_boxes(path: Path, rows: Mapping[str, Iterable[int]], overwrite: bool = False) -> None:

@@ -109,13 +109,15 @@ def read_files(prefix: str, class_file: Path, pseudo_file: Path, source: DataSou
 
     Raises:
         UserError: a malformed or doubled line, an image that stands in one file and not in another or not in the data
-            set, or no image with a ground-truth box.
+            set, pseudo boxes that step 3 made of other classes than the class file's, or no image with a ground-truth
+            box.
     """
     dataset = source.load()
     boxes = [handover.read_boxes(handover.box_file(prefix, th), doubled) for th in THRESHOLDS]
     classes = handover.read_classes(class_file, doubled=doubled)
     pseudo = handover.read_boxes(pseudo_file, doubled)
     handover.same_images([classes, *boxes, pseudo])
+    handover.need_same_groups(pseudo_file, classes)
     known = {sample.image_id for sample in dataset}
     for name, rows in classes.rows.items():
         if name not in known:

@@ -163,21 +163,17 @@ def make_boxes(options: PseudoBoxes) -> dict[str, Box]:
     boxes = {name: progress.done[group][name] for group, names in groups.items() for name in names}
     handover.write_boxes(options.pseudo_bounding_box_save_path, boxes, options.overwrite)
     record = {**header, "boxes": sha256(options.pseudo_bounding_box_save_path)}
-    write_json(_record_path(options.pseudo_bounding_box_save_path), record)
+    write_json(handover.beside(options.pseudo_bounding_box_save_path), record)
     progress.finish()
     print(f"{len(boxes)} pseudo boxes: {options.pseudo_bounding_box_save_path}")
     return boxes
 
 
-def _record_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.json")
-
-
 def _finished(path: Path, header: dict[str, Any]) -> dict[str, Box] | None:
     """The boxes of an earlier call of the same run, where they are as it left them."""
-    if not path.is_file() or not _record_path(path).is_file():
+    if not path.is_file() or not handover.beside(path).is_file():
         return None
-    if read_json(_record_path(path)) != {**json.loads(json.dumps(header)), "boxes": sha256(path)}:
+    if read_json(handover.beside(path)) != {**json.loads(json.dumps(header)), "boxes": sha256(path)}:
         return None
     boxes: dict[str, Box] = {}
     for name, rows in handover.read_boxes(path).rows.items():

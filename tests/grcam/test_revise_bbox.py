@@ -13,6 +13,8 @@ from common.results.evaluation import evaluate
 from common.runs.reader import Predictions
 from common.system import errors
 from common.system.errors import UserError
+from common.system.files import sha256, write_json
+from grcam import handover
 from grcam.config import THRESHOLDS
 from grcam.revise_bbox import Revise, best_iou, correct_counts, read_files, revise_command, revised_boxes
 from tests.grcam.released import golden, lay_out, write_files
@@ -135,6 +137,31 @@ def test_files_that_do_not_fit(released, tmp_path, file, change, message):
              else argument for argument in arguments]  # fmt: skip
     with pytest.raises(UserError, match=message):
         revise_command(parse(moved))
+
+
+def test_pseudo_boxes_of_other_classes_than_the_class_files_are_refused(released, tmp_path, capsys):
+    """As where step 1 was run again with another classifier, and steps 2 and 3 were not."""
+    folder, _, arguments = released
+    images = handover.read_classes(folder / "class.txt").rows
+    groups = {}
+    for name, rows in images.items():
+        groups.setdefault(str(rows[0].values[2]), []).append(name)
+    note = handover.beside(folder / "pseudo.txt")
+    try:
+        write_json(note, {"groups": groups, "boxes": sha256(folder / "pseudo.txt")})
+        revise_command(parse(arguments))
+        first, second = list(groups)[:2]
+        moved = groups[first].pop()
+        groups[second].append(moved)
+        write_json(note, {"groups": groups, "boxes": sha256(folder / "pseudo.txt")})
+        with pytest.raises(
+            UserError, match=f"of 1 of 24 images are of another class's group, that of {moved} of {second}"
+        ):
+            revise_command(parse(arguments))
+        write_json(note, {"groups": groups, "boxes": "of another file"})  # which says nothing of this one
+        revise_command(parse(arguments))
+    finally:
+        note.unlink()
 
 
 def test_doubled_lines_as_released(released, tmp_path):
