@@ -170,21 +170,49 @@ def in_memory(
     reshape: Reshape | None,
     scores: Callable[[Any], Tensor] | None,
 ) -> Own:  # fmt: skip
-    """A network that somebody holds, seen as timm says of its own networks, else at 224 with ImageNet's mean."""
+    """A network that somebody holds, seen as `known_images` says."""
     model = usable(model)
-    side, known_mean, known_std = known_images(model, input_size)
+    side, known_mean, known_std = known_images(model, input_size, mean is not None and std is not None)
     images = checked_images(side, known_mean if mean is None else mean, known_std if std is None else std)
     return Own(model, type(model).__name__, *images, reshape or known_reshape(model), scores=scores or scores_of)
 
 
-def known_images(model: nn.Module, side: int | None = None) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
-    """Side, mean and deviation that timm keeps with its networks, looked for in a wrapper of the user's too."""
+def known_images(
+    model: nn.Module, side: int | None = None, said: bool = False
+) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
+    """Side, mean and deviation that timm and pretrainedmodels keep with their networks, else 224 and ImageNet's.
+
+    They are looked for in a wrapper of the user's too.
+
+    Args:
+        model: the network.
+        side: said by the user.
+        said: so are mean and deviation.
+
+    Raises:
+        UserError: images are no squares, or BGR.
+    """
     for module in model.modules():
         config = getattr(module, "pretrained_cfg", None) or getattr(module, "default_cfg", None)
-        if isinstance(config, dict) and {"input_size", "mean", "std"} <= config.keys():
+        if not isinstance(config, dict):
+            config = {name: getattr(module, name) for name in _SETTINGS if hasattr(module, name)}
+            config = config if len(config) == len(_SETTINGS) else {}
+        if {"input_size", "mean", "std"} <= config.keys():
+            if config.get("input_space") == "BGR" and not said:
+                raise UserError("the network takes BGR images", expected="RGB", do="give a module that turns them, by "
+                                "`self.network(images.flip(1))`, and say mean and std in RGB's order")  # fmt: skip
+            greatest = max(config.get("input_range", (1,)))
             side = _square(config["input_size"]) if side is None else side
-            return side, tuple(config["mean"]), tuple(config["std"])
+            mean, std = (tuple(value / greatest for value in config[name]) for name in ("mean", "std"))
+            return side, mean, std
+    if not said and any(type(module).__module__.startswith("transformers.") for module in model.modules()):
+        print("note: images are normalized with ImageNet's mean and deviation: those of a network of transformers its "
+              "image processor knows, image_mean and image_std; say them as mean and std")  # fmt: skip
     return SIDE if side is None else side, *IMAGENET
+
+
+_SETTINGS = ("input_space", "input_size", "input_range", "mean", "std")
+"""Attributes of pretrainedmodels' networks."""
 
 
 def _square(size: Sequence[int]) -> int:

@@ -48,7 +48,7 @@ def load(
             print(f"note: {checkpoint}: images are normalized with 0.5 and 0.5, as {name} does that was begun with "
                   "torchvision's weights; of another, say mean and std")  # fmt: skip
     else:
-        own = _built(library, name)
+        own = _built(library, name, mean is not None and std is not None)
     if state is not None:
         _fill(own.model, state, Path(checkpoint))
     side = own.input_size if input_size is None else input_size
@@ -129,8 +129,8 @@ def _without_auxiliaries(name: str, state: dict[str, Tensor]) -> dict[str, Tenso
     return {key: value for key, value in state.items() if not re.search(r"(^|\.)(AuxLogits|aux[12])\.", key)}
 
 
-def _built(module: str, function: str) -> Own:
-    """Call a function of the user's own, which is looked for in the current folder too."""
+def _built(module: str, function: str, said: bool) -> Own:
+    """Call a function of the user's own, which is looked for in the current folder too; `said` as of `known_images`."""
     sys.path.insert(0, str(Path.cwd()))
     try:
         model = getattr(import_module(module), function)()
@@ -141,7 +141,7 @@ def _built(module: str, function: str) -> Own:
         sys.path.pop(0)
     if not isinstance(model, nn.Module):
         raise UserError(f"{module}:{function} gives a {type(model).__name__}", expected="a torch.nn.Module")
-    return Own(model, f"{module}:{function}", *known_images(model), known_reshape(model))
+    return Own(model, f"{module}:{function}", *known_images(model, said=said), known_reshape(model))
 
 
 def _fill(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -122,6 +122,41 @@ def test_timms_networks_say_what_their_images_are():
         wsol.cam(timm.create_model("test_vit", num_classes=0), method="dgl")
 
 
+def test_pretrainedmodels_networks_say_what_their_images_are():
+    """By attributes of the network, in [0, 255] or BGR too. A network that has some of them alone says nothing."""
+    network, wanted = Net(), (None,) * 5
+    network.input_size, network.mean = [3, 299, 299], [0.5, 0.5, 0.25]
+    own = classifiers.in_memory(network, *wanted)
+    assert (own.input_size, (own.mean, own.std)) == (224, classifiers.IMAGENET)
+    network.std = [0.5, 0.25, 0.125]  # as of a network that normalizes its images itself
+    own = classifiers.in_memory(network, *wanted)
+    assert (own.input_size, (own.mean, own.std)) == (224, classifiers.IMAGENET)
+    network.input_space, network.input_range = "RGB", [0, 1]
+    own = classifiers.in_memory(nn.Sequential(network), *wanted)
+    assert (own.input_size, own.mean, own.std) == (299, (0.5, 0.5, 0.25), (0.5, 0.25, 0.125))
+    network.input_range = [0, 255]
+    own = classifiers.in_memory(network, *wanted)
+    assert own.mean == pytest.approx((0.5 / 255, 0.5 / 255, 0.25 / 255))
+    assert own.std == pytest.approx((0.5 / 255, 0.25 / 255, 0.125 / 255))
+    network.input_space = "BGR"
+    with pytest.raises(UserError, match="takes BGR images"):
+        classifiers.in_memory(network, *wanted)
+
+
+def test_images_of_transformers_are_said_to_be_unknown(capsys):
+    """Its networks do not hold the mean of their images, which is 0.5 of some and ImageNet's of others."""
+
+    class FromThere(Net):
+        __module__ = "transformers.models.vit.modeling_vit"
+
+    localize = cam(nn.Sequential(FromThere()), layer=0)
+    assert capsys.readouterr().out.count("its image processor knows") == 1
+    cam(FromThere(), mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    cam(Net())
+    assert capsys.readouterr().out == ""
+    assert localize(PICTURE).map.std() > 0
+
+
 @pytest.mark.parametrize(("options", "prefix"), [
     ({}, 1), ({"reg_tokens": 4}, 5), ({"class_token": False, "global_pool": "avg"}, 0),
     ({"reg_tokens": 4, "class_token": False, "global_pool": "avg"}, 4),
