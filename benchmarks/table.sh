@@ -45,7 +45,7 @@ for seed in "${seeds[@]}"; do
     "$python" -m bas.inference --checkpoint "$run/bas/final.pth" "${at[@]}" --out "$run/$split/bas" "${crops[@]}"
     "$python" -m spol.seg.test "${data[@]}" --datapath "$root" --data.split "$split" --snapshot "$run/spol/seg/final.pth" \
       "${verdicts[@]}" --out "$run/$split/spol"
-    "$python" -m dgl_tf.test --load "$run/dgl" "${at[@]}" --clayer Conv2d_9 --frames squash crop --methods dgl --out "$run/$split/dgl" "${crops[@]}"
+    "$python" -m dgl_tf.test --load "$run/dgl" "${at[@]}" --clayer Conv2d_9_pointwise --frames squash crop --methods dgl --out "$run/$split/dgl" "${crops[@]}"
     "$python" -m grcam.generate_predicted_bbox --mode mobilenetv1 --load "$run/mobilenetv1.npz" "${at[@]}" --frames squash crop \
       --out "$run/$split/grcam" --bounding-box-save-path "$run/$split/boxes/" --classify-save-path "$run/$split/class.txt" "${crops[@]}"
   done

@@ -58,9 +58,11 @@ def command_lines(tmp_path, script, *arguments) -> list[list[str]]:
     ],
 )  # fmt: skip
 def test_the_scripts_of_tables_ask_for_what_there_is(script, modules, tmp_path, monkeypatch):
-    """Every command that they run, hours apart, takes the options that it is given."""
+    """Every command that they run, hours apart, takes the options that it is given, and has the layers that they name."""
     pytest.importorskip("torch")
     pytest.importorskip("tensorflow")
+    from dgl_tf import registry
+
     tyros = tyro.cli
 
     def parsed(*arguments, **keywords):
@@ -74,7 +76,10 @@ def test_the_scripts_of_tables_ask_for_what_there_is(script, modules, tmp_path, 
     places = [tmp_path / each if (tmp_path / each).is_dir() else each for each in arguments]
     asked = command_lines(tmp_path, name, *places)
     assert modules <= {module for module, *_ in asked}
+    (arch,) = {words[words.index("--arch") + 1] for module, *words in asked if module == "dgl_tf.train"} or {""}
     for module, *words in asked:
+        if "--clayer" in words:
+            assert registry.layer_names(arch, [words[words.index("--clayer") + 1]])
         monkeypatch.setattr("sys.argv", [module, *words])
         with pytest.raises(ParsedError):
             importlib.import_module(module).main()
