@@ -25,7 +25,7 @@ CONTAINED = {frozenset(pair) for pair in (("train", "train_aug"), ("train", "tra
 
 @dataclass(frozen=True)
 class Checking:
-    """What is checked, and how closely."""
+    """Data set to check, and how closely."""
 
     name: tyro.conf.Positional[Checked]
     """Kind of data set."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from common.pytorch.maps.cam import class_activation, need_linear
@@ -15,7 +16,7 @@ from common.pytorch.maps.norms import Norm, constant_deviations, layer_norms
 from common.pytorch.maps.places import need_in_place
 from common.pytorch.maps.refined import refined
 from common.pytorch.maps.reshape import Reshape
-from common.pytorch.maps.tapping import need_inference, one_at_a_time, scores_of, unwrapped
+from common.pytorch.maps.tapping import need_inference, need_no_sums_of_one, one_at_a_time, scores_of, unwrapped
 from common.system.errors import UserError
 
 METHODS: dict[str, Callable[[Evidence], Tensor]] = {
@@ -129,7 +130,7 @@ class Mapper:
                 )
                 made |= {(method, name): METHODS[method](found[name]) for method, name in chosen}
                 self._need_linear(chosen, images)
-        self._need_in_place(runs, images)
+        self._need_in_place(runs, images, scores)
         return Found(scores, {run: made[run] for run in runs})
 
     def _together(self, runs: list[tuple[str, str]]) -> Iterator[tuple[list[tuple[str, str]], list[Norm]]]:
@@ -141,10 +142,11 @@ class Mapper:
             yield others, []
         yield (linear if norms else runs), norms
 
-    def _need_in_place(self, runs: list[tuple[str, str]], images: Tensor) -> None:
-        """Look once whether maps lie on the images as they are."""
+    def _need_in_place(self, runs: list[tuple[str, str]], images: Tensor, scores: Tensor) -> None:
+        """Look once whether maps lie on the images as they are, and whether the scores are some."""
         if len(images) and not self._is_in_place:
-            need_in_place(self.model, images, runs[0][1], self.reshape, self.scores)
+            of_noise = need_in_place(self.model, images, runs[0][1], self.reshape, self.scores)
+            need_no_sums_of_one(torch.cat([scores, of_noise]))
             self._is_in_place = True
 
     def _need_linear(self, runs: list[tuple[str, str]], images: Tensor) -> None:

@@ -23,10 +23,13 @@ ASTRAY = 0.05
 
 def need_in_place(
     model: nn.Module, images: Tensor, name: str, reshape: Reshape | None, scores: Callable[[Any], Tensor]
-) -> None:
+) -> Tensor:
     """Look whether a layer's maps lie on images (N, 3, H, W), of which the size alone matters.
 
     Edges that the scores do not depend on are said.
+
+    Returns:
+        The scores (1, K) of an image of noise.
 
     Raises:
         UserError: the network mirrors or turns its images before the layer.
@@ -36,17 +39,18 @@ def need_in_place(
     with differentiable(model, noise.to(images.device)) as given:
         seen = given.clone().requires_grad_()
         with hooked(model, {name: lambda output: kept.append(output)}):
-            best = scores(model(seen.clone())).amax()
+            rated = scores(model(seen.clone()))
         made = kept[0] if reshape is None else reshape(kept[0])
         height, width = made.shape[2:]
         halves: list[Tensor] = []
         for axis, side in ((2, height), (3, width)) if min(height, width) > 1 else ():
             halves += [made.narrow(axis, start, side // 2).sum() for start in (0, side - side // 2)]
-        found = [_strength(value, seen) for value in (best, *halves)]
+        found = [_strength(value, seen) for value in (rated.amax(), *halves)]
     say(_unseen(found[0]))
     if halves and _astray(*map(_centre, found[1:])):
         raise UserError(f"the network mirrors or turns its images before {name}, so that maps of it don't lie on them",
                         do="take that out of the network")  # fmt: skip
+    return rated.detach().float()
 
 
 def _strength(value: Tensor, seen: Tensor) -> Tensor:

@@ -100,6 +100,27 @@ def need_unnormalized(scores: Tensor) -> None:
         )  # fmt: skip
 
 
+_SUM_TO_ONE = 1e-3
+"""Greatest distance of a sum of probabilities from 1, as 16-bit floats have it."""
+
+
+def need_no_sums_of_one(scores: Tensor) -> None:
+    """Refuse probabilities in place of scores (N, K) by their sums, whatever made them.
+
+    Args:
+        scores: of several images, since those of one may sum to 1 by chance.
+
+    Raises:
+        UserError: the classes' numbers sum to 1, or those that they are the logarithms of, as where a mean is taken of
+            several networks' probabilities.
+    """
+    for values, what in ((scores, "probabilities"), (scores.exp(), "logarithms of probabilities")):
+        sums = bool((values >= 0).all()) and bool(((values.sum(dim=1) - 1).abs() < _SUM_TO_ONE).all())
+        if sums and values.shape[1] > 1:
+            raise UserError(f"the network gives {what}", expected="scores as they are before a softmax",
+                            do="take the softmax off the network; of several, average the scores")  # fmt: skip
+
+
 def _as_written() -> AbstractContextManager[Any]:
     """Compiled parts run as written, since hooks that come after torch.compile are not part of what it compiled.
 

@@ -78,6 +78,35 @@ def test_looking_draws_no_random_number(images):
     assert torch.equal(torch.get_rng_state(), state)
 
 
+@pytest.mark.parametrize(("change", "message"), [
+    (lambda scores: (scores.softmax(dim=1) + (2 * scores).softmax(dim=1)) / 2, "the network gives probabilities"),
+    (lambda scores: scores.softmax(dim=1).clamp(1e-7, 1).log(), "the network gives logarithms of probabilities"),
+    (lambda scores: scores.softmax(dim=1)[:, :, None].squeeze(2), "the network gives probabilities"),
+    (lambda scores: torch.stack([1 - scores[:, 0].sigmoid(), scores[:, 0].sigmoid()], 1), "gives probabilities"),
+])  # fmt: skip
+def test_probabilities_are_known_by_their_sums(images, change, message):
+    with pytest.raises(UserError, match=message):
+        mapper(lambda images: images, change)(images)
+
+
+@pytest.mark.parametrize("change", [
+    lambda scores: scores[:, :1].sigmoid() * 0 + 1 + scores[:, :1] * 1e-5,  # a single score near 1
+    lambda scores: scores.softmax(dim=1) * 2, lambda scores: scores - scores.mean(),
+])  # fmt: skip
+def test_scores_of_other_sums_are_taken(images, change):
+    mapper(lambda images: images, change)(images)
+
+
+def test_scores_that_sum_to_one_on_some_images_alone_are_taken(images):
+    """As those of any network may, by chance."""
+
+    def change(scores):
+        return torch.where(torch.arange(len(scores))[:, None] < len(scores) - 1, scores.softmax(dim=1), scores)
+
+    mapper(lambda images: images, change)(images)
+    mapper(lambda images: images, change)(images[:1])
+
+
 def test_crops_and_mirror_images_of_one_image_are_refused(images):
     def both(images):
         return torch.cat([images, images.flip(3)])
