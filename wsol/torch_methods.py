@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from common.datasets.known import imagenet_names
 from common.measuring.extraction import LARGEST_COMPONENT
-from common.measuring.geometry import Frame
+from common.measuring.geometry import SIDE, Frame, seen_kind
 from common.measuring.protocols import BAS, GRCAM, SPOL
 from common.pytorch import backbones, cam, checkpoints, maps
 from common.pytorch.cam_classifier import CamClassifier
 from common.pytorch.data import channels_first, frame_pixels, normalized
-from common.pytorch.localization import Localizer
+from common.pytorch.localization import Localizer, trained_side
 from common.pytorch.maps.localize import enlarged
 from common.pytorch.maps.reshape import Reshape
 from common.pytorch.maps.tapping import scores_of
@@ -33,21 +33,23 @@ class ByLocalizer(UprightReader):
         name, architecture, class_names, num_classes, box: see `wsol.localizer.Method`.
         of_label, of_choice: the method where a class is asked for, and where it chooses.
         device: where the networks are.
+        sees: side of what the network sees of a frame of 224, as in its training.
     """
 
     def __init__(
         self, name: str, architecture: str, class_names: tuple[str, ...] | None, num_classes: int, box: Box,
-        of_label: Localizer, of_choice: Localizer, device: torch.device,
+        of_label: Localizer, of_choice: Localizer, device: torch.device, sees: int,
     ):  # fmt: skip
         self.name, self.architecture, self.class_names, self.num_classes = name, architecture, class_names, num_classes
-        self.box, self.of_label, self.of_choice, self.device = box, of_label, of_choice, device
+        self.box, self.of_label, self.of_choice, self.device, self.sees = box, of_label, of_choice, device, sees
 
     @torch.no_grad()
     def look(self, images: Sequence[np.ndarray], kind: str, labels: Sequence[int] | None) -> list[Seen]:
         """See `wsol.localizer.Method`."""
         frames = _frames(images, kind)
         localizer = self.of_choice if labels is None else self.of_label
-        scores, features = localizer.look(_pixels(images, frames).to(self.device))
+        seen = _frames(images, seen_kind(kind, self.sees))
+        scores, features = localizer.look(_pixels(images, seen).to(self.device))
         wanted: Any = None if labels is None else torch.tensor(labels, device=self.device)
         raw = localizer.maps(features, scores, wanted).float().cpu().numpy()
         made = [localizer.enlarge(one, frame.size) for one, frame in zip(raw, frames, strict=True)]
@@ -82,7 +84,8 @@ class ByMaps(UprightReader):
         name: the method.
         layer: a module's name, or its number from the last map down.
         normalize: uint8 (N, 3, H, W) RGB to what the network takes.
-        side: of the network's input, instead of the frame's 224; None keeps the frame's.
+        side: of the network's input and of the map, instead of the frame's 224; None keeps the frame's.
+        sees: side of what the network sees of a frame of 224, where `side` is None.
         reshape: see `common.pytorch.maps.reshape`.
         scores: takes the scores out of what the network returns.
         sigmoid: probabilities are each score's sigmoid, and not all scores' softmax.
@@ -92,12 +95,12 @@ class ByMaps(UprightReader):
     def __init__(
         self, model: nn.Module, name: str, layer: str | int | nn.Module, normalize: Callable[[Tensor], Tensor],
         device: torch.device, *, architecture: str, class_names: tuple[str, ...] | None, num_classes: int,
-        side: int | None = None, reshape: Reshape | None = None, scores: Callable[[Any], Tensor] = scores_of,
-        sigmoid: bool = False,
+        side: int | None = None, sees: int = SIDE, reshape: Reshape | None = None,
+        scores: Callable[[Any], Tensor] = scores_of, sigmoid: bool = False,
     ):  # fmt: skip
         self.mapper = maps.Mapper(model, (name,), (layer,), reshape=reshape, scores=scores)
         self.name, self.architecture, self.class_names, self.num_classes = name, architecture, class_names, num_classes
-        self.normalize, self.device, self.side, self.box = normalize, device, side, BOXES[name]
+        self.normalize, self.device, self.side, self.sees, self.box = normalize, device, side, sees, BOXES[name]
         # A network of one score is a classifier of yes and no, whose probability is the score's sigmoid.
         self.sigmoid = sigmoid or num_classes == 1
 
@@ -105,8 +108,9 @@ class ByMaps(UprightReader):
         """See `wsol.localizer.Method`."""
         kind = kind if self.side is None else _scaled(kind, self.side)
         frames = _frames(images, kind)
+        seen = frames if self.side is not None else _frames(images, seen_kind(kind, self.sees))
         wanted = None if labels is None else torch.tensor(labels, device=self.device)
-        found = self.mapper(self.normalize(_pixels(images, frames).to(self.device)), wanted)
+        found = self.mapper(self.normalize(_pixels(images, seen).to(self.device)), wanted)
         _need_finite(found.scores)
         ((_, raw),) = found.maps.items()
         made = [enlarged(one, frame.size) for one, frame in zip(raw.float().cpu().numpy(), frames, strict=True)]
@@ -180,8 +184,9 @@ def bas(path: Path, top_k: int | None, arch: str | None, variant: str | None, de
     choice = BasLocalizer(network, (released.top_k or 1) if top_k is None else top_k)
     box = Box(BAS.extractor, released.threshold)
     return ByLocalizer(
-        "bas", loaded.arch, loaded.class_names, network.num_classes, box, BasLocalizer(network, None), choice, where
-    )
+        "bas", loaded.arch, loaded.class_names, network.num_classes, box, BasLocalizer(network, None), choice, where,
+        loaded.record.get("input_size", SIDE),
+    )  # fmt: skip
 
 
 @torch.inference_mode(False)
@@ -192,17 +197,18 @@ def of_classifier(checkpoint: str, method: str, layer: str | int, device: str) -
         UserError: no such checkpoint, or one of something else.
     """
     where = pick_device(device)
-    model, architecture, names = _opened(checkpoint)
+    model, architecture, names, side = _opened(checkpoint)
     for_inference(model.float(), where)  # whatever torch's default is
     count = model.head.out_features
     if method == "cam" and layer in (0, "0"):
         of_label, of_choice = cam.CamLocalizer(model, "label"), cam.CamLocalizer(model, "predicted")
-        return ByLocalizer("cam", architecture, names, count, BOXES["cam"], of_label, of_choice, where)
+        return ByLocalizer("cam", architecture, names, count, BOXES["cam"], of_label, of_choice, where, side)
 
     normalize = Normalize(model.mean, model.std, where)
     return ByMaps(
-        model, method, layer, normalize, where, architecture=architecture, class_names=names, num_classes=count
-    )
+        model, method, layer, normalize, where, architecture=architecture, class_names=names, num_classes=count,
+        sees=side,
+    )  # fmt: skip
 
 
 KINDS = {"cam": "cam", "bas": "bas", "spol-seg": "spol"}
@@ -235,17 +241,20 @@ def method_of(checkpoint: str) -> str:
     )  # fmt: skip
 
 
-def _opened(checkpoint: str) -> tuple[CamClassifier, str, tuple[str, ...] | None]:
-    """A classifier, its architecture and its classes."""
+def _opened(checkpoint: str) -> tuple[CamClassifier, str, tuple[str, ...] | None, int]:
+    """A classifier, its architecture, its classes, and the side of what it sees of a frame of 224."""
     if checkpoint.startswith("imagenet:"):
         architecture = checkpoint.removeprefix("imagenet:")
-        return backbones.imagenet(architecture), architecture, imagenet_names()
+        model = backbones.imagenet(architecture)
+        fixed: Any = getattr(model.features, "fixed_size", None)
+        return model, architecture, imagenet_names(), fixed[0] if fixed else SIDE
     path = Path(checkpoint)
     config, state = checkpoints.read_trained(path, cam.METHOD)
     checkpoints.need(config, path, "architecture", "class_names")
     model = backbones.build(config["architecture"], len(config["class_names"]), pretrained=False)
     checkpoints.load_strictly(model, state, path)
-    return model, config["architecture"], tuple(config["class_names"])
+    side = trained_side(config).get("input_size", SIDE)
+    return model, config["architecture"], tuple(config["class_names"]), side
 
 
 def _frames(images: Sequence[np.ndarray], kind: str) -> list[Frame]:

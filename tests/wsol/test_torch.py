@@ -88,6 +88,34 @@ def test_numbers_are_the_commands(files, root, tmp_path, method):
             assert one.score == entry.top5_scores[0] or one.score == pytest.approx(entry.top5_scores[0], abs=1e-6)
 
 
+@pytest.mark.parametrize("method", ["cam", "bas", "dgl"])
+def test_networks_see_the_side_of_their_training(files, root, tmp_path, method):
+    """As in the commands: images at 96 of a network that was trained at 96, and boxes in the frame of 224."""
+    name = "bas.pth" if method == "bas" else "cam.pth"
+    if method == "bas":
+        config = {"method": "bas", "architecture": "mobilenet", "variant": "CUB", "trained_on": {}}
+        network = bas_filled.network("CUB", "mobilenet", classes=3)
+        content = {"config": {**config, "class_names": list(small_cub.CLASSES)}, "model": network.state_dict()}
+    else:
+        content = checkpoints.read(files / name)
+    content["config"]["options"] = {"augmentation": {"resize": 110, "crop": 96, "method": "pillow"}}
+    checkpoints.write(tmp_path / name, content)
+    if method == "dgl":
+        options = LayerOptions(checkpoint=str(tmp_path / name), data=DataSource("cub", root), out=tmp_path / "out",
+                               methods=("dgl",), layers=("0",), frames=("squash",), crops=1, map_class="predicted",
+                               device="cpu", workers=0, batch_size=4)  # fmt: skip
+        stored = Predictions.open(localize_layers(options)[0])
+    else:
+        stored = Predictions.open(predictions(method, tmp_path, root, tmp_path / "out"))
+    localizer, before = (wsol.load(folder / name, method, device="cpu") for folder in (tmp_path, files))
+    paths = [root / "images" / entry.image_id for entry in stored.entries]
+    for entry, one in zip(stored.entries, localizer.many(paths, batch_size=4), strict=True):
+        np.testing.assert_array_equal(one.map, stored.map(entry))
+        np.testing.assert_array_equal(one.box, one.frame.to_original(entry.box)[0])
+        assert one.frame.size == (224, 224)
+    assert not np.array_equal(one.map, before(paths[-1]).map)
+
+
 @pytest.mark.parametrize("method", ["cam", "bas", "spol", "dgl"])
 def test_torchs_global_settings_change_nothing(files, root, method):
     """Float64 by default, and inference mode around all of it; and another process gets the same."""
