@@ -25,7 +25,7 @@ from bas import weights
 from bas.network import Network
 from common.datasets import DataSource, Sample, classes
 from common.datasets.masks import object_and_ignore
-from common.measuring.geometry import Frame
+from common.measuring.geometry import CENTRE_CROP, SIDE, Frame, seen_kind
 from common.pictures.images import ImageError, read_rgb
 from common.pictures.inputs import IMAGENET_MEAN, IMAGENET_STD
 from common.pytorch.data import channels_first, frame_pixels, normalized
@@ -138,9 +138,9 @@ def measure(
 
 
 def explore_image(
-    network: Network, sample: Sample, mask_over: int, steps: int, pool: str, device: torch.device
+    network: Network, sample: Sample, mask_over: int, steps: int, pool: str, device: torch.device, side: int = SIDE
 ) -> list[Point]:
-    """All points of one image, by ascending area.
+    """All points of one image, by ascending area; `side` is what the network sees of the frame of 224.
 
     Raises:
         ImageError: the image or its mask can't be read.
@@ -149,7 +149,8 @@ def explore_image(
     frame = Frame.centre_crop((image.shape[1], image.shape[0]))
     mask = true_mask(sample, frame, mask_over)
     names, masks = series(mask, steps)
-    pixels = channels_first(frame_pixels(image, frame))[None]
+    seen = Frame.of_kind(seen_kind(CENTRE_CROP, side), frame.original)
+    pixels = channels_first(frame_pixels(image, seen))[None]
     images = normalized(pixels, IMAGENET_MEAN, IMAGENET_STD, device)
     found = measure(network, images, torch.from_numpy(masks).to(device), sample.label, pool)
     areas = masks.mean(axis=(1, 2))
@@ -188,12 +189,12 @@ def explore(options: Explore) -> list[Point]:
     usable = [sample for sample in dataset if sample.masks or len(sample.boxes)]
     if not usable:
         raise UserError("no image has a mask or a box", where=options.data.root)
-    network = for_inference(loaded.network, device)
+    network, side = for_inference(loaded.network, device), loaded.record.get("input_size", SIDE)
     chosen = [usable[int(place)] for place in np.linspace(0, len(usable) - 1, min(options.images, len(usable)))]
     points, problems = [], []
     for sample in bar(chosen, total=len(chosen), desc="exploring"):
         try:
-            points += explore_image(network, sample, dataset.mask_over, options.steps, options.pool, device)
+            points += explore_image(network, sample, dataset.mask_over, options.steps, options.pool, device, side)
         except ImageError as problem:
             problems.append(str(problem))
     for problem in problems:

@@ -1,6 +1,8 @@
 import csv
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,6 +68,19 @@ def test_curves_and_figures(made, tmp_path):
         assert Image.open(tmp_path / "out" / name).size[0] > 500
     with pytest.raises(UserError, match="there are curves already"):
         explore(options)
+
+
+@pytest.mark.slow
+def test_the_network_sees_the_side_of_its_training(made, tmp_path, monkeypatch):
+    folder, root = made
+    loaded, sides = weights.load(folder / "released.pth.tar"), []
+    extract = loaded.network.extract
+    monkeypatch.setattr(loaded.network, "extract", lambda images: sides.append(images.shape[2]) or extract(images))
+    for record in ({}, {"input_size": 96}):
+        monkeypatch.setattr(weights, "load", lambda *_, record=record: replace(loaded, record=record))
+        source = DataSource("cub", root)
+        explore(Explore(Path("x.pth"), source, tmp_path / str(len(record)), images=1, steps=1, device="cpu"))
+    assert sides == [224, 96]
 
 
 def test_boxes_stand_in_for_masks():
