@@ -1,5 +1,6 @@
 """Provenance of a result: the command, versions, commit and machine of each process that had a part in it."""
 
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -27,15 +28,9 @@ _VERSIONED = (
 
 def provenance() -> dict[str, Any]:
     """Versions, commit and command of this process, for a manifest; a run that goes on need not have the same ones."""
-    versions = {"python": platform.python_version()}
-    for package in _VERSIONED:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return {
         "command": _command(),
-        "versions": versions,
+        "versions": dict(_versions()),
         "git_commit": _git_commit(),
         "machine": f"{platform.machine()} {platform.system()}",
     }
@@ -94,8 +89,23 @@ def note_process(folder: Path) -> None:
     write_json(path, {"processes": [*earlier, provenance()]})
 
 
+@functools.cache
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _VERSIONED:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@functools.cache
 def _git_commit() -> str | None:
-    """This repository's commit, with `-dirty` where tracked files differ from it; None outside a checkout."""
+    """This repository's commit, with `-dirty` where tracked files differ from it; None outside a checkout.
+
+    Asked once: what a process has imported stays as it was, whatever is committed later.
+    """
     here = Path(__file__).resolve().parent
     try:
         said = subprocess.run(
