@@ -12,6 +12,11 @@ MOST_CURVES = 6
 """Curves that one plot holds; more of them are split over several."""
 
 WIDTH, LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 360, 34, 24, 316, 168
+LEGEND = PLOT_HEIGHT + 42
+"""From the top of the plot down to the legend's first line, below the axis and its name."""
+LONG = 56
+"""Characters that fit into a line of a chart; longer ones are squeezed into it."""
+SQUEEZED = f' textLength="{PLOT_WIDTH - 12}" lengthAdjust="spacingAndGlyphs"'
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Curve:
         x: (T,) thresholds or IoUs.
         y: (T,) percent, NaN where there is none.
         mark: the x of the dot; None puts it on the highest point.
+        run: the run's name in the gallery, to which its dot leads.
     """
 
     label: str
@@ -31,9 +37,12 @@ class Curve:
     x: np.ndarray
     y: np.ndarray
     mark: float | None = None
+    run: str = ""
 
 
-def charts(title: str, curves: Sequence[Curve], flat: Sequence[tuple[str, float]] = (), **data: str) -> list[str]:
+def charts(
+    title: str, curves: Sequence[Curve], flat: Sequence[tuple[str, float]] = (), across: str = "threshold", **data: str
+) -> list[str]:
     """Plots, as many as it takes for at most `MOST_CURVES` curves in each."""
     if not curves:
         return []
@@ -41,21 +50,24 @@ def charts(title: str, curves: Sequence[Curve], flat: Sequence[tuple[str, float]
     each = -(-len(curves) // count)
     parts = [curves[start : start + each] for start in range(0, len(curves), each)]
     titles = [title] if count == 1 else [f"{title} ({number} of {count})" for number in range(1, count + 1)]
-    return [chart(name, part, flat, **data) for name, part in zip(titles, parts, strict=True)]
+    return [chart(name, part, flat, across, **data) for name, part in zip(titles, parts, strict=True)]
 
 
-def chart(title: str, curves: Sequence[Curve], flat: Sequence[tuple[str, float]] = (), **data: str) -> str:
-    """An SVG with axes, curves, a dot on each, dashed lines for `flat` (label, percent), and a legend below.
+def chart(
+    title: str, curves: Sequence[Curve], flat: Sequence[tuple[str, float]] = (), across: str = "threshold", **data: str
+) -> str:
+    """An SVG with axes, curves, a dot on each, dashed lines for `flat` (label, percent), and a legend below; `across`
+    names the axis of x.
 
     The script finds the plot's geometry in its data attributes, to read values off under the pointer; `data` adds some.
     """
     span = 1.0 if max(float(curve.x.max()) for curve in curves) > 0.3 else 0.2
-    parts = [_text("name", LEFT, 15, title), *_axes(span)]
+    parts = [_text("name", LEFT, 15, title), *_axes(span, across)]
     parts += [_line("flat", [_at(0, y, span), _at(span, y, span)], tip=f"{label} {y:.1f}") for label, y in flat]
     for number, curve in enumerate(curves):
         parts += _curve(curve, number, span)
     parts.append('<line class="cursor" hidden=""/>')
-    height = TOP + PLOT_HEIGHT + 30 + 13 * len(curves)
+    height = TOP + LEGEND + 13 * len(curves)
     place = (
         f'data-left="{LEFT}" data-top="{TOP}" data-width="{PLOT_WIDTH}" data-height="{PLOT_HEIGHT}" data-span="{span}"'
     )
@@ -71,11 +83,11 @@ def _at(x: float, y: float, span: float) -> tuple[float, float]:
     return round(LEFT + PLOT_WIDTH * x / span, 2), round(TOP + PLOT_HEIGHT * (1 - y / 100), 2)
 
 
-def _axes(span: float) -> list[str]:
-    parts = []
+def _axes(span: float, across: str) -> list[str]:
+    parts = [_text("tick", LEFT + PLOT_WIDTH, TOP + PLOT_HEIGHT + 26, across, ' text-anchor="end"')]
     for y in range(0, 101, 25):
         parts.append(_line("grid", [_at(0, y, span), _at(span, y, span)]))
-        parts.append(_text("tick", LEFT - 5, _at(0, y, span)[1] + 3, str(y), ' text-anchor="end"'))
+        parts.append(_text("tick", LEFT - 5, _at(0, y, span)[1] + 3, f"{y}%", ' text-anchor="end"'))
     for x in (span * step / 4 for step in range(5)):
         parts.append(_text("tick", _at(x, 0, span)[0], TOP + PLOT_HEIGHT + 13, f"{x:g}", ' text-anchor="middle"'))
     return parts
@@ -86,15 +98,22 @@ def _curve(curve: Curve, number: int, span: float) -> list[str]:
     mark_x, mark_y = _mark(curve)
     dot_x, dot_y = _at(mark_x, mark_y, span)
     tip = html.escape(_words(curve))
-    again, place = divmod(curve.colour, len(COLOURS))
-    row, run, colour = TOP + PLOT_HEIGHT + 30 + 13 * number, f"run{place}" + " again" * (again % 2), COLOURS[place]
-    paint = f'class="dot {run}" fill="{colour}" stroke="{colour}"'
+    row, (run, colour) = TOP + LEGEND + 13 * number, _paint(curve.colour)
+    leads = f'data-run="{html.escape(curve.run)}" data-x="{mark_x}"'
+    paint = f'class="dot {run}" fill="{colour}" stroke="{colour}" {leads}'
+    squeezed = SQUEEZED if len(_words(curve)) > LONG else ""
     return [
         _line(f"curve {run}", [_at(x, y, span) for x, y in known], colour, curve.label),
         f'<circle {paint} cx="{dot_x}" cy="{dot_y}" r="3.5"><title>{tip}</title></circle>',
         f'<circle {paint} cx="{LEFT + 4}" cy="{row - 3}" r="4"/>',
-        _text("key", LEFT + 12, row, _words(curve)),
+        _text("key", LEFT + 12, row, _words(curve), f" {leads}{squeezed}"),
     ]
+
+
+def _paint(number: int) -> tuple[str, str]:
+    """Class names of a run's colour for the style sheet, and the colour for a plot that is saved without it."""
+    again, place = divmod(number, len(COLOURS))
+    return f"run{place}" + " again" * (again % 2), COLOURS[place]
 
 
 def _mark(curve: Curve) -> tuple[float, float]:
@@ -127,19 +146,18 @@ class Whisker:
         label: who.
         value: in percent.
         low, high: of its 95 % interval.
+        colour: number of the run's colour; None for what is no run.
     """
 
     label: str
     value: float
     low: float
     high: float
+    colour: int | None = None
 
 
 LINE = 26
 """Pixels a whisker and its name take."""
-LONG = 58
-"""Characters that fit into a line of a chart; longer ones are squeezed into it."""
-SQUEEZED = f' textLength="{PLOT_WIDTH}" lengthAdjust="spacingAndGlyphs"'
 
 
 def whiskers(title: str, rows: Sequence[Whisker]) -> str:
@@ -156,7 +174,9 @@ def whiskers(title: str, rows: Sequence[Whisker]) -> str:
         parts.append(_text("key", LEFT, y - 8, words, SQUEEZED if len(words) > LONG else ""))
         parts.append(_stroke("whisker", _across(row.low), y, _across(row.high), y))
         parts += [_stroke("whisker", _across(end), y - 3, _across(end), y + 3) for end in (row.low, row.high)]
-        parts.append(f'<circle class="point" cx="{_across(row.value)}" cy="{y}" r="3"/>')
+        run, colour = ("plain", "#57534e") if row.colour is None else _paint(row.colour)
+        paint = f'class="dot {run}" fill="{colour}" stroke="{colour}"'
+        parts.append(f'<circle {paint} cx="{_across(row.value)}" cy="{y}" r="4"/>')
     said = "; ".join(f"{row.label} {row.value:.1f}, {row.low:.1f} to {row.high:.1f}" for row in rows)
     label = html.escape(f"{title}: {said}")
     size = f'viewBox="0 0 {WIDTH} {bottom + 20}"'

@@ -60,10 +60,10 @@ WORDS = {
     "exclusive": "ends one past its last pixel",
     "clamped": "ends one past its last pixel, but within the frame",
     "inclusive": "boxes as pixel numbers, one added to each side",
-    "inclusive-proper": "the same; boxes that are inside out have no overlap",
+    "inclusive-proper": "boxes as pixel numbers, one added to each side; boxes that are inside out overlap nothing",
     "continuous": "boxes as coordinates, nothing added",
     "clip-one-sided": "moved into the frame, cut at its edges from one side only",
-    "clip-one-sided-to-pixels": "the same, then cut to whole pixels",
+    "clip-one-sided-to-pixels": "moved into the frame, cut at its edges from one side only and to whole pixels",
     "clip-and-drop-empty": "cut at the frame's edges; boxes that this empties are dropped",
     "round-half-even": "moved into the frame and rounded",
     "truncate": "moved into the frame and cut to whole pixels",
@@ -74,6 +74,8 @@ WORDS = {
     "whole frame": "counts as the whole frame",
 }
 """Meanings of a protocol's identifiers, for the page."""
+IN_A_SELECT = {"resize 224": "the whole image", "resize 256 crop 224": "the image's centre"}
+"""What a frame shows the network, in the few words that a select holds."""
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -103,17 +105,20 @@ def build(options: Report) -> str:
     seeds = seed_rows(evaluations, options.resampling)
     judged = gallery.judge_runs(evaluations, options.count_missing, options.workers)
     pictured, unreadable = gallery.data(judged, options.gallery, options.picture)
+    colours = _colours(evaluations)
+    pictured["runs"] = [{**run, "colour": colours[run["name"]]} for run in pictured["runs"]]
+    pictured["frames"] = {run["frame"]: IN_A_SELECT[run["frame"]] for run in pictured["runs"]}
     scored = any(evaluation.rows for evaluation in evaluations)
     template = _environment().get_template("report.html.j2")
     return template.render(
         title=_title(evaluations),
         note=options.note,
         summary=side_by_side(evaluations, [*baselines, *seeds], in_words=True) if scored else None,
-        full=in_full(evaluations, [*baselines, *seeds]) if scored else None,
+        full=in_full(evaluations, [*baselines, *seeds], in_words=True) if scored else None,
         whiskers=[markupsafe.Markup(svg) for svg in _whisker_charts([*baselines, *seeds], evaluations)],
         comparisons=[matrix(comparison) for comparison in _comparisons(evaluations, options)],
         published=_published(evaluations, options.released_for),
-        runs=_with_steps(without_thresholds(evaluations, options.resampling), evaluations),
+        runs=_runs_table(without_thresholds(evaluations, options.resampling), evaluations),
         leaks=leakage_lines(evaluations),
         left_out=left_out_lines(evaluations, seeds),
         left_out_of_pixels=pixels_left_out(evaluations),
@@ -124,6 +129,9 @@ def build(options: Report) -> str:
         protocols=[PROTOCOLS[name] for name in PROTOCOLS if any(name in e.results for e in evaluations)],
         words=WORDS,
         pictured=len(pictured["images"]),
+        judged_by=[
+            PROTOCOLS[name].title for name in dict.fromkeys(run["protocol"] for run in pictured["runs"]) if name
+        ],
         unreadable=unreadable,
         data=markupsafe.Markup(_script_json(pictured)),
     )
@@ -137,14 +145,15 @@ def _comparisons(evaluations: Sequence[Evaluation], options: Report) -> list[Com
 
 def _whisker_charts(others: Sequence[Row], evaluations: Sequence[Evaluation]) -> list[str]:
     """GT-known with its interval, a chart for each protocol, a line for each result."""
-    charts = []
+    charts, colours = [], _colours(evaluations)
     rows = [*others, *(row for evaluation in evaluations for row in evaluation.rows)]
     for name in PROTOCOLS:
         shown = [
-            Whisker(f"{row.label}, {row.source}" if row.threshold is not None else row.label, row.gt_known, *interval)
+            Whisker(f"{row.label}, {row.source}" if row.threshold is not None else row.label, row.gt_known, *interval,
+                    colours.get(row.label))
             for row in rows
             if row.protocol == name and (interval := row.intervals.get("gt_known"))
-        ]
+        ]  # fmt: skip
         if shown:
             charts.append(whiskers(f"{PROTOCOLS[name].title}: GT-known, 95 % interval", shown))
     return charts
@@ -179,18 +188,20 @@ def _title(evaluations: Sequence[Evaluation]) -> str:
 def _published(evaluations: Sequence[Evaluation], declared: str) -> list[list[str]]:
     table = [["method", "architecture", "Top-1", "Top-5", "GT-known", "printed in"]]
     known = [known_as(one.dataset) if declared == "auto" else declared for one in evaluations]
-    counts = [len(one.dataset.class_names) for one in evaluations]
-    for name, classes in dict.fromkeys(zip(known, counts, strict=True)):
-        for row in published(name, classes):
+    counts = [(len(one.dataset.class_names), len(one.dataset)) for one in evaluations]
+    for name, count in dict.fromkeys(zip(known, counts, strict=True)):
+        for row in published(name, *count):
             accuracies = [figure(value) for value in (row.top1, row.top5, row.gt_known)]
             table.append([row.method, row.architecture, *accuracies, row.source])
     return table if len(table) > 1 else []
 
 
-def _with_steps(table: list[list[str]], evaluations: Sequence[Evaluation]) -> list[list[str]]:
-    """The table with a last column, for how many steps each run's network was trained."""
-    return [[*table[0], "training steps"],
-            *([*row, _steps(each)] for row, each in zip(table[1:], evaluations, strict=True))]  # fmt: skip
+def _runs_table(table: list[list[str]], evaluations: Sequence[Evaluation]) -> list[list[str]]:
+    """The table by the runs' names and frames, with for how many steps each network was trained; directories last."""
+    head, *rows = table
+    named = [[each.label, each.predictions.manifest["frame"], *row[1:], _steps(each), row[0]]
+             for row, each in zip(rows, evaluations, strict=True)]  # fmt: skip
+    return [["run", "frame", *head[1:], "training steps", "directory"], *named]
 
 
 def _steps(evaluation: Evaluation) -> str:
@@ -226,7 +237,7 @@ def _threshold_charts(evaluations: Sequence[Evaluation], baselines: Sequence[Row
         for number, criterion in enumerate(protocol.criteria):
             several = len(protocol.criteria) > 1
             curves = [
-                Curve(each.label, colours[each.label], result.thresholds, result.gt_known[number])
+                Curve(each.label, colours[each.label], result.thresholds, result.gt_known[number], run=each.label)
                 for each, result in ((each, each.results[name]) for each in measured)
             ]
             title = f"{protocol.heading}, IoU {criterion}" if several else protocol.heading
@@ -249,10 +260,10 @@ def _iou_charts(judged: Sequence[JudgedRun]) -> list[str]:
     for protocol in dict.fromkeys(run.measure.protocol for run in judged if run.measure.protocol):
         curves = [
             Curve(f"{run.evaluation.label} {run.measure.read_at()}",
-                  colours[run.evaluation.label], gallery.IOU_GRID, run.reach(), CRITERION)
+                  colours[run.evaluation.label], gallery.IOU_GRID, run.reach(), CRITERION, run.evaluation.label)
             for run in judged if run.measure.protocol == protocol
         ]  # fmt: skip
-        drawn += charts(f"{protocol.title}: images with this IoU or more", curves)
+        drawn += charts(f"{protocol.title}: images with this IoU or more", curves, across="IoU", judged=protocol.name)
     return drawn
 
 
@@ -279,6 +290,8 @@ def _class_table(runs: Sequence[JudgedRun]) -> list[list[str]]:
     table = [["class", "images", *(f"{run.evaluation.label}, {_measured_at(run)}" for run in runs)]]
     columns = [_class_hits(run, len(names)) for run in runs]
     for label, name in enumerate(names):
+        if not counts[label]:
+            continue
         cells = ["-" if np.isnan(column[label]) else f"{column[label]:.1f}" for column in columns]
         table.append([name, str(counts[label]), *cells])
     return table

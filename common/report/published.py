@@ -50,10 +50,17 @@ PUBLISHED = (
     Published("GRCAM", "not named", "ilsvrc", 57.06, None, None, "README of GRCAM, as an error of 42.94"),
 )
 
-WHOLE = {"cub": 200, "ilsvrc": 1000}
-"""Classes of the data sets that the figures were measured on; figures on fewer can't be compared."""
+WHOLE = {"cub": (200, 5794), "ilsvrc": (1000, 50000)}
+"""Classes and images of the data sets that the figures were measured on; figures on fewer can't be compared."""
+MOST_OF_THEM = 0.95
+"""Share of the images that has to be there, since lists of images to leave out are in use."""
 
 
-def published(dataset: str | None, classes: int) -> list[Published]:
-    """The figures for a data set, none where it is cut to fewer classes."""
-    return [row for row in PUBLISHED if row.dataset == dataset and WHOLE[dataset] == classes]
+def published(dataset: str | None, classes: int, images: int) -> list[Published]:
+    """The figures for a data set, none where it is cut to fewer classes or images, or is another split."""
+    return [row for row in PUBLISHED if row.dataset == dataset and _whole(row.dataset, classes, images)]
+
+
+def _whole(dataset: str, classes: int, images: int) -> bool:
+    every = WHOLE[dataset]
+    return classes == every[0] and MOST_OF_THEM * every[1] <= images <= every[1]

@@ -77,8 +77,8 @@ def _short_lines(found: dict[str, dict[str, Row]], columns: Sequence[str], rows:
     return lines
 
 
-def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list[list[str]]:
-    """Every result line as cells."""
+def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row], in_words: bool = False) -> list[list[str]]:
+    """Every result line as cells; its protocol by name, or `in_words` by its heading."""
     table = [
         ["protocol", "method", "threshold", "from", "classifier", "N", "left out",
          "Top-1", "Top-5", "GT-known", "over images"]
@@ -91,8 +91,9 @@ def in_full(evaluations: Sequence[Evaluation], baselines: Sequence[Row]) -> list
             for name in ("top1", "top5", "gt_known", "over_images")
         ]
         left_out = str(sum(row.left_out.values()))
+        protocol = PROTOCOLS[row.protocol].heading if in_words else row.protocol
         table.append(
-            [row.protocol, row.label, threshold, row.source, row.classifier, str(row.images), left_out, *accuracies]
+            [protocol, row.label, threshold, row.source, row.classifier, str(row.images), left_out, *accuracies]
         )
     return table
 
@@ -103,8 +104,10 @@ def figure(value: float | None, digits: int = 2) -> str:
 
 
 def signed(points: float | None) -> str:
-    """A difference in points, `+1.2`; `-` where there is none."""
-    return "-" if points is None or math.isnan(points) else f"{points:+.1f}"
+    """A difference in points, `+1.2`; no sign where it is 0.0, `-` where there is none."""
+    if points is None or math.isnan(points):
+        return "-"
+    return f"{points:+.1f}" if round(points, 1) else "0.0"
 
 
 def between(interval: Interval | None, digits: int = 1) -> str:

@@ -18,6 +18,7 @@ from common.pictures.overlays import draw
 from common.report import Report, build, figures, page, published
 from common.report.sheet import GAP, WORDS, sheet
 from common.results.evaluation import evaluate
+from common.results.tables import signed
 from common.runs.record import LINES, Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError
@@ -100,7 +101,7 @@ def test_the_page_says_for_how_many_steps_a_network_was_trained(tmp_path, source
     )
     assert "BAS &lt;is&gt; left out." in page
     for name, told in (("trained", "1,240"), ("two", "240, 30"), ("own", "none"), ("foreign", "unknown")):
-        assert re.search(rf">{tmp_path / name}</th>.*<td>unknown</td><td>{told}</td>\s*</tr>", page), name
+        assert re.search(rf"<td>unknown</td><td>{told}</td><td>{tmp_path / name}</td>\s*</tr>", page), name
 
 
 @pytest.mark.slow
@@ -163,12 +164,53 @@ def test_accuracy_by_class(both):
 @pytest.mark.slow
 def test_published_figures_stand_on_the_whole_data_set_only(both, monkeypatch):
     assert "README of BAS" not in build(Report(both[:1], released_for="cub"))
-    monkeypatch.setitem(
-        published.WHOLE, "cub", len(DataSource("cub", both[0].parent / "CUB", "test").load().class_names)
-    )
+    dataset = DataSource("cub", both[0].parent / "CUB", "test").load()
+    monkeypatch.setitem(published.WHOLE, "cub", (len(dataset.class_names), len(dataset)))
     page = build(Report(both[:1], released_for="cub"))
     assert "README of BAS" in page
     assert "92.35" in page
+
+
+@pytest.mark.parametrize(("images", "whole"), [(5794, True), (5600, True), (5, False), (5000, False), (5994, False)])
+def test_figures_of_all_images_do_not_stand_beside_those_of_a_few(images, whole):
+    """CUB's 200 classes have 5,794 test images and 5,994 training images."""
+    assert bool(published.published("cub", 200, images)) == whole
+    assert published.published("cub", 10, images) == []
+
+
+def test_classes_without_an_image_have_no_line(tmp_path):
+    (source,) = folders(tmp_path / "data", one=["a", "b"]).values()
+    for path in (tmp_path / "data/one/a").iterdir():
+        path.unlink()
+    boxes = tmp_path / "data/boxes.csv"
+    boxes.write_text("".join(line for line in boxes.read_text().splitlines(keepends=True) if "/a/" not in line))
+    run = runs.write(tmp_path / "run", source)
+    html = build(Report((run,), protocols=("wsoleval-v1",), resamples=0, workers=1))
+    assert re.findall(r"<th scope=.row.>(\w+)</th><td>(\d+)</td>", html.split('data-name="GT-known by class"')[1]) == [
+        ("b", "2")
+    ]
+
+
+def test_the_words_of_a_protocol_stand_alone():
+    """Sections of the page are read on their own, in any order."""
+    used = {word for protocol in PROTOCOLS.values() for word in (
+        protocol.frame, protocol.extractor.cut, protocol.extractor.region, protocol.extractor.end,
+        protocol.ground_truth, protocol.iou, protocol.missing)}  # fmt: skip
+    assert used <= set(page.WORDS)
+    assert not [words for words in page.WORDS.values() if words.startswith("the same")]
+
+
+def test_result_lines_of_the_page_name_their_protocol_in_words(tmp_path, source):
+    run = runs.write(tmp_path / "run", source)
+    html = build(Report((run,), protocols=("grcam",), resamples=0, workers=1))
+    assert '<th scope="row">GRCAM 2022 (grcam)</th>' in html
+    assert '<th scope="row">grcam</th>' not in html
+
+
+def test_a_difference_of_nothing_has_no_sign():
+    assert [signed(points) for points in (-0.0, 0.04, -0.04, 0.06, -20.0, float("nan"), None)] == [
+        "0.0", "0.0", "0.0", "+0.1", "-20.0", "-", "-"
+    ]  # fmt: skip
 
 
 def folders(root, **splits) -> dict[str, DataSource]:
@@ -349,11 +391,21 @@ def test_a_sheet_draws_true_boxes_of_the_declared_size(tmp_path):
     assert np.abs(np.subtract([columns[0], rows[0], columns[-1], rows[-1]], [20, 20, 120, 100])).max() <= 3
 
 
-def test_long_names_stay_within_a_chart_of_intervals():
-    short, long = (
-        figures.Whisker(name, 50.0, 40.0, 60.0) for name in ("cam", "dgl mobilenet_v1 Conv2d_11_pointwise, pseudo")
-    )
-    assert figures.whiskers("bas", [short, long]).count('textLength="316"') == 1
+def test_long_names_stay_within_a_chart():
+    names = ("cam", "dgl mobilenet_v1 Conv2d_11_pointwise @0.355 validation")
+    short, long = (figures.Whisker(name, 50.0, 40.0, 60.0) for name in names)
+    assert figures.whiskers("bas", [short, long]).count('textLength="304"') == 1
+    x = np.array([0.0, 0.5, 1.0])
+    drawn = figures.chart("bas", [figures.Curve(name, number, x, 90 * x) for number, name in enumerate(names)])
+    assert drawn.count('textLength="304"') == 1
+
+
+def test_a_chart_names_its_axis_and_an_interval_has_its_runs_colour():
+    x = np.array([0.0, 0.5, 1.0])
+    assert ">threshold</text>" in figures.chart("bas", [figures.Curve("cam", 0, x, 90 * x)])
+    assert ">IoU</text>" in figures.charts("bas", [figures.Curve("cam", 0, x, 90 * x)], across="IoU")[0]
+    rows = [figures.Whisker("whole image", 50.0, 40.0, 60.0), figures.Whisker("cam", 50.0, 40.0, 60.0, 2)]
+    assert re.findall(r'circle class="dot (\w+)"', figures.whiskers("bas", rows)) == ["plain", "run2"]
 
 
 def test_runs_of_a_page_are_told_apart_by_colour_or_dashes(tmp_path, source):

@@ -62,6 +62,11 @@ def page(browser, page_file):
     page.close()
 
 
+def address(page):
+    """The page's own word; playwright hears of a changed one a moment later."""
+    return page.evaluate("location.href")
+
+
 def cards(page):
     return page.locator(".card").count()
 
@@ -196,10 +201,10 @@ def test_a_link_shows_the_same_view(page):
     page.select_option("#outcome", "miss")
     slide(page, 0, 0)
     page.locator("input[data-run='0']").dispatch_event("change")
-    address, count = page.url, page.locator("#count").text_content()
-    assert "outcome=miss" in address
+    link, count = address(page), page.locator("#count").text_content()
+    assert "outcome=miss" in link
     page.goto("about:blank")
-    page.goto(address)
+    page.goto(link)
     page.wait_for_selector(".card")
     assert (page.locator("#count").text_content(), page.input_value("#judge")) == (count, "2")
     assert page.locator("input[data-run='0']").input_value() == "0"
@@ -270,12 +275,74 @@ def test_a_class_leads_to_its_images(page):
     assert cards(page) == 2
 
 
+def test_a_dot_of_a_plot_leads_to_what_its_run_misses(page):
+    """`other` misses two images, at its best threshold too; the dots of both runs lie on one another."""
+    page.select_option("#class", "0")
+    page.locator(".chart[data-protocol='wsoleval-v1'] circle[data-run='other mobilenet_v1']").last.click()
+    assert page.input_value("#frame") == "resize 224"
+    assert page.locator("#judge option:checked").text_content() == "other mobilenet_v1"
+    assert (page.input_value("#outcome"), page.input_value("#class"), cards(page)) == ("miss", "", 2)
+    assert "outcome=miss" in address(page)
+    page.select_option("#outcome", "all")
+    page.locator(".chart[data-judged='bas'] text[data-run='other mobilenet_v1']").click()
+    assert (page.input_value("#frame"), page.input_value("#outcome"), cards(page)) == ("resize 256 crop 224", "miss", 2)
+
+
+def test_a_plot_of_a_protocol_that_the_gallery_does_not_judge_by_leads_nowhere(page):
+    chart = page.locator(".chart[data-protocol='spol']")
+    before = address(page)
+    chart.locator("circle[data-run]").last.click()
+    assert (address(page), page.input_value("#outcome")) == (before, "all")
+    leads = page.locator(".chart.leads").evaluate_all(
+        "all => all.map((one) => one.dataset.protocol ?? one.dataset.judged)"
+    )
+    assert sorted(leads) == ["bas", "bas", "wsoleval-v1", "wsoleval-v1"]
+    assert "The gallery judges by BAS 2022 and MaxBoxAcc 2020" in page.locator("main").text_content()
+
+
+def test_a_run_has_one_colour_throughout(page):
+    """In plots, intervals, sliders and captions."""
+    page.wait_for_function("document.querySelector('.card .look .swatch') !== null")
+    paint = "all => [...new Set(all.map((one) => getComputedStyle(one).getPropertyValue('--own')))]"
+    for number, name in enumerate(("cam mobilenet_v1", "other mobilenet_v1")):
+        seen = [
+            page.locator(f".chart .dot[data-run='{name}']").evaluate_all(paint),
+            page.locator(f"#sliders span:has-text('{name}') .swatch").evaluate_all(paint),
+            page.locator(f".card .look[data-run='{2 * number}'] .swatch").evaluate_all(paint),
+            page.locator(f".whiskers .dot.run{number}").evaluate_all(paint),
+        ]
+        assert all(one == seen[0] for one in seen), (name, seen)
+        assert len(seen[0]) == 1
+
+
+def test_every_legend_lies_within_its_plot(page):
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll('.plot svg text')].filter((text) => {
+            const box = text.getBBox(), size = text.ownerSVGElement.viewBox.baseVal;
+            return box.x < 0 || box.x + box.width > size.width + 1 || box.y + box.height > size.height;
+        }).map((text) => text.textContent)"""
+    )
+    assert outside == []
+
+
+def test_frames_are_named_in_words(page):
+    assert page.locator("#frame option").all_text_contents() == [
+        "the image's centre (resize 256 crop 224)", "the whole image (resize 224)"
+    ]  # fmt: skip
+
+
+def test_a_link_opens_the_protocols_in_words(page):
+    page.locator("nav a[href='#protocols']").click()
+    page.wait_for_function("document.getElementById('protocols').getBoundingClientRect().height > 0")
+    assert page.locator("#protocols").is_visible()
+
+
 def test_a_plot_takes_its_threshold_to_the_sliders(page):
     page.locator(".chart[data-protocol='bas']").first.focus()
     for _ in range(20):
         page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")  # at 0.5 + 20 * 0.01
-    threshold = float(page.url.split("t0=")[1].split("&")[0])
+    threshold = float(address(page).split("t0=")[1].split("&")[0])
     assert abs(threshold - 0.7) < 0.02
 
 

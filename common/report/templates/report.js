@@ -41,16 +41,17 @@ const shownRuns = () => data.runs.map((_, run) => run).filter((run) => data.runs
 const judge = () => Number(control("judge").value);
 
 function fillControls() {
-  for (const frame of frames) control("frame").add(new Option(frame, frame));
+  for (const frame of frames) control("frame").add(new Option(`${data.frames[frame]} (${frame})`, frame));
   data.classes.forEach((name, label) => {
     if (data.images.some((image) => image.label === label)) control("class").add(new Option(name, label));
   });
   frameChanged();
 }
 
-function frameChanged() {
+function frameChanged(by) {
   const runs = shownRuns(), sliders = control("sliders");
   control("judge").replaceChildren(...runs.map((run) => new Option(data.runs[run].name, run)));
+  if (by !== undefined) control("judge").value = by;
   sliders.replaceChildren();
   for (const run of runs) {
     const fields = data.runs[run], label = element("label");
@@ -58,7 +59,9 @@ function frameChanged() {
                                           "aria-label": `threshold of ${fields.name}` });
     slider.value = at[run];
     slider.disabled = fields.thresholds.length < 2;
-    label.append(element("span", fields.name), element("output", "", { "data-run": run }), slider);
+    const name = element("span");
+    name.append(swatch(run), fields.name);
+    label.append(name, element("output", "", { "data-run": run }), slider);
     sliders.append(label);
     tell(run);
   }
@@ -66,6 +69,12 @@ function frameChanged() {
   control("cards").style.setProperty("--card-width", `${Math.max(300, width)}px`);
   refill();
 }
+
+// A run's colour, as in the plots.
+const swatch = (run) => {
+  const place = data.runs[run].colour % 8, again = Math.floor(data.runs[run].colour / 8) % 2;
+  return element("i", "", { class: `swatch own run${place}${again ? " again" : ""}`, "aria-hidden": "true" });
+};
 
 // A run's threshold, and its hits among all images, those without a picture too.
 function tell(run) {
@@ -187,7 +196,7 @@ function caption(line, image, look, run, said) {
   const iou = Number.isNaN(said.iou) ? "" : `, IoU ${said.iou.toFixed(2)}`;
   const wrong = look.predicted !== null && look.predicted !== image.label;
   const taken = wrong ? `, taken for ${data.classes[look.predicted] ?? `class ${look.predicted}`}` : "";
-  line.replaceChildren(element("b", data.runs[run].name), document.createTextNode(" "), verdict, document.createTextNode(iou + taken));
+  line.replaceChildren(swatch(run), element("b", data.runs[run].name), document.createTextNode(" "), verdict, document.createTextNode(iou + taken));
   const place = said.box ? `box ${Array.from(said.box).join(" ")} in the frame` : "no box";
   line.previousSibling.setAttribute("aria-label", `${image.id} under ${data.runs[run].name}: ${said.words}${iou}, ${place}`);
   line.parentNode.dataset.box = said.box ? Array.from(said.box).join(" ") : "";
@@ -434,16 +443,25 @@ for (const chart of document.querySelectorAll(".chart")) {
     const box = chart.getBoundingClientRect(), x = ((event.clientX - box.left) / box.width) * chart.viewBox.baseVal.width;
     move((x - Number(left)) / Number(width));
   });
+  const protocol = chart.dataset.protocol ?? chart.dataset.judged;
+  const runs = data.runs.map((_, run) => run).filter((run) => data.runs[run].protocol === protocol);
+  chart.classList.toggle("leads", runs.length > 0);
   const take = () => {
-    const runs = data.runs.map((_, run) => run).filter((run) => data.runs[run].protocol === chart.dataset.protocol);
-    if (!runs.length) return;
+    if (!runs.length || !chart.dataset.protocol) return;
     for (const run of runs) setThreshold(run, place.share * Number(chart.dataset.span));
-    control("frame").value = data.runs[runs[0]].frame;
-    frameChanged();
-    toAddress();
-    control("gallery").scrollIntoView();
+    lead(runs[0]);
   };
-  chart.addEventListener("click", take);
+  const toMisses = (dot) => {
+    const run = runs.find((one) => data.runs[one].name === dot.dataset.run);
+    if (run === undefined) return;
+    if (chart.dataset.protocol) setThreshold(run, Number(dot.dataset.x));
+    lead(run, "miss");
+  };
+  chart.addEventListener("click", (event) => {
+    const dot = event.target.closest("[data-run]");
+    if (dot) toMisses(dot);
+    else take();
+  });
   chart.addEventListener("keydown", (event) => {
     if (event.key === "Enter") take();
     const by = { ArrowLeft: -0.01, ArrowRight: 0.01 }[event.key];
@@ -451,6 +469,18 @@ for (const chart of document.querySelectorAll(".chart")) {
     event.preventDefault();
     move(Math.min(1, Math.max(0, place.share + by)));
   });
+}
+
+// To the gallery, in a run's frame; with an outcome, to the images of all classes that have it under this run.
+function lead(run, outcome) {
+  control("frame").value = data.runs[run].frame;
+  if (outcome) {
+    control("outcome").value = outcome;
+    control("class").value = control("find").value = "";
+  }
+  frameChanged(run);
+  toAddress();
+  control("gallery").scrollIntoView();
 }
 
 for (const figure of document.querySelectorAll(".plot")) {
