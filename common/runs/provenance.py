@@ -21,8 +21,8 @@ TRAINING, PROCESSES = "training.json", "processes.json"
 """Files of a training's folder: what identifies it, and the processes that made it."""
 
 _VERSIONED = (
-    "numpy", "opencv-python-headless", "opencv-python", "pillow", "torch", "torchvision", "timm", "tensorflow",
-    "tensorflow-cpu", "tensorpack", "matplotlib",
+    "numpy", "opencv-python-headless", "opencv-python", "opencv-contrib-python-headless", "opencv-contrib-python",
+    "pillow", "torch", "torchvision", "timm", "tensorflow", "tensorflow-cpu", "tensorpack", "matplotlib",
 )  # fmt: skip
 
 
