@@ -11,6 +11,7 @@ from common.measuring.extraction import (
     ENDS,
     REGIONS,
     Extractor,
+    check_map,
     cutting,
     every_contour,
     largest_component,
@@ -162,6 +163,8 @@ def test_boxes_are_floating_point_numbers(region):
 def test_what_is_no_localization_map_is_refused(bad):
     with pytest.raises(ValueError, match="localization map"):
         VALUE.boxes(bad, [0.5])
+    with pytest.raises(ValueError, match="localization map"):
+        check_map(bad)
 
 
 @pytest.mark.parametrize("cut", ["stretched-grey", "cubehelix-grey"])
