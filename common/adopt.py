@@ -211,7 +211,7 @@ def _is_as_taken(options: Adopt, sample: Sample, entry: Prediction | None, great
     copy = map_path(options.out, sample.image_id)
     if not changes:
         return copy.is_symlink()
-    return not copy.is_symlink() and np.array_equal(taken.astype(np.float32), open_map(copy))
+    return not copy.is_symlink() and np.array_equal(taken, open_map(copy))
 
 
 def _usable(writer: PredictionsWriter, named: dict[str, list[str]]) -> set[str]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from common.measuring.extraction import widened
 from common.measuring.geometry import Frame, map_in_frame
 from common.measuring.metrics import LocalizationEvaluator, LocalizationResult
 from common.measuring.plausible import class_doubts, doubts
@@ -151,4 +152,4 @@ def _in_frame(localization_map: Any, frame: Frame, shows: str | None) -> np.ndar
             f"{size[0]} x {size[1]} like its image{' before the crop' * (size != frame.original)}, while the protocol "
             "measures in a crop: say shows='image', or shows='frame' if the map shows the crop"
         )
-    return map_in_frame(localization_map.astype(np.float32), frame, shows or "frame")
+    return map_in_frame(widened(localization_map), frame, shows or "frame")

@@ -64,7 +64,9 @@ def _audited(
     leak = leakage.of(evaluation.predictions)
     for judged in images:
         entry, scores = judged.entry, judged.scores
-        box, truth = scores.boxes[0], _closest(scores.ground_truth, scores.boxes[0], protocol)
+        box = scores.boxes[0]
+        compared = protocol.missing_box(entry.frame) if box is None else box[None]
+        truth = _closest(scores.ground_truth, compared, protocol)
         if pixels == "original":
             frame = frame_of_truth(entry, evaluation.samples[entry.image_id])
             box, truth = in_original(box, frame), in_original(truth, frame)
@@ -76,10 +78,11 @@ def _audited(
         ]  # fmt: skip
 
 
-def _closest(ground_truth: np.ndarray, box: np.ndarray | None, protocol: Protocol) -> np.ndarray | None:
+def _closest(ground_truth: np.ndarray, compared: np.ndarray | None, protocol: Protocol) -> np.ndarray | None:
+    """The true box that the IoU is with, of a box (1, 4) or what stands in for a missing one; the first without."""
     if len(ground_truth) == 0:
         return None
-    return ground_truth[0 if box is None else int(pairwise_iou(box[None], ground_truth, protocol.iou)[0].argmax())]
+    return ground_truth[0 if compared is None else int(pairwise_iou(compared, ground_truth, protocol.iou)[0].argmax())]
 
 
 def _leak_cells(leak: leakage.Leakage, image_id: str) -> list[Any]:

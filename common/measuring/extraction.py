@@ -114,6 +114,11 @@ def check_map(localization_map: Floats, bounded: bool = True) -> None:
         raise ValueError(f"the localization map leaves [0, 1]: least {low}, greatest {high}")
 
 
+def widened(localization_map: Array) -> Floats:
+    """The map as float64 where its numbers have 8 bytes or more, else as float32: half precision would round greys."""
+    return np.asarray(localization_map, np.float64 if localization_map.dtype.itemsize >= 8 else np.float32)
+
+
 def min_max(localization_map: Floats) -> Floats:
     """The map stretched to [0, 1]: `(map - min) / (max - min)`; a constant map becomes all zero.
 
@@ -134,6 +139,7 @@ def min_max(localization_map: Floats) -> Floats:
 
 def cutting(localization_map: Floats, cut: str) -> tuple[Array, Callable[[Thresholds], Array]]:
     """The surface that is compared, and the function from thresholds to the levels that it has to exceed."""
+    localization_map = widened(localization_map)
     if cut == "value":
         # The threshold takes the map's dtype first, as numpy < 2 and torch do when a Python number meets an array.
         return localization_map, lambda thresholds: np.asarray(thresholds, localization_map.dtype)

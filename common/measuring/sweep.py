@@ -12,7 +12,7 @@ import numpy as np
 
 from common.measuring.arrays import Array, Boxes, Floats, Integers, Thresholds
 from common.measuring.boxes import as_boxes, pairwise_iou
-from common.measuring.extraction import Extractor, check_map, cutting
+from common.measuring.extraction import Extractor, check_map, cutting, widened
 from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
 from common.measuring.metrics import ImageScores
 from common.measuring.protocols import Protocol
@@ -42,7 +42,7 @@ class Sweep:
 
     def __init__(self, localization_map: Floats, protocols: Sequence[Protocol]):
         check_map(localization_map, bounded=False)
-        self._map = localization_map
+        self._map = widened(localization_map)
         self._bounded = bool(localization_map.min() >= 0 and localization_map.max() <= 1)
         self._levels_of: dict[str, Callable[[Thresholds], Array]] = {}
         self._merge([each for each in protocols if self._bounded or each.extractor.stretches])

@@ -33,6 +33,8 @@ NOT_COUNTED, UNKNOWN = 127, 126
 CRITERION = 0.5
 """IoU of a hit, where a protocol has several criteria."""
 IOU_GRID = np.round(np.arange(0, 1.0001, 0.02), 2)
+ROUNDING = 1e-6
+"""More than what IoUs lose in float32, in which 0.7 is a little less."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,9 @@ class JudgedRun:
         """Percent of the counted images whose IoU is at least each value of `IOU_GRID`."""
         at = self.measure.start
         iou = np.array([judged.iou[at] for judged in self.judged.values() if judged.counted[at]])
-        return 100.0 * (iou[:, None] >= IOU_GRID - 1e-12).mean(axis=0) if len(iou) else np.full(len(IOU_GRID), np.nan)
+        return (
+            100.0 * (iou[:, None] >= IOU_GRID - ROUNDING).mean(axis=0) if len(iou) else np.full(len(IOU_GRID), np.nan)
+        )
 
 
 def judge_runs(evaluations: Sequence[Evaluation], count_missing: bool, workers: int) -> list[JudgedRun]:

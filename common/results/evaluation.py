@@ -1,5 +1,6 @@
 """Scores predictions under every protocol that shares their frame: what `evaluate`, `report` and `export` show."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,7 +21,7 @@ from common.results.baselines import trivial_baselines
 from common.results.intervals import Resampling
 from common.results.remarks import remarks
 from common.results.rows import Row, baseline_rows, rows_of
-from common.results.scoring import score
+from common.results.scoring import score, without_boxes
 from common.results.validating import held_of, same_model
 from common.runs.labels import label
 from common.runs.reader import Places, Predictions
@@ -146,6 +147,13 @@ def _with_rows(measured: Evaluation, held: Sequence[Evaluation], options: Evalua
     return replace(measured, rows=tuple(rows))
 
 
+def _without_truth(sample: Sample) -> str | None:
+    """Why no box can be compared in an image, None where one can."""
+    if not len(sample.boxes):
+        return without_boxes(sample)
+    return None if sample.known_size() else "its size is not known"
+
+
 class _Baselines:
     """Result lines of the trivial boxes, once for each protocol and data set however many runs are on it."""
 
@@ -161,10 +169,12 @@ class _Baselines:
         for name in measured.results:
             key = (name, dataset.fingerprint())
             if key not in self._rows:
-                usable = [sample for sample in dataset if len(sample.boxes) and sample.known_size()]
+                reasons = [_without_truth(sample) for sample in dataset]
+                usable = [sample for sample, reason in zip(dataset, reasons, strict=True) if reason is None]
                 options = self._options
                 trivial = trivial_baselines(PROTOCOLS[name], usable, options.count_missing, options.resampling)
-                self._rows[key] = baseline_rows(name, trivial)
+                others = Counter(reason for reason in reasons if reason is not None)
+                self._rows[key] = baseline_rows(name, replace(trivial, left_out={**others, **trivial.left_out}))
 
     def named(self) -> list[Row]:
         """All lines, each with its data set's name where there are several."""

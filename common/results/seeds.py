@@ -148,6 +148,7 @@ def _together(members: Sequence[Evaluation], rows: Sequence[Row], how: Resamplin
         first,
         run="",
         threshold=float(np.mean([row.threshold for row in rows if row.threshold is not None])),
+        thresholds=tuple(np.mean([row.thresholds for row in rows], axis=0).tolist()),
         seeds=len(rows),
         spread={name: float(values.std(ddof=1)) for name, values in each.items()},
         intervals={name: both_sources(each[name], drawn[name]) for name in known if how.resamples},

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from common.measuring.arrays import Array, Floats
+from common.measuring.extraction import widened
 from common.measuring.geometry import LARGEST_INPUT, Frame, map_in_frame
 from common.runs.reader import open_map
 from common.system.errors import UserError, inside
@@ -86,7 +87,7 @@ def _floats(stored: Array, greatest: int, path: Path) -> tuple[Floats, list[str]
         changes.append("bool taken as 0 and 1")
     if stored.dtype.kind != "f" or stored.dtype.itemsize > 8:
         raise UserError(f"of {stored.dtype} values", where=path, expected="float32, float64, float16, uint8 or bool")
-    return np.array(stored, np.float64 if stored.dtype.itemsize == 8 else np.float32), changes
+    return np.array(widened(stored)), changes
 
 
 def _resized(found: Floats, frame: Frame, shows: str, path: Path) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 
 from common.datasets import DESCRIBED, DataSource
 from common.measuring.arrays import Array, Floats
-from common.measuring.extraction import check_map
+from common.measuring.extraction import check_map, widened
 from common.measuring.geometry import Frame
 from common.runs.record import (
     FORMAT,
@@ -62,7 +62,7 @@ def read_map(path: Path, frame: Frame) -> Floats:
         raise UserError(str(error), where=path) from error
     if localization_map.dtype.itemsize > 8:
         raise UserError(f"the map is {localization_map.dtype}", where=path, expected="float32 or float64")
-    return np.array(localization_map, np.float64 if localization_map.dtype.itemsize == 8 else np.float32)
+    return np.array(widened(localization_map))
 
 
 def open_map(path: Path) -> Array:

@@ -2,7 +2,7 @@
 
     manifest.json       what was run, on what, with which versions; `complete: true` once everything is written
     predictions.jsonl   a line an image, in the order they were localized
-    maps/               optional localization maps, `<image_id>.npy`, float32 in [0, 1], in the frame's size
+    maps/               optional localization maps, `<image_id>.npy`, float32 or float64 in [0, 1], in the frame's size
 
 A run that is stopped continues after the last whole line. wsolevaluation reads `maps/` as it is.
 """

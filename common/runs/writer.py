@@ -14,7 +14,7 @@ import numpy as np
 from common.datasets import Sample, alike
 from common.datasets.classes import Matching
 from common.measuring.arrays import Floats
-from common.measuring.extraction import check_map
+from common.measuring.extraction import check_map, widened
 from common.runs.provenance import provenance
 from common.runs.record import (
     FORMAT,
@@ -126,7 +126,7 @@ class PredictionsWriter:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.unlink(missing_ok=True)  # in a folder of somebody else's it may be a link to any file
                 with open(path, "wb") as file:  # a line follows only when the map is whole, so no rename is needed
-                    np.save(file, localization_map.astype(np.float32), allow_pickle=False)
+                    np.save(file, widened(localization_map), allow_pickle=False)
         self._append(self._in_the_data_sets_numbers(prediction).to_json())
 
     def _in_the_data_sets_numbers(self, prediction: Prediction) -> Prediction:

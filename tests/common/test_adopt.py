@@ -11,6 +11,7 @@ from PIL import Image
 from common.adopt import Adopt, adopt
 from common.datasets import DataSource
 from common.evaluate import Evaluate
+from common.measuring.extraction import LARGEST_COMPONENT
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import WSOLEVAL_V1
 from common.results.evaluation import evaluate
@@ -44,6 +45,24 @@ def test_adopted_maps_are_scored_as_they_are(tmp_path, source, maps):
     assert evaluation.rows[0].gt_known == straight.compute().max_box_acc
     assert evaluation.rows[0].method == "theirs unknown"
     assert evaluation.rows[0].top1 is None
+
+
+def test_a_map_with_an_axis_of_one_is_scored_as_the_same_without(tmp_path, source, maps):
+    """Levels that are tenths in single precision lie above them in double precision, and not below."""
+    for path in maps.rglob("*.npy"):
+        stored = (np.load(path) * 3).round(1).astype(np.float32).astype(np.float64)
+        np.save(path, stored)
+        (tmp_path / "axes" / path.relative_to(maps)).parent.mkdir(parents=True, exist_ok=True)
+        np.save(tmp_path / "axes" / path.relative_to(maps), stored[None])
+    for folder in (maps, tmp_path / "axes"):
+        adopt(Adopt(folder, source, tmp_path / f"of-{folder.name}", "theirs", threshold=0.1))
+    plain, copied = (Predictions.open(tmp_path / f"of-{name}") for name in ("scoremaps", "axes"))
+    for one, other in zip(plain.entries, copied.entries, strict=True):
+        np.testing.assert_array_equal(plain.map(one), copied.map(other))
+        assert one.to_json() == other.to_json()
+        for predictions, entry in ((plain, one), (copied, other)):
+            (boxes,) = LARGEST_COMPONENT.boxes(predictions.map(entry), [entry.threshold])
+            np.testing.assert_array_equal(boxes, entry.boxes)
 
 
 def test_again(tmp_path, source, maps):

@@ -154,6 +154,7 @@ def test_a_partly_annotated_set_is_scored_on_what_has_boxes(tmp_path, folder):
     assert (row.images, row.gt_known) == (5, pytest.approx(80))
     assert row.left_out == {"no object in the image (negative)": 1, "no ground-truth box": 2}
     assert {baseline.images for baseline in baselines} == {5}
+    assert all(baseline.left_out == row.left_out for baseline in baselines)
     assert in_full([evaluation], baselines)[-1][5:7] == ["5", "3"]
 
 
@@ -177,6 +178,7 @@ def test_images_that_are_gone_can_be_scored(tmp_path, folder, capsys):
     (evaluation,), baselines = evaluate(Evaluate((run,), protocols=("grcam",)))
     assert evaluation.rows[0].left_out["skipped: the file is empty"] == 1
     assert (evaluation.rows[0].images, baselines[0].images) == (4, 4)
+    assert baselines[0].left_out["its size is not known"] == 1
     (folder.root / "test" / gone).unlink()
     with pytest.raises(UserError, match=f"1 of its paths is no image there: '.*{gone}'; expected paths relative"):
         evaluate(Evaluate((run,)))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from common import export as command
 from common.datasets import Dataset, DataSource, Sample
@@ -13,8 +14,11 @@ from common.datasets.layouts import wsoleval
 from common.evaluate import Evaluate
 from common.export import Export, boxes_to_export, export, export_all
 from common.exporting.evaluated import coco
+from common.measuring.geometry import Frame
 from common.measuring.protocols import PROTOCOLS
 from common.results.evaluation import evaluate
+from common.runs.record import Prediction
+from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError
 from tests import commands, runs, small_cub
 
@@ -209,6 +213,31 @@ def test_stored_boxes_are_audited_as_stored(tmp_path, source):
     options = Export((run,), out=tmp_path / "out")
     export(evaluation, options.out, options)
     assert {row["source"] for row in read(options.out / "audit.csv")} == {"stored"}
+
+
+def test_the_true_box_of_an_image_without_a_region_is_the_one_that_the_iou_is_with(tmp_path):
+    """BAS takes the whole frame in place of a missing box; it was shown beside the first true box, whichever counted."""
+    (tmp_path / "images/test").mkdir(parents=True)
+    folder = tmp_path / "metadata/test"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (256, 256)).save(tmp_path / "images/test/a.png")
+    for name, text in (("image_ids", "test/a.png\n"), ("class_labels", "test/a.png,0\n"),
+                       ("image_sizes", "test/a.png,256,256\n"),
+                       ("localization", "test/a.png,20,20,60,60\ntest/a.png,0,0,256,256\n")):  # fmt: skip
+        (folder / f"{name}.txt").write_text(text)
+    source = DataSource("wsoleval", tmp_path / "images", "test", metadata=tmp_path / "metadata")
+    frame = Frame.centre_crop((256, 256))
+    writer = PredictionsWriter(tmp_path / "run", runs.header(source, frame.kind))
+    writer.write(
+        Prediction("test/a.png", 0, (256, 256), frame, None, None, None, 0.2), np.zeros((224, 224), np.float32)
+    )
+    writer.finish()
+    options = Export((tmp_path / "run",), out=tmp_path / "out", protocols=("bas",))
+    (evaluation,), _ = evaluate(options)
+    export(evaluation, options.out, options)
+    for row in read(options.out / "audit.csv"):
+        assert (row["x0"], row["iou"], row["hit"]) == ("", "1.000000", "1")
+        assert [row[name] for name in ("true_x0", "true_y0", "true_x1", "true_y1")] == ["0", "0", "224", "224"]
 
 
 def test_what_is_there_is_kept(tmp_path, exported):

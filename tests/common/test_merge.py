@@ -3,8 +3,10 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from common.adopt import Adopt, adopt
 from common.datasets import DataSource
 from common.datasets.layouts import wsoleval
 from common.evaluate import Evaluate
@@ -49,6 +51,20 @@ def test_shards_share_the_images(source):
 def test_bad_shards_are_refused(source, shard):
     with pytest.raises(UserError, match="expected I/K"):
         replace(source, shard=shard).load()
+
+
+def test_maps_in_double_precision_stay_so(source, tmp_path):
+    for number, sample in enumerate(source.load()):
+        path = tmp_path / "maps" / f"{sample.image_id}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.random.default_rng(number).random((224, 224)))
+    shards = [replace(source, shard=f"{number}/2") for number in (1, 2)]
+    for number, each in enumerate((source, *shards)):
+        adopt(Adopt(tmp_path / "maps", each, tmp_path / str(number), "theirs"))
+    whole = Predictions.open(tmp_path / "0")
+    merged = Predictions.open(merge(Merge((tmp_path / "1", tmp_path / "2"), tmp_path / "merged")))
+    for one, other in zip(whole.entries, merged.entries, strict=True):
+        np.testing.assert_array_equal(whole.map(one), merged.map(other))
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from common.evaluate import Evaluate
 from common.measuring.geometry import Frame
 from common.measuring.protocols import PROTOCOLS
 from common.pictures.overlays import draw
-from common.report import Report, build, figures, page, published
+from common.report import Report, build, figures, gallery, page, published
 from common.report.sheet import GAP, WORDS, sheet
 from common.results.evaluation import evaluate
 from common.results.tables import signed
@@ -389,6 +389,15 @@ def test_a_sheet_draws_true_boxes_of_the_declared_size(tmp_path):
     green = np.abs(picture.astype(int) - (90, 230, 90)).sum(axis=2) < 90
     rows, columns = (np.flatnonzero(green.any(axis=axis)) for axis in (1, 0))
     assert np.abs(np.subtract([columns[0], rows[0], columns[-1], rows[-1]], [20, 20, 120, 100])).max() <= 3
+
+
+def test_an_iou_that_equals_a_place_of_the_plot_reaches_it():
+    """The page holds IoUs in single precision, in which 0.7 is a little less."""
+    none = np.zeros((1, 4), np.uint16)
+    judged = {str(iou): gallery.Verdicts(none, np.array([iou], np.float32), np.ones(1, bool), np.ones(1, bool))
+              for iou in gallery.IOU_GRID}  # fmt: skip
+    run = gallery.JudgedRun(None, gallery.Measure(PROTOCOLS["bas"], (0.2,), 0, "oracle"), judged)
+    assert run.reach() == pytest.approx(100 * np.arange(51, 0, -1) / 51)
 
 
 def test_long_names_stay_within_a_chart():

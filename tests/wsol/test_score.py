@@ -21,6 +21,15 @@ def test_maps_of_another_size_are_brought_to_the_frame():
     assert wsol.score([HOT[::4, ::4]], [(400, 300)], [TRUTH], [0], "wsoleval-v1").max_box_acc == 100
 
 
+def test_maps_are_scored_in_the_precision_that_files_of_them_are():
+    """Half precision as single, in which 0.3 is above 0.3; double precision stays, also where a map is resized."""
+    half = np.where(HOT > 0, np.float16(0.3), np.float16(0))
+    double = np.where(HOT[::4, ::4] > 0, np.float64(np.float32(0.3)), 0.0)
+    for maps, expected in ((half, 100), (half.astype(np.float32), 100), (double, 100), (double.astype(np.float32), 0)):
+        result = wsol.score([maps], [(400, 300)], [TRUTH], [0], "bas", shows="frame")
+        assert (result.gt_known[0, result.nearest(0.3)] == expected).all(), maps.dtype
+
+
 def test_classes_count_where_they_are_given():
     result = wsol.score([HOT, HOT], [(400, 300)] * 2, [TRUTH] * 2, [3, 4], "dgl", top5=[[3, 1], [1, 4]])
     found = result.at(result.best())

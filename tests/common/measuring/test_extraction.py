@@ -212,6 +212,16 @@ def test_thresholds_compare_in_the_maps_own_precision():
     assert len(VALUE.boxes(picture.astype(np.float64), [0.3])[0]) == 1
 
 
+@pytest.mark.parametrize("cut", CUTS)
+def test_half_precision_is_widened_before_it_is_compared(cut):
+    """As a map that is read from a file is: in half precision 254.97 is 255, and 0.3 is not above 0.3."""
+    picture = np.arange(0, 15361, dtype=np.uint16).view(np.float16)[:15360].reshape(120, 128)  # all from 0 to 1
+    extractor = Extractor(cut, "largest-component", "exclusive")
+    thresholds = np.arange(0, 1, 0.01)
+    half, whole = (extractor.boxes(each, thresholds) for each in (picture, picture.astype(np.float32)))
+    assert [boxes.tolist() for boxes in half] == [boxes.tolist() for boxes in whole]
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     hnp.arrays(np.float32, st.tuples(st.integers(1, 24), st.integers(1, 24)), elements=st.floats(0, 1, width=32)),

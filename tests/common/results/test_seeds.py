@@ -1,6 +1,7 @@
 """Runs that differ in the seed alone, by hand."""
 
 import json
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -86,6 +87,21 @@ def test_means_over_seeds_are_of_the_images_that_all_runs_have(tmp_path, capsys)
     assert row.images == 12
     assert row.left_out == {"skipped: gone": 2, "not in every run": 1}
     assert "3 images are not in every run" in capsys.readouterr().err
+
+
+def test_thresholds_of_a_mean_are_means_for_each_criterion(tmp_path):
+    """They were the first run's, beside a `threshold` that was the mean of all."""
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+    made = tuple(seeded(tmp_path / f"{seed}/squash", source, seed) for seed in (0, 1))
+    evaluations, _ = evaluate(Evaluate(made, protocols=("wsoleval-v2",), resamples=0, workers=1))
+    chosen = ((0.1, 0.2, 0.3), (0.3, 0.5, 0.4))
+    read = [
+        replace(each, rows=tuple(replace(row, thresholds=at, threshold=sum(at) / 3) for row in each.rows))
+        for each, at in zip(evaluations, chosen, strict=True)
+    ]
+    (row,) = seed_rows(read, Resampling(0))
+    assert row.thresholds == pytest.approx((0.2, 0.35, 0.35))
+    assert row.threshold == pytest.approx(sum(row.thresholds) / 3)
 
 
 def test_recipes_of_one_title_have_one_number_in_every_frame(tmp_path):

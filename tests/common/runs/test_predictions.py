@@ -49,6 +49,19 @@ def test_written_and_read_again(tmp_path):
     np.testing.assert_array_equal(found.map(found.entries[0]), picture)
 
 
+@pytest.mark.parametrize(("given", "stored"), [(np.float16, np.float32), (np.float64, np.float64)])
+def test_a_stored_map_is_the_one_that_the_box_is_of(tmp_path, given, stored):
+    """In single precision 0.2 of double precision could fall to the other side of a threshold."""
+    picture = np.full((224, 224), 0.2, given)
+    writer = PredictionsWriter(tmp_path / "run", {"method": "cam", "data": {"name": "cub"}})
+    writer.write(entry(), picture)
+    writer.finish()
+    predictions = Predictions.open(tmp_path / "run")
+    found = predictions.map(predictions.entries[0])
+    assert found.dtype == stored
+    np.testing.assert_array_equal(found, picture)
+
+
 def test_maps_are_named_as_wsolevaluation_names_them(source, tmp_path):
     run = runs.write(tmp_path / "run", source)
     found = np.load(run / "maps" / "001.Red_Bird" / "bird_2.png.npy")
