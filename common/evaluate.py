@@ -47,6 +47,9 @@ from common.system.errors import run_command
 from common.system.files import write_json
 from common.system.options import parse
 
+COLUMNS = 100
+"""Columns that the default tables take at most, where a run's figures leave room for its name."""
+
 
 @dataclass(frozen=True)
 class Evaluate(EvaluationOptions):
@@ -73,9 +76,9 @@ def main() -> None:
         return
     evaluations, baselines = evaluate(options)
     baselines += seed_rows(evaluations, options.resampling)
-    print("\n".join(_what_was_scored(evaluations)))
+    print("\n".join(_what_was_scored(evaluations, options.full)))
     for table in _tables(evaluations, baselines, options):
-        print(f"\n{render(table, options.format)}")
+        print(f"\n{render(table, options.format, None if options.full else COLUMNS)}")
     if lines := [*leakage_lines(evaluations), *left_out_lines(evaluations, baselines)]:
         print("\n" + "\n".join(dict.fromkeys(lines)))
     if not options.full:
@@ -84,14 +87,19 @@ def main() -> None:
         write_json(options.json, _as_json(evaluations, baselines, options.resampling))
 
 
-def _what_was_scored(evaluations: Sequence[Evaluation]) -> list[str]:
-    """A line for each data set and split, with the directories of predictions on it."""
+def _what_was_scored(evaluations: Sequence[Evaluation], full: bool) -> list[str]:
+    """A line for each data set and split, with its predictions directories, or their number where they do not fit."""
     lines: dict[str, list[str]] = {}
     for evaluation in evaluations:
         dataset, source = evaluation.dataset, evaluation.predictions.manifest["data"]
         what = f"{dataset.name} {dataset.split}, {len(dataset)} images, {len(dataset.class_names)} classes"
         lines.setdefault(f"{what} ({source['root']})", []).append(str(evaluation.predictions.directory))
-    return [f"{what}: {', '.join(directories)}" for what, directories in lines.items()]
+    told = []
+    for what, directories in lines.items():
+        every = ", ".join(directories)
+        fits = full or len(what) + len(every) <= COLUMNS
+        told.append(f"{what}: {every if fits else f'{len(directories)} predictions directories'}")
+    return told
 
 
 def _tables(evaluations: Sequence[Evaluation], baselines: Sequence[Row], options: Evaluate) -> list[list[list[str]]]:

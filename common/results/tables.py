@@ -1,6 +1,7 @@
 """Results as tables of cells, and tables as text."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from common.measuring.geometry import FRAMES
@@ -192,9 +193,17 @@ def matrix(comparison: Comparison) -> list[list[str]]:
     return [*table, *([name, *(cells.get((name, other), "") for other in names)] for name in names)]
 
 
-def render(table: list[list[str]], style: str) -> str:
-    """A table of cells as aligned text or as Markdown; the first row is the header."""
+def render(table: list[list[str]], style: str, width: int | None = None) -> str:
+    """A table of cells as aligned text or as Markdown; the first row is the header.
+
+    Args:
+        table: its rows, all of one length.
+        style: text or markdown.
+        width: columns that text may take; names of lines are broken at blanks where the table is wider.
+    """
     table = [[printable(cell) for cell in row] for row in table]
+    if style == "text" and width is not None:
+        table = _narrowed(table, width)
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     lines = []
     for number, row in enumerate(table):
@@ -204,6 +213,23 @@ def render(table: list[list[str]], style: str) -> str:
             rule = ["-" * width for width in widths]
             lines.append(f"| {' | '.join(rule)} |" if style == "markdown" else "  ".join(rule))
     return "\n".join(lines)
+
+
+LEAST = 16
+"""Characters that names of lines keep, however narrow a table is to be."""
+
+
+def _narrowed(table: list[list[str]], width: int) -> list[list[str]]:
+    """The table with names broken over several lines, so that it fits into `width` columns if it can."""
+    others = sum(2 + max(len(row[column]) for row in table) for column in range(1, len(table[0])))
+    room = max(LEAST, width - others)
+    narrow = []
+    for row in table:
+        first, *more = textwrap.wrap(
+            row[0], room, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
+        ) or [""]
+        narrow += [[first, *row[1:]], *([part, *[""] * (len(row) - 1)] for part in more)]
+    return narrow
 
 
 def leakage_lines(evaluations: Sequence[Evaluation]) -> list[str]:

@@ -324,6 +324,18 @@ def test_tables_render_as_text_and_markdown():
     assert render(table, "markdown") == "| a      | b |\n| ------ | - |\n| longer | 1 |"
 
 
+def test_long_names_are_broken_where_a_table_is_too_wide():
+    """Words stay whole; figures keep their columns, and Markdown its lines."""
+    name = "grad-cam mobilenet_v1 features.pointwise_13"
+    table = [["method", "bas"], [name, "71.5 (65-77)"], ["cam", "-"]]
+    assert render(table, "text", 50).splitlines()[2:] == [
+        "grad-cam mobilenet_v1    71.5 (65-77)", "  features.pointwise_13", "cam                      -"
+    ]  # fmt: skip
+    assert render(table, "text", 80) == render(table, "text")
+    assert render(table, "markdown", 50) == render(table, "markdown")
+    assert max(map(len, render(table, "text", 10).splitlines())) == len("  features.pointwise_13") + 2 + 12
+
+
 def test_boxes_that_leave_many_images_are_said(tmp_path, source, capsys):
     """Corners 30 20 70 50 read as a corner and sides, 30 20 100 70, leave the 80 x 60 pixels; one of six is enough."""
     boxes = source.root / "bounding_boxes.txt"
