@@ -2,7 +2,7 @@
 # Sets up what is missing, shows five photographs under the methods that need no training, then trains CAM and the four
 # methods on the embedded data, scores them under every protocol and writes a page about them. Stages that are done are
 # skipped; an interrupted one goes on.
-#   ./run_demo.sh                                      an hour or more on two cores, after the set-up
+#   ./run_demo.sh                                      forty minutes to an hour and a half on two cores, after the set-up
 #   ./run_demo.sh --quick                              fewer images, steps and crops, BAS left out: ten minutes, worse numbers
 #   ./run_demo.sh --seeds 3                            trains every method three times; tables have mean, spread and interval
 #   ./run_demo.sh --data cub --root CUB_200_2011 --classes 10    the same on a data set of yours
