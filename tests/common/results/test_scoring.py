@@ -1,5 +1,6 @@
 import pickle
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from common.datasets import DataSource, Sample
 from common.datasets.masks import object_and_ignore, same_proportions
 from common.evaluate import Evaluate
 from common.measuring.geometry import Frame
-from common.measuring.metrics import LocalizationEvaluator
+from common.measuring.metrics import LocalizationEvaluator, score_boxes
 from common.measuring.pixel_metrics import PixelEvaluator
 from common.measuring.protocols import GRCAM, SPOL, WSOLEVAL_V1
+from common.results import scoring
 from common.results.annotations import with_sizes
 from common.results.audit import judge
 from common.results.evaluation import evaluate
@@ -123,6 +125,63 @@ def test_pixels_are_measured_where_there_is_a_mask(tmp_path, source, images, mas
     assert (pixels and pixels.images) == measured
     if not masks:
         assert pixels.left_out == {"no mask": 1}
+
+
+class Swept:
+    """In place of `Sweep`, which numba compiles; `test_sweep.py` holds that both give the same scores."""
+
+    made: ClassVar[list[tuple]] = []
+
+    def __init__(self, localization_map, protocols):
+        self.made.append(tuple(protocols))
+        self.map = localization_map
+
+    def scores(self, protocol, frame, truth):
+        return score_boxes(protocol, protocol.extractor.boxes(self.map, protocol.sweep), frame, truth)
+
+
+@pytest.mark.parametrize(("least", "maps", "swept"), [(6, True, 6), (7, True, 0), (6, False, 0)])
+def test_maps_are_swept_where_there_are_enough_of_them(tmp_path, source, monkeypatch, least, maps, swept):
+    """One sweep an image for all protocols, and the same results as without."""
+    protocols = (GRCAM, WSOLEVAL_V1)
+    run = Predictions.open(runs.write(tmp_path / "run", source, misses=2, maps=maps))
+    expected, _ = score(run, source.load(), protocols)
+    monkeypatch.setattr(Swept, "made", [])
+    monkeypatch.setattr(scoring, "Sweep", Swept)
+    monkeypatch.setattr(scoring, "is_worth_it", lambda count: count >= least)
+    found, _ = score(run, source.load(), protocols)
+    assert Swept.made == [protocols] * swept
+    for name in expected:
+        np.testing.assert_array_equal(found[name].gt_known, expected[name].gt_known)
+        assert found[name].seen == expected[name].seen == 6
+
+
+@pytest.mark.parametrize(("maps", "masks"), [(True, False), (False, True), (False, False)])
+def test_where_pixels_cannot_be_measured_nothing_is_said_of_them(tmp_path, source, capsys, maps, masks):
+    run = Predictions.open(runs.write(tmp_path / "run", source, maps=maps))
+    dataset = source.load()
+    if not masks:
+        dataset = replace(dataset, samples=tuple(replace(sample, masks=()) for sample in dataset))
+    assert score(run, dataset, (GRCAM,))[1] is None
+    assert "no pixel metrics" not in capsys.readouterr().err
+
+
+def test_why_there_are_no_pixel_metrics_is_said_by_reason(tmp_path, source, capsys):
+    """Three images have no mask, two an empty file, one a mask of other proportions."""
+    run = Predictions.open(runs.write(tmp_path / "run", source))
+    dataset = source.load()
+    paths = [sample.masks[0] for sample in dataset]
+    dataset = replace(dataset, samples=tuple(
+        replace(sample, masks=()) if number < 3 else sample for number, sample in enumerate(dataset)
+    ))  # fmt: skip
+    for path in paths[3:5]:
+        path.write_bytes(b"")
+    Image.new("L", (60, 80), 255).save(paths[5])
+    assert score(run, dataset, (GRCAM,))[1] is None
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"note: {run.directory}: no pixel metrics: no mask holds an object pixel, so there is no recall to speak of; "
+        "3 images: no mask; 2 images: mask: the file is empty; 1 image: the mask has other proportions than its image"
+    )
 
 
 def test_masks_of_no_use_are_counted_and_stop_no_box(tmp_path, source, capsys):
