@@ -13,7 +13,9 @@ from common.measuring.geometry import (
     clip_one_sided,
     clip_one_sided_to_pixels,
     frame_kinds,
+    map_in_frame,
     round_half_even,
+    seen_kind,
     truncate,
     truncate_product,
 )
@@ -213,3 +215,29 @@ def test_frames_that_are_refused(names, least, message):
     with pytest.raises(UserError) as raised:
         frame_kinds(names, least)
     assert str(raised.value) == message
+
+
+def test_a_map_is_brought_to_a_frame():
+    """By hand: bilinear halves of [0, 1]; of a map of the whole image the crop alone; the map's own type."""
+    halves = np.array([[0.0, 1.0], [0.0, 1.0]], np.float32)
+    squashed = map_in_frame(halves, Frame.squash((9, 5), 4), "frame")
+    assert squashed.tolist() == [[0, 0.25, 0.75, 1]] * 4
+    assert squashed.dtype == np.float32
+    cropped = Frame.centre_crop((9, 5), 8, 4)
+    assert map_in_frame(halves, cropped, "frame").tolist() == [[0, 0.25, 0.75, 1]] * 4
+    whole = np.arange(64.0).reshape(8, 8)
+    found = map_in_frame(whole, cropped, "image")
+    assert found.tolist() == whole[2:6, 2:6].tolist()
+    assert found.dtype == np.float64
+
+
+def test_a_map_that_lies_on_its_side_is_refused():
+    with pytest.raises(ValueError, match="^5 x 9 for an image of 9 x 5: transposed$"):
+        map_in_frame(np.zeros((9, 5)), Frame.squash((9, 5), 4), "image")
+    for shape in ((5, 9), (9, 9)):  # (height, width)
+        assert map_in_frame(np.zeros(shape), Frame.squash(shape[::-1], 4), "image").shape == (4, 4)
+
+
+def test_what_a_network_of_another_side_sees():
+    assert seen_kind("resize 256 crop 224", 96) == "resize 110 crop 96"
+    assert seen_kind("resize 224", 128) == "resize 128"
