@@ -11,8 +11,8 @@ class Command:
     Attributes:
         name: in tables.
         module: what `python -m` is told.
-        arguments: `{cub}` is the data set, `{ref}` the folder of the undisturbed runs, where each command's own folder has
-            its name; everything is written to the current folder.
+        arguments: `{cub}` is the data set, `{voc}` that of the segmentation, `{ref}` the folder of the undisturbed runs,
+            where each command's own folder has its name; everything is written to the current folder.
         framework: torch or tensorflow; which server forks it.
         whole: files that are either absent or as the undisturbed run left them, at any moment.
         workers: it has other processes.
@@ -27,13 +27,16 @@ class Command:
     workers: bool = False
     needs: tuple[str, ...] = ()
 
-    def argv(self, cub: Path, ref: Path) -> list[str]:
-        return [word.format(cub=cub, ref=ref) for word in self.arguments.split()]
+    def argv(self, **folders: Path) -> list[str]:
+        return [word.format(**folders) for word in self.arguments.split()]
 
 
 CUB = "--data.name cub --data.root {cub}"
 SPOL = "--data.name cub --datapath {cub}"
 SPOL_TRAIN = f"{SPOL} --data.split train --out out --resize 72 --crop 64 --epochs 3 --batch_size 6 --no-pretrained " \
+    "--runtime.device cpu --runtime.workers 2 --runtime.save-every 1"  # fmt: skip
+VOC = "--data.name voc --data.root {voc}"
+SEG_TRAIN = "--out out --backbone mobilenet_v1 --pretrained none --epochs 2 --batch-size 3 --crop 80 " \
     "--runtime.device cpu --runtime.workers 2 --runtime.save-every 1"  # fmt: skip
 GRCAM_FILES = "--classify-save-path class.txt --bounding-box-save-path boxes/"
 GRCAM_REF = "--classify-save-path {ref}/grcam-maps/class.txt --bounding-box-save-path {ref}/grcam-maps/boxes/"
@@ -95,6 +98,28 @@ COMMANDS = [
     Command("grcam-revise", "grcam.revise_bbox",
             f"{CUB} {GRCAM_REF} --pseudo-bounding-box-save-path {{ref}}/grcam-pseudo/pseudo.txt --out out --json errors.json",
             whole=("errors.json",), needs=("grcam-maps", "grcam-pseudo")),
+    Command("seg-cam-train", "bas.segmentation.train", f"cam {VOC} --data.split train {SEG_TRAIN}",
+            whole=("out/final.pth",), workers=True),
+    Command("seg-bas-train", "bas.segmentation.train", f"bas {VOC} --data.split train {SEG_TRAIN}",
+            whole=("out/final.pth",), workers=True),
+    Command("seg-maps", "bas.segmentation.maps",
+            f"{VOC} --data.split train --bas {{ref}}/seg-bas-train/out/final.pth --cam {{ref}}/seg-cam-train/out/final.pth "
+            "--scales 1 0.5 --out out --device cpu",
+            workers=True, needs=("seg-bas-train", "seg-cam-train")),
+    Command("seg-labels", "bas.segmentation.ir_labels", "--maps {ref}/seg-maps/out --out out --crf none --workers 2",
+            workers=True, needs=("seg-maps",)),
+    Command("seg-irn-train", "bas.segmentation.train", f"irn --labels {{ref}}/seg-labels/out {SEG_TRAIN}",
+            whole=("out/final.pth",), workers=True, needs=("seg-labels",)),
+    Command("seg-masks", "bas.segmentation.masks",
+            "--maps {ref}/seg-maps/out --irn {ref}/seg-irn-train/out/final.pth --out out --split train --pad 64 --device cpu",
+            workers=True, needs=("seg-maps", "seg-irn-train")),
+    Command("layers", "common.pytorch.maps.localize",
+            f"{CUB} --checkpoint {{ref}}/cam-train/out/final.pth --methods cam dgl --layers 0 1 --out out --device cpu "
+            "--batch-size 2",
+            workers=True, needs=("cam-train",)),
+    Command("label", "wsol.command",
+            "label {cub}/images --checkpoint {ref}/cam-train/out/final.pth --format coco --out out --device cpu",
+            workers=True, needs=("cam-train",)),
     Command("evaluate", "common.evaluate", "{ref}/cam-localize/out/crop {ref}/cam-localize/out/squash --json rows.json",
             whole=("rows.json",), workers=True, needs=("cam-localize",)),
     Command("export", "common.export", "{ref}/cam-localize/out/crop --out out --protocols bas spol",

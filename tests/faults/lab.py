@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests import small_cub
+from tests import scenes, small_cub
 from tests.faults.commands import COMMANDS, Command
 from tests.faults.processes import members, send, title
 
@@ -87,6 +87,7 @@ class Lab:
     def __init__(self, folder: Path, mount: bool = True):
         self.folder = folder.resolve()
         self.cub = small_cub.make(self.folder / "CUB", train=4, test=3)
+        self.voc = scenes.write(self.folder / "VOC")
         self.ref = self.folder / "undisturbed"
         # A path of its own: a loader's processes open sockets below it, whose names may have some 100 characters.
         self._scratch = tempfile.TemporaryDirectory(prefix="faults-")
@@ -105,8 +106,8 @@ class Lab:
 
     def begin(self, command: Command, cwd: Path, log: Path, limit: int | None = None) -> int:
         return self.server(command.framework).begin(
-            module=command.module, argv=command.argv(self.cub, self.ref), cwd=str(cwd), scratch=str(self.scratch), log=str(log),
-            limit=limit,
+            module=command.module, argv=command.argv(cub=self.cub, voc=self.voc, ref=self.ref), cwd=str(cwd),
+            scratch=str(self.scratch), log=str(log), limit=limit,
         )  # fmt: skip
 
     def end(self, command: Command, pid: int) -> int:
