@@ -46,7 +46,9 @@ def read(path: Path) -> Any:
             warnings.simplefilter("ignore")  # of pickles of another protocol, which are then refused
             return torch.load(_in_protocol_2(path), map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UserError("no such checkpoint", where=path) from error
+        raise UserError(
+            "no such checkpoint", where=path, do="name the file that a training wrote, final.pth"
+        ) from error
     except pickle.UnpicklingError as error:
         if not _begins_as_pickle(path):
             raise UserError("not a checkpoint", where=path, expected="what torch.save writes",
@@ -60,7 +62,8 @@ def read(path: Path) -> Any:
             do="don't load it; if you trust it, save its state_dict() alone on another machine",
         ) from error
     except Exception as error:  # torch's reader of tensors and plain values fails in many ways on a damaged file
-        raise UserError(f"not a readable checkpoint ({_reason(error)})", where=path) from error
+        raise UserError(f"not a readable checkpoint ({_reason(error)})", where=path,
+                        do="name the file that a training wrote, or fetch it again") from error  # fmt: skip
 
 
 def _check_pickles(path: Path) -> None:

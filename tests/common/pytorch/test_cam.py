@@ -303,7 +303,8 @@ def test_the_commands(root, tmp_path):
     assert (tmp_path / "out/crop/manifest.json").is_file()
     gone = ["--checkpoint", tmp_path / "gone.pth", "--out", tmp_path / "out2"]
     done = commands.run("common.pytorch.cam", "localize", *data, *gone)
-    assert (done.returncode, done.stderr) == (2, f"error: {tmp_path / 'gone.pth'}: no such checkpoint\n")
+    said = f"error: {tmp_path / 'gone.pth'}: no such checkpoint. Name the file that a training wrote, final.pth.\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 @pytest.mark.slow
