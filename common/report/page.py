@@ -292,9 +292,14 @@ def _class_table(runs: Sequence[JudgedRun]) -> list[list[str]]:
     for label, name in enumerate(names):
         if not counts[label]:
             continue
-        cells = ["-" if np.isnan(column[label]) else f"{column[label]:.1f}" for column in columns]
+        cells = [_class_cell(hits[label], counted[label], counts[label]) for hits, counted in columns]
         table.append([name, str(counts[label]), *cells])
     return table
+
+
+def _class_cell(hits: int, counted: int, images: int) -> str:
+    """Percent of a class's counted images that are hits, and how many these are where a run counts not all."""
+    return "-" if not counted else f"{100 * hits / counted:.1f}{f' of {counted}' if counted < images else ''}"
 
 
 def _measured_at(run: JudgedRun) -> str:
@@ -305,13 +310,12 @@ def _measured_at(run: JudgedRun) -> str:
 
 
 def _class_hits(run: JudgedRun, classes: int) -> np.ndarray:
-    """(classes,) percent of hits, NaN for a class without a counted image."""
-    at, hits, counted = run.measure.start, np.zeros(classes), np.zeros(classes)
+    """(2, classes) int: how many images of each class are hits, and how many are counted."""
+    at, found = run.measure.start, np.zeros((2, classes), np.int64)
     for image_id, judged in run.judged.items():
         label = run.evaluation.samples[image_id].label
-        hits[label] += judged.hit[at]
-        counted[label] += judged.counted[at]
-    return np.divide(100.0 * hits, counted, out=np.full(classes, np.nan), where=counted > 0)
+        found[:, label] += judged.hit[at], judged.counted[at]
+    return found
 
 
 def main() -> None:

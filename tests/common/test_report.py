@@ -191,6 +191,20 @@ def test_classes_without_an_image_have_no_line(tmp_path):
     ]
 
 
+def test_a_class_says_how_many_of_its_images_a_run_counts(tmp_path):
+    """Of the two images of class a one was skipped, and the other is missed."""
+    (source,) = folders(tmp_path / "data", one=["a", "b"]).values()
+    run = runs.write(tmp_path / "run", source, misses=2)
+    lines = (run / LINES).read_text().splitlines()
+    lines[0] = json.dumps({"image_id": json.loads(lines[0])["image_id"], "skipped": "gone"})
+    (run / LINES).write_text("".join(f"{line}\n" for line in lines))
+    html = build(Report((run,), protocols=("wsoleval-v1",), resamples=0, workers=1))
+    table = html.split('data-name="GT-known by class"')[1]
+    assert re.findall(r"<th scope=.row.>(\w+)</th><td>(\d+)</td><td>([^<]+)</td>", table)[:2] == [
+        ("a", "2", "0.0 of 1"), ("b", "2", "100.0")
+    ]  # fmt: skip
+
+
 def test_the_words_of_a_protocol_stand_alone():
     """Sections of the page are read on their own, in any order."""
     used = {word for protocol in PROTOCOLS.values() for word in (
