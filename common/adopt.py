@@ -23,7 +23,7 @@ anew since are taken in with --overwrite; the same command without it says so.
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -99,7 +99,8 @@ def adopt(options: Adopt) -> None:
         raise UserError("the folder holds maps of its own", where=maps, do="choose another --out")
     since = _last_written(options.out)
     writer = PredictionsWriter(options.out, header, options.overwrite)
-    greatest = 255 if _exceed_one(options.maps, dataset) else 1
+    whole = dataset if options.data.shard is None else replace(options.data, shard=None).load()
+    greatest = 255 if _exceed_one(options.maps, whole) else 1
     _refuse_changed(options, dataset, writer, since, greatest)
     named: dict[str, list[str]] = {}
     odd = _Odd()

@@ -67,6 +67,19 @@ def test_maps_in_double_precision_stay_so(source, tmp_path):
         np.testing.assert_array_equal(whole.map(one), merged.map(other))
 
 
+def test_dark_maps_of_8_bits_are_dark_in_every_shard(source, tmp_path):
+    """Of the first shard none exceeds 1, which alone would be a mask."""
+    for number, sample in enumerate(source.load()):
+        path = tmp_path / "maps" / f"{sample.image_id}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, np.full((224, 224), 200 if number % 2 else 1, np.uint8))
+    for number in (1, 2):
+        adopt(Adopt(tmp_path / "maps", replace(source, shard=f"{number}/2"), tmp_path / str(number), "theirs"))
+    for number, value in ((1, 1), (2, 200)):
+        part = Predictions.open(tmp_path / str(number))
+        assert part.map(part.entries[0]).max() == np.float32(value) / np.float32(255)
+
+
 @pytest.mark.slow
 def test_merged_is_what_one_machine_writes(source, parts, tmp_path):
     whole = runs.write(tmp_path / "whole", source)
