@@ -17,6 +17,7 @@ from common.measuring.geometry import SIDE
 from common.pytorch import checkpoints
 from common.pytorch.localization import trained_side
 from common.runs.provenance import training_of
+from common.system.archives import put_arrays
 from common.system.errors import UserError, run_command
 from common.system.files import write_atomically, write_text
 from common.system.options import parse
@@ -81,7 +82,7 @@ def convert(options: FromCam) -> Path:
     arrays = to_tf_slim(state)
     side = trained_side(config).get("input_size", SIDE)
     converted.write(options.out, Converted(classes.names_of(config), side, training_of(config)))
-    write_atomically(options.out, lambda file: np.savez(file, **arrays))
+    write_atomically(options.out, lambda file: put_arrays(file, arrays))
     if record := trained.place(options.checkpoint):
         write_text(options.out.with_name(f"{options.out.name}.{trained.FILE}"), record.read_text(encoding="utf-8"))
     print(f"{len(arrays)} arrays, {len(config['class_names'])} classes: {options.out}")

@@ -24,6 +24,7 @@ from common.measuring.arrays import Array, Bytes, Floats, Integers
 from common.runs.reader import need_all, need_directory
 from common.runs.record import LINES, MAPS, MASKS, read_lines, shorten
 from common.runs.writer import PredictionsWriter
+from common.system.archives import put_arrays
 from common.system.errors import UserError, inside
 from common.system.files import need_file, writing
 
@@ -47,7 +48,7 @@ class SegmentationWriter(PredictionsWriter):
         """Write one image's class maps (K, h, w) and (K, H, W), float32 or float16, and its line."""
         arrays = {"keys": np.array(sample.labels, np.int64), "cam": strided, "high_res": high}
         self._write(sample, map_file(self.directory, sample.image_id), high.shape[:0:-1],
-                    lambda file: np.savez(file, **arrays))  # fmt: skip
+                    lambda file: put_arrays(file, arrays))  # fmt: skip
 
     def write_mask(self, sample: Sample, labels: Integers) -> None:
         """Write one image's label map (H, W), and its line."""

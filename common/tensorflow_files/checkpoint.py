@@ -14,6 +14,7 @@ import numpy as np
 from google.protobuf import text_format
 
 from common.datasets.sample import MAX_CLASSES
+from common.system.archives import put_arrays
 from common.system.errors import UserError
 from common.system.files import need_file, sha256, write_atomically
 from common.system.wording import number_of, some
@@ -289,6 +290,5 @@ def _numbers(checkpoint: Checkpoint, name: str) -> np.ndarray:
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays as tensorpack's `.npz`, whole or not at all."""
-    write_atomically(
-        path, lambda file: np.savez(file, **{name.replace(":0", ""): value for name, value in arrays.items()})
-    )
+    named = {name.replace(":0", ""): value for name, value in arrays.items()}
+    write_atomically(path, lambda file: put_arrays(file, named))

@@ -33,6 +33,20 @@ def test_a_backbones_own_row_outranks_the_general_one():
         assert found == [0.1, 0.3, 0.2]
 
 
+def test_titles_name_the_measure_and_its_year():
+    assert {name: protocol.title for name, protocol in PROTOCOLS.items()} == {
+        "bas": "BAS 2022", "bas-extension": "BAS 2023", "spol": "SPOL 2021", "grcam": "GRCAM 2022", "dgl": "DGL 2020",
+        "adl": "ADL 2019", "wsoleval-v1": "MaxBoxAcc 2020", "wsoleval-v2": "MaxBoxAccV2 2022",
+    }  # fmt: skip
+
+
+def test_images_are_left_out_by_the_end_of_their_names():
+    protocol = replace(BAS, left_out=("b/1.jpg", "2.jpg"))
+    left_out = [protocol.leaves_out(name) for name in ("a/b/1.jpg", "c/2.jpg", "b/1.jpg.png", "a/1.jpg")]
+    assert left_out == [True, True, False, False]
+    assert not BAS.leaves_out("a/1.jpg")
+
+
 def test_grcams_thresholds_give_its_recorded_grey_levels():
     assert [int(threshold * 255) for threshold in GRCAM.sweep] == [38, 35, 33, 30, 28, 25, 22, 20, 17]
 
