@@ -13,7 +13,7 @@ MOST_CURVES = 6
 
 WIDTH, LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 360, 34, 24, 316, 168
 LEGEND = PLOT_HEIGHT + 42
-"""From the top of the plot down to the legend's first line, below the axis and its name."""
+"""Pixels from the top of the plot down to the legend's first line, below the axis and its name."""
 LONG = 56
 """Characters that fit into a line of a chart; longer ones are squeezed into it."""
 SQUEEZED = f' textLength="{PLOT_WIDTH - 12}" lengthAdjust="spacingAndGlyphs"'

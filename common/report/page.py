@@ -75,7 +75,7 @@ WORDS = {
 }
 """Meanings of a protocol's identifiers, for the page."""
 IN_A_SELECT = {"resize 224": "the whole image", "resize 256 crop 224": "the image's centre"}
-"""What a frame shows the network, in the few words that a select holds."""
+"""Part of an image that a frame shows the network, in the few words that a select holds."""
 
 TEMPLATES = Path(__file__).parent / "templates"
 
