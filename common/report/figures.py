@@ -16,6 +16,8 @@ LEGEND = PLOT_HEIGHT + 42
 """Pixels from the top of the plot down to the legend's first line, below the axis and its name."""
 LONG = 56
 """Characters that fit into a line of a chart; longer ones are squeezed into it."""
+LONG_TITLE = 42
+"""The same for its title, which is larger."""
 SQUEEZED = f' textLength="{PLOT_WIDTH - 12}" lengthAdjust="spacingAndGlyphs"'
 
 
@@ -62,7 +64,7 @@ def chart(
     The script finds the plot's geometry in its data attributes, to read values off under the pointer; `data` adds some.
     """
     span = 1.0 if max(float(curve.x.max()) for curve in curves) > 0.3 else 0.2
-    parts = [_text("name", LEFT, 15, title), *_axes(span, across)]
+    parts = [_title(title), *_axes(span, across)]
     parts += [_line("flat", [_at(0, y, span), _at(span, y, span)], tip=f"{label} {y:.1f}") for label, y in flat]
     for number, curve in enumerate(curves):
         parts += _curve(curve, number, span)
@@ -134,6 +136,10 @@ def _line(kind: str, points: Sequence[tuple[float, float]], colour: str = "", ti
     return f'<polyline class="{kind}"{stroke} points="{path}"><title>{html.escape(tip)}</title></polyline>'
 
 
+def _title(title: str) -> str:
+    return _text("name", LEFT, 15, title, SQUEEZED if len(title) > LONG_TITLE else "")
+
+
 def _text(kind: str, x: float, y: float, words: str, extra: str = "") -> str:
     return f'<text class="{kind}" x="{x}" y="{y}"{extra}>{html.escape(words)}</text>'
 
@@ -163,7 +169,7 @@ LINE = 26
 def whiskers(title: str, rows: Sequence[Whisker]) -> str:
     """An SVG with a line for each figure: its name, and below it a dot with the interval as whiskers, from 0 to 100."""
     bottom = TOP + LINE * len(rows)
-    parts = [_text("name", LEFT, 15, title)]
+    parts = [_title(title)]
     for percent in range(0, 101, 25):
         x = _across(percent)
         parts.append(_stroke("grid", x, TOP, x, bottom))

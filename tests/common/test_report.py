@@ -421,6 +421,8 @@ def test_long_names_stay_within_a_chart():
     x = np.array([0.0, 0.5, 1.0])
     drawn = figures.chart("bas", [figures.Curve(name, number, x, 90 * x) for number, name in enumerate(names)])
     assert drawn.count('textLength="304"') == 1
+    title = "MaxBoxAcc 2020: images with this IoU or more"
+    assert figures.chart(title, [figures.Curve("cam", 0, x, 90 * x)]).count('textLength="304"') == 1
 
 
 def test_a_chart_names_its_axis_and_an_interval_has_its_runs_colour():
