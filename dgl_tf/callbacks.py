@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from common.system.errors import UserError
 from common.system.files import write_text
-from common.system.progress import bar
+from common.system.progress import Epoch, bar, say
 from dgl_tf import records, weights
 from dgl_tf.sessions import tf as _  # noqa: F401, before tensorpack, which asks TensorFlow's mode when it is imported
 
@@ -70,13 +70,14 @@ def saving(folder: Path) -> Iterator[None]:
 
 
 class Progress(Callback):
-    """A progress bar over the whole training, and a stop where the loss is no longer finite."""
+    """A progress bar over the whole training, a line an epoch, and a stop where the loss is no longer finite."""
 
     _chief_only = True
 
-    def __init__(self, epochs: int, folder: Path):
-        self.epochs, self.folder = epochs, folder
+    def __init__(self, epochs: int, folder: Path, batch_size: int):
+        self.epochs, self.folder, self.batch_size = epochs, folder, batch_size
         self.bar: Any = None
+        self.passed = Epoch()
 
     def _setup_graph(self) -> None:
         self.fetches = [self.trainer.tower_func.towers.training()[0].get_tensor("xentropy-loss:0")]
@@ -86,6 +87,9 @@ class Progress(Callback):
         done = (self.trainer.loop.starting_epoch - 1) * steps
         self.bar = bar(total=self.epochs * steps, initial=done, unit="step", desc="training")
 
+    def _before_epoch(self) -> None:
+        self.passed = Epoch()
+
     def _before_run(self, _context: Any) -> tf.train.SessionRunArgs:
         return tf.train.SessionRunArgs(self.fetches)
 
@@ -94,8 +98,13 @@ class Progress(Callback):
         if not np.isfinite(loss):
             raise UserError(f"the loss is {loss} at step {self.global_step}", where=self.folder,
                             do="lower --base-lr or raise --warmup-steps, and start in another --out")  # fmt: skip
+        self.passed.add({"loss": loss}, self.batch_size)
         self.bar.update()
         self.bar.set_postfix(epoch=self.epoch_num, loss=f"{loss:.3f}", refresh=False)
+
+    def _trigger_epoch(self) -> None:
+        told = self.passed.told((self.epochs - self.epoch_num) * self.trainer.steps_per_epoch)
+        say(self.bar, f"epoch {self.epoch_num} of {self.epochs}: {told}")
 
     def _after_train(self) -> None:
         if self.bar is not None:  # a stop may come before the first step

@@ -23,7 +23,7 @@ from common.runs.record import apart
 from common.system.errors import UserError
 from common.system.files import write_json, write_text, writing
 from common.system.locks import hold, release
-from common.system.progress import bar
+from common.system.progress import Epoch, bar, say
 
 FINAL = "final.pth"
 
@@ -117,6 +117,7 @@ def fit(
         model.train()
         while epoch < epochs:
             loader.batch_sampler.epoch, loader.batch_sampler.first_batch = epoch, batch
+            passed = Epoch()
             for item in loader:
                 if isinstance(item, UserError):
                     raise item
@@ -130,6 +131,7 @@ def fit(
                 after_step(step, values)
                 if log is not None:
                     log.add(step, epoch, values)
+                passed.add(values, len(item[0]) * distributed.world_size())
                 progress.update()
                 shown = {name: f"{value:.3f}" for name, value in values.items() if np.isfinite(value)}
                 progress.set_postfix(epoch=epoch + 1, **shown, refresh=False)
@@ -137,6 +139,8 @@ def fit(
                 if runtime.save_every and (step + 1) % runtime.save_every == 0 and batch < batches:
                     save(epoch, batch)
             epoch, batch = epoch + 1, 0
+            if main:
+                say(progress, f"epoch {epoch} of {epochs}: {passed.told((epochs - epoch) * batches)}")
             save(epoch, batch)
             after_epoch(epoch)
             model.train()

@@ -1,6 +1,8 @@
-"""Progress bars with an estimate, that don't fill a log file."""
+"""Progress bars with an estimate that don't fill a log file, and the line at the end of an epoch."""
 
+import math
 import sys
+import time
 from collections.abc import Iterable
 
 from tqdm import tqdm
@@ -21,3 +23,35 @@ def bar(
         iterable, total=total, desc=desc, unit=unit, initial=initial, dynamic_ncols=True, mininterval=interval,
         maxinterval=2 * interval, disable=disable,
     )  # fmt: skip
+
+
+def say(bar: tqdm, line: str) -> None:
+    """Print a line to stdout above a bar, at once where stdout is a file too."""
+    bar.write(line)
+    sys.stdout.flush()
+
+
+class Epoch:
+    """Mean losses of an epoch and its speed, for the line at its end."""
+
+    def __init__(self) -> None:
+        self._began, self._images = time.monotonic(), 0
+        self._values: list[dict[str, float]] = []
+
+    def add(self, values: dict[str, float], images: int) -> None:
+        """Count a step's losses, and the images of all processes."""
+        self._values.append(values)
+        self._images += images
+
+    def told(self, steps_left: int) -> str:
+        """The line, without what is no number; the time left is that of `steps_left` steps as long as this epoch's."""
+        if not self._values:
+            return "no step"
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        shown = []
+        for name in self._values[0]:
+            known = [value for values in self._values if math.isfinite(value := values.get(name, math.nan))]
+            shown += [f"{name} {sum(known) / len(known):.3f}"] if known else []
+        left = seconds * steps_left / len(self._values)
+        time_left = "" if not steps_left else f", {left / 60:.0f} min left" if left >= 90 else f", {left:.0f} s left"
+        return f"{', '.join(shown)}; {self._images / seconds:.1f} images/s{time_left}"

@@ -239,6 +239,7 @@ def test_script_trains(whole, tmp_path):
          "32", "--workers", "1", "--threads", "1", "--out", out], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert re.search(r"^epoch 1 of 1: loss \d+\.\d{3}; \d+\.\d images/s$", done.stdout, re.MULTILINE)
     assert f"trained: {out}/final.npz" in done.stdout
     done = subprocess.run([script], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -76,6 +76,18 @@ def test_a_figure_that_is_not_a_number_is_never_shown(root, tmp_path, capsys):
     assert [(line["unknown"], line["known"]) for line in log] == [(None, 0.5)] * 3
 
 
+def test_every_epoch_has_a_line(root, tmp_path, capsys):
+    train(root, tmp_path / "run", epochs=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        values = [each["loss"] for each in log if each["epoch"] == number]
+        assert f"loss {sum(values) / len(values):.3f}" in line
+        assert "images/s" in line
+        assert ("left" in line) == (number == 0)
+
+
 class KilledError(Exception):
     pass
 
