@@ -3,6 +3,7 @@
 import math
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable
 
 from tqdm import tqdm
@@ -35,23 +36,24 @@ class Epoch:
     """Mean losses of an epoch and its speed, for the line at its end."""
 
     def __init__(self) -> None:
-        self._began, self._images = time.monotonic(), 0
-        self._values: list[dict[str, float]] = []
+        self._began, self._images, self._steps = time.monotonic(), 0, 0
+        self._sums: dict[str, float] = {}
+        self._counts: Counter[str] = Counter()
 
     def add(self, values: dict[str, float], images: int) -> None:
         """Count a step's losses, and the images of all processes."""
-        self._values.append(values)
-        self._images += images
+        self._steps, self._images = self._steps + 1, self._images + images
+        for name, value in values.items():
+            if math.isfinite(value):
+                self._sums[name] = self._sums.get(name, 0.0) + value
+                self._counts[name] += 1
 
     def told(self, steps_left: int) -> str:
         """The line, without what is no number; the time left is that of `steps_left` steps as long as this epoch's."""
-        if not self._values:
+        if not self._steps:
             return "no step"
         seconds = max(time.monotonic() - self._began, 1e-9)
-        shown = []
-        for name in self._values[0]:
-            known = [value for values in self._values if math.isfinite(value := values.get(name, math.nan))]
-            shown += [f"{name} {sum(known) / len(known):.3f}"] if known else []
-        left = seconds * steps_left / len(self._values)
+        shown = ", ".join(f"{name} {total / self._counts[name]:.3f}" for name, total in self._sums.items())
+        left = seconds * steps_left / self._steps
         time_left = "" if not steps_left else f", {left / 60:.0f} min left" if left >= 90 else f", {left:.0f} s left"
-        return f"{', '.join(shown)}; {self._images / seconds:.1f} images/s{time_left}"
+        return f"{shown}; {self._images / seconds:.1f} images/s{time_left}"
