@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up what is missing, then runs the tests in two processes.
 #   ./run_tests.sh              every test
-#   ./run_tests.sh --quick      without those marked slow: a minute on two cores, to be run after every change
+#   ./run_tests.sh --quick      without those marked slow: one to two minutes on two cores, to be run after every change
 # Other arguments go to pytest: ./run_tests.sh tests/common -k frame; ./run_tests.sh -n 0 --pdb tests/bas
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from common.system.errors import UserError
 from common.system.files import write_text
-from common.system.progress import Epoch, bar, say
+from common.system.progress import Epoch, above, bar
 from dgl_tf import records, weights
 from dgl_tf.sessions import tf as _  # noqa: F401, before tensorpack, which asks TensorFlow's mode when it is imported
 
@@ -104,7 +104,7 @@ class Progress(Callback):
 
     def _trigger_epoch(self) -> None:
         told = self.passed.told((self.epochs - self.epoch_num) * self.trainer.steps_per_epoch)
-        say(self.bar, f"epoch {self.epoch_num} of {self.epochs}: {told}")
+        above(self.bar, f"epoch {self.epoch_num} of {self.epochs}: {told}")
 
     def _after_train(self) -> None:
         if self.bar is not None:  # a stop may come before the first step

@@ -280,7 +280,7 @@ def _callbacks(options: Resolved, model: Classifier, validation: Dataset | None,
         *_validation(options, validation, tower_batch),
         Saver(max_to_keep=2, keep_checkpoint_every_n_hours=1000, checkpoint_dir=str(options.out)),
         ScheduledHyperParamSetter("learning_rate", schedule(options.base_lr, options.drops)),
-        Progress(options.epochs, options.out, options.batch_size),
+        Progress(options.epochs, options.out, tower_batch * options.towers),
         Final(model, options.epochs, options.out),
     ]
 

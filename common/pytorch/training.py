@@ -23,7 +23,7 @@ from common.runs.record import apart
 from common.system.errors import UserError
 from common.system.files import write_json, write_text, writing
 from common.system.locks import hold, release
-from common.system.progress import Epoch, bar, say
+from common.system.progress import Epoch, above, bar
 
 FINAL = "final.pth"
 
@@ -140,7 +140,7 @@ def fit(
                     save(epoch, batch)
             epoch, batch = epoch + 1, 0
             if main:
-                say(progress, f"epoch {epoch} of {epochs}: {passed.told((epochs - epoch) * batches)}")
+                above(progress, f"epoch {epoch} of {epochs}: {passed.told((epochs - epoch) * batches)}")
             save(epoch, batch)
             after_epoch(epoch)
             model.train()

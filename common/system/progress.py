@@ -26,7 +26,7 @@ def bar(
     )  # fmt: skip
 
 
-def say(bar: tqdm, line: str) -> None:
+def above(bar: tqdm, line: str) -> None:
     """Print a line to stdout above a bar, at once where stdout is a file too."""
     bar.write(line)
     sys.stdout.flush()
