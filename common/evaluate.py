@@ -33,6 +33,7 @@ from common.results.segmentation_scoring import evaluate_segmentation
 from common.results.segmentation_tables import as_json, class_table, corloc_lines, summary_table, threshold_table
 from common.results.segmentation_tables import left_out_lines as segmentation_left_out
 from common.results.tables import (
+    beside_in_short,
     beside_protocols,
     in_full,
     in_short,
@@ -104,12 +105,13 @@ def _what_was_scored(evaluations: Sequence[Evaluation], full: bool) -> list[str]
 
 def _tables(evaluations: Sequence[Evaluation], baselines: Sequence[Row], options: Evaluate) -> list[list[list[str]]]:
     """Tables that are printed: in short one table a frame, and pixels where there are masks; in full everything."""
-    beside = without_thresholds(evaluations, options.resampling)
     scored = any(evaluation.rows for evaluation in evaluations)
     if options.full:
+        beside = without_thresholds(evaluations, options.resampling)
         return [beside, *([side_by_side(evaluations, baselines), in_full(evaluations, baselines)] if scored else [])]
     pixels = any(evaluation.pixels is not None for evaluation in evaluations)
-    return [*(in_short(evaluations, baselines) if scored else []), *([beside] if pixels or not scored else [])]
+    beside = [beside_in_short(evaluations, options.resampling)] if pixels or not scored else []
+    return [*(in_short(evaluations, baselines) if scored else []), *beside]
 
 
 def _print_segmentation(options: Evaluate) -> None:

@@ -149,6 +149,19 @@ def without_thresholds(
     return table
 
 
+def beside_in_short(evaluations: Sequence[Evaluation], how: Resampling) -> list[list[str]]:
+    """What `without_thresholds` has, in fewer columns: by runs' names, without Top-5, and to a tenth."""
+    kinds = {frame: short for short, frame in FRAMES.items()}
+    table = [["classes and pixels", "frame", "Top-1 class", "PxAP", "pIoU", "mean IoU"]]
+    for evaluation in evaluations:
+        found = beside_protocols(evaluation, how)
+        found.pop("classification_top5")
+        cells = ["-" if each is None else f"{figure(each[0], 1)}{between(each[1], 0)}" for each in found.values()]
+        frame = evaluation.predictions.manifest["frame"]
+        table.append([evaluation.label, kinds.get(frame, frame), *cells])
+    return table
+
+
 def ranking(comparison: Comparison) -> list[list[str]]:
     """The methods under one protocol, best first; a line runs beside those that can't be told apart."""
     stretches = comparison.alike()

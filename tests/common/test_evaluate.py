@@ -14,7 +14,8 @@ from common.datasets.layouts import wsoleval
 from common.evaluate import Evaluate
 from common.measuring.protocols import PROTOCOLS
 from common.results.evaluation import evaluate
-from common.results.tables import in_full, in_short, left_out_lines, render, side_by_side
+from common.results.intervals import Resampling
+from common.results.tables import beside_in_short, in_full, in_short, left_out_lines, render, side_by_side
 from common.system.errors import UserError
 from tests import commands, fill, runs, small_cub
 
@@ -369,7 +370,12 @@ def test_the_short_tables_hold_a_line_a_run_and_fit_a_terminal(both):
     assert [line[:2] for line in squash[1:]][-1] == ["cam mobilenet_v1", "oracle"]  # no threshold was released there
     rows = {(row.protocol, row.source): row for row in evaluations[0].rows}
     assert crop[-1][2].startswith(f"{rows['bas', 'released'].gt_known:.1f} (")
-    assert max(map(len, render(crop, "text").splitlines())) <= 100
+    beside = beside_in_short(evaluations, Resampling(50))
+    assert [line[:2] for line in beside[1:]] == [["cam mobilenet_v1", "crop"], ["cam mobilenet_v1", "squash"]]
+    assert beside[1][2].startswith("100.0 (")
+    assert [line[4].split(" ")[0] for line in beside[1:]] == [f"{each.pixels.piou:.1f}" for each in evaluations]
+    for table in (crop, squash, beside):
+        assert max(map(len, render(table, "text").splitlines())) <= 100
 
 
 def command(*arguments):
