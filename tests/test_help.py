@@ -149,7 +149,6 @@ def test_texts_are_found(tmp_path):
     assert list(texts(file)) == [(1, "A."), (3, "Of B."), (5, "C."), (7, "D.")]
 
 
-@pytest.mark.slow
 def test_first_sentences_stand_alone():
     """Verb first or a noun phrase: "SGD momentum (Nesterov).", not "Of SGD, Nesterov."; `--help` shows them so."""
     hanging = [f"{path.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"

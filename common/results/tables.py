@@ -150,7 +150,7 @@ def without_thresholds(
 
 
 def beside_in_short(evaluations: Sequence[Evaluation], how: Resampling) -> list[list[str]]:
-    """What `without_thresholds` has, in fewer columns: by runs' names, without Top-5, and to a tenth."""
+    """Make the table of `without_thresholds` in fewer columns: by runs' names, without Top-5, and to a tenth."""
     kinds = {frame: short for short, frame in FRAMES.items()}
     table = [["classes and pixels", "frame", "Top-1 class", "PxAP", "pIoU", "mean IoU"]]
     for evaluation in evaluations:
