@@ -43,6 +43,14 @@ is_311() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info[:2] !
 # The lines below `- pip:` in the file, as pip's own requirements.
 requirements() { sed -n 's/^      - //p' "$file" | sed "s#^-c #-c $here/#"; }
 
+# Runs pip without its lines on what is there already. A terminal gets them too, because pip draws live bars only there.
+without_satisfied() {
+  if [ -t 1 ]; then "$@"; return; fi
+  "$@" | while IFS= read -r line || [ -n "$line" ]; do
+    case "$line" in "Requirement already satisfied"*) ;; *) printf '%s\n' "$line" ;; esac
+  done
+}
+
 tool=
 for candidate in conda mamba micromamba; do
   if command -v "$candidate" >/dev/null; then tool=$candidate; break; fi
@@ -93,7 +101,8 @@ case "$tool" in
     ;;
   *)
     [ -x "$prefix/bin/pip" ] || "$tool" -m venv --clear "$prefix"
-    "$prefix/bin/python" -m pip install --disable-pip-version-check --no-input --requirement <(requirements)
+    without_satisfied "$prefix/bin/python" -m pip install --disable-pip-version-check --no-input \
+      --requirement <(requirements)
     ;;
 esac
 # The project itself, editable, so that `wsol` and `import wsol` work from any folder.
@@ -101,8 +110,8 @@ if [ -f "$root/pyproject.toml" ]; then
   if [ "$tool" = uv ]; then
     uv pip install --python "$prefix/bin/python" --no-deps --no-build-isolation --editable "$root"
   else
-    "$prefix/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps --no-build-isolation \
-      --editable "$root"
+    without_satisfied "$prefix/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps \
+      --no-build-isolation --editable "$root"
   fi
 fi
 echo "$asked" >"$stamp"

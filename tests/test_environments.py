@@ -183,6 +183,30 @@ chmod +x "$last/bin/python";; esac
     assert not any("tensorflow" in line for line in installed)
 
 
+@pytest.mark.parametrize("status", [0, 1])
+def test_what_pip_finds_installed_is_not_said(machine, status):
+    """Downloads and errors are, and a pip that fails ends the script."""
+    (machine / "pyproject.toml").touch()
+    said = ["Requirement already satisfied: numpy==1 in here", "Downloading torch (700 MB)", "  bar"]
+    lines = "; ".join(f"echo '{line}'" for line in said)
+    stand_in(machine, "python3.11", f"""
+case "$1 $2" in "-m venv") for last; do :; done; mkdir -p "$last/bin"
+cat >"$last/bin/python" <<'END'
+#!/bin/bash
+for a; do [ -r "$a" ] && [ ! -d "$a" ] && cat "$a" >{machine}/installed; done
+{lines}; echo 'ERROR: no room' >&2; printf 'half a line'; exit {status}
+END
+chmod +x "$last/bin/python";; esac
+""")  # fmt: skip
+    done = create(machine, "bas")
+    assert done.returncode == status
+    assert done.stdout.splitlines()[1:4] == ["Downloading torch (700 MB)", "  bar", "half a line"]
+    assert "already satisfied" not in done.stdout
+    assert "ERROR: no room" in done.stderr
+    assert f"torch=={pins()['torch']}" in (machine / "installed").read_text()
+    assert ("is ready" in done.stdout) == (status == 0)
+
+
 def test_then_uv(machine):
     stand_in(machine, "python3.11", "exit 1")  # no venv in it
     stand_in(machine, "uv", f'case "$1" in venv) for last; do :; done; mkdir -p "$last/bin"; '
