@@ -1,5 +1,6 @@
 """Results as tables of cells, and tables as text."""
 
+import itertools
 import math
 import textwrap
 from collections.abc import Sequence
@@ -212,16 +213,18 @@ def render(table: list[list[str]], style: str, width: int | None = None) -> str:
     Args:
         table: its rows, all of one length.
         style: text or markdown.
-        width: columns that text may take; names of lines are broken at blanks where the table is wider.
+        width: columns that text may take; cells are broken at blanks where the table is wider, names of lines first.
     """
     table = [[printable(cell) for cell in row] for row in table]
+    rows = [[row] for row in table]
     if style == "text" and width is not None:
-        table = _narrowed(table, width)
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+        rows = _narrowed(table, width)
+    widths = [max(len(line[column]) for row in rows for line in row) for column in range(len(table[0]))]
     lines = []
-    for number, row in enumerate(table):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        lines.append(f"| {' | '.join(cells)} |" if style == "markdown" else "  ".join(cells).rstrip())
+    for number, row in enumerate(rows):
+        for line in row:
+            cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+            lines.append(f"| {' | '.join(cells)} |" if style == "markdown" else "  ".join(cells).rstrip())
         if number == 0:
             rule = ["-" * width for width in widths]
             lines.append(f"| {' | '.join(rule)} |" if style == "markdown" else "  ".join(rule))
@@ -230,19 +233,44 @@ def render(table: list[list[str]], style: str, width: int | None = None) -> str:
 
 LEAST = 16
 """Characters that names of lines keep, however narrow a table is to be."""
+LEAST_OF_A_FIGURE = 8
+"""The same for other cells, such as `100.0 (61-100)`."""
 
 
-def _narrowed(table: list[list[str]], width: int) -> list[list[str]]:
-    """The table with names broken over several lines, so that it fits into `width` columns if it can."""
-    others = sum(2 + max(len(row[column]) for row in table) for column in range(1, len(table[0])))
-    room = max(LEAST, width - others)
+def _narrowed(table: list[list[str]], width: int) -> list[list[list[str]]]:
+    """Lines of each row, whose cells are broken so that the table fits into `width` columns if it can.
+
+    Cells behind the names stay whole where names of `LEAST` characters leave room for them, and where nothing helps.
+    """
+    least = max([LEAST, *(len(part) for row in table for part in _broken(row[0], LEAST))])
+    longest = max((len(cell) for row in table for cell in row[1:]), default=0)
+    for room in range(longest, LEAST_OF_A_FIGURE - 1, -1):
+        if least + _taken(cells := _all_broken(table, room)) <= width:
+            break
+    else:
+        cells = _all_broken(table, longest)
+    names = max(LEAST, width - _taken(cells))
     narrow = []
-    for row in table:
-        first, *more = textwrap.wrap(
-            row[0], room, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
-        ) or [""]
-        narrow += [[first, *row[1:]], *([part, *[""] * (len(row) - 1)] for part in more)]
+    for row, others in zip(table, cells, strict=True):
+        parts = [_broken(row[0], names), *others]
+        narrow.append([list(line) for line in itertools.zip_longest(*parts, fillvalue="")])
     return narrow
+
+
+def _all_broken(table: list[list[str]], room: int) -> list[list[list[str]]]:
+    """Lines of every cell behind the names."""
+    return [[_broken(cell, room) for cell in row[1:]] for row in table]
+
+
+def _taken(cells: list[list[list[str]]]) -> int:
+    """Columns that the cells behind the names take, with the blanks before each."""
+    return sum(2 + max(len(line) for row in cells for line in row[column]) for column in range(len(cells[0])))
+
+
+def _broken(cell: str, room: int) -> list[str]:
+    if len(cell) <= room:
+        return [cell]
+    return textwrap.wrap(cell, room, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False) or [""]
 
 
 def leakage_lines(evaluations: Sequence[Evaluation]) -> list[str]:
