@@ -88,10 +88,10 @@ class Results:
         manifests = [Predictions.open(Path(run["run"])).manifest for run in found["runs"]]
         accuracies: dict[str, list[float]] = {}
         for run, manifest in zip(found["runs"], manifests, strict=True):
-            if manifest["frame"] == PROTOCOLS["bas"].frame and run["classification_top1"] is not None:
-                accuracies.setdefault(manifest["method"], []).append(run["classification_top1"])
-        trainings = [manifest["checkpoint"].get("training") or {} for manifest in manifests]
-        commits = {str(process["git_commit"])[:7] for manifest in manifests for process in manifest["processes"]}
+            if manifest.frame == PROTOCOLS["bas"].frame and run["classification_top1"] is not None:
+                accuracies.setdefault(manifest.method, []).append(run["classification_top1"])
+        trainings = [manifest.training for manifest in manifests]
+        commits = {str(process["git_commit"])[:7] for manifest in manifests for process in manifest.processes}
         seeds = {training["seed"] for training in trainings if "seed" in training}
         images = max(row["images"] for row in found["rows"])
         records = [read_json(path)["options"] for path in sorted(folder.glob(f"seed-*/**/{TRAINING}"))]

@@ -158,7 +158,7 @@ def made(demo: Path, name: str) -> tuple[bytes, str]:
     """
     picture = PICTURES[name]
     runs, held = found(demo, picture.runs), found(demo, picture.held)
-    processes = [process for run in runs for process in Predictions.open(run).manifest["processes"]]
+    processes = [process for run in runs for process in Predictions.open(run).manifest.processes]
     commits = sorted({_short(str(process["git_commit"])) for process in processes})
     said = f"Drawn by `python -m benchmarks.readme --demo {os.path.relpath(demo)}`; its runs are of commit "
     return picture.make(demo, runs, held, picture.ids), f"{said}{', '.join(commits)}."

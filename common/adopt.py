@@ -36,8 +36,9 @@ from common.measuring.geometry import FRAMES, LARGEST_INPUT, Frame
 from common.pictures.images import ImageError, is_turned
 from common.runs.foreign_maps import need_map, take
 from common.runs.localizing import Box, need_threshold
+from common.runs.manifest import MANIFEST
 from common.runs.reader import Predictions, open_map
-from common.runs.record import LINES, MANIFEST, MAPS, Prediction, map_path
+from common.runs.record import LINES, MAPS, Prediction, map_path
 from common.runs.writer import PredictionsWriter, finish
 from common.system.errors import UserError, inside, printable, run_command, say
 from common.system.files import read_json, writing

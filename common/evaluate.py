@@ -92,7 +92,7 @@ def _what_was_scored(evaluations: Sequence[Evaluation], full: bool) -> list[str]
     """A line for each data set and split, with its predictions directories, or their number where they do not fit."""
     lines: dict[str, list[str]] = {}
     for evaluation in evaluations:
-        dataset, source = evaluation.dataset, evaluation.predictions.manifest["data"]
+        dataset, source = evaluation.dataset, evaluation.predictions.manifest.data
         what = f"{dataset.name} {dataset.split}, {len(dataset)} images, {len(dataset.class_names)} classes"
         lines.setdefault(f"{what} ({source['root']})", []).append(str(evaluation.predictions.directory))
     told = []

@@ -55,10 +55,10 @@ def merge(options: Merge) -> Path:
     dataset = source.load()
     _check(parts, dataset)
     data = source.described(dataset)
-    data["trained_images"] = trained.joined(part.manifest["data"].get("trained_images") for part in parts)
-    data["training_steps"] = parts[0].manifest["data"].get("training_steps")
+    data["trained_images"] = trained.joined(part.manifest.trained_images for part in parts)
+    data["training_steps"] = parts[0].manifest.data.get("training_steps")
     header = {**_shared(parts[0]), "data": data}
-    processes = [process for part in parts for process in part.manifest.get("processes", [])]
+    processes = [process for part in parts for process in part.manifest.processes]
     writer = PredictionsWriter(options.out, header, options.overwrite, processes)
     for part in parts:
         writer.changed.update(_changed(part))
@@ -104,8 +104,7 @@ def _shared(part: Predictions) -> dict[str, Any]:
 
 def _changed(part: Predictions) -> dict[str, int]:
     """Number of a part's maps by what was changed in them when they were taken in."""
-    counts = part.manifest.get("counts")
-    changed = counts.get("changed") if isinstance(counts, dict) else None
+    changed = part.manifest.counts.get("changed")
     return {what: count for what, count in changed.items() if type(count) is int} if isinstance(changed, dict) else {}
 
 
@@ -123,7 +122,7 @@ def _check(parts: list[Predictions], dataset: Dataset) -> None:
             raise UserError(f"the parts are of different runs: {', '.join(differing)} differ", where=part.directory,
                             expected=f"the same as in {first.directory}")  # fmt: skip
         share = dataset.shard(number, count)
-        if share.fingerprint() != part.manifest["data"].get("fingerprint"):
+        if share.fingerprint() != part.manifest.fingerprint:
             raise UserError("the data set's annotations are not those that were predicted on", where=part.directory)
         present = {entry.image_id for entry in part.entries} | part.skipped.keys()
         absent = [sample.image_id for sample in share if sample.image_id not in present]

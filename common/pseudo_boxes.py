@@ -65,7 +65,7 @@ def make(options: PseudoBoxes) -> dict[str, np.ndarray]:
         raise UserError("the predictions have no maps", where=options.run, do="localize again with maps saved")
     else:
         boxes = _searched(predictions, _samples(options, predictions))
-    pseudo.write(options.out, boxes, (predictions.manifest.get("data") or {}).get("fingerprint"))
+    pseudo.write(options.out, boxes, predictions.manifest.fingerprint)
     print(f"{len(boxes)} pseudo boxes of {len(predictions.entries)} images: {options.out}")
     return boxes
 

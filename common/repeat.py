@@ -20,9 +20,9 @@ import numpy as np
 import tyro
 
 from common.datasets import DESCRIBED, PLACES, DataSource
+from common.runs.manifest import MANIFEST
 from common.runs.provenance import PROCESSES, TRAINING
 from common.runs.reader import Predictions
-from common.runs.record import MANIFEST
 from common.system.errors import UserError, run_command
 from common.system.files import holds_files, read_json
 from common.system.options import parse

@@ -271,11 +271,11 @@ def _known_classes(job: Job) -> dict[str, Prediction] | None:
     if options.classes_from is None:
         return None
     stored = Predictions.open(options.classes_from)
-    same = stored.manifest["checkpoint"].get("sha256") == job.checkpoint.fingerprint()
-    if not same or stored.manifest["data"].get("fingerprint") != dataset.fingerprint():
+    same = stored.manifest.sha256 == job.checkpoint.fingerprint()
+    if not same or stored.manifest.fingerprint != dataset.fingerprint():
         raise UserError("classifications of another checkpoint or of other data", where=options.classes_from)
-    if stored.manifest["classifier"].get("crops") != options.crops:
-        raise UserError(f"classified with {stored.manifest['classifier'].get('crops')} crops",
+    if (crops := stored.manifest.classifier.get("crops")) != options.crops:
+        raise UserError(f"classified with {crops} crops",
                         where=options.classes_from, expected=f"--crops {options.crops}")  # fmt: skip
     missing = len(dataset) - len(stored.entries) - len(stored.skipped)
     if missing:

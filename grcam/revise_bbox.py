@@ -21,8 +21,9 @@ from common.measuring.boxes import aligned_iou, from_x0x1y0y1
 from common.measuring.geometry import GROUND_TRUTH_RULES, Frame
 from common.measuring.protocols import GRCAM
 from common.results.scoring import without_boxes
+from common.runs.manifest import MANIFEST
 from common.runs.reader import Places, Predictions
-from common.runs.record import MANIFEST, Prediction
+from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter, finish, skipped_lines
 from common.system.errors import UserError, run_command, say
 from common.system.files import read_json, sha256, write_json

@@ -144,11 +144,10 @@ def read(path: Path) -> Verdicts:
         if any(entry.top5 is None for entry in predictions.entries):
             raise UserError("predictions without a classifier", where=path)
         found = {entry.image_id: Verdict(entry.top5, entry.top5_scores) for entry in predictions.entries if entry.top5}
-        classifier = predictions.manifest.get("classifier") or {}
+        classifier = predictions.manifest.classifier
         name, crops = classifier.get("name", "unknown"), classifier.get("crops")
         labels = {entry.image_id: entry.label for entry in predictions.entries}
-        said = (predictions.manifest.get("data") or {}).get("trained_images")
-        return Verdicts(found, name, crops, labels, predictions.skipped, said)
+        return Verdicts(found, name, crops, labels, predictions.skipped, predictions.manifest.trained_images)
     if path.suffix == ".npy":
         return Verdicts(read_npy(path), "top1top5.npy")
     return _read_json(path)

@@ -154,7 +154,7 @@ def make_ir_labels(options: MakeIrLabels) -> Path:
     header = {
         **{name: predictions.manifest[name] for name in ("method", "architecture", "data", "classes", "checkpoint")},
         "kind": "ir-labels",
-        "options": {"maps": predictions.manifest["options"], "crf": options.crf, "foreground": options.foreground,
+        "options": {"maps": predictions.manifest.options, "crf": options.crf, "foreground": options.foreground,
                     "background": options.background},
     }  # fmt: skip
     writer = SegmentationWriter(options.out, header, options.overwrite)

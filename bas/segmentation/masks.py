@@ -120,19 +120,19 @@ def make_masks(options: MakeMasks) -> Path:
     predictions = SegmentationPredictions.open(options.maps)
     if predictions.kind != "maps":
         raise UserError(f"these are {predictions.kind}", where=options.maps, expected="class maps")
-    dataset, data = predictions.dataset(options.root), predictions.manifest["data"]
+    dataset, data = predictions.dataset(options.root), predictions.manifest.data
     if options.split is not None and options.split != dataset.split:
         source, dataset = predictions.other_split(options.split, options.root)
         data = source.described(dataset)
-    of_maps = predictions.manifest["data"].get("trained_images")
-    data = {**data, "trained_images": trained.joined([of_maps, trained.compared(dataset, [options.irn])])}
+    of_both = [predictions.manifest.trained_images, trained.compared(dataset, [options.irn])]
+    data = {**data, "trained_images": trained.joined(of_both)}
     device = pick_device(options.device)
     loaded = weights.load_irn(options.irn)
     header = {
         **{name: predictions.manifest[name] for name in ("method", "architecture", "classes", "checkpoint")},
         "kind": "masks",
         "data": data,
-        "options": {"maps": predictions.manifest["options"], "irn": loaded.record, "pad": options.pad,
+        "options": {"maps": predictions.manifest.options, "irn": loaded.record, "pad": options.pad,
                     **{name: getattr(options.walk, name) for name in Walk.__dataclass_fields__}},
     }  # fmt: skip
     writer = SegmentationWriter(options.out, header, options.overwrite)

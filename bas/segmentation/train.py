@@ -197,7 +197,7 @@ def _train_irn(options: TrainIrn, device: torch.device) -> Path:
     if labels.kind != "ir-labels":
         raise UserError(f"these are {labels.kind}", where=options.labels, expected="IR labels")
     samples = {sample.image_id: sample for sample in labels.dataset(options.root)}
-    own = str(labels.manifest["data"].get("split"))
+    own = str(labels.manifest.split)
     mean_split = options.mean_split or ("train" if own == "train_aug" else own)
     source, measured = labels.other_split(mean_split, options.root)
     entries = labels.entries
@@ -208,8 +208,8 @@ def _train_irn(options: TrainIrn, device: torch.device) -> Path:
     network = IrnNetwork(options.backbone)
     if options.pretrained == "imagenet":
         weights.start_from_imagenet(network.trunk)
-    extra = {"mean_over": source.identity(measured), "labels": labels.manifest["options"]}
-    config = _config(options, recipe, "irn", labels.class_names, labels.manifest["data"], extra)
+    extra = {"mean_over": source.identity(measured), "labels": labels.manifest.options}
+    config = _config(options, recipe, "irn", labels.class_names, labels.manifest.data, extra)
     schedule = poly([recipe.lr, recipe.lr * recipe.head_factor], decay_steps(recipe, len(images)) or 1)
 
     def after_epoch(epoch: int) -> None:

@@ -180,9 +180,9 @@ def _of_what(splits: list[Split]) -> list[str]:
     lines = []
     for split in splits:
         name, predictions = split.dataset.split, split.predictions
-        if (predictions.manifest.get("options") or {}).get("map_class") == "predicted":
+        if predictions.manifest.options.get("map_class") == "predicted":
             lines += _of_other_classes(name, predictions.entries)
-        if shard := predictions.manifest["data"].get("shard"):
+        if shard := predictions.manifest.shard:
             lines.append(f"{name}: the part {shard} of the split alone; common.merge puts parts together")
     return [printable(line) for line in lines]
 
@@ -211,7 +211,7 @@ def manifest(predictions: Predictions) -> dict[str, Any]:
     leak, stored = leakage.of(predictions), predictions.manifest
     return {
         "predictions": str(predictions.directory), "method": predictions.title, "checkpoint": stored.get("checkpoint"),
-        "data": {name: stored["data"].get(name) for name in ("name", "split", "fingerprint")},
+        "data": {name: stored.data.get(name) for name in ("name", "split", "fingerprint")},
         "leakage": leak.text, "trained_on": list(leak.images), "chosen_on": list(leak.chosen),
     }  # fmt: skip
 

@@ -19,11 +19,11 @@ from common.pytorch import checkpoints, distributed
 from common.pytorch.data import TrainingLoader
 from common.pytorch.runtime import Runtime, precision, training_layout
 from common.runs.provenance import TRAINING, note_process
-from common.runs.record import apart
 from common.system.errors import UserError
 from common.system.files import write_json, write_text, writing
 from common.system.locks import hold, release
 from common.system.progress import Epoch, above, bar
+from common.system.wording import apart
 
 FINAL = "final.pth"
 

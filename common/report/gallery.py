@@ -246,7 +246,7 @@ def _run_fields(run: JudgedRun) -> dict:
     return {
         "name": run.evaluation.label,
         "directory": str(run.evaluation.predictions.directory),
-        "frame": manifest["frame"],
+        "frame": manifest.frame,
         "protocol": run.measure.protocol.name if run.measure.protocol else None,
         "thresholds": [round(threshold, 4) for threshold in run.measure.thresholds],
         "start": run.measure.start,

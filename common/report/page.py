@@ -199,27 +199,25 @@ def _published(evaluations: Sequence[Evaluation], declared: str) -> list[list[st
 def _runs_table(table: list[list[str]], evaluations: Sequence[Evaluation]) -> list[list[str]]:
     """The table by the runs' names and frames, with for how many steps each network was trained; directories last."""
     head, *rows = table
-    named = [[each.label, each.predictions.manifest["frame"], *row[1:], _steps(each), row[0]]
+    named = [[each.label, each.predictions.manifest.frame, *row[1:], _steps(each), row[0]]
              for row, each in zip(rows, evaluations, strict=True)]  # fmt: skip
     return [["run", "frame", *head[1:], "training steps", "directory"], *named]
 
 
 def _steps(evaluation: Evaluation) -> str:
-    told = evaluation.predictions.manifest["data"].get("training_steps")
-    counts = [count for count in told if isinstance(count, int)] if isinstance(told, list) else []
+    counts = [count for count in evaluation.predictions.manifest.training_steps if isinstance(count, int)]
     return ", ".join(f"{count:,}" if count else "none" for count in counts) or "unknown"
 
 
 def _manifest_lines(evaluation: Evaluation) -> list[tuple[str, str]]:
     manifest = evaluation.predictions.manifest
-    process: dict[str, Any] = (manifest.get("processes") or [{}])[-1]
-    checkpoint = manifest.get("checkpoint") or {}
+    process = manifest.processes[-1] if manifest.processes else {}
     fields = {
         "method": evaluation.predictions.title,
-        "frame": manifest["frame"],
-        "checkpoint": f"{checkpoint.get('name')} sha256 {checkpoint.get('sha256')}",
+        "frame": manifest.frame,
+        "checkpoint": f"{manifest.checkpoint.get('name')} sha256 {manifest.sha256}",
         "classifier": f"{manifest.get('classifier')}",
-        "data": f"{manifest['data'].get('name')} {manifest['data'].get('split')} in {manifest['data'].get('root')}",
+        "data": f"{manifest.data.get('name')} {manifest.split} in {manifest.data.get('root')}",
         "counts": f"{manifest.get('counts')}",
         "options": f"{manifest.get('options')}",
         "versions": ", ".join(f"{name} {version}" for name, version in process.get("versions", {}).items()),

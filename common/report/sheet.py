@@ -76,7 +76,7 @@ def sheet(
     for evaluation in evaluations:
         pictures = _pictures(evaluation, picked, size, workers)
         name = np.full((WORDS, len(picked) * (width + GAP), 3), 255, np.uint8)
-        words = f"{evaluation.label}, {evaluation.predictions.manifest['frame']}"
+        words = f"{evaluation.label}, {evaluation.predictions.manifest.frame}"
         cv2.putText(name, words, (2, WORDS - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
         rows += [name, np.concatenate(pictures, axis=1)]
     return np.concatenate(rows, axis=0)

@@ -34,10 +34,10 @@ def _refuse_other_annotations(predictions: Predictions, dataset: Dataset, root: 
     """Refuse (`UserError`) annotations that are not those that were predicted on, and predictions that disagree."""
     directory = predictions.directory
     labels = {sample.image_id: sample.label for sample in dataset}
-    if dataset.fingerprint() != predictions.manifest["data"].get("fingerprint"):
+    if dataset.fingerprint() != predictions.manifest.fingerprint:
         gone = [image_id for image_id in predictions.skipped if image_id not in labels]
         lines = len(predictions.entries) + len(predictions.skipped)
-        if not gone or len(labels) != lines - len(gone) or not predictions.manifest.get("complete"):
+        if not gone or len(labels) != lines - len(gone) or not predictions.manifest.complete:
             raise UserError("the data set's annotations are not those that were predicted on", where=directory,
                             do=f"check {root}, or localize again")  # fmt: skip
         what = number_of(len(gone), "image that was", "images that were")

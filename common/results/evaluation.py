@@ -194,7 +194,7 @@ def held_out(options: EvaluationOptions) -> list[Evaluation]:
 
 def _not_measured(options: EvaluationOptions, measured_runs: Sequence[Evaluation]) -> list[str]:
     """A note for each protocol that was asked for and measures in a frame that no run has."""
-    frames = {measured.predictions.manifest["frame"] for measured in measured_runs}
+    frames = {measured.predictions.manifest.frame for measured in measured_runs}
     return [f"note: no run is in the frame {PROTOCOLS[name].frame!r} that the protocol {name} measures in"
             for name in options.protocols if PROTOCOLS[name].frame not in frames]  # fmt: skip
 
@@ -288,7 +288,7 @@ def _in_frame(predictions: Predictions, wanted: Sequence[Protocol]) -> list[Prot
     Raises:
         UserError: there is none.
     """
-    frame = predictions.manifest["frame"]
+    frame = predictions.manifest.frame
     if protocols := [protocol for protocol in wanted if protocol.frame == frame]:
         return protocols
     raise UserError(
@@ -312,10 +312,10 @@ def _with_pseudo(
     if strange := len(rough) + len(without) - len(dataset):
         say([f"note: {held.predictions.directory}: {strange} of {len(rough)} pseudo boxes are of no image of it"])
     of = [pseudo.fingerprint_of(path) for path in options.pseudo]
-    if None not in of and held.predictions.manifest["data"].get("fingerprint") not in of:
+    if None not in of and held.predictions.manifest.fingerprint not in of:
         say([f"note: {held.predictions.directory}: the pseudo boxes were made of other images, or of images with other "
              "annotations"])  # fmt: skip
     say(doubted(dataset, held.predictions.directory, "pseudo boxes"))
-    protocols = [protocol for protocol in wanted if protocol.frame == held.predictions.manifest["frame"]]
+    protocols = [protocol for protocol in wanted if protocol.frame == held.predictions.manifest.frame]
     results, _ = score(held.predictions, dataset, protocols, options.count_missing, options.workers)
     return replace(held, pseudo=results)

@@ -64,8 +64,7 @@ class Leakage:
 
 def of(predictions: Predictions | SegmentationPredictions) -> Leakage:
     """Read what the manifest of predictions says; unknown where it says nothing, as of other people's code."""
-    data = predictions.manifest.get("data") or {}
-    said = trained.joined([data.get("trained_images")])
+    said = trained.joined([predictions.manifest.trained_images])
     present = [entry.image_id for entry in predictions.entries]
     among = set(present) | predictions.skipped.keys()
     images, chosen = (tuple(image_id for image_id in said[key] if image_id in among) for key in ("images", "chosen"))

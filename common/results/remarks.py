@@ -25,7 +25,7 @@ def remarks(predictions: Predictions) -> list[str]:
 
 def _of_which_class(predictions: Predictions) -> list[str]:
     """Say so where maps are not of the true class, as GT-known has it."""
-    if (predictions.manifest.get("options") or {}).get("map_class") != "predicted":
+    if predictions.manifest.options.get("map_class") != "predicted":
         return []
     return ["maps and boxes are of the predicted class, in GT-known's figures too"]
 
@@ -39,7 +39,7 @@ def _of_which_numbers(predictions: Predictions) -> list[str]:
 
 def _of_which_part(predictions: Predictions) -> list[str]:
     """Say so where one machine's share of a split stands for the split."""
-    shard = predictions.manifest["data"].get("shard")
+    shard = predictions.manifest.shard
     if shard is None:
         return []
     return [f"figures are of the part {shard} of the split alone; common.merge puts parts together"]

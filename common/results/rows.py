@@ -93,7 +93,7 @@ def rows_of(
     if not predictions.has_maps:
         return [_row(predictions, label, result, np.zeros(criteria, int), "stored", how)]
     chosen: dict[str, Integers] = {}
-    fixed = result.protocol.fixed_threshold(known, predictions.manifest["architecture"])
+    fixed = result.protocol.fixed_threshold(known, predictions.manifest.architecture)
     if fixed is not None:
         chosen["released"] = result.nearest(fixed)
     for source, curve in held.items():
@@ -116,7 +116,7 @@ def _row(
         protocol=result.protocol.name,
         threshold=threshold,
         source=source,
-        classifier=_classifier(predictions.manifest.get("classifier") or {}),
+        classifier=_classifier(predictions.manifest.classifier),
         images=counted,
         left_out=_left_out(predictions, result, counted),
         top1=_known(values["top1"]),

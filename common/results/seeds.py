@@ -20,6 +20,7 @@ from common.results import leakage
 from common.results.evaluation import Evaluation
 from common.results.intervals import LEVEL, MEASURES, Interval, Resampling, draws, resampled
 from common.results.rows import Row, indices_of, row_of_images
+from common.runs.manifest import Manifest
 from common.system.errors import say
 from common.system.wording import number_of, some
 
@@ -45,13 +46,13 @@ def groups(evaluations: Sequence[Evaluation]) -> list[Group]:
     """
     found: dict[tuple[Any, str], list[Evaluation]] = {}
     for evaluation in evaluations:
-        if isinstance(_training(evaluation), dict):
-            frame = evaluation.predictions.manifest.get("frame")
-            found.setdefault((frame, _recipe(evaluation)), []).append(evaluation)
+        manifest = evaluation.predictions.manifest
+        if manifest.training:
+            found.setdefault((manifest.frame, _recipe(manifest)), []).append(evaluation)
     result = []
     for (_, recipe), each in found.items():
         by_steps: dict[str, list[Evaluation]] = {}
-        several = len({str(_training(one).get("seed")) for one in each}) < len(each)
+        several = len({_seed(one) for one in each}) < len(each)
         for one in each:
             by_steps.setdefault(f"{recipe} {_steps(one)}" if several else recipe, []).append(one)
         for key, alike in by_steps.items():
@@ -63,29 +64,24 @@ def groups(evaluations: Sequence[Evaluation]) -> list[Group]:
 def _one_of_each(alike: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
     members: dict[str, Evaluation] = {}
     for one in alike:
-        first = members.setdefault(str(_training(one).get("seed")), one)
-        if _sha256(first) != _sha256(one):
+        first = members.setdefault(_seed(one), one)
+        if first.predictions.manifest.sha256 != one.predictions.manifest.sha256:
             say([f"note: {first.predictions.directory} and {one.predictions.directory} are of one seed and recipe, and "
                  "of two checkpoints; means over seeds take the first"])  # fmt: skip
     return tuple(members.values())
 
 
-def _training(evaluation: Evaluation) -> Any:
-    return evaluation.predictions.manifest["checkpoint"].get("training")
-
-
-def _sha256(evaluation: Evaluation) -> Any:
-    return evaluation.predictions.manifest["checkpoint"].get("sha256")
+def _seed(evaluation: Evaluation) -> str:
+    return str(evaluation.predictions.manifest.training.get("seed"))
 
 
 def _steps(evaluation: Evaluation) -> str:
-    return json.dumps(evaluation.predictions.manifest["data"].get("training_steps"))
+    return json.dumps(evaluation.predictions.manifest.training_steps)
 
 
-def _recipe(evaluation: Evaluation) -> str:
-    manifest = evaluation.predictions.manifest
+def _recipe(manifest: Manifest) -> str:
     told = [manifest.get(name) for name in ("method", "architecture", "classifier", "options")]
-    return json.dumps([*told, _training(evaluation).get("recipe"), manifest["data"].get("fingerprint")], sort_keys=True)
+    return json.dumps([*told, manifest.training.get("recipe"), manifest.fingerprint], sort_keys=True)
 
 
 def seed_rows(evaluations: Sequence[Evaluation], how: Resampling) -> list[Row]:

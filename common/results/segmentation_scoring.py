@@ -166,7 +166,7 @@ def _evaluation(
                 say(_at_the_end(held.directory, evaluator.thresholds, on_held, sweep))
                 rows.append(SegmentationRow("validation", results[int(np.nanargmax(on_held))]))
         rows.append(SegmentationRow("oracle", results[best]))
-    split = split or str(predictions.manifest["data"].get("split"))
+    split = split or str(predictions.manifest.split)
     return SegmentationEvaluation(predictions, split, results, tuple(rows), left_out)
 
 
@@ -198,7 +198,7 @@ def score_segmentation(
     wanted = set(samples if split is None else (each.image_id for each in predictions.other_split(split, root)[1]))
     left_out = Counter(reason for image_id, reason in predictions.skipped.items() if image_id in wanted)
     if absent := len(wanted - samples.keys()):
-        left_out[f"not in the split {predictions.manifest['data'].get('split')} that the run is on"] += absent
+        left_out[f"not in the split {predictions.manifest.split} that the run is on"] += absent
     jobs = []
     for entry in predictions.entries:
         if entry.image_id not in wanted:

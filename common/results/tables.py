@@ -158,7 +158,7 @@ def beside_in_short(evaluations: Sequence[Evaluation], how: Resampling) -> list[
         found = beside_protocols(evaluation, how)
         found.pop("classification_top5")
         cells = ["-" if each is None else f"{figure(each[0], 1)}{between(each[1], 0)}" for each in found.values()]
-        frame = evaluation.predictions.manifest["frame"]
+        frame = evaluation.predictions.manifest.frame
         table.append([evaluation.label, kinds.get(frame, frame), *cells])
     return table
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
 from common.runs.reader import Predictions
-from common.runs.record import shorten
 from common.system.errors import say
+from common.system.wording import shorten
 
 _OF_NO_MAP = {"threshold", "maps", "classes"}
 """Options that leave a map as it is: of the stored box, of where maps are stored, of the classes' numbers."""
@@ -13,9 +13,9 @@ _OF_NO_MAP = {"threshold", "maps", "classes"}
 
 def same_model(one: Predictions, other: Predictions) -> bool:
     """Whether two directories are of one method, architecture, frame and checkpoint."""
-    names = ("method", "architecture", "frame")
-    same = all(one.manifest.get(name) == other.manifest.get(name) for name in names)
-    return same and one.manifest["checkpoint"].get("sha256") == other.manifest["checkpoint"].get("sha256")
+    manifests = one.manifest, other.manifest
+    first, second = ((each.method, each.architecture, each.frame, each.sha256) for each in manifests)
+    return first == second
 
 
 class HasPredictions(Protocol):
@@ -49,14 +49,13 @@ def held_of(run: Predictions, held: Sequence[Held]) -> Held | None:
 
 def _other_options(run: Predictions, held: Predictions) -> list[str]:
     """`gradient "true", not "released"` for each option of the maps that differs."""
-    theirs, ours = (_of_maps(each.manifest.get("options")) for each in (held, run))
+    theirs, ours = (_of_maps(each.manifest.options) for each in (held, run))
     names = sorted(theirs.keys() | ours.keys())
     return [f"{name} {shorten(theirs.get(name, 'off'))}, not {shorten(ours.get(name, 'off'))}"
             for name in names if theirs.get(name) != ours.get(name)]  # fmt: skip
 
 
-def _of_maps(options: Any) -> dict[str, Any]:
+def _of_maps(options: dict[str, Any]) -> dict[str, Any]:
     """Options that are set and make maps what they are; an older manifest may lack one that is off."""
-    told = options if isinstance(options, dict) else {}
-    return {name: value for name, value in told.items()
+    return {name: value for name, value in options.items()
             if name not in _OF_NO_MAP and value is not None and value is not False}  # fmt: skip

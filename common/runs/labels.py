@@ -6,9 +6,6 @@ from typing import Any
 
 from common.runs.reader import Predictions
 
-SAME_RUN = ("method", "architecture", "classifier")
-"""Entries of manifests that the frames of one run share; besides them its checkpoint and its images."""
-
 
 def group_frames(every: Sequence[Predictions]) -> list[int]:
     """Number the runs that directories belong to: one run's frames lie in one folder, and share a line of a table."""
@@ -29,15 +26,14 @@ def group_frames(every: Sequence[Predictions]) -> list[int]:
 
 def _joins(one: Predictions, members: Sequence[Predictions]) -> bool:
     """Whether a directory is the same run as `members`, in a frame that none of them has."""
-    new = one.manifest.get("frame") not in {member.manifest.get("frame") for member in members}
+    new = one.manifest.frame not in {member.manifest.frame for member in members}
     return new and _identity(one) == _identity(members[0])
 
 
 def _identity(one: Predictions) -> tuple[Any, ...]:
-    checkpoint = one.manifest.get("checkpoint") or {}
-    data = one.manifest.get("data") or {}
-    shared = tuple(one.manifest.get(name) for name in SAME_RUN)
-    return (*shared, checkpoint.get("sha256"), data.get("fingerprint"))
+    """Entries that the frames of one run share."""
+    told = one.manifest
+    return told.method, told.architecture, told.classifier, told.sha256, told.fingerprint
 
 
 def label(every: Sequence[Predictions]) -> list[str]:

@@ -4,30 +4,19 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from common.datasets import DESCRIBED, DataSource
+from common.datasets import DataSource
 from common.measuring.arrays import Array, Floats
 from common.measuring.extraction import check_map, widened
 from common.measuring.geometry import Frame
-from common.runs.record import (
-    FORMAT,
-    LINES,
-    MANIFEST,
-    MAPS,
-    Prediction,
-    check_fields,
-    lines_counted,
-    map_path,
-    parse,
-    read_lines,
-    shorten,
-)
+from common.runs.manifest import MANIFEST, Manifest
+from common.runs.record import LINES, MAPS, Prediction, map_path, parse, read_lines
 from common.system import architectures
 from common.system.errors import UserError, inside, say
 from common.system.files import need_file, read_json
+from common.system.wording import shorten
 
 CHUNK = 50
 """Images that a process scores at a time."""
@@ -127,7 +116,7 @@ def _option(name: str) -> str:
     return name.replace("_", "-")
 
 
-def need_directory(directory: Path, incomplete: bool = False) -> dict[str, Any]:
+def need_directory(directory: Path, incomplete: bool = False) -> Manifest:
     """The manifest of a predictions directory, of whatever task.
 
     Args:
@@ -138,21 +127,17 @@ def need_directory(directory: Path, incomplete: bool = False) -> dict[str, Any]:
         UserError: not a predictions directory, or not finished.
     """
     _need_manifest(directory)
-    manifest = read_json(directory / MANIFEST, do=NAME_ONE)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise UserError("not a manifest of predictions", where=directory / MANIFEST, expected=f'"format": {FORMAT}')
-    check_fields(manifest, directory / MANIFEST)
-    if not manifest.get("complete") and not incomplete:
+    manifest = Manifest.checked(read_json(directory / MANIFEST, do=NAME_ONE), directory / MANIFEST)
+    if not manifest.complete and not incomplete:
         raise UserError("the run that writes these predictions has not finished", where=directory,
                         do="run its command again, it continues where it ended")  # fmt: skip
     return manifest
 
 
-def need_all(directory: Path, manifest: dict[str, Any], lines: int) -> None:
+def need_all(directory: Path, manifest: Manifest, lines: int) -> None:
     """Refuse (`UserError`) a finished run of which lines are gone, as where a copy was cut off."""
-    written = lines_counted(manifest)
-    if manifest.get("complete") and written is not None and lines != written:
-        raise UserError(f"{lines} images", where=directory / LINES, expected=f"{written}, as manifest.json says",
+    if manifest.complete and manifest.lines not in (None, lines):
+        raise UserError(f"{lines} images", where=directory / LINES, expected=f"{manifest.lines}, as manifest.json says",
                         do="copy the folder again, or localize again, which goes on from there")  # fmt: skip
 
 
@@ -162,14 +147,14 @@ class Predictions:
 
     Attributes:
         directory: where it lies.
-        manifest: as parsed.
+        manifest: what the run says of itself.
         entries: one for each image that was localized, in the order written.
         skipped: image id to reason.
         has_maps: whether `maps/` is there.
     """
 
     directory: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     entries: tuple[Prediction, ...]
     skipped: dict[str, str]
     has_maps: bool
@@ -202,7 +187,7 @@ class Predictions:
                 entries.append(parse(record, directory / LINES, line))
                 if (kind := entries[-1].frame.kind) != manifest.get("frame", kind):
                     raise UserError(f"the frame is {kind!r}", where=directory / LINES, line=line,
-                                    expected=f"the manifest's {manifest['frame']!r}")  # fmt: skip
+                                    expected=f"the manifest's {manifest.frame!r}")  # fmt: skip
         need_all(directory, manifest, len(seen))
         return cls(directory, manifest, tuple(entries), skipped, (directory / MAPS).is_dir())
 
@@ -219,7 +204,7 @@ class Predictions:
     @property
     def title(self) -> str:
         """Method and architecture, as tables and plots name them."""
-        return f"{self.manifest['method']} {architectures.title(str(self.manifest['architecture']))}"
+        return f"{self.manifest.method} {architectures.title(self.manifest.architecture)}"
 
     @property
     def source(self) -> DataSource:
@@ -228,11 +213,7 @@ class Predictions:
         Raises:
             UserError: it doesn't, or not readably.
         """
-        data = self.manifest.get("data")
-        if not isinstance(data, dict):
-            raise UserError("the manifest does not say what was predicted on", where=self.directory)
-        fields = {name: value for name, value in data.items() if name not in DESCRIBED}
-        return DataSource.from_json(fields, self.directory)
+        return self.manifest.source(self.directory)
 
     def source_in(self, places: Places) -> DataSource:
         """`source`, with its files where they lie now.
@@ -259,8 +240,7 @@ class Predictions:
 
     def _place_then(self, path: Path | None) -> Path | None:
         """The file or folder that a relative path meant where the command was run, if it is there and another one."""
-        processes = self.manifest.get("processes")
-        command = processes[-1].get("command") if isinstance(processes, list) and processes else None
+        command = self.manifest.processes[-1].get("command") if self.manifest.processes else None
         folder = command.get("folder") if isinstance(command, dict) else None
         if path is None or path.is_absolute() or not isinstance(folder, str) or "\0" in folder:
             return None

@@ -7,7 +7,6 @@
 A run that is stopped continues after the last whole line. wsolevaluation reads `maps/` as it is.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,25 +19,11 @@ from common.measuring.arrays import Boxes
 from common.measuring.geometry import Frame
 from common.system.errors import UserError, inside
 from common.system.files import need_file, parse_json
+from common.system.wording import shorten
 
-MANIFEST, LINES, MAPS, MASKS = "manifest.json", "predictions.jsonl", "maps", "masks"
-FORMAT = 1
+LINES, MAPS, MASKS = "predictions.jsonl", "maps", "masks"
 LONGEST_LINE = 1_000_000
 """Characters; a line of ours has some 500."""
-_FIELDS = {
-    "method": str, "architecture": str, "data": dict, "checkpoint": dict, "classifier": dict | None, "frame": str,
-    "options": dict, "processes": list, "counts": dict,
-}  # fmt: skip
-"""Types of a manifest's entries, where they are there."""
-
-
-def lines_counted(manifest: dict[str, Any]) -> int | None:
-    """Number of lines that a manifest counts: images scored and skipped; None where it does not say."""
-    counts = manifest.get("counts")
-    told = counts if isinstance(counts, dict) else {}
-    skipped = told.get("skipped")
-    numbers = [told.get("scored"), *(skipped.values() if isinstance(skipped, dict) else [])]
-    return sum(numbers) if all(type(number) is int for number in numbers) else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,17 +97,6 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         raise UserError("the file is not UTF-8 text", where=path, line=undecodable_line(path)) from error
 
 
-def check_fields(manifest: dict[str, Any], where: Path) -> None:
-    """Refuse (`UserError`) a manifest whose entries are of another kind than ours."""
-    for name, kind in _FIELDS.items():
-        if name in manifest and not isinstance(manifest[name], kind):
-            raise UserError(
-                f"{name} is {shorten(manifest[name])}", where=where, expected=getattr(kind, "__name__", str(kind))
-            )
-    if not all(isinstance(process, dict) for process in manifest.get("processes", [])):
-        raise UserError(f"processes is {shorten(manifest['processes'])}", where=where, expected="a list of records")
-
-
 def parse(record: dict[str, Any], where: Path, line: int) -> Prediction:
     """One line as a `Prediction`; one that makes no sense is refused (`UserError`)."""
 
@@ -170,18 +144,3 @@ def _is_numbers(value: Any, length: int | None, kind: Any) -> bool:
 
 _LARGEST = 1e15
 """Bound of any number in a line; NaN and infinity are not below it."""
-
-
-def apart(stored: Any, value: Any) -> str:
-    """Two values as `A, not B`; of two records the entries that differ alone."""
-    if isinstance(stored, dict) and isinstance(value, dict):
-        differing = (key for key in stored.keys() | value.keys() if stored.get(key) != value.get(key))
-        keys = sorted(differing, key=str)
-        stored, value = ({key: each.get(key) for key in keys} for each in (stored, value))
-    return f"{shorten(stored)}, not {shorten(value)}"
-
-
-def shorten(value: Any) -> str:
-    """A value as JSON, cut to what a message can hold."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -18,15 +18,17 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from common.datasets import DESCRIBED, Dataset, DataSource, Sample
+from common.datasets import Dataset, DataSource, Sample
 from common.datasets.label_maps import read_label_map
 from common.measuring.arrays import Array, Bytes, Floats, Integers
+from common.runs.manifest import Manifest
 from common.runs.reader import need_all, need_directory
-from common.runs.record import LINES, MAPS, MASKS, read_lines, shorten
+from common.runs.record import LINES, MAPS, MASKS, read_lines
 from common.runs.writer import PredictionsWriter
 from common.system.archives import put_arrays
 from common.system.errors import UserError, inside
 from common.system.files import need_file, writing
+from common.system.wording import shorten
 
 TASK = "segmentation"
 KINDS = ("maps", "masks", "ir-labels")
@@ -100,13 +102,13 @@ class SegmentationPredictions:
 
     Attributes:
         directory: where it lies.
-        manifest: as parsed.
+        manifest: what the run says of itself.
         entries: one for each image, in the order written.
         skipped: image id to reason.
     """
 
     directory: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     entries: tuple[SegmentedImage, ...]
     skipped: dict[str, str]
 
@@ -135,7 +137,7 @@ class SegmentationPredictions:
         return cls(directory, manifest, tuple(entries), skipped)
 
     @staticmethod
-    def _classes(manifest: dict[str, Any], directory: Path) -> list[str]:
+    def _classes(manifest: Manifest, directory: Path) -> list[str]:
         names = manifest.get("classes")
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
             raise UserError("the manifest does not name the classes", where=directory, do="run its command again")
@@ -154,7 +156,7 @@ class SegmentationPredictions:
     @property
     def title(self) -> str:
         """Name of the run in tables."""
-        return f"{self.manifest.get('method')} {self.manifest.get('architecture')} {self.kind}"
+        return f"{self.manifest.method} {self.manifest.architecture} {self.kind}"
 
     def dataset(self, root: Path | None = None) -> Dataset:
         """The images that were predicted on, in the folder `root` where one is named.
@@ -163,7 +165,7 @@ class SegmentationPredictions:
             UserError: the manifest doesn't say, or the data set has changed since.
         """
         dataset = self.source(root).load(multi_label=True)
-        if self.manifest["data"].get("fingerprint") not in (None, dataset.fingerprint()):
+        if self.manifest.fingerprint not in (None, dataset.fingerprint()):
             raise UserError("the data set is not the one that was predicted on: its fingerprint differs",
                             where=self.directory, do="name the right folder with --root")  # fmt: skip
         return dataset
@@ -174,11 +176,8 @@ class SegmentationPredictions:
         Raises:
             UserError: the manifest doesn't say.
         """
-        data = self.manifest.get("data")
-        if not isinstance(data, dict):
-            raise UserError("the manifest does not say what was predicted on", where=self.directory)
-        fields = {name: value for name, value in data.items() if name not in DESCRIBED}
-        return DataSource.from_json({**fields, **({"root": str(root)} if root else {})}, self.directory)
+        source = self.manifest.source(self.directory)
+        return replace(source, root=root) if root else source
 
     def other_split(self, split: str, root: Path | None = None) -> tuple[DataSource, Dataset]:
         """Another split of the same data set; errors as `dataset`."""

@@ -15,23 +15,13 @@ from common.datasets import Sample, alike
 from common.datasets.classes import Matching
 from common.measuring.arrays import Floats
 from common.measuring.extraction import check_map, widened
+from common.runs.manifest import FORMAT, MANIFEST, Manifest
 from common.runs.provenance import provenance
-from common.runs.record import (
-    FORMAT,
-    LINES,
-    MANIFEST,
-    MAPS,
-    MASKS,
-    Prediction,
-    apart,
-    check_fields,
-    lines_counted,
-    map_path,
-    read_lines,
-)
+from common.runs.record import LINES, MAPS, MASKS, Prediction, map_path, read_lines
 from common.system.errors import UserError, say
 from common.system.files import holds_files, need_file, read_json, write_json, writing
 from common.system.locks import hold, release
+from common.system.wording import apart
 
 
 class PredictionsWriter:
@@ -90,18 +80,18 @@ class PredictionsWriter:
         else:
             release(directory)
 
-    def _continue(self, manifest: dict[str, Any]) -> None:
+    def _continue(self, entries: Any) -> None:
         for name, value in self.header.items():
-            if not isinstance(manifest, dict) or not alike(manifest.get(name), value):
-                stored = manifest.get(name) if isinstance(manifest, dict) else manifest
+            if not isinstance(entries, dict) or not alike(entries.get(name), value):
+                stored = entries.get(name) if isinstance(entries, dict) else entries
                 raise UserError(
                     f"the folder holds another run: its {name} is {apart(stored, value)}",
                     where=self.directory,
                     do="choose another --out, or say --overwrite",
                 )
-        check_fields(manifest, self.directory / MANIFEST)
-        self.complete = bool(manifest.get("complete")) and _holds_all(self.directory / LINES, manifest)
-        self._processes = list(manifest.get("processes", []))
+        manifest = Manifest.checked(entries, self.directory / MANIFEST)
+        self.complete = manifest.complete and _holds_all(self.directory / LINES, manifest)
+        self._processes = manifest.processes
         if not self.complete:
             _cut_after_last_whole_line(self.directory / LINES)
         for _, record in read_lines(self.directory / LINES):
@@ -239,10 +229,9 @@ def _remove_earlier(directory: Path) -> None:
                 shutil.rmtree(folder)
 
 
-def _holds_all(path: Path, manifest: dict[str, Any]) -> bool:
+def _holds_all(path: Path, manifest: Manifest) -> bool:
     """Whether all lines that a finished run's manifest counts are there; a copy may have been cut off."""
-    counted = lines_counted(manifest)
-    return counted is None or (path.is_file() and path.read_bytes().count(b"\n") >= counted)
+    return manifest.lines is None or (path.is_file() and path.read_bytes().count(b"\n") >= manifest.lines)
 
 
 def _cut_after_last_whole_line(path: Path) -> None:

@@ -11,6 +11,7 @@ from common.evaluate import Evaluate, main
 from common.measuring.extraction import largest_component
 from common.results.segmentation_scoring import evaluate_segmentation
 from common.results.segmentation_tables import class_table, left_out_lines, summary_table, threshold_table
+from common.runs.manifest import Manifest
 from common.runs.reader import Predictions
 from common.runs.segmentation import SegmentationPredictions, SegmentationWriter, map_file
 from common.system.errors import UserError
@@ -100,7 +101,7 @@ def test_runs_of_one_name_and_of_other_classes_are_told_apart(root, tmp_path):
     """Both are `maps`; the second knows a class less, and stood in no column."""
     made = [write(tmp_path / name / "maps", root) for name in ("a", "b")]
     evaluations = evaluate_segmentation(made, workers=1)
-    manifest = {**evaluations[1].predictions.manifest, "classes": [*scenes.NAMES[:-1], "zebra"]}
+    manifest = Manifest(evaluations[1].predictions.manifest, classes=[*scenes.NAMES[:-1], "zebra"])
     evaluations[1] = replace(evaluations[1], predictions=replace(evaluations[1].predictions, manifest=manifest))
     table = class_table(evaluations)
     assert table[0] == ["IoU", *(f"{directory} (released)" for directory in made)]

@@ -11,10 +11,12 @@ from PIL import Image
 
 from common.datasets import DataSource
 from common.measuring.geometry import Frame
+from common.runs.manifest import Manifest
 from common.runs.reader import Places, Predictions, read_map
-from common.runs.record import Prediction, apart, map_path
+from common.runs.record import Prediction, map_path
 from common.runs.writer import PredictionsWriter, batches_left
 from common.system.errors import UserError
+from common.system.wording import apart
 from tests import runs, small_cub
 
 FRAME = Frame.squash((80, 60))
@@ -313,3 +315,23 @@ def test_what_tells_two_runs_apart_alone_is_shown():
     one, other = {"a": 1, "b": [1], "long": "x" * 200}, {"a": 1, "b": [2], "c": None, "long": "x" * 200}
     assert apart(one, other) == '{"b": [1]}, not {"b": [2]}'
     assert apart({"a": 1}, "text") == '{"a": 1}, not "text"'
+
+
+def test_a_manifest_of_other_code_says_less(tmp_path):
+    """What it doesn't say is empty, and never another run's."""
+    bare = Manifest.checked({"format": 1}, tmp_path)
+    assert (bare.method, bare.frame, bare.complete, bare.lines, bare.processes) == ("", "", False, None, [])
+    assert (bare.fingerprint, bare.sha256, bare.shard, bare.training, bare.classifier) == (None, None, None, {}, {})
+    told = Manifest.checked({
+        "format": 1, "classifier": None, "checkpoint": {"sha256": "ab", "training": {"seed": 3}}, "complete": True,
+        "data": {"split": "val", "fingerprint": "cd", "shard": "1/2", "training_steps": [5, None]},
+        "counts": {"scored": 4, "skipped": {"no such image": 2}},
+    }, tmp_path)  # fmt: skip
+    assert (told.split, told.fingerprint, told.shard, told.sha256) == ("val", "cd", "1/2", "ab")
+    assert (told.training["seed"], told.training_steps, told.lines, told.complete) == (3, [5, None], 6, True)
+    with pytest.raises(UserError, match="the manifest does not say what was predicted on"):
+        bare.source(tmp_path)
+    with pytest.raises(UserError, match='checkpoint is "ab"; expected dict'):
+        Manifest.checked({"format": 1, "checkpoint": "ab"}, tmp_path)
+    with pytest.raises(UserError, match='not a manifest of predictions; expected "format": 1'):
+        Manifest.checked({"format": 2}, tmp_path)
