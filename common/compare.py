@@ -2,7 +2,8 @@
 
     python -m common.compare runs/cam/test/* runs/bas/test/* --validation runs/cam/held/* runs/bas/held/*
 
-prints for each protocol the methods in order, with a line beside those that can't be told apart; and for each pair the
+prints for each protocol the methods in order, each with the images that its figure is of, N, and with a line beside
+those that can't be told apart; and for each pair the
 difference in GT-known with its 95 % interval (paired bootstrap), how many images one alone hits, McNemar's exact p, p
 by Holm over the protocol's pairs, and what the difference in Top-1 localization is made of: localization (GT-known,
 both at their best thresholds), the choice of thresholds, the classifier. Thresholds are those chosen on held-out images

@@ -110,6 +110,7 @@ class Comparison:
         source: where the thresholds come from.
         images: how many all runs hold.
         ranked: labels and GT-known, best first.
+        counted: images in the denominator of each of these figures; fewer where the protocol leaves some out.
         pairs: of every two, the better one first.
     """
 
@@ -117,6 +118,7 @@ class Comparison:
     source: str
     images: int
     ranked: tuple[tuple[str, float], ...]
+    counted: tuple[int, ...]
     pairs: tuple[Pair, ...]
 
     def alike(self) -> list[list[str]]:
@@ -215,7 +217,8 @@ def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison
             tuple(ids[k] for k in one), tuple(ids[k] for k in other), p, adjusted, _parts(ranked[a], ranked[b]),
         ))  # fmt: skip
     order = tuple((side.label, side.row.gt_known) for side in ranked)
-    return Comparison(protocol, source, len(ids), order, tuple(pairs))
+    counted = tuple(side.row.images for side in ranked)
+    return Comparison(protocol, source, len(ids), order, counted, tuple(pairs))
 
 
 def _on(side: Side, ids: Sequence[str]) -> Side:

@@ -66,4 +66,7 @@ def _cut(localization_map: Floats, threshold: float) -> Boxes:
 
 
 def _is_newer_link(path: Path, time: int) -> bool:
-    return path.is_symlink() and path.exists() and path.stat().st_mtime_ns > time
+    if not path.is_symlink() or not path.exists():
+        return False
+    told = path.stat()
+    return max(told.st_mtime_ns, told.st_ctime_ns) > time  # a file that was moved there may be of an earlier day

@@ -135,6 +135,9 @@ def _together(members: Sequence[Evaluation], rows: Sequence[Row], how: Resamplin
             return None
         rows = [row_of_images(result, row, ids) for result, row in zip(results, rows, strict=True)]
     first = min(rows, key=lambda row: row.images)
+    if first.images < (most := max(row.images for row in rows)):
+        say([f"note: {first.protocol} ({first.source}), {len(rows)} seeds of {first.method}: the protocol counts "
+             f"{first.images} images of one run and {most} of another; N is the fewest"])  # fmt: skip
     known = [name for name in MEASURES if all(_is_figure(getattr(row, name)) for row in rows)]
     each = {name: np.array([getattr(row, name) for row in rows]) for name in known}
     drawn = _drawn(results, rows, ids, known, how)

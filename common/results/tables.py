@@ -166,10 +166,10 @@ def beside_in_short(evaluations: Sequence[Evaluation], how: Resampling) -> list[
 def ranking(comparison: Comparison) -> list[list[str]]:
     """The methods under one protocol, best first; a line runs beside those that can't be told apart."""
     stretches = comparison.alike()
-    table = [["method", "GT-known", "not told apart"]]
-    for label, value in comparison.ranked:
+    table = [["method", "GT-known", "N", "not told apart"]]
+    for (label, value), counted in zip(comparison.ranked, comparison.counted, strict=True):
         lines = " ".join("|" if label in stretch else " " for stretch in stretches).rstrip()
-        table.append([label, figure(value, 1), lines])
+        table.append([label, figure(value, 1), str(counted), lines])
     return table
 
 

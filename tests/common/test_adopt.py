@@ -192,6 +192,10 @@ def test_maps_that_were_made_anew_since_are_said_when_they_are_scored(tmp_path, 
     evaluate(run)
     said = f"1 map was made anew since these predictions took them in, {path.relative_to(maps).with_suffix('')}; stored"
     assert said in capsys.readouterr().err
+    np.save(other, np.load(other)[::-1])
+    os.utime(other, (later - 9999, later - 9999))  # as that of an earlier run, moved there
+    evaluate(run)
+    assert "2 maps were made anew since" in capsys.readouterr().err
 
 
 def test_refusals(tmp_path, source, maps):

@@ -30,7 +30,8 @@ from common.pytorch.maps.evidence import ALPHA
 from common.pytorch.maps.mapper import OF_TWO_GRADIENTS, Mapper
 from common.pytorch.runtime import compiled, for_inference, pick_device, precision
 from common.results.evaluation import EvaluationOptions, evaluate
-from common.results.tables import render
+from common.results.rows import Row
+from common.results.tables import figure, render
 from common.runs.localizing import Box, Classes, Localizing, best_classes, need_threshold
 from common.runs.provenance import known_of
 from common.runs.writer import PredictionsWriter
@@ -212,18 +213,24 @@ def layer_table(writers: dict[Run, PredictionsWriter], protocol: str) -> str:
     for run, evaluation in zip(runs, evaluations, strict=True):
         best[run] = next(row for row in evaluation.rows if row.source.endswith("oracle"))
     methods = list(dict.fromkeys(method for method, _, _ in runs))
+    most = max(row.images for row in best.values())
     table = [["layer", *methods]]
     for layer in dict.fromkeys(layer for _, layer, _ in runs):
         found = [best.get((method, layer, frame)) for method in methods]
-        cells = ["-" if row is None else f"{row.gt_known:.1f} @{row.threshold:.3g}" for row in found]
+        cells = ["-" if row is None else _layer_cell(row, most) for row in found]
         table.append([layer, *cells])
     table += [[row.method, *[f"{row.gt_known:.1f}"] * len(methods)] for row in baselines]
-    (method, layer, _), row = max(best.items(), key=lambda each: each[1].gt_known)
+    (method, layer, _), _ = max(best.items(), key=lambda each: np.nan_to_num(each[1].gt_known, nan=-1.0))
     return "\n".join([
-        f"GT-known in percent under {protocol}, @ the threshold that is best on these {row.images} images:",
+        f"GT-known in percent under {protocol}, @ the threshold that is best on these {most} images:",
         render(table, "text"),
         f"On these images {method} at {layer} is best. Report it on others: layer and threshold are chosen here.",
     ])  # fmt: skip
+
+
+def _layer_cell(row: Row, most: int) -> str:
+    """GT-known, its threshold, and of how many images it is where the protocol counts fewer than `most`."""
+    return f"{figure(row.gt_known, 1)} @{row.threshold:.3g}{f' of {row.images}' if row.images < most else ''}"
 
 
 def main() -> None:

@@ -44,10 +44,10 @@ def pair(one, other, adjusted):
 def test_lines_join_what_cant_be_told_apart():
     """Of a, b, c, d only a and c, a and d can: a and b share a line, b, c and d another."""
     ps = {"ab": 0.3, "ac": 0.01, "ad": 0.001, "bc": 0.2, "bd": 0.06, "cd": 1.0}
-    comparison = Comparison("spol", "oracle", 9, tuple((name, 90.0) for name in "abcd"),
+    comparison = Comparison("spol", "oracle", 9, tuple((name, 90.0) for name in "abcd"), (9,) * 4,
                             tuple(pair(*names, p) for names, p in ps.items()))  # fmt: skip
     assert comparison.alike() == [["a", "b"], ["b", "c", "d"]]
-    assert [row[2] for row in ranking(comparison)[1:]] == ["|", "| |", "  |", "  |"]
+    assert [row[3] for row in ranking(comparison)[1:]] == ["|", "| |", "  |", "  |"]
     assert matrix(comparison)[2] == ["b", "(-1.0)", "", "(+1.0)", "(+1.0)"]
 
 
@@ -131,6 +131,18 @@ def test_the_command(tmp_path, source):
     assert (alone.returncode, alone.stderr.count("\n")) == (2, 1)
 
 
+def test_each_figure_says_of_how_many_images_it_is(tmp_path, source):
+    """SPOL's protocol counts no image without a region: 3 of 15 maps of one run are zero, and it hits 12 of 12."""
+    made = [runs.write(tmp_path / name / "crop", source, "resize 256 crop 224") for name in ("some", "all")]
+    for path in sorted((made[0] / "maps").rglob("*.npy"))[:3]:
+        np.save(path, np.zeros((224, 224), np.float32))
+    evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("spol", "bas"), resamples=0, workers=1))
+    of_spol, of_bas = sorted(compare(evaluations, Resampling(0)), key=lambda one: one.protocol, reverse=True)
+    assert (of_spol.images, of_spol.counted) == (15, (12, 15))
+    assert [row[1:3] for row in ranking(of_spol)] == [["GT-known", "N"], ["100.0", "12"], ["100.0", "15"]]
+    assert (of_bas.images, of_bas.counted) == (15, (15, 15))
+
+
 def test_a_run_without_any_figure_is_ranked_last(tmp_path, source):
     """Its maps are zero, and SPOL's protocol counts no image without a region."""
     made = [runs.write(tmp_path / name / "crop", source, "resize 256 crop 224") for name in ("none", "good")]
@@ -138,7 +150,7 @@ def test_a_run_without_any_figure_is_ranked_last(tmp_path, source):
         np.save(path, np.zeros((224, 224), np.float32))
     evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("spol",), resamples=20, workers=1))
     (comparison,) = compare(evaluations, Resampling(20))
-    assert [row[1] for row in ranking(comparison)[1:]] == ["100.0", "-"]
+    assert [row[1:3] for row in ranking(comparison)[1:]] == [["100.0", "15"], ["-", "0"]]
     (cells,) = compared([comparison])[1:]
     assert cells[3] == "-"
     assert matrix(comparison)[1][2].strip("()") == "-"

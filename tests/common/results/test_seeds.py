@@ -89,6 +89,19 @@ def test_means_over_seeds_are_of_the_images_that_all_runs_have(tmp_path, capsys)
     assert "3 images are not in every run" in capsys.readouterr().err
 
 
+def test_a_mean_of_runs_that_count_other_numbers_of_images_says_so(tmp_path, capsys):
+    """SPOL's protocol leaves out the image whose map is zero: N is 14 of 15."""
+    source = DataSource("cub", small_cub.make(tmp_path / "CUB", test=5), "test")
+    made = [seeded(tmp_path / f"{seed}/crop", source, seed, frame="resize 256 crop 224") for seed in (0, 1)]
+    np.save(min((made[1] / "maps").rglob("*.npy")), np.zeros((224, 224), np.float32))
+    evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("spol", "bas"), resamples=0, workers=1))
+    capsys.readouterr()
+    assert {row.protocol: row.images for row in seed_rows(evaluations, Resampling(0))} == {"spol": 14, "bas": 15}
+    said = capsys.readouterr().err
+    assert "spol (oracle), 2 seeds of cam mobilenet_v1: the protocol counts 14 images of one run and 15 of" in said
+    assert "bas" not in said
+
+
 def test_thresholds_of_a_mean_are_means_for_each_criterion(tmp_path):
     """They were the first run's, beside a `threshold` that was the mean of all."""
     source = DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
