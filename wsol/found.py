@@ -13,6 +13,9 @@ from common.runs.localizing import Box
 from common.system.errors import UserError
 from common.system.files import write_atomically
 
+ROUNDING = 1e-6
+"""Distance by which enlarging moves equal values apart."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Found:
@@ -65,7 +68,10 @@ class Found:
         return self.frame.to_original(found)
 
     def mask(self, threshold: float | None = None) -> np.ndarray:
-        """Mark the pixels (H, W) bool of the picture where the map, enlarged bilinearly, reaches a threshold.
+        """Mark the pixels (H, W) bool of the picture where the map, enlarged bilinearly, exceeds a threshold.
+
+        A plateau at the threshold is in neither the mask nor `boxes`. Their edges may lie up to a pixel of the map
+        apart, and, of DGL and GRCAM, whose boxes are cut from 256 greys, where the map exceeds it by less than a grey.
 
         Args:
             threshold: in [0, 1]; by default the method's own.
@@ -77,7 +83,7 @@ class Found:
         canvas = np.full(self.frame.resized[::-1], -1.0, np.float32)
         canvas[y : y + height, x : x + width] = self.map
         enlarged = cv2.resize(canvas, self.image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        return enlarged >= self._at(threshold)
+        return enlarged > self._at(threshold) + ROUNDING
 
     def _at(self, threshold: float | None) -> float:
         if threshold is None:

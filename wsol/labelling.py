@@ -25,7 +25,7 @@ import tyro
 
 from common.datasets import Dataset, DataSource, Sample, trained
 from common.datasets.splits import WHOLE, present
-from common.exporting.dataset import MADE, DetectionOptions, export_dataset
+from common.exporting.dataset import MADE, DetectionOptions, export_dataset, need_exportable
 from common.pictures.images import ImageError, is_turned, read_rgb
 from common.report.page import Report, build
 from common.results.evaluation import EvaluationOptions
@@ -106,6 +106,10 @@ def label(options: Label) -> list[str]:
     datasets = [source.load() for source in sources]
     _refuse_other_classes(datasets, options.folder)
     _refuse_among_classes(options, sources)
+    target = options.out / "dataset"
+    again = options.overwrite or (target / MADE).is_file()  # its own earlier result, perhaps before a review
+    ids = {dataset.split: [each.image_id for each in dataset if _opens(each)] for dataset in datasets}
+    need_exportable(options.detection, options.format, target, ids, again)  # before hours of localizing
     directories, notes = [], []
     for source, dataset in zip(sources, datasets, strict=True):
         directory, note = _localize(options, localizer, source, dataset)
@@ -113,8 +117,6 @@ def label(options: Label) -> list[str]:
         notes += note
     asked = EvaluationOptions(tuple(directories))
     detection = replace(options.detection, threshold=None)  # the stored boxes were made with it already
-    target = options.out / "dataset"
-    again = options.overwrite or (target / MADE).is_file()  # its own earlier result, perhaps before a review
     notes += export_dataset(asked, detection, options.format, target, again, boxes_at="stored")
     page = options.out / "page.html"
     write_text(page, build(Report(tuple(directories), out=page, gallery=options.pictured)))
@@ -139,6 +141,14 @@ def _refuse_among_classes(options: Label, sources: Sequence[DataSource]) -> None
         if options.out.resolve().is_relative_to(images.resolve()):
             raise UserError("--out lies among the class folders", where=options.out,
                             do=f"choose one outside {images}")  # fmt: skip
+
+
+def _opens(sample: Sample) -> bool:
+    """Whether an image's header tells of nothing for which it will be left out."""
+    try:
+        return not is_turned(sample.path)
+    except ImageError:
+        return False
 
 
 def _record(checkpoint: str) -> dict[str, str | None]:

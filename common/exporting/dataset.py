@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -91,10 +91,7 @@ def splits_of(
         UserError: two directories are of one split, classes differ, annotations are others than those that were
             predicted on, or a threshold was not chosen.
     """
-    if not 0 < detection.share <= 1 or not 0 <= detection.min_score <= 1:
-        raise UserError(f"--share {detection.share} --min-score {detection.min_score}", expected="both within 0 to 1")
-    if detection.threshold is not None:
-        need_threshold(detection.threshold)
+    _need_rules(detection)
     if boxes_at in ("released", "oracle"):
         raise UserError(f"--boxes-at {boxes_at} with a detection data set",
                         expected="validation, pseudo or stored, or --threshold")  # fmt: skip
@@ -113,6 +110,33 @@ def splits_of(
     if len(names) > 1:
         raise UserError(f"the splits {', '.join(splits)} have different classes", do="export them apart")
     return list(splits.values())
+
+
+def _need_rules(detection: DetectionOptions) -> None:
+    if not 0 < detection.share <= 1 or not 0 <= detection.min_score <= 1:
+        raise UserError(f"--share {detection.share} --min-score {detection.min_score}", expected="both within 0 to 1")
+    if detection.threshold is not None:
+        need_threshold(detection.threshold)
+
+
+def need_exportable(
+    detection: DetectionOptions, kind: str, out: Path, ids: Mapping[str, Sequence[str]], overwrite: bool
+) -> Review:
+    """Refuse what an export of images would refuse, as far as their ids by split tell; gives the review.
+
+    Raises:
+        UserError: rules or a review of no use, names that the format can't tell apart, or an `out` of something else.
+    """
+    _need_rules(detection)
+    if kind in ("yolo", "voc", "labelme"):
+        formats.check_names(ids, kind)
+    review = Review.read(detection.review, ids)
+    _need_room(out, _top(kind, ids), overwrite)
+    return review
+
+
+def _top(kind: str, ids: Mapping[str, Sequence[str]]) -> list[str]:
+    return [MANIFEST, *formats.TOP[kind], *(ids if kind == "labelme" else ())]
 
 
 def _rule(
@@ -146,12 +170,10 @@ def export_dataset(
     hold(out)
     unfinished, made = out / UNFINISHED, out / MADE
     ids = {split.dataset.split: [entry.image_id for entry in split.predictions.entries] for split in splits}
-    if kind in ("yolo", "voc", "labelme"):
-        formats.check_names(ids, kind)
-    review = Review.read(detection.review, ids)
-    top = [MANIFEST, *formats.TOP[kind], *(ids if kind == "labelme" else ())]
     _refuse_own_images(splits, out)
-    _make_room(out, top, overwrite)
+    review = need_exportable(detection, kind, out, ids, overwrite)
+    top = _top(kind, ids)
+    _make_room(out)
     write_text(unfinished, f"{json.dumps(top)}\n")
     left_out: dict[str, Counter[str]] = {split: Counter() for split in ids}
     counted: dict[str, dict[str, int]] = {}
@@ -223,12 +245,8 @@ def _refuse_own_images(splits: list[Split], out: Path) -> None:
         raise UserError("the images to export lie in this very folder", where=out, do="choose another --out")
 
 
-def _make_room(out: Path, top: list[str], overwrite: bool) -> None:
-    """Take away what a stopped or, if told so, an earlier export left; nothing of another origin.
-
-    Raises:
-        UserError: there is something else.
-    """
+def _written_by_export(out: Path) -> set[str]:
+    """Names at the top of a folder that a stopped or an earlier export wrote."""
     ours: set[str] = set()
     for marker in (out / UNFINISHED, out / MADE):
         if marker.is_file():
@@ -236,12 +254,22 @@ def _make_room(out: Path, top: list[str], overwrite: bool) -> None:
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise UserError("not a list of names", where=marker, do="delete the folder")
             ours |= set(names)
+    return ours
+
+
+def _need_room(out: Path, top: list[str], overwrite: bool) -> None:
+    """Refuse (`UserError`) a folder that holds something else, or, unless told so, an earlier export."""
+    ours = _written_by_export(out)
     others = sorted({path.name for path in out.iterdir()} - ours) if out.is_dir() else []
     if not overwrite and not (out / UNFINISHED).is_file() and holds_files(out):
         raise UserError("the folder is not empty", where=out, do="choose another --out, or say --overwrite")
     if taken := sorted(set(others) & set(top)):
         raise UserError("this was not written by an export", where=out / taken[0], do="choose another --out")
-    for name in ours:
+
+
+def _make_room(out: Path) -> None:
+    """Take away what a stopped or an earlier export left; nothing of another origin."""
+    for name in _written_by_export(out):
         path = inside(out, name, where=out)
         with writing(path):
             if path.is_dir() and not path.is_symlink():

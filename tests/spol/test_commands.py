@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -267,6 +268,25 @@ def test_images_without_a_mask_are_left_out_by_name(trained, root, tmp_path, cap
     (tmp_path / "masks" / small_cub.CLASSES[1] / "bird_1.png").unlink()
     with pytest.raises(UserError, match=r"no pseudo mask. Run spol.cam.test"):
         seg_train.train(training(seg_train, broken, tmp_path / "seg", masks=tmp_path / "masks"))
+
+
+def test_masks_of_another_set_with_the_same_names(root, tmp_path, capsys):
+    """Their sizes differ, or their annotations alone; an EXIF tag may exchange the sides."""
+    dataset, folder = TrainSource("cub", root).plain().load(), tmp_path / "masks"
+    for sample in dataset:
+        path = folder / Path(sample.image_id).with_suffix(".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.zeros((*sample.size, 3), np.uint8))  # turned: width for height
+    made = {"complete": True, "data": {"fingerprint": dataset.fingerprint()}}
+    for fingerprint, notes in ((dataset.fingerprint(), 0), ("another", 1)):
+        made["data"]["fingerprint"] = fingerprint
+        (folder / "manifest.json").write_text(json.dumps(made))
+        assert len(seg_train.with_masks(dataset, folder)[0]) == 12
+        assert capsys.readouterr().err.count("the pseudo masks were made of other images, or of images with") == notes
+    width, height = dataset.samples[-1].size
+    cv2.imwrite(str(path), np.zeros((height, width + 1, 3), np.uint8))
+    with pytest.raises(UserError, match=f"is {width + 1} x {height}, the image {width} x {height}.*Make them with"):
+        seg_train.with_masks(dataset, folder)
 
 
 @pytest.mark.slow

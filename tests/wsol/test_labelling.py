@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.exporting.dataset import DetectionOptions
 from common.system.errors import UserError
 from tests import small_cub
 
@@ -144,6 +145,24 @@ def test_splits_of_different_classes_are_refused_before_anything_is_localized(tm
     assert not (tmp_path / "out").exists()
 
 
+def test_what_no_data_set_can_be_made_of_is_refused_before_anything_is_localized(tmp_path, folder, weights):
+    """Names that a format can't tell apart, unless one of two is left out; a review of no image; rules."""
+    shutil.copy(folder / "train/red/turned.png", folder / "train/red/0.jpg")
+    out, review = tmp_path / "out", tmp_path / "review.json"
+    review.write_text('{"drop": ["red/nothing.png"]}')
+    for said, more in (
+        ("1 of its images are in no predictions, red/nothing.png", {"detection": DetectionOptions(review=review)}),
+        ("--share 2", {"detection": DetectionOptions(share=2)}),
+    ):
+        with pytest.raises(UserError, match=said):
+            label(options(folder, weights, out, **more))
+    Image.new("RGB", (60, 40)).save(folder / "train/red/1.jpg")
+    with pytest.raises(UserError, match=r"red/1.jpg and red/1.png of the split 'train' would share one annotation"):
+        label(options(folder, weights, out))
+    assert not (out / "predictions").exists()
+    label(options(folder, weights, out, format="csv"))
+
+
 def test_results_among_the_class_folders_are_refused(folder, weights):
     """The second time they were a class."""
     with pytest.raises(UserError, match="--out lies among the class folders"):
@@ -162,3 +181,4 @@ def test_its_own_data_set_is_replaced_and_no_other(tmp_path, folder, weights):
     small_cub.make(out / "dataset")
     with pytest.raises(UserError, match="the folder is not empty"):
         label(options(folder, weights, out))
+    assert not (out / "predictions").exists()

@@ -221,6 +221,21 @@ def test_a_picture_without_region_has_no_box(files, tmp_path):
         assert (saved.format, np.asarray(saved).tolist()) == ("PNG", found.picture().tolist())
 
 
+@pytest.mark.parametrize("level", [51, 128, 77])
+def test_a_plateau_at_the_threshold_is_in_neither_mask_nor_boxes(files, level):
+    """A map of 8 bits: its second level is the threshold itself, enlarged to sides that divide nothing."""
+    found = wsol.load(files / "bas.pth", device="cpu")(np.zeros((301, 407, 3), np.uint8))
+    stepped = np.zeros((224, 224), np.float32)
+    stepped[20:200, 20:200], stepped[80:120, 60:160] = level / 255, 1
+    object.__setattr__(found, "map", stepped)
+    for threshold, (x0, y0, x1, y1) in ((level / 255, (60, 80, 160, 120)), (level / 255 - 0.01, (20, 20, 200, 200))):
+        (box,) = found.boxes(threshold)
+        np.testing.assert_allclose(box, np.array([x0, y0, x1, y1]) / 224 * [407, 301, 407, 301])
+        rows, columns = np.nonzero(found.mask(threshold))
+        of_mask = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        np.testing.assert_allclose(of_mask, box, atol=2)
+
+
 def test_masks_are_of_the_pictures_size(files, root):
     found = wsol.load(files / "cam.pth", frame="crop", device="cpu")(next((root / "images").rglob("*.png")))
     mask = found.mask(0.0)
