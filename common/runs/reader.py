@@ -1,9 +1,10 @@
 """Reads a run's predictions and checks them; see `record` for the format."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from common.system.errors import UserError, inside, say
 from common.system.files import need_file, read_json
 from common.system.wording import shorten
 
+Entry = TypeVar("Entry")
 CHUNK = 50
 """Images that a process scores at a time."""
 EXPECTED = "a predictions directory, which holds manifest.json and predictions.jsonl"
@@ -134,11 +136,39 @@ def need_directory(directory: Path, incomplete: bool = False) -> Manifest:
     return manifest
 
 
-def need_all(directory: Path, manifest: Manifest, lines: int) -> None:
-    """Refuse (`UserError`) a finished run of which lines are gone, as where a copy was cut off."""
-    if manifest.complete and manifest.lines not in (None, lines):
-        raise UserError(f"{lines} images", where=directory / LINES, expected=f"{manifest.lines}, as manifest.json says",
+def read_entries(
+    directory: Path, manifest: Manifest, parsed: Callable[[dict[str, Any], Path, int], Entry]
+) -> tuple[tuple[Entry, ...], dict[str, str]]:
+    """The lines of a predictions directory, of whatever task.
+
+    Args:
+        directory: where they lie.
+        manifest: its.
+        parsed: a line, its file and number to an entry; raises `UserError` where the line makes no sense.
+
+    Returns:
+        An entry for each image, in the order written; and the reason for each that was skipped, by its id.
+
+    Raises:
+        UserError: a line that is not right, an id that stands twice or leaves the directory, or fewer lines than a
+            finished run wrote, as where a copy was cut off.
+    """
+    entries, skipped, seen = [], {}, set()
+    path = directory / LINES
+    for line, record in read_lines(path):
+        image_id = record["image_id"]
+        if image_id in seen:
+            raise UserError(f"{image_id} stands here twice", where=path, line=line)
+        seen.add(image_id)
+        inside(directory / MAPS, image_id, where=path, line=line)
+        if "skipped" in record:
+            skipped[image_id] = str(record["skipped"])
+        else:
+            entries.append(parsed(record, path, line))
+    if manifest.complete and manifest.lines not in (None, len(seen)):
+        raise UserError(f"{len(seen)} images", where=path, expected=f"{manifest.lines}, as manifest.json says",
                         do="copy the folder again, or localize again, which goes on from there")  # fmt: skip
+    return tuple(entries), skipped
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,22 +204,16 @@ class Predictions:
         if "task" in manifest:
             raise UserError(f"predictions of another task, {shorten(manifest['task'])}", where=directory,
                             expected="localization")  # fmt: skip
-        entries, skipped, seen = [], {}, set()
-        for line, record in read_lines(directory / LINES):
-            image_id = record["image_id"]
-            if image_id in seen:
-                raise UserError(f"{image_id} stands here twice", where=directory / LINES, line=line)
-            seen.add(image_id)
-            inside(directory / MAPS, image_id, where=directory / LINES, line=line)
-            if "skipped" in record:
-                skipped[image_id] = str(record["skipped"])
-            else:
-                entries.append(parse(record, directory / LINES, line))
-                if (kind := entries[-1].frame.kind) != manifest.get("frame", kind):
-                    raise UserError(f"the frame is {kind!r}", where=directory / LINES, line=line,
-                                    expected=f"the manifest's {manifest.frame!r}")  # fmt: skip
-        need_all(directory, manifest, len(seen))
-        return cls(directory, manifest, tuple(entries), skipped, (directory / MAPS).is_dir())
+
+        def parsed(record: dict[str, Any], path: Path, line: int) -> Prediction:
+            entry = parse(record, path, line)
+            if manifest.frame not in ("", entry.frame.kind):
+                raise UserError(f"the frame is {entry.frame.kind!r}", where=path, line=line,
+                                expected=f"the manifest's {manifest.frame!r}")  # fmt: skip
+            return entry
+
+        entries, skipped = read_entries(directory, manifest, parsed)
+        return cls(directory, manifest, entries, skipped, (directory / MAPS).is_dir())
 
     def need(self, *names: str) -> None:
         """Make sure that the manifest has some entries.

@@ -22,8 +22,8 @@ from common.datasets import Dataset, DataSource, Sample
 from common.datasets.label_maps import read_label_map
 from common.measuring.arrays import Array, Bytes, Floats, Integers
 from common.runs.manifest import Manifest
-from common.runs.reader import need_all, need_directory
-from common.runs.record import LINES, MAPS, MASKS, read_lines
+from common.runs.reader import need_directory, read_entries
+from common.runs.record import MAPS, MASKS
 from common.runs.writer import PredictionsWriter
 from common.system.archives import put_arrays
 from common.system.errors import UserError, inside
@@ -123,18 +123,11 @@ class SegmentationPredictions:
         if manifest.get("task") != TASK or manifest.get("kind") not in KINDS:
             raise UserError("no predictions of a segmentation run", where=directory,
                             do="name a folder that bas.segmentation wrote")  # fmt: skip
-        entries, skipped, seen = [], {}, set()
-        for line, record in read_lines(directory / LINES):
-            if record["image_id"] in seen:
-                raise UserError(f"{record['image_id']} stands here twice", where=directory / LINES, line=line)
-            seen.add(record["image_id"])
-            inside(directory, record["image_id"], where=directory / LINES, line=line)
-            if "skipped" in record:
-                skipped[record["image_id"]] = str(record["skipped"])
-            else:
-                entries.append(_parse(record, len(cls._classes(manifest, directory)), directory / LINES, line))
-        need_all(directory, manifest, len(seen))
-        return cls(directory, manifest, tuple(entries), skipped)
+        classes = len(cls._classes(manifest, directory))
+        entries, skipped = read_entries(
+            directory, manifest, lambda record, path, line: _parse(record, classes, path, line)
+        )
+        return cls(directory, manifest, entries, skipped)
 
     @staticmethod
     def _classes(manifest: Manifest, directory: Path) -> list[str]:
