@@ -17,12 +17,7 @@ from common.measuring.protocols import WSOLEVAL_V1
 from common.results.evaluation import evaluate
 from common.runs.reader import Predictions
 from common.system.errors import UserError
-from tests import runs, small_cub
-
-
-@pytest.fixture
-def source(tmp_path):
-    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+from tests import runs
 
 
 @pytest.fixture

@@ -21,11 +21,6 @@ from tests import commands, fill, runs, small_cub
 
 
 @pytest.fixture
-def source(tmp_path):
-    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
-
-
-@pytest.fixture
 def both(tmp_path, source):
     return tuple(
         runs.write(tmp_path / name, source, frame, misses=1)

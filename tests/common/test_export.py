@@ -20,12 +20,7 @@ from common.results.evaluation import evaluate
 from common.runs.record import Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError
-from tests import commands, runs, small_cub
-
-
-@pytest.fixture
-def source(tmp_path):
-    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+from tests import commands, runs
 
 
 @pytest.fixture

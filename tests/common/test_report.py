@@ -22,12 +22,7 @@ from common.results.tables import signed
 from common.runs.record import LINES, Prediction
 from common.runs.writer import PredictionsWriter
 from common.system.errors import UserError
-from tests import commands, runs, small_cub
-
-
-@pytest.fixture
-def source(tmp_path):
-    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+from tests import commands, runs
 
 
 @pytest.fixture

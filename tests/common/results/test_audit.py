@@ -3,17 +3,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from common.datasets import DataSource
 from common.measuring.metrics import LocalizationEvaluator
 from common.measuring.protocols import PROTOCOLS, SPOL
 from common.results.audit import judge
 from common.runs.reader import Predictions
-from tests import runs, small_cub
-
-
-@pytest.fixture
-def source(tmp_path):
-    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+from tests import runs
 
 
 @pytest.mark.slow

@@ -11,12 +11,7 @@ from common.pseudo_boxes import PseudoBoxes, make
 from common.results import pseudo
 from common.results.evaluation import evaluate, held_out
 from common.system.errors import UserError
-from tests import fill, runs, small_cub
-
-
-@pytest.fixture
-def source(tmp_path):
-    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+from tests import fill, runs
 
 
 def test_the_box_that_agrees_most_is_the_one_around_the_map():

@@ -21,12 +21,7 @@ from common.results.scoring import Tally, score
 from common.results.tables import without_thresholds
 from common.runs.reader import Predictions
 from common.system.errors import UserError
-from tests import runs, small_cub
-
-
-@pytest.fixture
-def source(tmp_path):
-    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
+from tests import runs
 
 
 @pytest.mark.parametrize("frame", ["resize 224", "resize 256 crop 224"])

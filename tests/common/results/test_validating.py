@@ -10,14 +10,9 @@ from common.exporting.detections import rule_on_validation, thresholds_of
 from common.results.evaluation import evaluate
 from common.results.validating import held_of
 from common.runs.reader import Predictions
-from tests import runs, small_cub
+from tests import runs
 
 RELEASED, TRUE = ({"gradient": gradient, "threshold": 0.15, "maps": True} for gradient in ("released", "true"))
-
-
-@pytest.fixture
-def source(tmp_path):
-    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
 
 
 @pytest.fixture

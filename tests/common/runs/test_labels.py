@@ -1,19 +1,11 @@
-import pytest
-
-from common.datasets import DataSource
 from common.evaluate import Evaluate
 from common.results.evaluation import evaluate
 from common.results.tables import side_by_side
 from common.runs.labels import label
 from common.runs.reader import Predictions
-from tests import runs, small_cub
+from tests import runs
 
 CROP = "resize 256 crop 224"
-
-
-@pytest.fixture
-def source(tmp_path):
-    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
 
 
 def opened(*directories):

@@ -17,14 +17,9 @@ from common.runs.record import Prediction, map_path
 from common.runs.writer import PredictionsWriter, batches_left
 from common.system.errors import UserError
 from common.system.wording import apart
-from tests import runs, small_cub
+from tests import runs
 
 FRAME = Frame.squash((80, 60))
-
-
-@pytest.fixture
-def source(tmp_path):
-    return DataSource("cub", small_cub.make(tmp_path / "CUB"), "test")
 
 
 def entry(image_id="a/1.jpg", **changes):
