@@ -388,9 +388,30 @@ function sortBy(head) {
   table.tBodies[0].append(...rows);
 }
 
+// A cell's parts, each in a column of its own, so that a reader of the file gets numbers. A cell may be `figure ±spread
+// (low-high) @threshold`; `(+0.5)` is a difference that is not told apart, and `50.0 of 4` says how many images are counted.
+const CELL = /^(\()?([+-]?\d[\d,]*(?:\.\d+)?)\)?(?: ±([\d.]+))?(?: \(([\d.]+)-([\d.]+)\))?(?: @([\d.e-]+))?(?: of (\d+))?$/;
+const PARTS = ["", " told apart", " spread", " low", " high", " threshold", " images counted"];
+
+function partsOf(text) {
+  const [, bracket, value, ...others] = CELL.exec(text) ?? [];
+  return [value?.replaceAll(",", ""), bracket && "no", ...others];
+}
+
+function csvColumn(cells) {
+  const [head, ...texts] = cells.map((cell) => cell.textContent.trim());
+  const quoted = (text) => `"${text.replaceAll('"', '""')}"`, none = (text) => text === "" || text === "-";
+  const numeric = cells[0].cellIndex > 0 && !texts.every(none) && texts.every((text) => none(text) || CELL.test(text));
+  if (!numeric) return [[head, ...texts].map(quoted)];
+  const rows = texts.map(partsOf), held = PARTS.map((_, part) => rows.some((row) => row[part] !== undefined));
+  held[1] ||= rows.some((row) => /^[+-]/.test(row[0])); // differences have a sign
+  if (held[1]) for (const row of rows) row[1] ??= row[0] && "yes";
+  return PARTS.flatMap((part, at) => (held[at] ? [[quoted(head + part), ...rows.map((row) => row[at] ?? "")]] : []));
+}
+
 function asCsv(table) {
-  const quoted = (cell) => `"${cell.textContent.trim().replaceAll('"', '""')}"`;
-  return [...table.rows].map((row) => [...row.cells].map(quoted).join(",")).join("\r\n") + "\r\n";
+  const columns = [...table.rows[0].cells].flatMap((head) => csvColumn([...table.rows].map((row) => row.cells[head.cellIndex])));
+  return columns[0].map((_, row) => columns.map((column) => column[row]).join(",")).join("\r\n") + "\r\n";
 }
 
 function markBest(table) {
@@ -446,13 +467,14 @@ for (const chart of document.querySelectorAll(".chart")) {
   const protocol = chart.dataset.protocol ?? chart.dataset.judged;
   const runs = data.runs.map((_, run) => run).filter((run) => data.runs[run].protocol === protocol);
   chart.classList.toggle("leads", runs.length > 0);
+  const runOf = (mark) => runs.find((one) => data.runs[one].name === mark.dataset.run);
   const take = () => {
     if (!runs.length || !chart.dataset.protocol) return;
     for (const run of runs) setThreshold(run, place.share * Number(chart.dataset.span));
     lead(runs[0]);
   };
   const toMisses = (dot) => {
-    const run = runs.find((one) => data.runs[one].name === dot.dataset.run);
+    const run = runOf(dot);
     if (run === undefined) return;
     if (chart.dataset.protocol) setThreshold(run, Number(dot.dataset.x));
     lead(run, "miss");
@@ -469,6 +491,37 @@ for (const chart of document.querySelectorAll(".chart")) {
     event.preventDefault();
     move(Math.min(1, Math.max(0, place.share + by)));
   });
+  const marks = [...chart.querySelectorAll("[data-run]")];
+  for (const mark of marks) sayWhere(mark, runOf(mark) !== undefined);
+  reachByKeys(chart, marks.filter((mark) => mark.matches(".curve + .dot.leads")), toMisses);
+}
+
+// A dot, or its run's name in the legend, says whether it leads anywhere.
+function sayWhere(mark, leads) {
+  const title = mark.querySelector("title") ?? mark.appendChild(document.createElementNS(mark.namespaceURI, "title"));
+  const where = leads ? "Leads to the images that this run misses here." : "No link: the gallery does not judge this run by this protocol.";
+  title.textContent = title.textContent ? `${title.textContent}. ${where}` : where;
+  mark.classList.toggle("leads", leads);
+}
+
+// Dots that lead somewhere are one stop of the Tab key in each plot; arrow keys go from dot to dot, Enter leads.
+function reachByKeys(chart, dots, go) {
+  if (!dots.length) return;
+  chart.setAttribute("role", "group"); // an image hides what is in it
+  for (const part of chart.children) if (!dots.includes(part)) part.setAttribute("aria-hidden", "true");
+  dots.forEach((dot, number) => {
+    const name = dot.querySelector("title").textContent;
+    for (const [key, value] of [["role", "link"], ["tabindex", number ? -1 : 0], ["aria-label", name]]) dot.setAttribute(key, value);
+    const to = { ArrowRight: number + 1, ArrowDown: number + 1, ArrowLeft: number - 1, ArrowUp: number - 1, Home: 0, End: dots.length - 1 };
+    dot.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && to[event.key] === undefined) return;
+      event.preventDefault();
+      event.stopPropagation();
+      if (event.key === "Enter") go(dot);
+      else dots[to[event.key]]?.focus();
+    });
+    dot.addEventListener("focus", () => dots.forEach((one) => one.setAttribute("tabindex", one === dot ? 0 : -1)));
+  });
 }
 
 // To the gallery, in a run's frame; with an outcome, to the images of all classes that have it under this run.
@@ -481,6 +534,7 @@ function lead(run, outcome) {
   frameChanged(run);
   toAddress();
   control("gallery").scrollIntoView();
+  control("gallery").focus({ preventScroll: true });
 }
 
 for (const figure of document.querySelectorAll(".plot")) {
@@ -495,6 +549,8 @@ const nameOf = (chart) => chart.querySelector(".name").textContent;
 function standalone(chart) {
   const copy = chart.cloneNode(true);
   copy.querySelector(".cursor")?.remove();
+  for (const part of copy.querySelectorAll("*")) for (const name of ["aria-hidden", "role", "tabindex", "aria-label"]) part.removeAttribute(name);
+  copy.setAttribute("role", "img");
   const style = document.createElementNS(chart.namespaceURI, "style");
   style.textContent = "svg{background:#fff;font:10px sans-serif}.name{font-size:12px;font-weight:600}polyline{fill:none}" +
     ".grid{stroke:#d6d3d1;stroke-width:.6}.flat{stroke:#57534e;stroke-dasharray:4 3}.curve{stroke-width:1.8}" +
