@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -23,6 +24,15 @@ class TensorflowReader:
     def read(self, path: Path) -> np.ndarray:
         """Decode a photograph, turned upright by its EXIF tag."""
         return preprocessing.read_photograph(path)
+
+    def __getstate__(self) -> NoReturn:
+        """Refuse, in one line, to be pickled or copied: the network lives in a session of this process.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError("a localizer in TensorFlow can't be copied or sent to another process, as its session can't",
+                        do="call wsol.load there")  # fmt: skip
 
 
 class Dgl(TensorflowReader):

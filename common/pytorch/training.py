@@ -117,7 +117,11 @@ def fit(
         model.train()
         while epoch < epochs:
             loader.batch_sampler.epoch, loader.batch_sampler.first_batch = epoch, batch
-            passed = Epoch()
+            passed, first = Epoch(), batch
+            earlier_steps = [] if log is None else log.of_epoch(epoch)
+            whole = len(earlier_steps) == first
+            for earlier_values in earlier_steps if whole else ():
+                passed.recall(earlier_values)
             for item in loader:
                 if isinstance(item, UserError):
                     raise item
@@ -140,7 +144,8 @@ def fit(
                     save(epoch, batch)
             epoch, batch = epoch + 1, 0
             if main:
-                above(progress, f"epoch {epoch} of {epochs}: {passed.told((epochs - epoch) * batches)}")
+                since = "" if whole else f" from step {first + 1} on"
+                above(progress, f"epoch {epoch} of {epochs}{since}: {passed.told((epochs - epoch) * batches)}")
             save(epoch, batch)
             after_epoch(epoch)
             model.train()
@@ -244,16 +249,28 @@ class _Log:
 
     def __init__(self, path: Path, before: int):
         kept = []
+        self._told: list[dict[str, Any]] = []  # of the epoch that goes on
         if path.is_file():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
-                    if json.loads(line)["step"] < before:
+                    told = json.loads(line)
+                    if told["step"] < before:
                         kept.append(line)
+                        if self._told and self._told[0].get("epoch") != told.get("epoch"):
+                            self._told.clear()
+                        self._told.append(told)
                 except (ValueError, KeyError, TypeError):
                     continue  # the half line of a killed process
         self.path = path
         write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, open for as long as the training
+
+    def of_epoch(self, epoch: int) -> list[dict[str, float]]:
+        """The figures of an epoch's steps that a stopped process took."""
+        return [
+            {name: value for name, value in told.items() if name not in ("step", "epoch") and value is not None}
+            for told in self._told if told.get("epoch") == epoch
+        ]  # fmt: skip
 
     def add(self, step: int, epoch: int, values: dict[str, float]) -> None:
         with writing(self.path):

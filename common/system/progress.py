@@ -43,6 +43,10 @@ class Epoch:
     def add(self, values: dict[str, float], images: int) -> None:
         """Count a step's losses, and the images of all processes."""
         self._steps, self._images = self._steps + 1, self._images + images
+        self.recall(values)
+
+    def recall(self, values: dict[str, float]) -> None:
+        """Count losses of a step that an earlier process took, for the means alone."""
         for name, value in values.items():
             if math.isfinite(value):
                 self._sums[name] = self._sums.get(name, 0.0) + value

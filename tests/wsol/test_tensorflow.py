@@ -1,5 +1,7 @@
 """The front door's numbers are those of the commands, for the methods that run in TensorFlow."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -55,6 +57,16 @@ def test_grcam(made, tmp_path):
         one = localizer(root / "images" / entry.image_id, label=entry.label)
         np.testing.assert_array_equal(one.map, stored.map(entry))
         np.testing.assert_array_equal(one.rule.of(one.map), entry.box)
+
+
+@pytest.mark.parametrize("method", ["dgl", "grcam"])
+def test_a_localizer_says_why_it_can_t_be_sent_to_another_process(made, method):
+    """What it found can."""
+    localizer = wsol.load(made[0], method, arch="mobilenet_v1")
+    with pytest.raises(UserError, match="can't be copied or sent to another process.*Call wsol.load there"):
+        pickle.dumps(localizer)
+    found = localizer(np.zeros((30, 40, 3), np.uint8))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(found)).map, found.map)
 
 
 @pytest.mark.parametrize("method", ["dgl", "grcam"])

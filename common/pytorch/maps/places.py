@@ -5,7 +5,7 @@ the upper half depends on, and the right half on places to the right of the left
 that, and places that all look at change nothing in it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -46,8 +46,9 @@ def need_in_place(
         for axis, side in ((2, height), (3, width)) if min(height, width) > 1 else ():
             halves += [made.narrow(axis, start, side // 2).sum() for start in (0, side - side // 2)]
         found = [_strength(value, seen) for value in (rated.amax(), *halves)]
-    say(_unseen(found[0]))
-    if halves and _astray(*map(_centre, found[1:])):
+    centres = [_centre(each) for each in found[1:]]
+    say(_unseen(found[0], _spans(centres, height, width) if centres else (0.0, 0.0)))
+    if centres and _astray(*centres):
         raise UserError(f"the network mirrors or turns its images before {name}, so that maps of it don't lie on them",
                         do="take that out of the network")  # fmt: skip
     return rated.detach().float()
@@ -82,8 +83,21 @@ def _astray(*centres: tuple[float, float]) -> bool:
     return mirrored or turned
 
 
-def _unseen(strength: Tensor) -> list[str]:
-    """A note where the scores depend on no pixel of a broad edge."""
+def _spans(centres: Sequence[tuple[float, float]], height: int, width: int) -> tuple[float, float]:
+    """Distances, down and across, of the centres that two halves of a map (height, width) depend on, as shares of what
+    they are where the map shows the whole image; less where it shows a part, or its places see far around.
+    """
+    upper, lower, left, right = centres
+    down, across = lower[0] - upper[0], right[1] - left[1]
+    return down * height / (height - height // 2), across * width / (width - width // 2)
+
+
+def _unseen(strength: Tensor, spans: tuple[float, float]) -> list[str]:
+    """A note where the scores depend on no pixel of a broad edge.
+
+    A map whose places lie as far apart as over the whole image shows no part of it: an edge is passed over by strides,
+    as in networks whose residual branches begin at zero.
+    """
     lines = [strength.any(dim=dim).nonzero()[:, 0].tolist() for dim in (1, 0)]
     if not all(lines):
         return []
@@ -93,7 +107,10 @@ def _unseen(strength: Tensor) -> list[str]:
         "above": (rows[0], height), "below": (height - 1 - rows[-1], height),
         "left": (columns[0], width), "right": (width - 1 - columns[-1], width),
     }  # fmt: skip
-    broad = [f"{count} {where}" for where, (count, side) in edges.items() if count > UNSEEN * side]
+    whole = [span > 1 - (side - 1 - (seen[-1] - seen[0])) / (2 * side)
+             for span, seen, side in zip(spans, lines, strength.shape, strict=True)]  # fmt: skip
+    broad = [f"{count} {where}" for number, (where, (count, side)) in enumerate(edges.items())
+             if count > UNSEEN * side and not whole[number // 2]]  # fmt: skip
     if not broad:
         return []
     return [f"note: the network's scores don't depend on the outer pixels of its images, {', '.join(broad)} of "

@@ -71,6 +71,21 @@ def test_edges_that_are_narrow_are_not_said(images, capsys):
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("cut", [0, 8])
+def test_edges_that_strides_pass_over_are_no_crop(images, capsys, cut):
+    """Every eighth pixel alone is seen, and 7 of 40 at two edges never, as of a residual network that is not trained;
+    8 that are cut off at each edge are said.
+    """
+    torch.manual_seed(0)
+    strided = nn.Sequential(nn.Conv2d(3, 4, 1, stride=8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    around = Around(lambda images: images[..., cut : 40 - cut, cut : 40 - cut])
+    around.inner = strided
+    maps.Mapper(around.eval(), ("dgl",), ("inner.0",))(images)
+    said = "".join(capsys.readouterr())
+    assert said.count("note:") == (cut > 0)
+    assert ("8 above, 15 below, 8 left, 15 right of 40 x 40" in said) == (cut > 0)
+
+
 def test_looking_draws_no_random_number(images):
     looking = mapper(lambda images: images)
     state = torch.get_rng_state()

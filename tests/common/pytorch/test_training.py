@@ -92,6 +92,30 @@ class KilledError(Exception):
     pass
 
 
+@pytest.mark.parametrize("log_is_there", [True, False])
+def test_the_line_of_an_epoch_that_was_gone_on_with_is_of_all_its_steps(root, tmp_path, capsys, log_is_there):
+    """Its second process took the last of three steps; without the first one's log the line says so."""
+    calls = iter(range(9))
+
+    def dying(model, images, labels):
+        if next(calls) == 5:
+            raise KilledError
+        return losses(model, images, labels)
+
+    with pytest.raises(KilledError):
+        train(root, tmp_path / "run", epochs=2, save_every=1, loss=dying)
+    if not log_is_there:
+        (tmp_path / "run/log.jsonl").unlink()
+    capsys.readouterr()
+    train(root, tmp_path / "run", epochs=2, save_every=1)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    log = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    values = [each["loss"] for each in log if each["epoch"] == 1]
+    assert len(values) == (3 if log_is_there else 1)
+    words = "epoch 2 of 2" if log_is_there else "epoch 2 of 2 from step 3 on"
+    assert line.startswith(f"{words}: loss {sum(values) / len(values):.3f}, ")
+
+
 @pytest.fixture(scope="module", params=[0, 2])
 def whole(request, tmp_path_factory):
     """Every how many steps a checkpoint is written, the data, and the folder of an uninterrupted training."""

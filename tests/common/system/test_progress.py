@@ -15,5 +15,14 @@ def test_the_line_of_an_epoch_has_means_speed_and_the_time_left(monkeypatch):
     assert epoch.told(0) == "loss 1.500, accuracy 0.500; 4.0 images/s"
 
 
+def test_an_earlier_process_s_steps_count_for_means_alone(monkeypatch):
+    now = iter([10.0, 14.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    epoch = Epoch()
+    epoch.recall({"loss": 4.0, "unknown": float("nan")})
+    epoch.add({"loss": 1.0}, 8)
+    assert epoch.told(10) == "loss 2.500; 2.0 images/s, 40 s left"
+
+
 def test_an_epoch_of_no_step_says_so():
     assert Epoch().told(0) == "no step"
