@@ -169,6 +169,7 @@ def compare(evaluations: Sequence[Evaluation], how: Resampling) -> list[Comparis
             if other.dataset.fingerprint() != first.dataset.fingerprint():
                 raise UserError("the runs are of other images or annotations", where=other.predictions.directory,
                                 expected=f"those of {first.predictions.directory}")  # fmt: skip
+            say([*_other_sizes(first, other), *_other_held_out(first, other)])
         if not set.intersection(*(set(one.results[name].hits.ids) for one in scored)):
             say([f"note: no image was counted for all runs under {name}, so they are not compared under it"])
             continue
@@ -186,7 +187,33 @@ def _sides(scored: Sequence[Evaluation], protocol: str) -> tuple[list[Side], str
         source = shared or next(name for name in SOURCES if name in each)
         result = evaluation.results[protocol]
         sides.append(Side(evaluation.label, each[source], result, result.max_box_acc))
+    if shared is None:
+        each_from = ", ".join(f"those of {side.label} from {side.row.source}" for side in sides)
+        oracle = "; the oracle's are chosen on these very images, and favour" if "oracle" in each_from else ""
+        say([f"note: {protocol}: no source of thresholds is common to all runs: {each_from}{oracle}"])
     return sides, shared or ", ".join(dict.fromkeys(side.row.source for side in sides))
+
+
+def _other_sizes(first: Evaluation, other: Evaluation) -> list[str]:
+    """A note where runs saw images of other sizes, in whose pixels one's true boxes are not: a resized copy of them."""
+    sizes = {name: sample.declared_size for name, sample in first.samples.items() if sample.declared_size}
+    apart = [name for name, sample in other.samples.items()
+             if sample.declared_size and sizes.get(name, sample.declared_size) != sample.declared_size]  # fmt: skip
+    if not apart:
+        return []
+    what = number_of(len(apart), "image was", "images were")
+    return [f"note: {what} of another size when {other.predictions.directory} was made than for "
+            f"{first.predictions.directory}, {some(apart, 1)}: true boxes are in pixels of one alone"]  # fmt: skip
+
+
+def _other_held_out(first: Evaluation, other: Evaluation) -> list[str]:
+    """A note where thresholds of two runs were chosen on different held-out images."""
+    if first.validation is None or other.validation is None:
+        return []
+    if first.validation.manifest.fingerprint == other.validation.manifest.fingerprint:
+        return []
+    return [f"note: thresholds of {first.predictions.directory} and {other.predictions.directory} were chosen on "
+            "different held-out images"]  # fmt: skip
 
 
 def _compared(sides: Sequence[Side], source: str, how: Resampling) -> Comparison:

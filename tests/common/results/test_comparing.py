@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from common.datasets import DataSource
 from common.evaluate import Evaluate
@@ -101,6 +102,50 @@ def test_runs_of_other_images_are_refused(tmp_path, source):
     evaluations, _ = evaluate(Evaluate(made, protocols=("grcam",)))
     with pytest.raises(UserError, match="of other images or annotations"):
         compare(evaluations, Resampling(10))
+
+
+def test_runs_without_a_common_source_of_thresholds_are_said(tmp_path, source, capsys):
+    """Boxes that are stored without maps have no oracle, and maps have no stored boxes that are scored."""
+    made = [runs.write(tmp_path / name / "squash", source, maps=name == "a") for name in ("a", "b")]
+    evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("grcam",), resamples=0, workers=1))
+    (comparison,) = compare(evaluations, Resampling(0))
+    assert comparison.source == "oracle, stored"
+    said = (
+        "note: grcam: no source of thresholds is common to all runs: those of cam mobilenet_v1 (a) from oracle, those "
+        "of cam mobilenet_v1 (b) from stored; the oracle's are chosen on these very images, and favour"
+    )
+    assert said in capsys.readouterr().err
+
+
+def test_thresholds_from_different_held_out_images_are_said(tmp_path, source, capsys):
+    whole = DataSource("cub", source.root, "train")
+    others = DataSource("cub", small_cub.make(tmp_path / "others", height=70, train=1), "train")
+    made, held = [], []
+    for name, images in (("a", whole), ("b", others)):
+        checkpoint = {"name": name, "sha256": name * 64}
+        made.append(runs.write(tmp_path / name / "squash", source, checkpoint=checkpoint))
+        held.append(runs.write(tmp_path / name / "held", images, checkpoint=checkpoint))
+    both = Evaluate(tuple(made), validation=tuple(held), protocols=("grcam",), resamples=0, workers=1)
+    compare(evaluate(both)[0], Resampling(0))
+    said = f"thresholds of {made[0]} and {made[1]} were chosen on different held-out images"
+    assert said in capsys.readouterr().err
+
+
+def test_runs_on_a_resized_copy_of_the_images_are_said(tmp_path, capsys):
+    """Boxes of the images' own pixels are of no use there."""
+    made = []
+    for name, size in (("a", (80, 60)), ("b", (160, 120))):
+        image = tmp_path / name / "data/all/bird/1.png"
+        image.parent.mkdir(parents=True)
+        Image.new("RGB", size).save(image)
+        boxes = tmp_path / name / "boxes.csv"
+        boxes.write_text("path,x0,y0,x1,y1\nbird/1.png,10,10,40,40\n")
+        own = DataSource("folder", tmp_path / name / "data", "all", boxes=boxes)
+        made.append(runs.write(tmp_path / name / "squash", own))
+    evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("grcam",), resamples=0, workers=1))
+    compare(evaluations, Resampling(0))
+    said = f"1 image was of another size when {made[1]} was made than for {made[0]}, bird/1.png: true boxes are in"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.slow
