@@ -3,7 +3,7 @@
 # methods on the embedded data, scores them under every protocol and writes a page about them. Stages that are done are
 # skipped; an interrupted one goes on.
 #   ./run_demo.sh                                      forty minutes to an hour and a half on two cores, after the set-up
-#   ./run_demo.sh --quick                              fewer images, steps and crops, BAS left out: six to ten minutes, worse numbers
+#   ./run_demo.sh --quick                              fewer images, steps and crops, BAS left out: five to ten minutes, worse numbers
 #   ./run_demo.sh --seeds 3                            trains every method three times; tables have mean, spread and interval
 #   ./run_demo.sh --data cub --root CUB_200_2011 --classes 10    the same on a data set of yours
 #   ./run_demo.sh --data folder --root pets --boxes pets.csv     class folders in train/ and test/; without boxes, pictures alone

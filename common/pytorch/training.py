@@ -117,11 +117,8 @@ def fit(
         model.train()
         while epoch < epochs:
             loader.batch_sampler.epoch, loader.batch_sampler.first_batch = epoch, batch
-            passed, first = Epoch(), batch
-            earlier_steps = [] if log is None else log.of_epoch(epoch)
-            whole = len(earlier_steps) == first
-            for earlier_values in earlier_steps if whole else ():
-                passed.recall(earlier_values)
+            passed = Epoch()
+            since = "" if log is None else log.recall(passed, epoch, batch)
             for item in loader:
                 if isinstance(item, UserError):
                     raise item
@@ -144,7 +141,6 @@ def fit(
                     save(epoch, batch)
             epoch, batch = epoch + 1, 0
             if main:
-                since = "" if whole else f" from step {first + 1} on"
                 above(progress, f"epoch {epoch} of {epochs}{since}: {passed.told((epochs - epoch) * batches)}")
             save(epoch, batch)
             after_epoch(epoch)
@@ -249,14 +245,14 @@ class _Log:
 
     def __init__(self, path: Path, before: int):
         kept = []
-        self._told: list[dict[str, Any]] = []  # of the epoch that goes on
+        self._told: list[dict[str, Any]] = []  # of the last epoch alone
         if path.is_file():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     told = json.loads(line)
                     if told["step"] < before:
                         kept.append(line)
-                        if self._told and self._told[0].get("epoch") != told.get("epoch"):
+                        if self._told and self._told[-1].get("epoch") != told.get("epoch"):
                             self._told.clear()
                         self._told.append(told)
                 except (ValueError, KeyError, TypeError):
@@ -265,12 +261,15 @@ class _Log:
         write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115, open for as long as the training
 
-    def of_epoch(self, epoch: int) -> list[dict[str, float]]:
-        """The figures of an epoch's steps that a stopped process took."""
-        return [
-            {name: value for name, value in told.items() if name not in ("step", "epoch") and value is not None}
-            for told in self._told if told.get("epoch") == epoch
-        ]  # fmt: skip
+    def recall(self, passed: Epoch, epoch: int, steps: int) -> str:
+        """Count the steps of an epoch that a stopped process took; where not all are told, none, and words for that."""
+        earlier = [told for told in self._told if told.get("epoch") == epoch]
+        if len(earlier) != steps:
+            return f" from step {steps + 1} on"
+        for told in earlier:
+            figures = {name: value for name, value in told.items() if name not in ("step", "epoch")}
+            passed.recall({name: value for name, value in figures.items() if isinstance(value, int | float)})
+        return ""
 
     def add(self, step: int, epoch: int, values: dict[str, float]) -> None:
         with writing(self.path):
