@@ -160,6 +160,7 @@ def compare(evaluations: Sequence[Evaluation], how: Resampling) -> list[Comparis
         UserError: runs on other images or annotations.
     """
     comparisons = []
+    mixed: dict[str, list[str]] = {}
     for name in PROTOCOLS:
         scored = [evaluation for evaluation in evaluations if any(row.protocol == name for row in evaluation.rows)]
         if len(scored) < 2:
@@ -174,7 +175,10 @@ def compare(evaluations: Sequence[Evaluation], how: Resampling) -> list[Comparis
             say([f"note: no image was counted for all runs under {name}, so they are not compared under it"])
             continue
         sides, source = _sides(scored, name)
+        if text := _mixed_sources(sides):
+            mixed.setdefault(text, []).append(name)
         comparisons.append(_compared(sides, source, how))
+    say(f"note: {', '.join(names)}: {text}" for text, names in mixed.items())
     return comparisons
 
 
@@ -187,11 +191,19 @@ def _sides(scored: Sequence[Evaluation], protocol: str) -> tuple[list[Side], str
         source = shared or next(name for name in SOURCES if name in each)
         result = evaluation.results[protocol]
         sides.append(Side(evaluation.label, each[source], result, result.max_box_acc))
-    if shared is None:
-        each_from = ", ".join(f"those of {side.label} from {side.row.source}" for side in sides)
-        oracle = "; the oracle's are chosen on these very images, and favour" if "oracle" in each_from else ""
-        say([f"note: {protocol}: no source of thresholds is common to all runs: {each_from}{oracle}"])
     return sides, shared or ", ".join(dict.fromkeys(side.row.source for side in sides))
+
+
+def _mixed_sources(sides: Sequence[Side]) -> str:
+    """Words for runs whose thresholds have no source in common; empty where they have one."""
+    runs: dict[str, list[str]] = {}
+    for side in sides:
+        runs.setdefault(side.row.source, []).append(side.label)
+    if len(runs) == 1:
+        return ""
+    told = ", ".join(f"{source} ({some(labels, 2)})" for source, labels in runs.items())
+    favour = "; the oracle's are chosen on these very images, which favours them" if "oracle" in runs else ""
+    return f"no source of thresholds is common to all runs: {told}{favour}"
 
 
 def _other_sizes(first: Evaluation, other: Evaluation) -> list[str]:

@@ -107,12 +107,12 @@ def test_runs_of_other_images_are_refused(tmp_path, source):
 def test_runs_without_a_common_source_of_thresholds_are_said(tmp_path, source, capsys):
     """Boxes that are stored without maps have no oracle, and maps have no stored boxes that are scored."""
     made = [runs.write(tmp_path / name / "squash", source, maps=name == "a") for name in ("a", "b")]
-    evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("grcam",), resamples=0, workers=1))
-    (comparison,) = compare(evaluations, Resampling(0))
-    assert comparison.source == "oracle, stored"
+    evaluations, _ = evaluate(Evaluate(tuple(made), protocols=("grcam", "dgl"), resamples=0, workers=1))
+    comparisons = compare(evaluations, Resampling(0))
+    assert [comparison.source for comparison in comparisons] == ["oracle, stored"] * 2
     said = (
-        "note: grcam: no source of thresholds is common to all runs: those of cam mobilenet_v1 (a) from oracle, those "
-        "of cam mobilenet_v1 (b) from stored; the oracle's are chosen on these very images, and favour"
+        "note: grcam, dgl: no source of thresholds is common to all runs: oracle (cam mobilenet_v1 (a)), stored (cam "
+        "mobilenet_v1 (b)); the oracle's are chosen on these very images, which favours them"
     )
     assert said in capsys.readouterr().err
 
