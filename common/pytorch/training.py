@@ -267,8 +267,8 @@ class _Log:
         if len(earlier) != steps:
             return f" from step {steps + 1} on"
         for told in earlier:
-            figures = {name: value for name, value in told.items() if name not in ("step", "epoch")}
-            passed.recall({name: value for name, value in figures.items() if isinstance(value, int | float)})
+            passed.recall({name: value for name, value in told.items()
+                           if name not in ("step", "epoch") and isinstance(value, int | float)})  # fmt: skip
         return ""
 
     def add(self, step: int, epoch: int, values: dict[str, float]) -> None:

@@ -9,6 +9,7 @@ and every figure is of the others.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 
@@ -160,6 +161,7 @@ def compare(evaluations: Sequence[Evaluation], how: Resampling) -> list[Comparis
         UserError: runs on other images or annotations.
     """
     comparisons = []
+    pairs: dict[tuple[Path, Path], tuple[Evaluation, Evaluation]] = {}  # of all protocols, each once
     mixed: dict[str, list[str]] = {}
     for name in PROTOCOLS:
         scored = [evaluation for evaluation in evaluations if any(row.protocol == name for row in evaluation.rows)]
@@ -170,7 +172,7 @@ def compare(evaluations: Sequence[Evaluation], how: Resampling) -> list[Comparis
             if other.dataset.fingerprint() != first.dataset.fingerprint():
                 raise UserError("the runs are of other images or annotations", where=other.predictions.directory,
                                 expected=f"those of {first.predictions.directory}")  # fmt: skip
-            say([*_other_sizes(first, other), *_other_held_out(first, other)])
+            pairs[first.predictions.directory, other.predictions.directory] = first, other
         if not set.intersection(*(set(one.results[name].hits.ids) for one in scored)):
             say([f"note: no image was counted for all runs under {name}, so they are not compared under it"])
             continue
@@ -178,6 +180,8 @@ def compare(evaluations: Sequence[Evaluation], how: Resampling) -> list[Comparis
         if text := _mixed_sources(sides):
             mixed.setdefault(text, []).append(name)
         comparisons.append(_compared(sides, source, how))
+    for first, other in pairs.values():
+        say([*_other_sizes(first, other), *_other_held_out(first, other)])
     say(f"note: {', '.join(names)}: {text}" for text, names in mixed.items())
     return comparisons
 

@@ -1,22 +1,9 @@
 """Hostile names in a real Chromium: nothing of what they say runs. Skipped and required as tests/common's is."""
 
-import os
-import shutil
-
-import pytest
-
 from common.datasets import DataSource
 from common.report import Report, build
-from tests import runs
+from tests import chromium, runs
 from tests.hostile.test_report import EVIL, renamed
-
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
-if CHROMIUM is None and not os.environ.get("WSOL_REQUIRE_BROWSER"):
-    pytest.skip("no chromium on PATH (apt-get install chromium)", allow_module_level=True)
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed in this environment")
 
 
 def test_no_name_runs(tmp_path):
@@ -30,8 +17,8 @@ def test_no_name_runs(tmp_path):
     )
     path = tmp_path / "page.html"
     path.write_text(build(Report(made, workers=1)))
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium.sync_api.sync_playwright() as playwright:
+        browser = chromium.launched(playwright)
         page = browser.new_page()
         asked = []
         page.on("request", lambda request: asked.append(request.url))
